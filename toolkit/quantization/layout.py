@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from toolkit.errors import ToolkitError
-
-PANEL = 16
-GROUP = 32
+from toolkit.quantization.packing import GROUP, PANEL
 
 
 @dataclass(frozen=True)

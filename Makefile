@@ -1,0 +1,31 @@
+# Everything runs in .venv, which `make setup` creates; nothing is installed outside the tree
+# except the Debian packages that tools/setup names.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: setup demo test test-fast lint format clean
+
+setup:
+	PYTHON=$(PYTHON) tools/setup
+
+demo: setup
+	$(BIN)/python tools/demo.py
+
+test: setup lint
+	tools/run_tests
+
+test-fast: setup
+	$(BIN)/pytest -m "not slow"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	git ls-files '*.cc' '*.h' | xargs -r $(BIN)/clang-format --dry-run --Werror
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	git ls-files '*.cc' '*.h' | xargs -r $(BIN)/clang-format -i
+
+clean:
+	rm -rf build demo .pytest_cache .ruff_cache

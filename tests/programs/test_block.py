@@ -1,0 +1,107 @@
+"""A lowered block against the transformers layer it comes from."""
+
+import pytest
+import torch
+from torch import nn
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from tests.support.tiny import relative_error, tiny_config
+from toolkit.programs import PROJECTIONS, Lora, program_functions
+from toolkit.programs.families import family_of
+from toolkit.quantization.schemes import quantize
+
+T = 13
+START = [0] * 5 + [5] * 8
+POSITIONS = [*range(5), *range(8)]
+SCHEMES = {"linear": "int4", "embedding": "int8", "head": "int8"}
+# The layer's norm computes in float32 whatever its input: a few epsilons of float32.
+TOLERANCE = 2e-6
+
+
+class _Lora(nn.Module):
+    def __init__(self, base: nn.Linear, lora: Lora) -> None:
+        super().__init__()
+        self.base, self.scaling = base, lora.scaling
+        self.lora_A = nn.Parameter(torch.randn(lora.rank, base.in_features) * 0.1)
+        self.lora_B = nn.Parameter(torch.randn(base.out_features, lora.rank) * 0.1)
+
+    def forward(self, x):
+        return self.base(x) + self.scaling * (x @ self.lora_A.T) @ self.lora_B.T
+
+
+def _reference_layer(config, lora: Lora):
+    """The original layer in float64, with dequantized weights, and its tensors by binding name."""
+    config._attn_implementation = "eager"
+    layer_class = type(family_of(config).decoder_layer(config))
+    layer = layer_class(config, 0).double().eval()
+    tensors = {}
+    for name, parameter in layer.named_parameters():
+        nn.init.normal_(parameter, std=0.1)
+        key = f"base:layers.{{layer}}.{name}"
+        if name.split(".")[-2] in PROJECTIONS and name.endswith("weight"):
+            quantized = quantize(parameter.data.float(), SCHEMES["linear"])
+            parameter.data = quantized.dequantize(torch.float64)
+            for part in ("codes", "scale", "offset"):
+                tensors[key.replace("weight", part)] = getattr(quantized, part)
+        else:
+            parameter.data = parameter.data.float().double()
+            tensors[key] = parameter.data
+        parameter.requires_grad_(False)
+    for target in lora.targets:
+        parent = layer.self_attn if hasattr(layer.self_attn, target) else layer.mlp
+        wrapped = _Lora(getattr(parent, target), lora).double()
+        setattr(parent, target, wrapped)
+        prefix = "self_attn" if parent is layer.self_attn else "mlp"
+        for matrix in ("lora_A", "lora_B"):
+            name = f"adapter:layers.{{layer}}.{prefix}.{target}.{matrix}.weight"
+            tensors[name] = getattr(wrapped, matrix)
+    return layer, tensors
+
+
+@pytest.mark.parametrize("targets", [PROJECTIONS, ("q_proj", "v_proj", "up_proj")])
+@pytest.mark.parametrize("method", ["mesp", "mebp"])
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_forward_and_backward_equal_the_transformers_layer(family, method, targets):
+    torch.manual_seed(0)
+    config = tiny_config(family)
+    lora = Lora(4, 8.0, targets)
+    layer, tensors = _reference_layer(config, lora)
+    hidden = torch.randn(1, T, config.hidden_size, dtype=torch.float64, requires_grad=True)
+    grad = torch.randn_like(hidden)
+    positions, start = torch.tensor(POSITIONS), torch.tensor(START)
+    rotary = LlamaRotaryEmbedding(config)
+    rows, columns = torch.arange(T)[:, None], torch.arange(T)[None]
+    allowed = (columns <= rows) & (columns >= start[:, None])
+    mask = torch.zeros(T, T, dtype=torch.float64).masked_fill(~allowed, float("-inf"))
+    expected = layer(
+        hidden,
+        attention_mask=mask[None, None],
+        position_embeddings=rotary(hidden, positions[None]),
+    )
+    leaves = [hidden] + [t for name, t in tensors.items() if name.startswith("adapter:")]
+    gradients = torch.autograd.grad(expected, leaves, grad)
+    expected_gradients = dict(zip(["grad"] + [n for n in tensors if "adapter" in n], gradients))
+
+    given = {
+        **{name: tensor.detach() for name, tensor in tensors.items()},
+        "hidden": hidden.detach(),
+        "grad": grad,
+        "positions": positions.int(),
+        "start": start.int(),
+        "base:rope.inv_freq": rotary.inv_freq.double(),
+    }
+    functions = {
+        function.name: function
+        for function in program_functions(
+            config, seq_len=T, lora=lora, method=method, schemes=SCHEMES
+        )
+    }
+    forward, backward = functions["block_forward"], functions["block_backward"]
+    output = forward.call(*(given[binding.name] for binding in forward.inputs))
+    assert relative_error(output, expected) < TOLERANCE
+    results = backward.call(*(given[binding.name] for binding in backward.inputs))
+    assert len(results) == len(expected_gradients)
+    for binding, result in zip(backward.outputs, results, strict=True):
+        reference = expected_gradients[binding.name.replace("gradient:", "adapter:")]
+        assert result.shape == binding.shape
+        assert relative_error(result, reference) < TOLERANCE, binding.name

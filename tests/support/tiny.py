@@ -1,0 +1,37 @@
+"""Small random models of the supported families."""
+
+import torch
+from transformers import LlamaConfig, PretrainedConfig, Qwen2Config
+
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+
+
+def tiny_config(family: str, *, layers: int = 2, tied: bool = True) -> PretrainedConfig:
+    """Return a configuration with grouped-query attention and a vocabulary that needs padding."""
+    common = {
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 150,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": tied,
+        "rms_norm_eps": 1e-5,
+    }
+    if family == "llama":
+        return LlamaConfig(**common, rope_parameters=LLAMA3_ROPE)
+    return Qwen2Config(**common, rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
+
+
+def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    """Return the norm of the difference over the norm of the expected tensor."""
+    difference = (actual.double() - expected.double()).norm()
+    return (difference / expected.double().norm().clamp_min(1e-30)).item()
