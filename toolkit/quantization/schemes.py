@@ -1,0 +1,157 @@
+"""Choose codes, scales and offsets for a weight: one function per scheme, all in groups of 32.
+
+torchao chooses the first scale and offset of every group from its range. The 4-bit schemes then
+alternate between the nearest codes and the least-squares scale and offset for these codes, which
+cannot raise the squared error. On Gaussian weights the relative error (norm of the error over norm
+of the weight) is
+
+    int4            0.0783 by range alone, 0.0726 refined (torchao's HQQ: 0.0757)
+    int4-symmetric  0.0920 by range alone, 0.0833 refined (torchao's scale-only HQQ: 0.0889)
+    int8            0.0056
+
+Affine needs 5 bits a weight, symmetric 4.5. Codes are chosen against the float16 values that are
+stored.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torchao.quantization.quant_primitives import (
+    MappingType,
+    _choose_qparams_affine_tinygemm,
+    choose_qparams_affine,
+)
+
+from toolkit.errors import ToolkitError
+from toolkit.quantization.packing import GROUP, PANEL, QuantizedTensor
+
+_CHUNK = 1 << 22
+"""Weight elements quantized at a time, which bounds the memory beside the weight and the result."""
+_REFINEMENTS = 4
+_BLOCK = (1, GROUP)
+
+Parameters = tuple[Tensor, Tensor, Tensor | None]
+"""Codes [N, K], scale [N, K/32] and, for the affine scheme, offset [N, K/32]."""
+
+
+def quantize(weight: Tensor, scheme: str = "int4") -> QuantizedTensor:
+    """Quantize a weight.
+
+    Args:
+        weight: Floating point [N, K], K a multiple of 32.
+        scheme: A key of `SCHEMES`: "int4" (affine), "int4-symmetric" or "int8" (symmetric).
+
+    Returns:
+        The packed weight, N padded to a multiple of 16 with zero rows.
+
+    Raises:
+        ToolkitError: Unknown scheme, wrong K, or values that are not finite or too large.
+    """
+    if scheme not in SCHEMES:
+        raise ToolkitError(
+            f"unknown quantization scheme {scheme!r}", f"choose one of {', '.join(SCHEMES)}"
+        )
+    bits, choose = SCHEMES[scheme]
+    step = max(1, _CHUNK // (weight.shape[1] * PANEL)) * PANEL
+    parts = [
+        QuantizedTensor.from_groups(*_checked(choose(part.float().contiguous())), bits)
+        for part in weight.split(step)
+    ]
+    offsets = [part.offset for part in parts if part.offset is not None]
+    return QuantizedTensor(
+        torch.cat([part.codes for part in parts]),
+        torch.cat([part.scale for part in parts]),
+        torch.cat(offsets) if offsets else None,
+    )
+
+
+def _int4(weight: Tensor) -> Parameters:
+    """w = scale * code + offset."""
+    groups = _groups(weight)
+    scale, middle = _choose_qparams_affine_tinygemm(
+        weight, MappingType.ASYMMETRIC, _BLOCK, torch.uint8, 0, 15
+    )
+    scale, middle = scale.unsqueeze(-1), middle.unsqueeze(-1)
+    offset = middle - 8 * scale  # torchao's float zero point is the value of code 8
+    for _ in range(_REFINEMENTS):
+        scale, offset = _fit_line(_codes(groups - offset, scale, 0, 15), groups, scale)
+    scale, offset = _stored(scale), _stored(offset)
+    return _codes(groups - offset, scale, 0, 15).flatten(1), scale.squeeze(-1), offset.squeeze(-1)
+
+
+def _int4_symmetric(weight: Tensor) -> Parameters:
+    """w = scale * (code - 8); the scale's sign gives code 0 to the value of largest magnitude."""
+    groups = _groups(weight)
+    sign = torch.where(groups.amax(-1, keepdim=True) > -groups.amin(-1, keepdim=True), -1.0, 1.0)
+    scale, _ = choose_qparams_affine(
+        (groups * sign).flatten(1),
+        MappingType.SYMMETRIC_NO_CLIPPING_ERR,
+        _BLOCK,
+        torch.int8,
+        -8,
+        7,
+    )
+    scale = scale.unsqueeze(-1) * sign
+    for _ in range(_REFINEMENTS):
+        codes = _codes(groups, scale, -8, 7)
+        scale = _ratio((codes * groups).sum(-1, True), codes.square().sum(-1, True), scale)
+    scale = _stored(scale)
+    return (_codes(groups, scale, -8, 7) + 8).flatten(1), scale.squeeze(-1), None
+
+
+def _int8(weight: Tensor) -> Parameters:
+    """w = scale * code, code -127..127."""
+    scale, _ = choose_qparams_affine(weight, MappingType.SYMMETRIC, _BLOCK, torch.int8, -127, 127)
+    scale = _stored(scale)
+    return _codes(_groups(weight), scale.unsqueeze(-1), -127, 127).flatten(1), scale, None
+
+
+SCHEMES: dict[str, tuple[int, Callable[[Tensor], Parameters]]] = {
+    "int4": (4, _int4),
+    "int4-symmetric": (4, _int4_symmetric),
+    "int8": (8, _int8),
+}
+"""Bits of a code and the function that chooses the parameters, by name."""
+
+
+def _groups(weight: Tensor) -> Tensor:
+    """[N, K] to [N, K/32, 32]."""
+    if weight.shape[1] % GROUP:
+        raise ToolkitError(
+            f"a weight with {weight.shape[1]} input features cannot be quantized",
+            f"the number of input features must be a multiple of {GROUP}",
+        )
+    return weight.unflatten(1, (-1, GROUP))
+
+
+def _codes(values: Tensor, scale: Tensor, low: int, high: int) -> Tensor:
+    """Nearest codes, as floats; 0 where the scale is 0."""
+    return (values / scale).nan_to_num_(0, high, low).round_().clamp_(low, high)
+
+
+def _fit_line(codes: Tensor, values: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Least-squares scale and offset with values = scale * codes + offset, in each group."""
+    mean_code, mean_value = codes.mean(-1, True), values.mean(-1, True)
+    centred = codes - mean_code
+    covariance = (centred * (values - mean_value)).sum(-1, True)
+    scale = _ratio(covariance, centred.square().sum(-1, True), scale)
+    return scale, mean_value - scale * mean_code
+
+
+def _ratio(numerator: Tensor, denominator: Tensor, otherwise: Tensor) -> Tensor:
+    return torch.where(denominator > 0, numerator / denominator, otherwise)
+
+
+def _stored(parameter: Tensor) -> Tensor:
+    """Round to what float16 can hold."""
+    return parameter.half().float()
+
+
+def _checked(parameters: Parameters) -> Parameters:
+    if not all(p.isfinite().all() for p in parameters[1:] if p is not None):
+        raise ToolkitError(
+            "the weight has values that are not finite or beyond the range of float16",
+            "check the source of the weights",
+        )
+    return parameters
