@@ -1,0 +1,1 @@
+"""What an export writes: programs, quantized base, adapter, tokenizer and manifest."""
