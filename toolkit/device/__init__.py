@@ -1,0 +1,25 @@
+"""Devices that train: this machine and Android phones over adb."""
+
+import re
+
+from toolkit.device.adb import AdbDevice, split_address
+from toolkit.device.base import Device
+from toolkit.device.errors import DeviceCommandError, DeviceLost
+from toolkit.device.info import DeviceInfo
+from toolkit.device.local import LocalDevice
+from toolkit.errors import ToolkitError
+
+__all__ = ["Device", "DeviceCommandError", "DeviceInfo", "DeviceLost", "open_device"]
+
+_SERIAL = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def open_device(spec: str) -> Device:
+    """Return the device named by `spec`: "local", a USB SERIAL, or HOST:PORT. Connect it with `with`."""
+    if spec == "local":
+        return LocalDevice()
+    if ":" in spec:
+        split_address(spec)
+    elif not _SERIAL.fullmatch(spec):
+        raise ToolkitError(f"{spec!r} is not a device", "Use local, SERIAL or HOST:PORT")
+    return AdbDevice(spec)

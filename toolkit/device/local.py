@@ -1,0 +1,92 @@
+"""This machine as a device: the same layout and trainer as a phone, for people without one."""
+
+import os
+import selectors
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from toolkit.device.base import CHUNK, ShellDevice
+from toolkit.device.errors import DeviceCommandError, DeviceLost
+from toolkit.errors import ToolkitError
+
+
+def local_root() -> Path:
+    """Return $TOOLKIT_HOME or ~/.local/share/toolkit."""
+    home = os.environ.get("TOOLKIT_HOME")
+    return Path(home).absolute() if home else Path.home() / ".local/share/toolkit"
+
+
+class LocalDevice(ShellDevice):
+    """This machine, through its own shell, so that everything above it is what a phone gets."""
+
+    def __init__(self, root: str | Path | None = None) -> None:
+        self.spec = "local"
+        self.kind = "local"
+        self.root = str(Path(root).absolute() if root else local_root())
+
+    def connect(self) -> None:
+        """Create the root directory."""
+        try:
+            Path(self.root).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ToolkitError(
+                f"cannot create {self.root}: {error.strerror}",
+                "Set TOOLKIT_HOME to a folder you own",
+            ) from error
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _exchange(
+        self, line: str, source: Iterator[bytes] | None, timeout: float
+    ) -> Iterator[bytes]:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", line],
+            stdin=subprocess.PIPE if source is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            # Ctrl-C is for the host's command; what runs on a device does not hear it.
+            start_new_session=True,
+        )
+        failures: list[BaseException] = []
+        feeder = None
+        if source is not None:
+            feeder = threading.Thread(target=_feed, args=(process, source, failures), daemon=True)
+            feeder.start()
+        try:
+            yield from self._output(process, timeout)
+            if feeder is not None:
+                feeder.join()
+            process.wait()
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+        if failures:
+            raise failures[0]
+
+    def _output(self, process: subprocess.Popen, timeout: float) -> Iterator[bytes]:
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while True:
+                if not selector.select(timeout):
+                    raise DeviceLost(self.spec, f"no answer for {timeout:.0f} s")
+                data = os.read(process.stdout.fileno(), CHUNK)
+                if not data:
+                    return
+                yield data
+
+
+def _feed(
+    process: subprocess.Popen, source: Iterator[bytes], failures: list[BaseException]
+) -> None:
+    try:
+        for data in source:
+            process.stdin.write(data)
+        process.stdin.close()
+    except BrokenPipeError:
+        pass  # the command ended early; its exit code says why
+    except (OSError, DeviceCommandError) as error:
+        failures.append(error)
+        process.kill()
