@@ -26,7 +26,7 @@ from torchao.quantization.quant_primitives import (
 from toolkit.errors import ToolkitError
 from toolkit.quantization.packing import GROUP, PANEL, QuantizedTensor
 
-_CHUNK = 1 << 22
+_CHUNK = 1 << 21
 """Weight elements quantized at a time, which bounds the memory beside the weight and the result."""
 _REFINEMENTS = 4
 _BLOCK = (1, GROUP)
@@ -53,17 +53,19 @@ def quantize(weight: Tensor, scheme: str = "int4") -> QuantizedTensor:
             f"unknown quantization scheme {scheme!r}", f"choose one of {', '.join(SCHEMES)}"
         )
     bits, choose = SCHEMES[scheme]
-    step = max(1, _CHUNK // (weight.shape[1] * PANEL)) * PANEL
-    parts = [
-        QuantizedTensor.from_groups(*_checked(choose(part.float().contiguous())), bits)
-        for part in weight.split(step)
-    ]
-    offsets = [part.offset for part in parts if part.offset is not None]
-    return QuantizedTensor(
-        torch.cat([part.codes for part in parts]),
-        torch.cat([part.scale for part in parts]),
-        torch.cat(offsets) if offsets else None,
-    )
+    n, k = weight.shape
+    panels = -(-n // PANEL)
+    step = max(1, _CHUNK // (k * PANEL))
+    whole: list[Tensor] = []
+    for p in range(0, panels, step):
+        part = weight[p * PANEL : (p + step) * PANEL].float().contiguous()
+        packed = QuantizedTensor.from_groups(*_checked(choose(part)), bits)
+        tensors = [t for t in (packed.codes, packed.scale, packed.offset) if t is not None]
+        # Written into place: kept pieces between the temporaries would fragment the heap.
+        whole = whole or [t.new_empty(panels, *t.shape[1:]) for t in tensors]
+        for target, piece in zip(whole, tensors, strict=True):
+            target[p : p + step] = piece
+    return QuantizedTensor(*whole)
 
 
 def _int4(weight: Tensor) -> Parameters:
