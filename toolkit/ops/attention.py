@@ -1,0 +1,155 @@
+"""Causal grouped-query attention; query t attends to the keys start[t] <= j <= t.
+
+`start` carries packed documents (the first token of t's document), and can carry a window.
+Head h reads key-value head h // (H / K). For each head, with masked scores left out:
+
+    p  = softmax(s q k^T) [T, T]        out = p v           lse = log sum exp(s q k^T)
+    dv = p^T g                          dp  = g v^T
+    dz = p * (dp - sum_j p dp)          where sum_j p dp = sum g * out
+    dq = s dz k                         dk  = s dz^T q      dk, dv summed over a group's heads
+
+`attention` recomputes p from lse, blockwise, in the kernels (FlashAttention, arXiv 2205.14135);
+`attention_saved` keeps p.
+"""
+
+import torch
+from torch import Tensor
+
+from toolkit.ops.library import operator
+
+_INPUTS = "Tensor q, Tensor k, Tensor v"
+_SETTINGS = "Tensor start, int heads, int kv_heads, float scale"
+
+
+def _split(x: Tensor, heads: int, repeat: int = 1) -> Tensor:
+    """[1, T, heads*d] to [heads*repeat, T, d], each head `repeat` times."""
+    return x[0].unflatten(-1, (heads, -1)).transpose(0, 1).repeat_interleave(repeat, 0)
+
+
+def _merge(x: Tensor, heads: int) -> Tensor:
+    """[heads*repeat, T, d] to [1, T, heads*d], repeated heads summed."""
+    return x.unflatten(0, (heads, -1)).sum(1).transpose(0, 1).flatten(1)[None]
+
+
+def _scores(q: Tensor, k: Tensor, start: Tensor, heads: int, kv_heads: int, scale: float) -> Tensor:
+    """Scaled scores [H, T, T], minus infinity where masked."""
+    t = torch.arange(q.shape[1])
+    visible = (t[None] <= t[:, None]) & (t[None] >= start[:, None])
+    scores = scale * _split(q, heads) @ _split(k, kv_heads, heads // kv_heads).mT
+    return scores.masked_fill(~visible, -torch.inf)
+
+
+@operator(
+    f"attention({_INPUTS}, {_SETTINGS}) -> (Tensor out, Tensor lse)",
+    shapes=lambda q, k, v, start, heads, *_: [q.shape, (heads, q.shape[1])],
+)
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, start: Tensor, heads: int, kv_heads: int, scale: float
+) -> tuple[Tensor, Tensor]:
+    """(out, lse).
+
+    Args:
+        q: [1, T, H*d].
+        k: [1, T, K*d].
+        v: [1, T, K*d].
+        start: int32 [T], first key that each query sees.
+        heads: H.
+        kv_heads: K.
+        scale: Factor of the scores, usually 1 / sqrt(d).
+
+    Returns:
+        out [1, T, H*d] and lse [H, T], the logarithm of the softmax denominators.
+    """
+    out, _ = attention_saved.reference(q, k, v, start, heads, kv_heads, scale)
+    return out, _scores(q, k, start, heads, kv_heads, scale).logsumexp(-1)
+
+
+@operator(
+    f"attention_backward(Tensor grad, {_INPUTS}, Tensor out, Tensor lse, {_SETTINGS})"
+    " -> (Tensor dq, Tensor dk, Tensor dv)",
+    shapes=lambda grad, q, k, v, *_: [q.shape, k.shape, v.shape],
+)
+def attention_backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    start: Tensor,
+    heads: int,
+    kv_heads: int,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(dq, dk, dv), with the probabilities computed again from lse [H, T]."""
+    probs = (_scores(q, k, start, heads, kv_heads, scale) - lse[..., None]).exp()
+    mean = (_split(grad, heads) * _split(out, heads)).sum(-1, keepdim=True)
+    return _backward(grad, q, k, v, probs, mean, heads, kv_heads, scale)
+
+
+@attention.gradient("out", "lse")
+def _(grad, q, k, v, start, heads, kv_heads, scale, *, out, lse):
+    dq, dk, dv = attention_backward(grad, q, k, v, out, lse, start, heads, kv_heads, scale)
+    return {"q": dq, "k": dk, "v": dv}
+
+
+@operator(
+    f"attention_saved({_INPUTS}, {_SETTINGS}) -> (Tensor out, Tensor probs)",
+    shapes=lambda q, k, v, start, heads, *_: [q.shape, (heads, q.shape[1], q.shape[1])],
+)
+def attention_saved(
+    q: Tensor, k: Tensor, v: Tensor, start: Tensor, heads: int, kv_heads: int, scale: float
+) -> tuple[Tensor, Tensor]:
+    """(out, probs) with probs [H, T, T]; otherwise as `attention`."""
+    probs = _scores(q, k, start, heads, kv_heads, scale).softmax(-1)
+    return _merge(probs @ _split(v, kv_heads, heads // kv_heads), heads), probs
+
+
+@operator(
+    f"attention_saved_backward(Tensor grad, {_INPUTS}, Tensor probs, {_SETTINGS})"
+    " -> (Tensor dq, Tensor dk, Tensor dv)",
+    shapes=lambda grad, q, k, v, *_: [q.shape, k.shape, v.shape],
+)
+def attention_saved_backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    probs: Tensor,
+    start: Tensor,
+    heads: int,
+    kv_heads: int,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(dq, dk, dv), with probs [H, T, T] as the forward saved them."""
+    dp = _split(grad, heads) @ _split(v, kv_heads, heads // kv_heads).mT
+    mean = (probs * dp).sum(-1, keepdim=True)
+    return _backward(grad, q, k, v, probs, mean, heads, kv_heads, scale)
+
+
+@attention_saved.gradient("probs")
+def _(grad, q, k, v, start, heads, kv_heads, scale, *, probs):
+    dq, dk, dv = attention_saved_backward(grad, q, k, v, probs, start, heads, kv_heads, scale)
+    return {"q": dq, "k": dk, "v": dv}
+
+
+def _backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    probs: Tensor,
+    mean: Tensor,
+    heads: int,
+    kv_heads: int,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients from the probabilities [H, T, T] and mean [H, T, 1] = sum_j p dp."""
+    group = heads // kv_heads
+    g = _split(grad, heads)
+    dp = g @ _split(v, kv_heads, group).mT
+    dz = scale * probs * (dp - mean)
+    dq = dz @ _split(k, kv_heads, group)
+    dk = dz.mT @ _split(q, heads)
+    dv = probs.mT @ g
+    return _merge(dq, heads), _merge(dk, kv_heads), _merge(dv, kv_heads)

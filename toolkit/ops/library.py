@@ -1,0 +1,145 @@
+"""How an operator is defined: one declaration gives schema, fake kernel, `.out` variant, autograd.
+
+    @operator("double(Tensor x) -> (Tensor out)", shapes=lambda x: [x.shape])
+    def double(x):
+        '''y = 2 x.'''
+        return 2 * x
+
+    @double.gradient()
+    def _(grad, x):
+        return {"x": double(grad)}
+
+`double` is then `torch.ops.toolkit.double` and `double.reference` the plain function above.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+_LIBRARY = torch.library.Library("toolkit", "DEF")
+_DECLARATION = re.compile(r"(\w+)\((.*)\) -> \((.*)\)")
+
+OPERATORS: dict[str, "Operator"] = {}
+"""Every operator of the library `toolkit`, by name."""
+
+
+def weight(prefix: str = "") -> str:
+    """Return the three arguments of a quantized weight, for a declaration."""
+    p = f"{prefix}_" if prefix else ""
+    return f"Tensor {p}codes, Tensor {p}scale, Tensor? {p}offset"
+
+
+class Operator:
+    """A registered operator; calling it goes through the dispatcher."""
+
+    def __init__(
+        self,
+        declaration: str,
+        reference: Callable[..., Tensor | tuple[Tensor, ...]],
+        shapes: Callable[..., Iterable[Sequence[int]]],
+    ) -> None:
+        match = _DECLARATION.fullmatch(declaration)
+        if match is None:
+            raise ValueError(f"not a declaration: {declaration}")
+        self.name, arguments, returns = match.groups()
+        self.arguments = [argument.split()[-1] for argument in arguments.split(", ")]
+        self.outputs = [output.split()[-1] for output in returns.split(", ")]
+        self.reference = reference
+        self.shapes = shapes
+        self.__doc__ = reference.__doc__
+        self._define(arguments)
+        OPERATORS[self.name] = self
+
+    def __call__(self, *args: object) -> Tensor | tuple[Tensor, ...]:
+        return getattr(torch.ops.toolkit, self.name).default(*args)
+
+    def gradient(self, *saved: str) -> Callable[[Callable], None]:
+        """Register the autograd formula.
+
+        The formula gets the gradient of the first output (the others have none), all arguments, and
+        the outputs named in `saved` as keywords. It returns the arguments' gradients by name.
+        """
+
+        def register(formula: Callable[..., dict[str, Tensor | None]]) -> None:
+            self._register_autograd(formula, saved)
+
+        return register
+
+    def _define(self, arguments: str) -> None:
+        several = len(self.outputs) > 1
+        returns = ", ".join("Tensor" for _ in self.outputs)
+        _LIBRARY.define(f"{self.name}({arguments}) -> {f'({returns})' if several else returns}")
+        aliases = [f"Tensor({chr(ord('a') + i)}!)" for i in range(len(self.outputs))]
+        outs = ", ".join(f"{a} {name}" for a, name in zip(aliases, self.outputs, strict=True))
+        returns = f"({', '.join(aliases)})" if several else aliases[0]
+        _LIBRARY.define(f"{self.name}.out({arguments}, *, {outs}) -> {returns}")
+        _LIBRARY.impl(self.name, self._compute, "CPU")
+        _LIBRARY.impl(f"{self.name}.out", self._compute_out, "CPU")
+        torch.library.register_fake(f"toolkit::{self.name}", self._fake, lib=_LIBRARY)
+        torch.library.register_fake(f"toolkit::{self.name}.out", self._fake_out, lib=_LIBRARY)
+
+    def _compute(self, *args: object) -> Tensor | tuple[Tensor, ...]:
+        return self._returned([output.contiguous() for output in self._list(self.reference(*args))])
+
+    def _compute_out(self, *args: object, **out: Tensor) -> Tensor | tuple[Tensor, ...]:
+        for name, value in zip(self.outputs, self._list(self.reference(*args)), strict=True):
+            out[name].copy_(value)
+        return self._fake_out(**out)
+
+    def _fake(self, *args: object) -> Tensor | tuple[Tensor, ...]:
+        first = args[0]
+        dtype = first.dtype if first.is_floating_point() else torch.float32
+        return self._returned([first.new_empty(s, dtype=dtype) for s in self.shapes(*args)])
+
+    def _fake_out(self, *_: object, **out: Tensor) -> Tensor | tuple[Tensor, ...]:
+        return self._returned([out[name] for name in self.outputs])
+
+    def _list(self, result: Tensor | tuple[Tensor, ...]) -> Sequence[Tensor]:
+        return result if len(self.outputs) > 1 else [result]
+
+    def _returned(self, outputs: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
+        return tuple(outputs) if len(self.outputs) > 1 else outputs[0]
+
+    def _register_autograd(self, formula: Callable, saved: Sequence[str]) -> None:
+        def setup_context(ctx, inputs, output) -> None:
+            outputs = dict(zip(self.outputs, self._list(output), strict=True))
+            is_tensor = [isinstance(value, Tensor) for value in inputs]
+            ctx.constants = [None if t else v for v, t in zip(inputs, is_tensor, strict=True)]
+            ctx.is_tensor = is_tensor
+            ctx.save_for_backward(
+                *(v for v, t in zip(inputs, is_tensor, strict=True) if t),
+                *(outputs[name] for name in saved),
+            )
+            ctx.mark_non_differentiable(*list(outputs.values())[1:])
+            ctx.set_materialize_grads(False)
+
+        def backward(ctx, grad, *_):
+            tensors = iter(ctx.saved_tensors)
+            args = [
+                next(tensors) if is_tensor else constant
+                for is_tensor, constant in zip(ctx.is_tensor, ctx.constants, strict=True)
+            ]
+            gradients = formula(grad, *args, **dict(zip(saved, tensors, strict=True)))
+            for name, needed in zip(self.arguments, ctx.needs_input_grad, strict=True):
+                if needed and gradients.get(name) is None:
+                    raise RuntimeError(f"toolkit::{self.name} has no gradient for {name!r}")
+            return tuple(gradients.get(name) for name in self.arguments)
+
+        torch.library.register_autograd(
+            f"toolkit::{self.name}", backward, setup_context=setup_context, lib=_LIBRARY
+        )
+
+
+def operator(
+    declaration: str, *, shapes: Callable[..., Iterable[Sequence[int]]]
+) -> Callable[[Callable], Operator]:
+    """Turn a reference function into an `Operator`.
+
+    Args:
+        declaration: Schema with named outputs; a single output is called `out`.
+        shapes: The outputs' shapes, from the same arguments. Their dtype is that of the first
+            argument, or float32 if that holds integers.
+    """
+    return lambda reference: Operator(declaration, reference, shapes)
