@@ -80,7 +80,8 @@ def test_forward_and_backward_equal_the_transformers_layer(family, method, targe
     )
     leaves = [hidden] + [t for name, t in tensors.items() if name.startswith("adapter:")]
     gradients = torch.autograd.grad(expected, leaves, grad)
-    expected_gradients = dict(zip(["grad"] + [n for n in tensors if "adapter" in n], gradients))
+    names = ["grad"] + [name for name in tensors if name.startswith("adapter:")]
+    expected_gradients = dict(zip(names, gradients, strict=True))
 
     given = {
         **{name: tensor.detach() for name, tensor in tensors.items()},
