@@ -74,7 +74,7 @@ def _int4(weight: Tensor) -> Parameters:
     scale, middle = _choose_qparams_affine_tinygemm(
         weight, MappingType.ASYMMETRIC, _BLOCK, torch.uint8, 0, 15
     )
-    scale, middle = scale.unsqueeze(-1), middle.unsqueeze(-1)
+    scale, middle = _per_group(scale, groups), _per_group(middle, groups)
     offset = middle - 8 * scale  # torchao's float zero point is the value of code 8
     for _ in range(_REFINEMENTS):
         scale, offset = _fit_line(_codes(groups - offset, scale, 0, 15), groups, scale)
@@ -94,7 +94,7 @@ def _int4_symmetric(weight: Tensor) -> Parameters:
         -8,
         7,
     )
-    scale = scale.unsqueeze(-1) * sign
+    scale = _per_group(scale, groups) * sign
     for _ in range(_REFINEMENTS):
         codes = _codes(groups, scale, -8, 7)
         scale = _ratio((codes * groups).sum(-1, True), codes.square().sum(-1, True), scale)
@@ -104,9 +104,10 @@ def _int4_symmetric(weight: Tensor) -> Parameters:
 
 def _int8(weight: Tensor) -> Parameters:
     """w = scale * code, code -127..127."""
+    groups = _groups(weight)
     scale, _ = choose_qparams_affine(weight, MappingType.SYMMETRIC, _BLOCK, torch.int8, -127, 127)
-    scale = _stored(scale)
-    return _codes(_groups(weight), scale.unsqueeze(-1), -127, 127).flatten(1), scale, None
+    scale = _stored(_per_group(scale, groups))
+    return _codes(groups, scale, -127, 127).flatten(1), scale.squeeze(-1), None
 
 
 SCHEMES: dict[str, tuple[int, Callable[[Tensor], Parameters]]] = {
@@ -125,6 +126,11 @@ def _groups(weight: Tensor) -> Tensor:
             f"the number of input features must be a multiple of {GROUP}",
         )
     return weight.unflatten(1, (-1, GROUP))
+
+
+def _per_group(parameter: Tensor, groups: Tensor) -> Tensor:
+    """Shape torchao's parameters, [N] if there is one group and [N, K/32] else, as [N, K/32, 1]."""
+    return parameter.reshape(*groups.shape[:2], 1)
 
 
 def _codes(values: Tensor, scale: Tensor, low: int, high: int) -> Tensor:
