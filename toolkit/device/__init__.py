@@ -15,7 +15,7 @@ _SERIAL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def open_device(spec: str) -> Device:
-    """Return the device named by `spec`: "local", a USB SERIAL, or HOST:PORT. Connect it with `with`."""
+    """Return the device of `spec` ("local", a USB SERIAL, HOST:PORT); `with` connects it."""
     if spec == "local":
         return LocalDevice()
     if ":" in spec:

@@ -1,7 +1,8 @@
 """A phone over the Android debug bridge, TCP or USB, by the adb-shell package (protocol 1.0).
 
-Commands travel through the daemon's `exec:` service: raw bytes both ways, so that a file's content can be a
-command's standard input. adb-shell has no public call for that; `_exchange` uses its stream internals (0.4.4, pinned).
+Commands travel through the daemon's `exec:` service: raw bytes both ways, so that a file's content
+can be a command's standard input. adb-shell has no public call for that; `_exchange` uses its
+stream internals (0.4.4, pinned).
 """
 
 import os
@@ -33,7 +34,7 @@ _OPEN_TIMEOUT = 10.0
 
 
 def adb_root() -> str:
-    """Return our folder on phones: writable and executable for the adb shell ($TOOLKIT_DEVICE_ROOT changes it)."""
+    """Return our folder on phones ($TOOLKIT_DEVICE_ROOT changes it)."""
     return os.environ.get("TOOLKIT_DEVICE_ROOT", "/data/local/tmp/toolkit")
 
 
@@ -106,7 +107,7 @@ class AdbDevice(ShellDevice):
             )
         if isinstance(error, InvalidCommandError):
             return ToolkitError(
-                f"device {name} speaks another protocol (wireless debugging with pairing needs TLS)",
+                f"device {name} speaks another protocol (as wireless debugging with pairing does)",
                 "Connect it by USB, or run `adb tcpip 5555` over USB once and use HOST:5555",
             )
         if "LIBUSB_ERROR_ACCESS" in str(error):
@@ -179,7 +180,7 @@ def _exchange(
 
 
 def _abandon(connection: Connection, info: Any) -> None:
-    """Tell the device that nobody reads this stream any more; the connection may be gone already."""
+    """Tell the device that nobody reads this stream any more; the connection may be gone."""
     try:
         connection._clse(info)
     except Exception:

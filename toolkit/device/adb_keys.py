@@ -16,7 +16,7 @@ def key_path() -> Path:
 
 
 def load_signer() -> PythonRSASigner:
-    """Return the signer of the user's key, creating the pair (private part 0600) if it is absent."""
+    """Return the signer of the user's key, creating the pair (private part 0600) if absent."""
     path = key_path()
     try:
         if not path.exists():
@@ -41,8 +41,8 @@ def _create(path: Path) -> None:
     previous = os.umask(0o077)
     try:
         keygen(str(temporary))
-        os.replace(public, path.with_suffix(".pub"))
-        os.replace(temporary, path)
+        public.replace(path.with_suffix(".pub"))
+        temporary.replace(path)
     finally:
         os.umask(previous)
         temporary.unlink(missing_ok=True)

@@ -16,8 +16,8 @@ class ConnectionClosed(OSError):
 class SocketTransport(BaseTransport):
     """A TCP transport that sends everything and notices a closed connection at once.
 
-    adb-shell 0.4.4's own sends once on a non-blocking socket, which cuts messages larger than the socket's buffer,
-    and reads a closed connection again and again until its time is up.
+    adb-shell 0.4.4's own sends once on a non-blocking socket, which cuts messages larger than the
+    socket's buffer, and reads a closed connection again and again until its time is up.
     """
 
     def __init__(self, host: str, port: int, connect_timeout: float = 5.0) -> None:

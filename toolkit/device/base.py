@@ -21,9 +21,10 @@ OnBytes = Callable[[int], None]
 
 
 class Device(Protocol):
-    """Somewhere a trainer runs: this machine or a phone. Paths are absolute POSIX paths on the device.
+    """Somewhere a trainer runs: this machine or a phone. Paths on it are absolute.
 
-    Every method raises DeviceLost when the connection breaks and DeviceCommandError when the device refuses.
+    Every method raises DeviceLost when the connection breaks and DeviceCommandError when the device
+    refuses.
     """
 
     spec: str
@@ -48,6 +49,7 @@ class Device(Protocol):
     def remove(self, path: str) -> None: ...
     def rename(self, source: str, target: str) -> None: ...
     def make_directory(self, path: str) -> None: ...
+    def make_executable(self, path: str) -> None: ...
     def sha256(self, paths: Iterable[str]) -> dict[str, str]: ...
     def free_bytes(self) -> int | None: ...
     def info(self) -> DeviceInfo: ...
@@ -75,7 +77,7 @@ class ShellDevice(ABC):
     def _exchange(
         self, line: str, source: Iterator[bytes] | None, timeout: float
     ) -> Iterator[bytes]:
-        """Run a command line, feed it `source`, yield its output; `timeout` seconds without a byte lose it."""
+        """Run a line, feed it `source`, yield its output; `timeout` seconds of silence lose it."""
 
     def __enter__(self) -> Self:
         self.connect()
@@ -111,7 +113,7 @@ class ShellDevice(ABC):
         self._require(ShellResult(result.code, b""), command)
 
     def append(self, path: str, source: BinaryIO, length: int, on_bytes: OnBytes) -> None:
-        """Append the next `length` bytes of `source` to a file; what arrived stays if the connection breaks."""
+        """Append the next `length` bytes of `source` to a file; what arrived stays there."""
 
         def chunks() -> Iterator[bytes]:
             left = length
@@ -132,7 +134,9 @@ class ShellDevice(ABC):
         self._require(result, f"writing {posixpath.basename(path)}")
 
     def pull(self, path: str, sink: BinaryIO, offset: int, length: int, on_bytes: OnBytes) -> None:
-        """Write `length` bytes of a file from `offset` on to `sink`; never more, whatever the device sends."""
+        """Write `length` bytes of a file from `offset` on to `sink`; never more, whatever the
+        device sends.
+        """
         left = length
         if left == 0:
             return
@@ -186,6 +190,10 @@ class ShellDevice(ABC):
     def make_directory(self, path: str) -> None:
         """Create a directory and its parents."""
         self.check(command_line("mkdir", "-p", path))
+
+    def make_executable(self, path: str) -> None:
+        """Let everyone execute a file."""
+        self.check(command_line("chmod", "755", path))
 
     def sha256(self, paths: Iterable[str]) -> dict[str, str]:
         """Return the SHA-256 by path, computed on the device; missing files are left out."""

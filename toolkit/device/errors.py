@@ -4,7 +4,9 @@ from toolkit.errors import ToolkitError
 
 
 class DeviceLost(ToolkitError):
-    """The connection broke or the device stopped answering; running the same command again continues."""
+    """The connection broke or the device stopped answering; running the same command again
+    continues.
+    """
 
     def __init__(self, device: str, reason: str) -> None:
         super().__init__(

@@ -13,7 +13,9 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """A device's properties: memory in KiB, free space and page size in bytes, None where it does not say."""
+    """A device's properties: memory in KiB, free space and page size in bytes, None where it does
+    not say.
+    """
 
     device: str
     kind: str
@@ -35,7 +37,9 @@ class DeviceInfo:
 
 
 def info_command(root: str) -> str:
-    """Return the command whose output `parse_info` reads; tools a device lacks leave their section empty."""
+    """Return the command whose output `parse_info` reads; tools a device lacks leave their section
+    empty.
+    """
     parts = {
         "getprop": "getprop",
         "machine": "uname -m",
@@ -66,7 +70,8 @@ def parse_info(text: str, *, device: str, kind: str) -> DeviceInfo:
         device=device,
         kind=kind,
         model=_clean(_model(properties, sections)),
-        # A 64-bit kernel may run 32-bit userland, so Android's own word counts more than the kernel's.
+        # A 64-bit kernel may run 32-bit userland, so Android's own word counts more than the
+        # kernel's.
         abi=_clean(properties.get("ro.product.cpu.abi") or machine),
         release=_clean(_release(properties, sections)),
         sdk=int(sdk) if re.fullmatch(r"\d{1,4}", sdk) else None,

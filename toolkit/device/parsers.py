@@ -1,6 +1,8 @@
-"""Pure parsers of what a device prints. Its output is untrusted: what does not fit is left out or None.
+"""Pure parsers of what a device prints. Its output is untrusted: what does not fit is left out or
+None.
 
-Formats: Android's toybox and mksh, and GNU coreutils where they differ. Samples of both are in the tests.
+Formats: Android's toybox and mksh, and GNU coreutils where they differ. Samples of both are in the
+tests.
 """
 
 import re
@@ -29,7 +31,9 @@ Kind = Literal["file", "directory", "symlink", "other"]
 
 @dataclass(frozen=True)
 class FileStat:
-    """One file on the device: absolute path, kind, size in bytes, modification time in Unix seconds."""
+    """One file on the device: absolute path, kind, size in bytes, modification time in Unix
+    seconds.
+    """
 
     path: str
     kind: Kind
@@ -60,7 +64,8 @@ def parse_getprop(text: str) -> dict[str, str]:
 def parse_df(text: str) -> int | None:
     """Return the available bytes from `df -k PATH`, by the column headed Available or Avail.
 
-    A long device name may push its figures to the next line, so all words after the header count as one row.
+    A long device name may push its figures to the next line, so all words after the header count as
+    one row.
     """
     lines = text.splitlines()
     if len(lines) < 2:
@@ -80,7 +85,7 @@ def parse_meminfo(text: str) -> dict[str, int]:
 
 
 def parse_stat(text: str) -> list[FileStat]:
-    """Parse lines of `stat -c '%f %s %Y %n'` (mode in hexadecimal, size, modification time, path)."""
+    """Parse lines of `stat -c '%f %s %Y %n'`: mode in hexadecimal, size, modified, path."""
     matches = (_STAT.match(line.rstrip("\r")) for line in text.splitlines())
     return [
         FileStat(
@@ -113,7 +118,9 @@ def parse_machine(text: str) -> str | None:
 
 
 def parse_page_size(text: str) -> int | None:
-    """Return the page size in bytes from `getconf PAGESIZE` or a KernelPageSize line of /proc/self/smaps."""
+    """Return the page size in bytes from `getconf PAGESIZE` or a KernelPageSize line of
+    /proc/self/smaps.
+    """
     for line in text.splitlines():
         line = line.strip()
         if line.isdecimal() and int(line) >= 4096:
@@ -124,7 +131,9 @@ def parse_page_size(text: str) -> int | None:
 
 
 def parse_battery(text: str) -> Battery | None:
-    """Parse `dumpsys battery`: level, temperature in tenths of a degree, status (2 charging, 5 full)."""
+    """Parse `dumpsys battery`: level, temperature in tenths of a degree, status (2 charging, 5
+    full).
+    """
     values = {}
     for line in text.splitlines():
         name, colon, value = line.strip().partition(": ")

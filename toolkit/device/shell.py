@@ -1,4 +1,4 @@
-"""Command lines for the device's shell. Everything that reaches it is quoted here and nowhere else."""
+"""Command lines for the device's shell. What reaches it is quoted here and nowhere else."""
 
 import re
 import secrets
@@ -10,7 +10,7 @@ _MARKER = re.compile(rb"(toolkit-exit-[0-9a-f]{16}):(\d{1,3})\r?\n?$")
 
 
 def quote(value: str | int | float | PurePosixPath) -> str:
-    """Return `value` as one word of a POSIX shell. NUL cannot be passed to a shell and is refused."""
+    """Return `value` as one word of a POSIX shell. A shell takes no NUL, so it is refused."""
     text = str(value)
     if "\0" in text:
         raise ValueError("a shell word cannot contain NUL")
@@ -39,15 +39,15 @@ class ShellResult:
 class WrappedCommand:
     """A command line that ends its output with a marker and the exit code.
 
-    The old shell service of adb has no exit codes, so the command prints its own. The marker is random: no
-    earlier output can be taken for it.
+    The old shell service of adb has no exit codes, so the command prints its own. The marker is
+    random: no earlier output can be taken for it.
     """
 
     line: str
     marker: bytes
 
     def split(self, output: bytes) -> ShellResult | None:
-        """Return code and output without the marker, or None if the command did not reach its end."""
+        """Return code and output without the marker, or None if the command ended early."""
         match = _MARKER.search(output[-64:])
         if match is None or match.group(1) != self.marker:
             return None
@@ -55,7 +55,9 @@ class WrappedCommand:
 
 
 def wrap(command: str, *, reads_input: bool = False) -> WrappedCommand:
-    """Return `command` with files created as 0644, without standard input unless asked, with exit code."""
+    """Return `command` with files created as 0644, without standard input unless asked, with exit
+    code.
+    """
     marker = f"toolkit-exit-{secrets.token_hex(8)}"
     source = "" if reads_input else " </dev/null"
     line = f"umask 022; ( {command}\n){source} 2>&1; echo {marker}:$?"

@@ -1,0 +1,50 @@
+"""`toolkit pull`: a run's trace and adapter from a device, checked."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.cli.common import console, error_console, print_json
+from toolkit.cli.transfers import transfer_bar
+from toolkit.cli.units import bytes_text
+from toolkit.device import open_device
+from toolkit.device.fetch import pull_run
+from toolkit.device.layout import check_name
+
+
+def pull(
+    run: Annotated[str, typer.Argument(help="Name given to `toolkit train --out`.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder to write (default: runs/RUN).")
+    ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="local, a USB SERIAL, or HOST:PORT.")
+    ] = "local",
+    with_state: Annotated[
+        bool, typer.Option("--with-state", help="Also copy the state that --resume needs.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Bring a run's trace and adapter back from a device.
+
+    The adapter is in PEFT's format. A run that still goes on gives its trace up to now.
+
+    \b
+    Examples:
+      toolkit pull run1 -o runs/run1
+      toolkit pull --device 192.168.1.20:5555 run1 -o runs/run1
+    """
+    target = output if output is not None else Path("runs") / check_name(run, "run")
+    with open_device(device) as source, transfer_bar(f"pull {run}") as progress:
+        pulled = pull_run(source, run, target, with_state=with_state, progress=progress)
+    if pulled.left:
+        error_console.print(
+            f"left on the device: {', '.join(pulled.left)}", markup=False, highlight=False
+        )
+    if as_json:
+        print_json({"run": run, "path": str(target), "files": pulled.files, "left": pulled.left})
+        return
+    listing = ", ".join(f"{name} {bytes_text(size)}" for name, size in pulled.files.items())
+    console.print(f"{target}: {listing}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"next: toolkit analyze {target}", markup=False, highlight=False, soft_wrap=True)

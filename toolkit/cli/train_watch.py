@@ -1,0 +1,203 @@
+"""Watching a run: a bar with loss, tokens/s, peak memory and time left, or JSON lines."""
+
+import json
+import math
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from types import FrameType
+from typing import Any
+
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from toolkit.cli.common import error_console
+from toolkit.cli.units import bytes_text, seconds_text
+from toolkit.device import DeviceLost
+from toolkit.device.runs import Run, follow
+from toolkit.errors import ToolkitError
+
+_SHOWN = {"run", "step", "evaluation", "event", "end"}
+
+
+class Outcome(Enum):
+    """How watching ended."""
+
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    DETACHED = "detached"
+    FAILED = "failed"
+
+
+class Interrupts:
+    """Counts Ctrl-C instead of raising, so that no transfer is cut in the middle."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def _handle(self, _signal: int, _frame: FrameType | None) -> None:
+        self.count += 1
+
+    @contextmanager
+    def counted(self) -> Iterator["Interrupts"]:
+        """Count within the block; afterwards Ctrl-C raises again."""
+        previous = signal.signal(signal.SIGINT, self._handle)
+        try:
+            yield self
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+
+class BarView:
+    """A progress bar on standard error; without a terminal, a line for every tenth of the run."""
+
+    def __init__(self, run: Run, steps: int | None) -> None:
+        self._run = run
+        self._steps = steps
+        self._peak = 0.0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=error_console,
+            disable=not error_console.is_terminal,
+        )
+        self._task = self._bar.add_task(escape(run.name), total=steps, figures="starting")
+
+    def __enter__(self) -> "BarView":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def record(self, record: dict[str, Any]) -> None:
+        """Show one record of the trace."""
+        kind = record["type"]
+        if kind == "run":
+            self._steps = self._steps or _whole(_member(record, "settings", "steps"))
+            self._bar.update(self._task, total=self._steps)
+        elif kind == "step":
+            self._step(record)
+        elif kind == "evaluation":
+            loss, perplexity = number(record.get("loss")), number(record.get("perplexity"))
+            step = _whole(record.get("step"))
+            self.say(f"step {step}: held-out loss {loss:.4f}, perplexity {perplexity:.2f}")
+
+    def _step(self, record: dict[str, Any]) -> None:
+        step = _whole(record.get("step")) or 0
+        seconds, tokens = number(record.get("seconds")), number(record.get("tokens"))
+        self._peak = max(self._peak, number(record.get("peak"), 0.0) * 1024)
+        speed = tokens / seconds if seconds > 0 else math.nan
+        figures = (
+            f"loss {number(record.get('loss')):.4f}  {speed:.0f} tokens/s  "
+            f"peak {bytes_text(self._peak)}"
+        )
+        self._bar.update(self._task, completed=step, figures=figures)
+        if self._bar.disable and self._due(step):
+            self.say(f"step {step}/{self._steps or '?'}  {figures}  {seconds:.2f} s/step")
+
+    def _due(self, step: int) -> bool:
+        every = max(1, (self._steps or 10) // 10)
+        return step == 1 or step % every == 0 or step == self._steps
+
+
+class JsonView:
+    """The records as JSON lines on standard output, one object each, nothing else."""
+
+    def __enter__(self) -> "JsonView":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def say(self, line: str) -> None:
+        """People's lines go to standard error."""
+        error_console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def record(self, record: dict[str, Any]) -> None:
+        """Print one record."""
+        if record["type"] in _SHOWN:
+            sys.stdout.write(json.dumps(record) + "\n")
+            sys.stdout.flush()
+
+
+def watch(run: Run, steps: int | None, *, as_json: bool) -> Outcome:
+    """Follow a run until it ends or the second Ctrl-C; the first one stops it at a step boundary.
+
+    Raises:
+        ToolkitError: the trainer failed or died; the message is its own.
+        DeviceLost: the connection broke; the run goes on.
+    """
+    end: dict[str, Any] | None = None
+    view = JsonView() if as_json else BarView(run, steps)
+    with Interrupts().counted() as interrupts, view:
+        stop_requested = False
+        try:
+            for record in follow(run):
+                if record is not None:
+                    view.record(record)
+                    end = record if record["type"] == "end" else None
+                if interrupts.count and not stop_requested:
+                    run.request_stop()
+                    stop_requested = True
+                    view.say("stopping after this step; Ctrl-C again leaves it running")
+                if interrupts.count > 1:
+                    view.say(_how_to_attach(run, f"run {run.name} goes on"))
+                    return Outcome.DETACHED
+        except DeviceLost as lost:
+            remedy = f"The run goes on; {_how_to_attach(run, 'when it is back')}"
+            raise ToolkitError(lost.cause, remedy) from lost
+        return _conclude(run, view, end)
+
+
+def _conclude(run: Run, view: BarView | JsonView, end: dict[str, Any] | None) -> Outcome:
+    if end is None or end.get("status") == "failed":
+        error = end.get("error") if end else None
+        cause = str(error)[:500] if error else run.failure()
+        remedy = f"What it left: `toolkit pull --device {run.device.spec} {run.name}`"
+        if run.discard_if_untraced():
+            remedy = "Nothing was started; the name can be used again"
+        raise ToolkitError(f"run {run.name} failed on {run.device.spec}: {cause}", remedy)
+    steps, seconds = _whole(end.get("steps")), number(end.get("seconds"), 0.0)
+    peak = bytes_text(number(end.get("peak"), 0.0) * 1024)
+    stopped = end.get("status") == "stopped"
+    view.say(
+        f"run {run.name} {'stopped' if stopped else 'completed'}: {steps} steps, "
+        f"{seconds_text(seconds)}, peak {peak}; adapter and state are saved"
+    )
+    device = f"--device {run.device.spec}"
+    if stopped:
+        view.say(f"resume: toolkit train {device} --out {run.name} --steps N --resume")
+    view.say(f"next: toolkit pull {device} {run.name} -o runs/{run.name}")
+    return Outcome.STOPPED if stopped else Outcome.COMPLETED
+
+
+def _how_to_attach(run: Run, when: str) -> str:
+    return f"{when}: toolkit train --device {run.device.spec} --attach {run.name}"
+
+
+def number(value: Any, default: float = math.nan) -> float:
+    """Return a number of a trace, which may be null or anything, as a float."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return default
+    return float(value)
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _member(record: dict[str, Any], *names: str) -> Any:
+    value: Any = record
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value

@@ -1,0 +1,37 @@
+"""A progress bar for transfers, shared by deploy and pull."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from toolkit.cli.common import error_console
+from toolkit.device.transfer import Progress as OnProgress
+
+
+@contextmanager
+def transfer_bar(what: str) -> Iterator[OnProgress]:
+    """Show a bar on standard error and yield the function that moves it."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=error_console, transient=True) as bar:
+        task = bar.add_task(escape(what), total=None)
+
+        def move(name: str, done: int, total: int) -> None:
+            description = escape(f"{what} {name}".strip())
+            bar.update(task, completed=done, total=total, description=description)
+
+        yield move

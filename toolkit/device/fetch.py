@@ -1,0 +1,179 @@
+"""Bringing a run back. Nothing the device says is trusted: names come from a list here, sizes have
+limits, contents are checked against the device's digest, and only regular files are written, into
+one new folder.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from toolkit.device.base import Device
+from toolkit.device.errors import DeviceCommandError
+from toolkit.device.layout import run_path
+from toolkit.device.shell import quote
+from toolkit.errors import ToolkitError
+from toolkit.files import sha256_file
+
+_GIB = 1 << 30
+# What a run consists of, with the most bytes each file may have. state.bin only on request.
+RUN_FILES = {
+    "trace.jsonl": 2 * _GIB,
+    "adapter_model.safetensors": 4 * _GIB,
+    "adapter_config.json": 1 << 20,
+    "trainer.log": 64 << 20,
+}
+STATE_FILES = {"state.bin": 16 * _GIB}
+# Of the device's own bookkeeping; not worth a word when they stay behind.
+_SILENT = {"pid", "exit", "stop", "state.bin"}
+
+
+@dataclass
+class Pulled:
+    """What a pull brought: sizes by name, and the names it left on the device."""
+
+    files: dict[str, int] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+    reused_bytes: int = 0
+
+
+Progress = Callable[[str, int, int], None]
+
+
+def pull_run(
+    device: Device,
+    run: str,
+    target: Path,
+    *,
+    with_state: bool = False,
+    progress: Progress = lambda name, done, total: None,
+) -> Pulled:
+    """Copy the files of a run to the folder `target`, which appears complete or not at all.
+
+    A run that is still going gives its trace up to now. After a broken connection the same call
+    goes on from what already came (kept in `.NAME.partial` beside the target).
+    """
+    remote = run_path(device, run)
+    limits = RUN_FILES | (STATE_FILES if with_state else {})
+    sizes, left = _inspect(device, remote, limits)
+    if not sizes:
+        raise ToolkitError(
+            f"there is no run {run!r} on device {device.spec}", _known_runs(device) or "Train first"
+        )
+    _check_target(target)
+    partial = target.parent / f".{target.name}.partial"
+    _prepare(partial)
+    pulled = Pulled(left=left)
+    total, done = sum(sizes.values()), 0
+    for name, size in sizes.items():
+
+        def advance(count: int, name: str = name) -> None:
+            nonlocal done
+            done += count
+            progress(name, done, total)
+
+        pulled.reused_bytes += _fetch(device, f"{remote}/{name}", partial / name, size, advance)
+        pulled.files[name] = size
+    _install(partial, target, list(sizes))
+    return pulled
+
+
+def _inspect(
+    device: Device, remote: str, limits: dict[str, int]
+) -> tuple[dict[str, int], list[str]]:
+    """Return the sizes of the files to fetch, and the names of the others, printable."""
+    entry = device.stat(remote)
+    if entry is None or entry.kind != "directory":
+        return {}, []
+    sizes, left = {}, []
+    for entry in device.list(remote):
+        limit = limits.get(entry.name)
+        if limit is None:
+            if entry.name not in _SILENT and len(left) < 20:
+                left.append(ascii(entry.name)[1:-1][:64])
+        elif entry.kind != "file":
+            raise ToolkitError(
+                f"{entry.name} of the run is a {entry.kind} on device {device.spec}, not a file",
+                "Nothing was copied; look at the device with `adb shell`",
+            )
+        elif entry.size > limit:
+            raise ToolkitError(
+                f"{entry.name} of the run has {entry.size} bytes on device {device.spec}, "
+                f"more than the {limit} it can have",
+                "Nothing was copied; look at the device with `adb shell`",
+            )
+        else:
+            sizes[entry.name] = entry.size
+    return {name: sizes[name] for name in limits if name in sizes}, left
+
+
+def _known_runs(device: Device) -> str:
+    runs = [entry for entry in device.list(f"{device.root}/runs") if entry.kind == "directory"]
+    names = ", ".join(ascii(entry.name)[1:-1][:64] for entry in runs[:20])
+    return f"Runs there: {names}" if names else ""
+
+
+def _check_target(target: Path) -> None:
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise ToolkitError(f"{target} is not a folder", "Name another folder with -o")
+    target.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _prepare(partial: Path) -> None:
+    if partial.is_symlink():
+        raise ToolkitError(f"{partial} is a symbolic link", "Remove it")
+    partial.mkdir(exist_ok=True)
+
+
+def _fetch(
+    device: Device, remote: str, local: Path, size: int, advance: Callable[[int], None]
+) -> int:
+    """Fetch the first `size` bytes of a file; return how many of them were here already."""
+    start = local.stat().st_size if local.is_file() and not local.is_symlink() else 0
+    if start > size:
+        start = 0
+    for offset in (start, 0):
+        expected = _remote_sha256(device, remote, size)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | (0 if offset else os.O_TRUNC)
+        with os.fdopen(os.open(local, flags, 0o644), "wb") as sink:
+            sink.seek(offset)
+            advance(offset)
+            counted = offset
+
+            def count(received: int) -> None:
+                nonlocal counted
+                counted += received
+                advance(received)
+
+            device.pull(remote, sink, offset, size - offset, count)
+            sink.flush()
+            os.fsync(sink.fileno())
+        if sha256_file(local) == expected:
+            return offset
+        advance(-counted)
+    local.unlink()
+    raise DeviceCommandError(
+        f"{local.name} arrived damaged from device {device.spec}", "Try again, and check the cable"
+    )
+
+
+def _remote_sha256(device: Device, remote: str, size: int) -> str:
+    """Return the device's digest of a file's first bytes; a trace may grow while it is read."""
+    if size == 0:
+        return hashlib.sha256().hexdigest()
+    output = device.check(f"head -c {int(size)} {quote(remote)} | sha256sum", 900.0)
+    return output.split()[0] if output.split() else ""
+
+
+def _install(partial: Path, target: Path, names: list[str]) -> None:
+    """Put the fetched files in place: the folder in one rename, or file by file if it exists."""
+    for stray in partial.iterdir():
+        if stray.name not in names:
+            stray.unlink()
+    if not target.exists():
+        partial.rename(target)
+        return
+    for name in names:
+        (partial / name).replace(target / name)
+    partial.rmdir()
