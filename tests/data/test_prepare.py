@@ -1,0 +1,190 @@
+"""From files to a data directory: what it holds, that it is deterministic, what it reports."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toolkit.data.dataset import random_rows, read_rows
+from toolkit.data.documents import Document
+from toolkit.data.prepare import Settings, choose_held_out, prepare, prepare_random
+from toolkit.data.samples import IGNORED
+from toolkit.data.splitmix import SplitMix64, splitmix64
+from toolkit.errors import ToolkitError
+from toolkit.files import sha256_file
+
+
+def write_lines(path: Path, records: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def chat(*contents: str) -> dict:
+    roles = ["user", "assistant"]
+    return {"messages": [{"role": roles[i % 2], "content": c} for i, c in enumerate(contents)]}
+
+
+def replies(path: Path, tokenizer) -> list[str]:
+    """Return the text of every run of labels in a token file."""
+    rows = read_rows(path)
+    texts = []
+    for labels in rows.labels:
+        runs = np.split(labels, np.flatnonzero(np.diff(labels == IGNORED)) + 1)
+        texts += [tokenizer.decode(run) for run in runs if run[0] != IGNORED]
+    return texts
+
+
+@pytest.fixture
+def chats(tmp_path) -> Path:
+    records = [chat(f"hello {i}", f"fine {i}", "and you", f"thank you {i}") for i in range(20)]
+    return write_lines(tmp_path / "chats.jsonl", records)
+
+
+@pytest.mark.parametrize("pack", [True, False])
+def test_chats(tmp_path, smollm2, chats, pack):
+    report = prepare([chats], smollm2, Settings(128, pack=pack, validation=0.1), tmp_path / "out")
+    assert report == json.loads((tmp_path / "out/data.json").read_text())
+    assert report["documents"] == 20 and report["dropped"] == {}
+    assert report["train"]["documents"] == 18 and report["validation"]["documents"] == 2
+    assert (report["train"]["sequences"] < 18) == pack
+    for name, entry in report["files"].items():
+        assert sha256_file(tmp_path / "out" / name) == entry["sha256"]
+    learned = replies(tmp_path / "out/train.ptd", smollm2)
+    learned += replies(tmp_path / "out/validation.ptd", smollm2)
+    expected = [f"{text} {i}<|im_end|>" for i in range(20) for text in ("fine", "thank you")]
+    assert sorted(learned) == sorted(expected)
+
+
+def test_same_input_same_bytes_and_seed_matters(tmp_path, smollm2, chats):
+    def digests(name: str, seed: int) -> dict:
+        settings = Settings(128, seed=seed, validation=0.2)
+        files = prepare([chats], smollm2, settings, tmp_path / name)["files"]
+        return {file: entry["sha256"] for file, entry in files.items()}
+
+    assert digests("one", 0) == digests("two", 0) != digests("three", 1)
+    assert (tmp_path / "one/data.json").read_bytes() == (tmp_path / "two/data.json").read_bytes()
+
+
+def test_long_chats_are_split_before_user_turns_with_the_system_message(tmp_path, smollm2):
+    system = {"role": "system", "content": "SYS"}
+    record = chat("hello", "fine 1", "hello", "fine 2", "hello", "fine 3", "hello", "fine 4")
+    record["messages"].insert(0, system)
+    path = write_lines(tmp_path / "long.jsonl", [record])
+    out = tmp_path / "out"
+    report = prepare([path], smollm2, Settings(70, pack=False, validation=0), out)
+    assert report["split"] == 1 and report["truncated"] == 0 and report["dropped"] == {}
+    rows = read_rows(out / "train.ptd")
+    assert len(rows.tokens) > 1
+    for tokens in rows.tokens:
+        assert smollm2.decode(tokens).startswith("<|im_start|>system\nSYS<|im_end|>\n<|im_start|>u")
+    assert replies(out / "train.ptd", smollm2) == [f"fine {i}<|im_end|>" for i in range(1, 5)]
+
+
+def test_truncated_and_dropped_are_counted(tmp_path, smollm2):
+    records = [
+        chat("hello", "fine " * 100),
+        chat("hello " * 200, "never seen"),
+        chat("nobody answers"),
+        {"text": "  \n"},
+        chat("hello", "fine"),
+    ]
+    path = write_lines(tmp_path / "d.jsonl", records)
+    report = prepare([path], smollm2, Settings(100, validation=0), tmp_path / "out")
+    assert report["split"] == 0
+    assert report["truncated"] == 2
+    assert report["dropped"] == {
+        "empty": 1,
+        "no assistant message": 1,
+        "no token to learn within the sequence length": 1,
+    }
+    dropping = Settings(100, validation=0, long="drop")
+    report = prepare([path], smollm2, dropping, tmp_path / "out")
+    assert report["dropped"]["longer than the sequence length"] == 2
+    assert report["train"]["documents"] == 1
+
+
+def test_text_is_split_and_every_token_learned_once(tmp_path, smollm2):
+    text = "hello there, how are you doing today? " * 40
+    path = tmp_path / "book.txt"
+    path.write_text(text)
+    report = prepare([path], smollm2, Settings(50), tmp_path / "out")
+    rows = read_rows(tmp_path / "out/train.ptd")
+    labels = [int(token) for token in rows.labels.ravel() if token != IGNORED]
+    assert labels == [*smollm2(text)["input_ids"][1:], smollm2.eos_token_id]
+    assert report["split"] == 1 and report["train"]["labelled"] == len(labels)
+    assert "validation" not in report
+
+
+def test_prompt_and_completion_with_and_without_template(tmp_path, smollm2):
+    path = write_lines(tmp_path / "p.jsonl", [{"prompt": "hello", "completion": " there"}])
+    prepare([path], smollm2, Settings(64), tmp_path / "chat")
+    assert replies(tmp_path / "chat/train.ptd", smollm2) == [" there<|im_end|>"]
+    first = read_rows(tmp_path / "chat/train.ptd").tokens[0]
+    assert smollm2.decode(first).startswith("<|im_start|>system")
+    prepare([path], smollm2, Settings(64, template=False), tmp_path / "raw")
+    rows = read_rows(tmp_path / "raw/train.ptd")
+    assert replies(tmp_path / "raw/train.ptd", smollm2) == [" there<|im_end|>"]
+    assert smollm2.decode(rows.tokens[0]).startswith("hello there")
+
+
+def test_loss_on_all_tokens(tmp_path, smollm2):
+    path = write_lines(tmp_path / "c.jsonl", [chat("hello", "fine")])
+    report = prepare([path], smollm2, Settings(64, loss="all"), tmp_path / "out")
+    assert report["train"]["labelled"] == report["train"]["tokens"]
+
+
+def test_nothing_left_is_an_error_and_leaves_no_directory(tmp_path, smollm2):
+    path = write_lines(tmp_path / "c.jsonl", [chat("nobody answers")])
+    with pytest.raises(ToolkitError, match=r"nothing to train on .*1 no assistant message"):
+        prepare([path], smollm2, Settings(64), tmp_path / "out")
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(ToolkitError, match="no documents in"):
+        prepare([tmp_path / "empty.jsonl"], smollm2, Settings(64), tmp_path / "out")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["c.jsonl", "empty.jsonl"]
+
+
+@given(
+    texts=st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=30),
+    share=st.floats(0, 0.99),
+    seed=st.integers(0, 5),
+)
+def test_held_out_documents_are_never_trained_on(texts, share, seed):
+    documents = [Document(source=f"x:{i}", text=text) for i, text in enumerate(texts)]
+    held_out = choose_held_out(documents, share, seed)
+    out = {texts[i] for i in held_out}
+    kept = {text for i, text in enumerate(texts) if i not in held_out}
+    assert not out & kept and kept
+    assert bool(out) == (share > 0 and len(set(texts)) > 1)
+    backwards = choose_held_out(documents[::-1], share, seed)
+    assert {len(texts) - 1 - i for i in backwards} == held_out
+
+
+def test_random_tokens(tmp_path):
+    report = prepare_random(3, 16, 150, 7, tmp_path / "out")
+    assert report["train"] == {"documents": 3, "sequences": 3, "tokens": 48, "labelled": 48}
+    rows = read_rows(tmp_path / "out/train.ptd")
+    assert (rows.tokens[:, 1:] == rows.labels[:, :-1]).all()
+    assert (rows.positions == np.arange(16)).all() and (rows.start == 0).all()
+    many = random_rows(100, 100, 150, 7).tokens
+    assert many.min() == 0 and many.max() == 149
+    counts = np.bincount(many.ravel(), minlength=150)
+    # 10,000 draws: every count lies within six standard deviations of 10,000 / 150.
+    assert abs(counts - 10000 / 150).max() < 6 * (10000 / 150) ** 0.5
+
+
+def test_splitmix64_known_values_and_both_forms_agree():
+    # First outputs for seed 1234567, as in the generator's published test vectors.
+    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    assert splitmix64(1234567, 3).tolist() == expected
+    for seed in (0, 1, 2**64 - 1):
+        generator = SplitMix64(seed)
+        assert splitmix64(seed, 50).tolist() == [generator.next() for _ in range(50)]
+
+
+def test_settings_are_checked():
+    for wrong in ({"seq_len": 0}, {"loss": "x"}, {"long": "x"}, {"validation": 1.0}):
+        with pytest.raises(ToolkitError):
+            Settings(**{"seq_len": 8, **wrong})

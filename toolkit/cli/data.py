@@ -1,0 +1,169 @@
+"""`toolkit data`: text or chats to training data."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from toolkit.cli.common import console, error_console, print_json
+from toolkit.errors import ToolkitError
+
+_HELP = """Turn text or chats into training data for a bundle.
+
+    \b
+    Files ending in .jsonl, .ndjson or .json hold one object per line: {"text": ...},
+    {"prompt": ..., "completion": ...} or {"messages": [{"role": ..., "content": ...}, ...]}.
+    Any other file is one text document.
+
+    Chats go through the model's chat template and the loss is taken on the assistant's tokens
+    only, unless --loss all is given. Documents longer than the sequence length are split: text
+    anywhere, chats before a user's turn.
+
+    \b
+    Examples:
+      toolkit data chats.jsonl --tokenizer bundle -o data
+      toolkit data book.txt notes.txt --tokenizer bundle --seq-len 128 -o data
+      toolkit data chats.jsonl --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct --seq-len 256 -o data
+      toolkit data --random 64 --seq-len 256 --bundle bundle -o data
+    """
+
+
+def data(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Text files or JSON Lines.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Directory to write; replaced if it is there.")
+    ] = Path("data"),
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="Bundle, model directory, .gguf file or hub id.", show_default=False),
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            help="Bundle the data is for; also the default tokenizer.", show_default=False
+        ),
+    ] = None,
+    seq_len: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens per sequence. Default: the bundle's longest."),
+    ] = None,
+    loss: Annotated[
+        str, typer.Option(help="Tokens to learn: assistant (and completions), or all.")
+    ] = "assistant",
+    pack: Annotated[
+        bool, typer.Option("--pack/--no-pack", help="Several short documents in one sequence.")
+    ] = True,
+    long: Annotated[
+        str, typer.Option(help="Documents that are too long: split, truncate or drop.")
+    ] = "split",
+    validation: Annotated[
+        float, typer.Option(min=0, max=0.99, help="Share of documents to hold out.")
+    ] = 0.05,
+    seed: Annotated[int, typer.Option(help="Chooses what is held out, and random tokens.")] = 0,
+    template: Annotated[
+        bool,
+        typer.Option("--template/--no-template", help="Chat template for prompt and completion."),
+    ] = True,
+    random: Annotated[
+        int | None,
+        typer.Option(min=1, help="Write this many random sequences instead.", show_default=False),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print data.json's content.")] = False,
+) -> None:
+    from toolkit.data.tokenizers import bundle_metadata
+
+    source = tokenizer or (str(bundle) if bundle else None)
+    if (not files) == (random is None):
+        raise typer.BadParameter("give either files or --random COUNT")
+    if source is None:
+        raise typer.BadParameter("give --tokenizer, or --bundle for random tokens")
+    metadata = bundle_metadata(bundle or source)
+    if bundle and metadata is None:
+        raise ToolkitError(f"{bundle} is not a bundle", "Make one with `toolkit export`")
+    length = _sequence_length(seq_len, metadata[0] if metadata else None)
+    if random is not None:
+        report = _random(random, length, metadata, seed, out)
+    else:
+        from toolkit.data.prepare import Settings
+
+        settings = Settings(length, loss, pack, long, validation, seed, template)
+        report = _files(files, source, settings, out, quiet=json)
+    if json:
+        print_json(report)
+    else:
+        _print_report(report, out)
+
+
+data.__doc__ = _HELP
+
+
+def _sequence_length(asked: int | None, available: list[int] | None) -> int:
+    if available is None:
+        if asked is None:
+            raise typer.BadParameter("give --seq-len: the tokenizer is not a bundle's")
+        return asked
+    if asked is None:
+        return max(available)
+    if asked not in available:
+        lengths = ", ".join(map(str, available))
+        raise ToolkitError(
+            f"the bundle has no programs for {asked} tokens (it has {lengths})",
+            "Use one of these, or export with another --seq-len",
+        )
+    return asked
+
+
+def _random(
+    count: int, seq_len: int, metadata: tuple[list[int], int] | None, seed: int, out: Path
+) -> dict[str, Any]:
+    from toolkit.data.prepare import prepare_random
+
+    if metadata is None:
+        raise typer.BadParameter("--random needs --bundle, for the size of the vocabulary")
+    return prepare_random(count, seq_len, metadata[1], seed, out)
+
+
+def _files(
+    files: list[Path], source: str, settings: Any, out: Path, *, quiet: bool
+) -> dict[str, Any]:
+    from toolkit.data.prepare import prepare
+    from toolkit.data.tokenizers import load_tokenizer
+
+    tokenizer = load_tokenizer(source)
+    columns = (
+        TextColumn("documents"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=error_console, disable=quiet, transient=True) as progress:
+        task = progress.add_task("documents", total=None)
+
+        def advance(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        return prepare(files, tokenizer, settings, out, advance)
+
+
+def _print_report(report: dict[str, Any], out: Path) -> None:
+    length = report["settings"]["seq_len"]
+    dropped = ", ".join(f"{count} {why}" for why, count in report["dropped"].items()) or "none"
+    console.print(f"{report['documents']} documents: {report['split']} split, ", end="")
+    console.print(f"{report['truncated']} truncated, dropped: {dropped}")
+    for part in ("train", "validation"):
+        if part not in report:
+            continue
+        counts = report[part]
+        share = counts["labelled"] / counts["tokens"]
+        filled = counts["tokens"] / (counts["sequences"] * length)
+        console.print(
+            f"{part}: {counts['sequences']} sequences of {length} tokens "
+            f"from {counts['documents']} documents, {counts['tokens']} tokens "
+            f"({filled:.0%} filled), {counts['labelled']} labelled ({share:.0%})"
+        )
+    if "validation" not in report and report["settings"].get("validation"):
+        console.print("nothing is held out: that takes at least two different documents")
+    console.print(f"wrote {out}", markup=False, highlight=False)

@@ -1,0 +1,1 @@
+"""Training data: documents in, fixed-length token sequences with labels out."""

@@ -1,0 +1,64 @@
+"""Token files: what `toolkit data` writes, the trainer maps and the oracle reads."""
+
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from toolkit.bundle.flat_tensor import FlatTensorReader, TensorSpec, write_flat_tensor
+from toolkit.data.samples import IGNORED, Rows
+from toolkit.data.splitmix import splitmix64
+from toolkit.errors import ToolkitError
+
+NAMES = ("tokens", "labels", "positions", "start")
+
+
+def write_rows(path: str | Path, rows: Rows) -> None:
+    """Write rows as FlatTensor with int32 tensors tokens, labels, positions and start [S, T]."""
+    shape = tuple(rows.tokens.shape)
+    specs = [TensorSpec(name, shape, torch.int32) for name in NAMES]
+    arrays = (torch.from_numpy(np.ascontiguousarray(array)) for array in astuple(rows))
+    write_flat_tensor(path, specs, arrays)
+
+
+def read_rows(path: str | Path) -> Rows:
+    """Read a token file back.
+
+    Raises:
+        ToolkitError: The file lacks one of the four tensors or their shapes or types differ.
+    """
+    reader = FlatTensorReader(path)
+    missing = [name for name in NAMES if name not in set(reader.keys())]
+    if missing:
+        raise ToolkitError(f"{path} is not a token file: it lacks {', '.join(missing)}")
+    arrays = [_int32(reader.tensor(name), path) for name in NAMES]
+    if len({array.shape for array in arrays}) != 1:
+        raise ToolkitError(f"{path} is damaged: its tensors differ in shape")
+    return Rows(*arrays)
+
+
+def random_rows(count: int, seq_len: int, vocab: int, seed: int) -> Rows:
+    """Return rows of uniformly random tokens, every position labelled with the next token."""
+    # The high 32 bits times vocab, shifted down: a multiply-shift map onto 0..vocab-1.
+    high = splitmix64(seed, count * (seq_len + 1)) >> np.uint64(32)
+    drawn = ((high * np.uint64(vocab)) >> np.uint64(32)).astype(np.int32)
+    drawn = drawn.reshape(count, seq_len + 1)
+    positions = np.broadcast_to(np.arange(seq_len, dtype=np.int32), (count, seq_len)).copy()
+    return Rows(drawn[:, :-1].copy(), drawn[:, 1:].copy(), positions, np.zeros_like(positions))
+
+
+def counts(rows: Rows) -> dict[str, Any]:
+    """Return the number of sequences, documents or parts of them, and labelled tokens."""
+    return {
+        "sequences": int(rows.tokens.shape[0]),
+        "labelled": int((rows.labels != IGNORED).sum()),
+    }
+
+
+def _int32(tensor: Tensor, path: str | Path) -> np.ndarray:
+    if tensor.dtype != torch.int32 or tensor.dim() != 2:
+        raise ToolkitError(f"{path} is not a token file: int32 [S, T] tensors are expected")
+    return tensor.numpy().copy()

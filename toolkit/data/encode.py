@@ -1,0 +1,186 @@
+"""Documents to pieces: template or plain text, then split, truncate or drop what is too long."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from toolkit.data.chat import ChatEncoder, Encoded, Messages
+from toolkit.data.documents import Document
+from toolkit.data.samples import Piece, split, to_piece, truncate
+from toolkit.errors import ToolkitError
+
+LONG = ("split", "truncate", "drop")
+LOSSES = ("assistant", "all")
+
+
+@dataclass
+class Tally:
+    """What happened to the documents: counts, and reasons for what was dropped."""
+
+    documents: int = 0
+    split: int = 0
+    truncated: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+class DocumentEncoder:
+    """Turns documents into pieces of at most `seq_len` inputs.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        seq_len: Most inputs of a piece.
+        loss: "assistant" learns the assistant's tokens (and completions), "all" every token.
+        long: What happens to longer documents: "split", "truncate" or "drop".
+        template: False joins prompt and completion as they are instead of as a chat.
+    """
+
+    def __init__(
+        self, tokenizer: Any, seq_len: int, *, loss: str, long: str, template: bool = True
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.seq_len = seq_len
+        self.loss = loss
+        self.long = long
+        self.template = template
+        self.tally = Tally()
+        self._chat: ChatEncoder | None = None
+
+    def pieces(self, document: Document) -> list[Piece]:
+        """Return the document's pieces, none if it was dropped; `tally` counts what was done.
+
+        Raises:
+            ToolkitError: The document does not fit the tokenizer's template; names its source.
+        """
+        self.tally.documents += 1
+        try:
+            parts = [to_piece(part) for part in self._parts(document)]
+        except _Dropped as dropped:
+            self.tally.dropped[str(dropped)] += 1
+            return []
+        except ToolkitError as error:
+            raise ToolkitError(f"{document.source}: {error.cause}", error.remedy) from error
+        kept = [part for part in parts if len(part.inputs)]
+        if not kept:
+            self.tally.dropped[_nothing_learned(document, parts)] += 1
+        elif len(kept) < len(parts):
+            self.tally.dropped["part without a token to learn"] += len(parts) - len(kept)
+        return kept
+
+    def _parts(self, document: Document) -> list[Encoded]:
+        if document.messages is not None:
+            return self._chat_parts(document.messages, document.tools)
+        if document.prompt is None:
+            return self._text_parts(document.text)
+        if self.template and self.tokenizer.chat_template:
+            turns = [("user", document.prompt), ("assistant", document.completion)]
+            return self._chat_parts([{"role": role, "content": text} for role, text in turns], None)
+        return self._fitted(self._joined(document.prompt, document.completion))
+
+    def _text_parts(self, text: str) -> list[Encoded]:
+        if not text.strip():
+            raise _Dropped("empty")
+        tokens = self._with_end(self.tokenizer(text, verbose=False)["input_ids"])
+        encoded = _all(tokens)
+        if len(tokens) <= self.seq_len + 1 or self.long != "split":
+            return self._fitted(encoded)
+        self.tally.split += 1
+        return split(encoded, self.seq_len)
+
+    def _joined(self, prompt: str, completion: str) -> Encoded:
+        """Tokenize prompt and completion apart, as at inference, where the prompt comes alone."""
+        head = self.tokenizer(prompt, verbose=False)["input_ids"]
+        tail = self.tokenizer(completion, add_special_tokens=False, verbose=False)["input_ids"]
+        tail = self._with_end(tail)
+        mask = np.ones(len(head) + len(tail), dtype=bool)
+        if self.loss == "assistant":
+            mask[: len(head)] = False
+        return Encoded(np.array(head + tail, dtype=np.int32), mask)
+
+    def _with_end(self, tokens: list[int]) -> list[int]:
+        end = self.tokenizer.eos_token_id
+        return list(tokens) if end is None or tokens[-1:] == [end] else [*tokens, end]
+
+    def _chat_parts(self, messages: Messages, tools: list[Any] | None) -> list[Encoded]:
+        if self.loss == "assistant":
+            messages = _until_last_reply(messages)
+        if not messages:
+            raise _Dropped("no assistant message" if self.loss == "assistant" else "empty")
+        chat = self._chat_encoder()
+        if self.long != "split" or chat.length(messages, tools) <= self.seq_len + 1:
+            return self._fitted(self._encode(messages, tools))
+        chats = list(self._conversations(messages, tools))
+        if len(chats) > 1:
+            self.tally.split += 1
+        return [self._fitted(self._encode(part, tools))[0] for part in chats]
+
+    def _conversations(self, messages: Messages, tools: list[Any] | None) -> Iterator[Messages]:
+        """Cut a long chat before user turns into chats that fit, each with the system message.
+
+        An exchange that is too long on its own comes out as a chat of its own, to be truncated.
+        """
+        system, exchanges = _exchanges(messages)
+        current: Messages = []
+        for exchange in exchanges:
+            longer = [*system, *current, *exchange]
+            fits = self._chat_encoder().length(longer, tools) <= self.seq_len + 1
+            if current and not fits:
+                yield [*system, *current]
+                current = []
+            current = [*current, *exchange]
+        yield [*system, *current]
+
+    def _encode(self, messages: Messages, tools: list[Any] | None) -> Encoded:
+        if self.loss == "all":
+            return self._chat_encoder().encode_all(messages, tools)
+        return self._chat_encoder().encode(messages, tools)
+
+    def _fitted(self, encoded: Encoded) -> list[Encoded]:
+        if not encoded.mask[self.seq_len + 1 :].any():
+            return [truncate(encoded, self.seq_len)]  # Nothing that is learned goes missing.
+        if self.long == "drop":
+            raise _Dropped("longer than the sequence length")
+        self.tally.truncated += 1
+        return [truncate(encoded, self.seq_len)]
+
+    def _chat_encoder(self) -> ChatEncoder:
+        if self._chat is None:
+            self._chat = ChatEncoder(self.tokenizer)
+        return self._chat
+
+
+class _Dropped(Exception):
+    """The document is left out; the message is the reason that is counted."""
+
+
+def _until_last_reply(messages: Messages) -> Messages:
+    replies = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+    return messages[: replies[-1] + 1] if replies else []
+
+
+def _exchanges(messages: Messages) -> tuple[Messages, list[Messages]]:
+    """Return leading system messages and the rest cut before each user turn after a reply."""
+    head = 0
+    while head < len(messages) and messages[head]["role"] in ("system", "developer"):
+        head += 1
+    exchanges: list[Messages] = []
+    replied = True
+    for message in messages[head:]:
+        if replied and (message["role"] == "user" or not exchanges):
+            exchanges.append([])
+            replied = False
+        exchanges[-1].append(message)
+        replied = replied or message["role"] == "assistant"
+    return messages[:head], exchanges
+
+
+def _all(tokens: list[int]) -> Encoded:
+    return Encoded(np.array(tokens, dtype=np.int32), np.ones(len(tokens), dtype=bool))
+
+
+def _nothing_learned(document: Document, parts: list[Piece]) -> str:
+    if document.text is not None:
+        return "fewer than two tokens"
+    return "no token to learn within the sequence length"
