@@ -116,6 +116,8 @@ class Operator:
             ctx.set_materialize_grads(False)
 
         def backward(ctx, grad, *_):
+            if grad is None:  # undefined, which autograd takes for zero
+                return (None,) * len(self.arguments)
             tensors = iter(ctx.saved_tensors)
             args = [
                 next(tensors) if is_tensor else constant
