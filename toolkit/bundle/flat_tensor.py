@@ -5,7 +5,7 @@ any run of tensors can be mapped and released on its own.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,6 +143,9 @@ class FlatTensorReader:
     def keys(self) -> list[str]:
         """Return the tensors' names in the order of the file."""
         return sorted(self._entries, key=lambda name: self._entries[name].offset)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries

@@ -1,0 +1,194 @@
+"""The LoRA adapter that training starts from: as `peft` initializes it, or an existing one.
+
+With a seed, the tensors equal those of
+
+    torch.manual_seed(seed)
+    peft.get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets))
+
+bit by bit: B is zero, A is kaiming-uniform with a = sqrt(5), drawn in the order of the modules.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.bundle.flat_tensor import TensorSpec
+from toolkit.errors import ToolkitError
+from toolkit.recipes import PROJECTIONS
+from toolkit.sources.safetensors_file import SafetensorsFile
+
+PEFT_PREFIX = "base_model.model.model."
+_UNSUPPORTED = (
+    "use_dora",
+    "use_rslora",
+    "fan_in_fan_out",
+    "modules_to_save",
+    "rank_pattern",
+    "alpha_pattern",
+    "layers_to_transform",
+    "lora_bias",
+    "target_parameters",
+    "trainable_token_indices",
+    "layer_replication",
+)
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Rank, alpha and target projections of an adapter; dropout is 0."""
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.targets if name not in PROJECTIONS]
+        if unknown or not self.targets or len(set(self.targets)) != len(self.targets):
+            raise ToolkitError(
+                f"LoRA targets '{','.join(self.targets)}' are not valid",
+                f"Choose from {', '.join(PROJECTIONS)}, each once",
+            )
+        if self.rank < 1 or not self.alpha > 0 or not math.isfinite(self.alpha):
+            raise ToolkitError(
+                f"LoRA rank {self.rank} with alpha {self.alpha:g} is not valid",
+                "Both must be positive",
+            )
+
+
+def initial_adapter(specs: list[TensorSpec], seed: int) -> Iterator[Tensor]:
+    """Yield the tensors of a fresh adapter.
+
+    Args:
+        specs: A and B of every projection in turn, from `layout.adapter_specs`.
+        seed: What `torch.manual_seed` would be called with.
+    """
+    state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    own = torch.random.get_rng_state()
+    try:
+        for a_spec, b_spec in zip(specs[::2], specs[1::2], strict=True):
+            torch.random.set_rng_state(own)
+            # peft makes both linear layers, which draws their default weights, then draws A anew.
+            a = nn.Linear(a_spec.shape[1], a_spec.shape[0], bias=False).weight.detach()
+            nn.Linear(b_spec.shape[1], b_spec.shape[0], bias=False)
+            nn.init.kaiming_uniform_(a, a=math.sqrt(5))
+            own = torch.random.get_rng_state()
+            torch.random.set_rng_state(state)
+            yield a
+            yield torch.zeros(b_spec.shape)
+    finally:
+        torch.random.set_rng_state(state)
+
+
+def read_peft_settings(directory: Path) -> LoraSettings:
+    """Return rank, alpha and targets of a PEFT adapter.
+
+    Raises:
+        ToolkitError: There is no LoRA adapter, or it uses a variant that is not supported.
+    """
+    config = _read_config(directory)
+    if config.get("peft_type") != "LORA":
+        raise ToolkitError(
+            f"{directory} holds a {config.get('peft_type')} adapter", "Only LORA is supported"
+        )
+    used = [name for name in _UNSUPPORTED if config.get(name)]
+    if config.get("bias", "none") != "none":
+        used.append("bias")
+    if used:
+        raise ToolkitError(
+            f"The adapter in {directory} uses {', '.join(used)}",
+            "Only plain LoRA without these settings is supported",
+        )
+    names = _open_weights(directory).names()
+    targets = {name.rsplit(".", 3)[-3] for name in names if ".lora_" in name}
+    ordered = [name for name in PROJECTIONS if name in targets] + sorted(targets - set(PROJECTIONS))
+    try:
+        return LoraSettings(int(config["r"]), float(config["lora_alpha"]), tuple(ordered))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ToolkitError(f"{directory}/adapter_config.json lacks r or lora_alpha") from error
+
+
+def check_peft_weights(directory: Path, specs: list[TensorSpec]) -> None:
+    """Check that an adapter has exactly the tensors that the model needs.
+
+    Raises:
+        ToolkitError: Naming the first tensor that is missing, different or too many.
+    """
+    weights = _open_weights(directory)
+    wanted = {PEFT_PREFIX + spec.name: spec for spec in specs}
+    for name, spec in wanted.items():
+        if name not in weights.names():
+            raise ToolkitError(
+                f"The adapter in {directory} has no {name}",
+                "Every layer must have the same targets, those of the model's own projections",
+            )
+        if weights.shape(name) != spec.shape:
+            raise ToolkitError(
+                f"{name} in {directory} has shape {list(weights.shape(name))}, "
+                f"the model needs {list(spec.shape)}",
+                "The adapter belongs to another model",
+            )
+    extra = sorted(set(weights.names()) - set(wanted))
+    if extra:
+        raise ToolkitError(
+            f"The adapter in {directory} has {extra[0]}, which the model has no place for",
+            "Only adapters of the projections in the decoder layers are supported",
+        )
+
+
+def peft_weights(directory: Path, specs: list[TensorSpec]) -> Iterator[Tensor]:
+    """Yield an existing adapter's tensors as float32, in the order of `specs`."""
+    weights = _open_weights(directory)
+    for spec in specs:
+        yield weights.rows(PEFT_PREFIX + spec.name, 0, spec.shape[0])
+
+
+def peft_config(settings: LoraSettings, base_model: str) -> dict[str, Any]:
+    """Return the content of adapter_config.json, as `peft` reads it."""
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_model,
+        "r": settings.rank,
+        "lora_alpha": int(settings.alpha) if settings.alpha.is_integer() else settings.alpha,
+        "lora_dropout": 0.0,
+        "target_modules": list(settings.targets),
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "init_lora_weights": True,
+        "use_rslora": False,
+        "use_dora": False,
+        "modules_to_save": None,
+        "inference_mode": True,
+    }
+
+
+def _read_config(directory: Path) -> dict[str, Any]:
+    path = directory / "adapter_config.json"
+    if not path.exists():
+        raise ToolkitError(
+            f"{directory} has no adapter_config.json", "Give the directory that peft saved"
+        )
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ToolkitError(f"{path} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise ToolkitError(f"{path} is not an adapter's configuration")
+    return config
+
+
+def _open_weights(directory: Path) -> SafetensorsFile:
+    path = directory / "adapter_model.safetensors"
+    if not path.exists():
+        raise ToolkitError(
+            f"{directory} has no adapter_model.safetensors",
+            "Save the adapter with safe_serialization=True",
+        )
+    return SafetensorsFile(path)

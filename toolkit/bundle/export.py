@@ -1,0 +1,247 @@
+"""From a model's source to a bundle directory that is complete or absent."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from toolkit.bundle import adapter as adapters
+from toolkit.bundle import layout, manifest, weights
+from toolkit.bundle.adapter import LoraSettings
+from toolkit.bundle.flat_tensor import TensorSpec, flat_tensor_bytes, write_flat_tensor
+from toolkit.bundle.output import check_space, check_target, new_directory
+from toolkit.errors import ToolkitError
+from toolkit.files import atomic_file
+from toolkit.programs import Programs, build_programs, head_dimension, rope_parameters
+from toolkit.quantization.packing import GROUP
+from toolkit.quantization.report import TensorQuality
+from toolkit.sources import Source
+
+
+class Progress(Protocol):
+    """What an export tells whoever watches it."""
+
+    def stage(self, text: str, total: int = 0) -> None:
+        """A new stage begins; `total` is its size in bytes, 0 if it is short."""
+
+    def advance(self, count: int) -> None:
+        """So many bytes of the stage are done."""
+
+
+class Silent:
+    """Watches nothing."""
+
+    def stage(self, text: str, total: int = 0) -> None:
+        pass
+
+    def advance(self, count: int) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What to export.
+
+    Attributes:
+        lora: Rank, alpha and targets.
+        seq_lens: Sequence lengths, one set of programs each.
+        method: "mesp" or "mebp".
+        quantization: Scheme of the linear layers, or "auto".
+        embedding_quantization: Scheme of embedding and head, or "auto".
+        seed: Seed of a fresh adapter.
+        adapter: Directory of a PEFT adapter to start from.
+    """
+
+    lora: LoraSettings
+    seq_lens: tuple[int, ...]
+    method: str = "mesp"
+    quantization: str = "auto"
+    embedding_quantization: str = "auto"
+    seed: int = 0
+    adapter: Path | None = None
+
+
+def export_bundle(
+    source: Source, output: Path, settings: ExportSettings, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Write a bundle; an export that fails or is interrupted leaves `output` as it was.
+
+    Args:
+        source: Configuration, weights and tokenizer.
+        output: Directory to make; an older bundle there is replaced at the end.
+        settings: What to export.
+        progress: Told about stages and bytes.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ToolkitError: The model or a setting is not supported, or the disk is full.
+    """
+    progress = progress or Silent()
+    config = source.config
+    seq_lens = _checked_lengths(settings.seq_lens, config.max_position_embeddings)
+    parts = layout.base_parts(config)
+    weights.check_shapes(source, parts)
+    schemes = weights.choose_schemes(
+        source, parts, settings.quantization, settings.embedding_quantization
+    )
+    adapter_specs = layout.adapter_specs(config, settings.lora.rank, settings.lora.targets)
+    if settings.adapter is not None:
+        adapters.check_peft_weights(settings.adapter, adapter_specs)
+    frequencies, _ = rope_parameters(config)
+    base_specs = layout.base_specs(config, parts, schemes, len(frequencies))
+    check_target(output)
+    check_space(output, flat_tensor_bytes([*base_specs, *adapter_specs]))
+
+    progress.stage("Lowering programs")
+    programs = build_programs(
+        config,
+        seq_lens=seq_lens,
+        rank=settings.lora.rank,
+        alpha=settings.lora.alpha,
+        targets=settings.lora.targets,
+        method=settings.method,
+        schemes=schemes,
+        model_name=source.name,
+    )
+    quality: list[TensorQuality] = []
+    with new_directory(output) as directory:
+        with atomic_file(directory / manifest.PROGRAMS) as file:
+            file.write(programs.buffer)
+        progress.stage("Quantizing weights", sum(spec.nbytes for spec in base_specs))
+        tensors = _base_tensors(source, parts, schemes, frequencies, quality)
+        write_flat_tensor(directory / manifest.BASE, base_specs, tensors, on_bytes=progress.advance)
+        progress.stage("Writing adapter and tokenizer")
+        _write_adapter(directory, source, settings, adapter_specs)
+        _write_config(directory, source)
+        source.save_tokenizer(directory)
+        progress.stage("Hashing")
+        return manifest.write_manifest(
+            directory,
+            _content(source, settings, seq_lens, schemes, programs, base_specs, quality)
+            | {"lora": _lora_content(settings, adapter_specs)},
+        )
+
+
+def _checked_lengths(seq_lens: tuple[int, ...], context: int) -> list[int]:
+    unique = sorted(set(seq_lens))
+    if not unique or unique[0] < 1 or unique[-1] > context:
+        wrong = next((n for n in unique if not 1 <= n <= context), None)
+        raise ToolkitError(
+            f"Sequence length {wrong} is not possible" if unique else "No sequence length is given",
+            f"Choose from 1 to {context}, the model's context",
+        )
+    return unique
+
+
+def _base_tensors(
+    source: Source,
+    parts: list[layout.Part],
+    schemes: dict[str, str],
+    frequencies: Tensor,
+    quality: list[TensorQuality],
+) -> Iterator[Tensor]:
+    embedding, *rest = parts
+    yield from weights.weight_tensors(source, embedding, schemes, quality)
+    yield frequencies
+    for part in rest:
+        yield from weights.weight_tensors(source, part, schemes, quality)
+
+
+def _write_adapter(
+    directory: Path, source: Source, settings: ExportSettings, specs: list[TensorSpec]
+) -> None:
+    tensors = (
+        adapters.initial_adapter(specs, settings.seed)
+        if settings.adapter is None
+        else adapters.peft_weights(settings.adapter, specs)
+    )
+    write_flat_tensor(directory / manifest.ADAPTER, specs, tensors)
+    with atomic_file(directory / manifest.ADAPTER_CONFIG, "w") as file:
+        json.dump(adapters.peft_config(settings.lora, source.origin), file, indent=2)
+
+
+def _write_config(directory: Path, source: Source) -> None:
+    config = source.config
+    if not getattr(config, "architectures", None):
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+        config.architectures = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[config.model_type]]
+    config.save_pretrained(directory)
+
+
+def _content(
+    source: Source,
+    settings: ExportSettings,
+    seq_lens: list[int],
+    schemes: dict[str, str],
+    programs: Programs,
+    base_specs: list[TensorSpec],
+    quality: list[TensorQuality],
+) -> dict[str, Any]:
+    config = source.config
+    return {
+        "model": {
+            "name": source.name,
+            "origin": source.origin,
+            "revision": source.revision,
+            "license": source.license,
+            "random_weights": source.is_random,
+        },
+        "family": config.model_type,
+        "shape": {
+            "layers": config.num_hidden_layers,
+            "hidden_size": config.hidden_size,
+            "intermediate_size": config.intermediate_size,
+            "heads": config.num_attention_heads,
+            "kv_heads": config.num_key_value_heads,
+            "head_dim": head_dimension(config),
+            "vocab_size": config.vocab_size,
+            "tied": bool(config.tie_word_embeddings),
+        },
+        "seq_lens": seq_lens,
+        "method": settings.method,
+        "lora": {},
+        "quantization": {
+            **schemes,
+            "group": GROUP,
+            "tensors": [entry.to_json() for entry in quality],
+        },
+        "base": _base_sizes(config.num_hidden_layers, base_specs)
+        | {"parameters": _count(layout.parameter_shapes(config).values())},
+        "methods": {
+            name: {"operators": report.operators, "arena_bytes": report.arena_bytes}
+            for name, report in programs.methods.items()
+        },
+    }
+
+
+def _lora_content(settings: ExportSettings, specs: list[TensorSpec]) -> dict[str, Any]:
+    return {
+        "rank": settings.lora.rank,
+        "alpha": settings.lora.alpha,
+        "targets": list(settings.lora.targets),
+        "dropout": 0.0,
+        "parameters": _count(spec.shape for spec in specs),
+        "start": f"seed {settings.seed}" if settings.adapter is None else settings.adapter.name,
+    }
+
+
+def _base_sizes(layers: int, specs: list[TensorSpec]) -> dict[str, Any]:
+    sizes = {"embedding": 0, "blocks": [0] * layers, "rest": 0}
+    for spec in specs:
+        first, *more = spec.name.split(".")
+        if first == "layers":
+            sizes["blocks"][int(more[0])] += spec.nbytes
+        else:
+            sizes["embedding" if first == "embed_tokens" else "rest"] += spec.nbytes
+    return sizes
+
+
+def _count(shapes: Iterable[tuple[int, ...]]) -> int:
+    return sum(math.prod(shape) for shape in shapes)

@@ -1,0 +1,142 @@
+"""manifest.json: what a bundle is, for people and for the host; the trainer reads only the .pte.
+
+    format, format_version, toolkit
+    model         name, origin, revision, license, random_weights
+    family        config.model_type
+    shape         layers, hidden_size, intermediate_size, heads, kv_heads, head_dim, vocab_size,
+                  tied
+    seq_lens      sequence lengths
+    method        "mesp" or "mebp"
+    lora          rank, alpha, targets, dropout, parameters, start ("seed N" or an adapter's path)
+    quantization  linear, embedding, head (schemes), group, tensors (toolkit.quantization.report)
+    base          bytes of embedding, blocks (a list), rest, and parameters
+    methods       name -> operators, arena_bytes
+    files         name -> sha256, bytes; every file of the bundle but manifest.json
+
+Written last: a directory with a manifest is complete.
+"""
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from toolkit import __version__
+from toolkit.errors import ToolkitError
+from toolkit.files import atomic_file, sha256_file
+
+NAME = "manifest.json"
+FORMAT = "toolkit-bundle"
+FORMAT_VERSION = 1
+PROGRAMS = "programs.pte"
+BASE = "base.ptd"
+ADAPTER = "adapter.ptd"
+ADAPTER_CONFIG = "adapter_config.json"
+CONFIG = "config.json"
+REQUIRED_FILES = (PROGRAMS, BASE, ADAPTER, ADAPTER_CONFIG, CONFIG)
+_FIELDS = {
+    "toolkit": str,
+    "model": dict,
+    "family": str,
+    "shape": dict,
+    "seq_lens": list,
+    "method": str,
+    "lora": dict,
+    "quantization": dict,
+    "base": dict,
+    "methods": dict,
+    "files": dict,
+}
+
+
+def write_manifest(directory: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Add format, version and the hashes of all files in `directory`, and write the manifest."""
+    manifest = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "toolkit": __version__,
+        **content,
+        "files": {
+            path.relative_to(directory).as_posix(): {
+                "sha256": sha256_file(path),
+                "bytes": path.stat().st_size,
+            }
+            for path in sorted(directory.rglob("*"))
+            if path.is_file()
+        },
+    }
+    with atomic_file(directory / NAME, "w") as file:
+        json.dump(manifest, file, indent=1)
+        file.write("\n")
+    return manifest
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Read a bundle's manifest and check that all its files are there in their full size.
+
+    Raises:
+        ToolkitError: This is not a complete bundle of a known version.
+    """
+    path = directory / NAME
+    if not directory.is_dir() or not path.is_file():
+        raise ToolkitError(
+            f"{directory} is not a bundle: it has no {NAME}", "Make one with: toolkit export"
+        )
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _corrupt(directory, f"{NAME} cannot be read") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise _corrupt(directory, f"{NAME} is not a bundle's manifest")
+    version = manifest.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ToolkitError(
+            f"{directory} has bundle format version {version}, this toolkit reads {FORMAT_VERSION}",
+            "Export the model again with this version",
+        )
+    for name, kind in _FIELDS.items():
+        if not isinstance(manifest.get(name), kind):
+            raise _corrupt(directory, f"{NAME} has no valid field '{name}'")
+    _check_files(directory, manifest["files"])
+    return manifest
+
+
+def check_hashes(directory: Path, manifest: dict[str, Any]) -> None:
+    """Check the SHA-256 of every file.
+
+    Raises:
+        ToolkitError: Naming the first file that differs.
+    """
+    for name, entry in manifest["files"].items():
+        try:
+            digest = sha256_file(directory / name)
+        except OSError as error:
+            raise _corrupt(directory, f"{name} cannot be read ({error.strerror})") from error
+        if digest != entry["sha256"]:
+            raise _corrupt(directory, f"the content of {name} does not match its hash")
+
+
+def _check_files(directory: Path, files: dict[str, Any]) -> None:
+    for name in REQUIRED_FILES:
+        if name not in files:
+            raise _corrupt(directory, f"{NAME} does not list {name}")
+    for name, entry in files.items():
+        relative = PurePosixPath(name)
+        if relative.is_absolute() or ".." in relative.parts:
+            raise _corrupt(directory, f"{NAME} names a file outside the bundle")
+        if (
+            not isinstance(entry, dict)
+            or not isinstance(entry.get("sha256"), str)
+            or not isinstance(entry.get("bytes"), int)
+        ):
+            raise _corrupt(directory, f"{NAME} has no valid entry for {name}")
+        path = directory / name
+        if not path.is_file():
+            raise _corrupt(directory, f"{name} is missing")
+        if path.stat().st_size != entry["bytes"]:
+            raise _corrupt(
+                directory, f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}"
+            )
+
+
+def _corrupt(directory: Path, why: str) -> ToolkitError:
+    return ToolkitError(f"The bundle {directory} is damaged: {why}", "Export or copy it again")

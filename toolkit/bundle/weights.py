@@ -1,0 +1,122 @@
+"""Quantized weights from a source, a run of rows at a time."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from toolkit.bundle.layout import Part
+from toolkit.errors import ToolkitError
+from toolkit.quantization.layout import weight_layout
+from toolkit.quantization.packing import PANEL, QuantizedTensor
+from toolkit.quantization.report import ErrorMeter, TensorQuality
+from toolkit.quantization.schemes import quantize
+from toolkit.sources import Source
+
+_CHUNK = 1 << 23
+"""Elements read and quantized at a time: 32 MiB of float32."""
+DEFAULT_SCHEMES = {"linear": "int4", "embedding": "int8", "head": "int8"}
+
+
+def choose_schemes(
+    source: Source, parts: list[Part], linear: str, embedding: str
+) -> dict[str, str]:
+    """Return the scheme of every kind of weight.
+
+    Args:
+        source: Where the weights come from.
+        parts: All weights.
+        linear: Scheme of the linear layers or "auto".
+        embedding: Scheme of embedding and head or "auto".
+
+    "auto" takes the scheme that keeps the most of the source's tensors unchanged, the smaller one
+    on a tie, and `DEFAULT_SCHEMES` if it keeps none. All layers share one graph, so they share one
+    scheme; a tensor stored otherwise is quantized again.
+    """
+    kinds = {"linear": linear, "embedding": embedding, "head": embedding}
+    schemes = {}
+    for kind, wanted in kinds.items():
+        members = [part for part in parts if part.kind == kind]
+        schemes[kind] = _most_kept(source, members, kind) if wanted == "auto" else wanted
+        weight_layout(schemes[kind])
+    if not any(part.kind == "head" for part in parts):
+        schemes["head"] = schemes["embedding"]
+    return schemes
+
+
+def _most_kept(source: Source, parts: list[Part], kind: str) -> str:
+    kept = {
+        scheme: sum(source.can_take_over(part.source, scheme) for part in parts)
+        for scheme in ("int4-symmetric", "int4", "int8")
+    }
+    best = max(kept, key=kept.get)
+    return best if kept[best] else DEFAULT_SCHEMES[kind]
+
+
+def check_shapes(source: Source, parts: list[Part]) -> None:
+    """Check that the source has every weight in the shape that its configuration says.
+
+    Raises:
+        ToolkitError: Naming the first weight that is missing or different.
+    """
+    for part in parts:
+        shape = source.require(part.source)
+        if tuple(shape) != part.shape:
+            raise ToolkitError(
+                f"{part.source} has shape {list(shape)}, but its configuration says "
+                f"{list(part.shape)}",
+                "The checkpoint does not belong to its configuration",
+            )
+
+
+def weight_tensors(
+    source: Source, part: Part, schemes: dict[str, str], quality: list[TensorQuality]
+) -> Iterator[Tensor]:
+    """Yield the tensors of `part.specs(schemes)`, and append to the report of their quality."""
+    if part.kind == "vector":
+        yield source.read(part.source)
+        return
+    scheme = schemes[part.kind]
+    quantized, entry = quantize_part(source, part, scheme)
+    quality.append(entry)
+    yield quantized.codes
+    yield quantized.scale
+    if quantized.offset is not None:
+        yield quantized.offset
+
+
+def quantize_part(source: Source, part: Part, scheme: str) -> tuple[QuantizedTensor, TensorQuality]:
+    """Quantize one weight, or take it over as it is stored."""
+    n, k = part.shape
+    taken_over = source.can_take_over(part.source, scheme)
+    layout = weight_layout(scheme)
+    parts = {
+        name: torch.empty(shape, dtype=dtype)
+        for name, (shape, dtype) in layout.tensors(n, k).items()
+    }
+    meter = ErrorMeter()
+    step = max(1, _CHUNK // (k * PANEL)) * PANEL
+    for begin in range(0, n, step):
+        end = min(n, begin + step)
+        if taken_over:
+            codes, scale, offset = source.take_over(part.source, begin, end, scheme)
+            rows = QuantizedTensor.from_groups(codes, scale, offset, layout.bits)
+        else:
+            weight = source.rows(part.source, begin, end)
+            rows = _quantize(weight, scheme, part)
+            meter.add(weight, rows)
+        panels = slice(begin // PANEL, -(-end // PANEL))
+        for name, target in parts.items():
+            target[panels] = getattr(rows, name)
+    result = QuantizedTensor(parts["codes"], parts["scale"], parts.get("offset"))
+    entry = TensorQuality(
+        part.key, scheme, taken_over, meter.relative_error, part.shape, result.nbytes
+    )
+    return result, entry
+
+
+def _quantize(weight: Tensor, scheme: str, part: Part) -> QuantizedTensor:
+    try:
+        return quantize(weight, scheme)
+    except ToolkitError as error:
+        raise ToolkitError(f"{part.source}: {error.cause}", error.remedy) from None

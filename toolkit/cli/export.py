@@ -1,0 +1,187 @@
+"""`toolkit export`: from a model to a bundle."""
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from toolkit.cli.common import console, error_console, print_json
+from toolkit.errors import ToolkitError
+from toolkit.recipes import PROJECTIONS, Recipe, find_recipe, get_recipe
+
+if TYPE_CHECKING:
+    from toolkit.bundle.adapter import LoraSettings
+    from toolkit.sources import Source
+
+
+class Method(StrEnum):
+    """How gradients are computed."""
+
+    MESP = "mesp"
+    MEBP = "mebp"
+
+
+class Scheme(StrEnum):
+    """How weights are stored."""
+
+    AUTO = "auto"
+    INT4 = "int4"
+    INT4_SYMMETRIC = "int4-symmetric"
+    INT8 = "int8"
+
+
+def export(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="Hugging Face directory, hub id (OWNER/NAME), recipe name or .gguf file.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Bundle directory to write.", show_default=False),
+    ] = None,
+    seq_len: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--seq-len", min=1, help="Sequence length; repeat for several. [default: 256]"
+        ),
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option(min=1, help="LoRA rank. [default: 8]", show_default=False)
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="LoRA alpha. [default: 16]", show_default=False)
+    ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Projections with adapters, comma-separated. [default: {','.join(PROJECTIONS)}]",
+            show_default=False,
+        ),
+    ] = None,
+    method: Annotated[
+        Method,
+        typer.Option(
+            help="mesp recomputes inside the operators, mebp stores every intermediate of a block."
+        ),
+    ] = Method.MESP,
+    quantization: Annotated[
+        Scheme,
+        typer.Option(help="Linear layers; auto keeps a GGUF file's own and else takes int4."),
+    ] = Scheme.AUTO,
+    embedding_quantization: Annotated[
+        Scheme,
+        typer.Option(help="Embedding and head; auto keeps a GGUF file's own and else takes int8."),
+    ] = Scheme.AUTO,
+    seed: Annotated[int, typer.Option(help="Seed of the adapter and of random weights.")] = 0,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory of a PEFT adapter to start from; rank, alpha and targets come from it.",
+            show_default=False,
+        ),
+    ] = None,
+    random_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Recipe whose shape gets seeded random weights, instead of MODEL.",
+            metavar="RECIPE",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Turn a model into a bundle of training programs and quantized weights.
+
+    The bundle appears under its name only when it is complete.
+
+    \b
+    Examples:
+      toolkit export HuggingFaceTB/SmolLM2-135M-Instruct -o bundle
+      toolkit export SmolLM2-135M-Instruct.Q4_1.gguf -o bundle --seq-len 256 --seq-len 512
+      toolkit export ./my-llama -o bundle --rank 16 --alpha 32 --targets q_proj,v_proj
+      toolkit export ./my-llama -o bundle --adapter runs/run1
+      toolkit export --random-weights qwen2.5-0.5b --seed 0 -o bundle
+    """
+    if (model is None) == (random_weights is None):
+        raise typer.BadParameter("give either MODEL or --random-weights RECIPE")
+    if output is None:
+        raise typer.BadParameter("give the bundle's directory with -o")
+    recipe = get_recipe(random_weights) if random_weights else find_recipe(model)
+
+    from toolkit.cli.export_progress import ExportProgress
+
+    started = time.monotonic()
+    with ExportProgress(error_console) as progress:
+        progress.stage("Opening model")
+        from toolkit.bundle.export import ExportSettings, export_bundle
+
+        settings = ExportSettings(
+            lora=_lora_settings(adapter, rank, alpha, targets, recipe),
+            seq_lens=tuple(seq_len or (recipe.seq_lens if recipe else (256,))),
+            method=method.value,
+            quantization=quantization.value,
+            embedding_quantization=embedding_quantization.value,
+            seed=seed,
+            adapter=adapter,
+        )
+        source = _open_source(model, random_weights, recipe, seed)
+        manifest = export_bundle(source, output, settings, progress)
+    if as_json:
+        print_json(manifest)
+        return
+    size = sum(entry["bytes"] for entry in manifest["files"].values())
+    seconds = time.monotonic() - started
+    name = manifest["model"]["name"]
+    console.print(f"{output}: {name}, {size / 1e6:.1f} MB in {seconds:.0f} s", markup=False)
+    console.print(f"See what is in it with: toolkit inspect {output}", markup=False)
+
+
+def _lora_settings(
+    adapter: Path | None,
+    rank: int | None,
+    alpha: float | None,
+    targets: str | None,
+    recipe: Recipe | None,
+) -> "LoraSettings":
+    from toolkit.bundle.adapter import LoraSettings, read_peft_settings
+
+    names = None if targets is None else tuple(name.strip() for name in targets.split(","))
+    if adapter is None:
+        return LoraSettings(
+            rank or (recipe.rank if recipe else 8),
+            alpha if alpha is not None else float(recipe.alpha if recipe else 16),
+            names or (recipe.targets if recipe else PROJECTIONS),
+        )
+    settings = read_peft_settings(adapter)
+    for option, given, own in (
+        ("--rank", rank, settings.rank),
+        ("--alpha", alpha, settings.alpha),
+        ("--targets", names and sorted(names), sorted(settings.targets)),
+    ):
+        if given is not None and given != own:
+            shown = ",".join(own) if isinstance(own, list) else f"{own:g}"
+            raise ToolkitError(
+                f"{option} differs from the adapter in {adapter}, which has {shown}",
+                f"Leave {option} out: it is taken from the adapter",
+            )
+    return settings
+
+
+def _open_source(
+    model: str | None, random_weights: str | None, recipe: Recipe | None, seed: int
+) -> "Source":
+    from toolkit.sources import open_source
+
+    if random_weights is None:
+        is_name = recipe is not None and not Path(model).exists()
+        return open_source(recipe.hub_id if is_name else model)
+    from toolkit.bundle.layout import parameter_shapes
+    from toolkit.sources.random import RandomSource
+
+    config = recipe.model_config()
+    return RandomSource(config, parameter_shapes(config), recipe.name, seed)

@@ -1,0 +1,57 @@
+"""The progress bar of `toolkit export`."""
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class ExportProgress:
+    """Shows one line per stage; prints nothing but stage names where there is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = None
+
+    def __enter__(self) -> "ExportProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def stage(self, text: str, total: int = 0) -> None:
+        """Begin a stage; without a total the bar only moves."""
+        if not self._console.is_terminal:
+            self._console.print(f"{text} ...", markup=False)
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(text, total=total or None)
+
+    def advance(self, count: int) -> None:
+        """Count bytes of the stage."""
+        self._bar.update(self._task, advance=count)

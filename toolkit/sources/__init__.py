@@ -1,0 +1,45 @@
+"""Where weights come from: a Hugging Face directory or hub id, a GGUF file, or a generator."""
+
+from pathlib import Path
+
+from toolkit.errors import ToolkitError
+from toolkit.sources.base import Source
+
+__all__ = ["Source", "open_source"]
+
+
+def open_source(model: str) -> Source:
+    """Open a model by what the user calls it.
+
+    Args:
+        model: A directory with safetensors files, a .gguf file, or a hub id such as
+            "Qwen/Qwen2.5-0.5B-Instruct", which is downloaded or taken from the cache.
+
+    Raises:
+        ToolkitError: There is no such model, or it is stored in a way that cannot be read.
+    """
+    path = Path(model).expanduser()
+    if path.is_dir():
+        from toolkit.sources.huggingface import HuggingFaceSource
+
+        return HuggingFaceSource(path)
+    if path.is_file():
+        if path.suffix.lower() != ".gguf":
+            raise ToolkitError(
+                f"{path} is neither a directory nor a .gguf file",
+                "Give the directory that holds config.json and the safetensors files",
+            )
+        from toolkit.sources.gguf import GgufSource
+
+        return GgufSource(path)
+    from toolkit.sources.hub import download, is_hub_id
+
+    if path.suffix.lower() == ".gguf" or not is_hub_id(model):
+        raise ToolkitError(
+            f"{model} does not exist",
+            "Give a directory, a .gguf file or a hub id such as Qwen/Qwen2.5-0.5B-Instruct",
+        )
+    from toolkit.sources.huggingface import HuggingFaceSource
+
+    directory, revision = download(model)
+    return HuggingFaceSource(directory, name=model, revision=revision)

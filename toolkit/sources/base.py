@@ -1,0 +1,69 @@
+"""What an export needs of a model's source."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from torch import Tensor
+from transformers import PretrainedConfig
+
+from toolkit.errors import ToolkitError
+
+Groups = tuple[Tensor, Tensor, Tensor | None]
+"""Codes [n, K], scale [n, K/32] and, for an affine scheme, offset [n, K/32]."""
+
+
+class Source(ABC):
+    """A model's configuration, weights and tokenizer.
+
+    Weights are named as `transformers` names a causal language model's parameters, and are read in
+    runs of rows, so that no more than a part of one tensor is in memory.
+
+    Attributes:
+        name: What the model is called.
+        origin: Where it came from: a hub id, a file name or a recipe.
+        revision: Commit of the hub repository, or "".
+        license: Licence as the source states it, or "".
+        config: Configuration of the model.
+        is_random: Whether the weights are made up.
+    """
+
+    name: str
+    origin: str
+    revision: str = ""
+    license: str = ""
+    config: PretrainedConfig
+    is_random: bool = False
+
+    @abstractmethod
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """Return a tensor's shape, or None if there is no such tensor."""
+
+    @abstractmethod
+    def rows(self, name: str, begin: int, end: int) -> Tensor:
+        """Return rows [begin, end) of a tensor as contiguous float32."""
+
+    def read(self, name: str) -> Tensor:
+        """Return a whole tensor as float32."""
+        return self.rows(name, 0, self.require(name)[0])
+
+    def require(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor that must exist."""
+        shape = self.shape(name)
+        if shape is None:
+            raise ToolkitError(
+                f"{self.origin} has no tensor {name}",
+                "The checkpoint is incomplete or of another architecture than its configuration",
+            )
+        return shape
+
+    def can_take_over(self, name: str, scheme: str) -> bool:
+        """Whether the tensor is stored in a form that `scheme` represents bit by bit."""
+        return False
+
+    def take_over(self, name: str, begin: int, end: int, scheme: str) -> Groups:
+        """Return rows [begin, end) of a quantized tensor as it is stored."""
+        raise NotImplementedError
+
+    def save_tokenizer(self, directory: Path) -> bool:
+        """Save the tokenizer as `transformers` saves it; False if the source has none."""
+        return False

@@ -1,0 +1,176 @@
+"""A GGUF file of llama.cpp: 4- and 8-bit blocks are taken over unchanged, the rest is expanded.
+
+Configuration and tokenizer come from the conversion in `transformers`.
+"""
+
+import re
+from pathlib import Path
+
+import gguf
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoTokenizer
+
+from toolkit.errors import ToolkitError
+from toolkit.sources.base import Groups, Source
+from toolkit.sources.gguf_blocks import is_representable, read_groups
+from toolkit.sources.gguf_rope import restore_rope_scaling
+
+_NAMES = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+}
+_LAYER_PARTS = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+_LAYER_NAME = re.compile(r"model\.layers\.(\d+)\.(.+)\.(weight|bias)")
+
+
+class GgufSource(Source):
+    """Weights and tokenizer of a GGUF file.
+
+    Raises:
+        ToolkitError: The file is damaged or of a family that is not supported.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.stem
+        self.origin = path.name
+        try:
+            reader = gguf.GGUFReader(path)
+        except (ValueError, KeyError, IndexError, OSError, OverflowError) as error:
+            raise ToolkitError(
+                f"{path} is not a complete GGUF file: {error}", "Download it again"
+            ) from error
+        family = _field(reader, "general.architecture")
+        _check_family(family)
+        self.license = _field(reader, "general.license") or ""
+        self._size = path.stat().st_size
+        # Copies: the reader maps the file, and mapped pages would count as our memory.
+        self._tensors = {
+            tensor.name: (
+                tensor.tensor_type.name,
+                tuple(int(size) for size in reversed(tensor.shape.tolist())),
+                int(tensor.data_offset),
+                int(tensor.n_bytes),
+            )
+            for tensor in reader.tensors
+        }
+        for name, (_, _, offset, nbytes) in self._tensors.items():
+            if offset + nbytes > self._size:
+                raise ToolkitError(f"{path} ends before tensor {name}", "Download it again")
+        del reader
+        self.config = self._read_config()
+        # llama.cpp stores the rows of q and k so that rotated pairs are neighbours.
+        self._heads = (
+            {
+                "q_proj": self.config.num_attention_heads,
+                "k_proj": self.config.num_key_value_heads,
+            }
+            if family == "llama"
+            else {}
+        )
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        entry = self._tensors.get(_gguf_name(name))
+        return None if entry is None else entry[1]
+
+    def rows(self, name: str, begin: int, end: int) -> Tensor:
+        kind, shape, _, _ = self._entry(name)
+        raw = self._raw(name, begin, end)
+        values = gguf.quants.dequantize(raw.numpy(), gguf.GGMLQuantizationType[kind])
+        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).reshape(
+            end - begin, *shape[1:]
+        )
+
+    def can_take_over(self, name: str, scheme: str) -> bool:
+        return is_representable(self._entry(name)[0], scheme)
+
+    def take_over(self, name: str, begin: int, end: int, scheme: str) -> Groups:
+        return read_groups(self._raw(name, begin, end), self._entry(name)[0], scheme)
+
+    def save_tokenizer(self, directory: Path) -> bool:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.path.parent, gguf_file=self.path.name)
+        except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+            raise ToolkitError(f"The tokenizer of {self.path} cannot be read: {error}") from error
+        tokenizer.save_pretrained(directory)
+        return True
+
+    def _read_config(self):
+        try:
+            config = AutoConfig.from_pretrained(self.path.parent, gguf_file=self.path.name)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ToolkitError(f"The settings in {self.path} cannot be used: {error}") from error
+        config.tie_word_embeddings = "output.weight" not in self._tensors
+        if "rope_freqs.weight" in self._tensors:
+            restore_rope_scaling(config, self._read_stored("rope_freqs.weight"))
+        return config
+
+    def _entry(self, name: str) -> tuple[str, tuple[int, ...], int, int]:
+        self.require(name)
+        return self._tensors[_gguf_name(name)]
+
+    def _read_stored(self, stored_name: str) -> Tensor:
+        _, _, offset, nbytes = self._tensors[stored_name]
+        return torch.frombuffer(bytearray(self._bytes(offset, nbytes)), dtype=torch.float32)
+
+    def _raw(self, name: str, begin: int, end: int) -> Tensor:
+        """Return the bytes of rows [begin, end) as `transformers` orders them: uint8 [n, bytes]."""
+        _, shape, offset, nbytes = self._entry(name)
+        row = nbytes // shape[0]
+        order = self._row_order(name, shape[0])
+        if order is None:
+            data = self._bytes(offset + begin * row, (end - begin) * row)
+            return torch.frombuffer(bytearray(data), dtype=torch.uint8).reshape(end - begin, row)
+        data = torch.frombuffer(bytearray(self._bytes(offset, nbytes)), dtype=torch.uint8)
+        return data.reshape(shape[0], row)[order[begin:end]]
+
+    def _row_order(self, name: str, n: int) -> Tensor | None:
+        """Return for each row of q or k of a Llama model where the file has it."""
+        heads = self._heads.get(name.rsplit(".", 2)[-2])
+        if heads is None:
+            return None
+        return torch.arange(n).reshape(heads, n // heads // 2, 2).transpose(1, 2).reshape(n)
+
+    def _bytes(self, offset: int, count: int) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            data = file.read(count)
+        if len(data) != count:
+            raise ToolkitError(f"{self.path} is shorter than before")
+        return data
+
+
+def _gguf_name(name: str) -> str:
+    found = _LAYER_NAME.fullmatch(name)
+    if found is None:
+        return _NAMES.get(name, "")
+    layer, part, kind = found.groups()
+    return f"blk.{layer}.{_LAYER_PARTS.get(part, '')}.{kind}"
+
+
+def _field(reader: gguf.GGUFReader, name: str):
+    field = reader.get_field(name)
+    return None if field is None else field.contents()
+
+
+def _check_family(family: str | None) -> None:
+    from toolkit.recipes import families
+
+    if family not in families():
+        raise ToolkitError(
+            f"Model family '{family}' is not supported",
+            f"Supported families: {', '.join(families())}",
+        )

@@ -1,0 +1,135 @@
+"""A model directory as `transformers` saves it: config.json and safetensors, sharded or not."""
+
+import json
+import re
+from pathlib import Path
+
+from torch import Tensor
+from transformers import AutoConfig, AutoTokenizer
+
+from toolkit.errors import ToolkitError
+from toolkit.sources.base import Source
+from toolkit.sources.safetensors_file import SafetensorsFile
+
+_INDEX = "model.safetensors.index.json"
+_SINGLE = "model.safetensors"
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+
+
+class HuggingFaceSource(Source):
+    """Weights and tokenizer of a directory.
+
+    Args:
+        directory: Holds config.json and safetensors files.
+        name: Hub id, if it was downloaded; the directory's name otherwise.
+        revision: Commit of the hub repository.
+    """
+
+    def __init__(self, directory: Path, name: str = "", revision: str = "") -> None:
+        self.directory = directory
+        self.name = name or directory.resolve().name
+        self.origin = self.name
+        self.revision = revision
+        self.license = _license(directory / "README.md")
+        self.config = _config(directory)
+        self._files = _open_files(directory)
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        file = self._files.get(name)
+        return None if file is None else file.shape(name)
+
+    def rows(self, name: str, begin: int, end: int) -> Tensor:
+        self.require(name)
+        return self._files[name].rows(name, begin, end)
+
+    def save_tokenizer(self, directory: Path) -> bool:
+        if not any((self.directory / file).exists() for file in _TOKENIZER_FILES):
+            return False
+        try:
+            AutoTokenizer.from_pretrained(self.directory).save_pretrained(directory)
+        except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+            raise ToolkitError(
+                f"The tokenizer of {self.origin} cannot be loaded: {error}"
+            ) from error
+        return True
+
+
+def _config(directory: Path):
+    if not (directory / "config.json").exists():
+        raise ToolkitError(
+            f"{directory} has no config.json", "Give a directory that transformers can load"
+        )
+    try:
+        raw = json.loads((directory / "config.json").read_text())
+        model_type = raw.get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise ToolkitError(f"{directory / 'config.json'} is not valid JSON: {error}") from error
+    _refuse_unknown_family(model_type)
+    if "quantization_config" in raw:
+        method = raw["quantization_config"].get("quant_method", "unknown")
+        raise ToolkitError(
+            f"The weights of {directory} are already quantized ({method})",
+            "Give the original model, or a GGUF file",
+        )
+    try:
+        return AutoConfig.from_pretrained(directory)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ToolkitError(f"{directory / 'config.json'} cannot be used: {error}") from error
+
+
+def _refuse_unknown_family(model_type: str | None) -> None:
+    """Name the families before `transformers` complains about a type that it does not know."""
+    from toolkit.recipes import families
+
+    if model_type not in families():
+        raise ToolkitError(
+            f"Model family '{model_type}' is not supported",
+            f"Supported families: {', '.join(families())}",
+        )
+
+
+def _open_files(directory: Path) -> dict[str, SafetensorsFile]:
+    """Return the file of every tensor."""
+    if (directory / _INDEX).exists():
+        return _open_shards(directory)
+    if (directory / _SINGLE).exists():
+        file = SafetensorsFile(directory / _SINGLE)
+        return dict.fromkeys(file.names(), file)
+    found = sorted(directory.glob("*.bin")) + sorted(directory.glob("*.pth"))
+    raise ToolkitError(
+        f"{directory} has no {_SINGLE} and no {_INDEX}",
+        "Save the model with safe_serialization=True"
+        if found
+        else "Give the directory that holds the weights",
+    )
+
+
+def _open_shards(directory: Path) -> dict[str, SafetensorsFile]:
+    try:
+        weight_map = json.loads((directory / _INDEX).read_text())["weight_map"]
+        shards = sorted(set(weight_map.values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ToolkitError(f"{directory / _INDEX} is not a valid index") from error
+    files = {}
+    for shard in shards:
+        if not isinstance(shard, str) or Path(shard).name != shard:
+            raise ToolkitError(f"{directory / _INDEX} names a file outside the directory: {shard}")
+        if not (directory / shard).exists():
+            raise ToolkitError(f"{directory / shard} is missing", "Download the model again")
+        files[shard] = SafetensorsFile(directory / shard)
+    for name, shard in weight_map.items():
+        if name not in files[shard].names():
+            raise ToolkitError(f"{shard} lacks {name}, which {_INDEX} places there")
+    return {name: files[shard] for name, shard in weight_map.items()}
+
+
+def _license(readme: Path) -> str:
+    """Return the licence that a model card's front matter states, or ""."""
+    if not readme.exists():
+        return ""
+    front = readme.read_text(errors="replace").split("\n---", 1)[0]
+    found = {
+        key: value.strip().strip("'\"")
+        for key, value in re.findall(r"^(license|license_name):[ \t]*(\S.*)$", front, re.MULTILINE)
+    }
+    return found.get("license_name") or found.get("license", "")
