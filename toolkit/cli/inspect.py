@@ -1,0 +1,112 @@
+"""`toolkit inspect`: what a bundle holds."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from toolkit.cli.common import console, print_json
+
+
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
+    tensors: Annotated[
+        int, typer.Option(min=0, help="How many of the worst quantized tensors to list.")
+    ] = 5,
+    hashes: Annotated[
+        bool, typer.Option("--hashes/--no-hashes", help="Check the SHA-256 of every file.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Show what a bundle holds: sizes, programs, quantization errors.
+
+    Sizes are of the frozen weights; the planned arena is what a method needs beside its inputs
+    and outputs, before the operators' own scratch memory.
+
+    \b
+    Examples:
+      toolkit inspect bundle
+      toolkit inspect bundle --tensors 20
+      toolkit inspect bundle --json --no-hashes
+    """
+    from toolkit.bundle.inspection import inspect_bundle
+
+    found = inspect_bundle(bundle, check_hashes=hashes)
+    if as_json:
+        print_json(found)
+        return
+    _print_model(bundle, found)
+    _print_sizes(found)
+    _print_methods(found)
+    _print_quantization(found, tensors)
+    state = f"match in all {len(found['files'])} files" if hashes else "not checked"
+    console.print(f"Hashes {state}.", markup=False)
+
+
+def _print_model(bundle: Path, found: dict[str, Any]) -> None:
+    model, shape, lora = found["model"], found["shape"], found["lora"]
+    made_by = f"format {found['format_version']}, made by toolkit {found['toolkit']}"
+    lines = {
+        "Bundle": f"{bundle} ({made_by})",
+        "Model": f"{model['name']} ({found['family']}), {found['base']['parameters'] / 1e6:.1f} M"
+        " parameters",
+        "Source": " ".join(filter(None, [model["origin"], model["revision"][:12]])),
+        "License": model["license"] or "not stated",
+        "Shape": f"{shape['layers']} layers, hidden {shape['hidden_size']}, feed-forward "
+        f"{shape['intermediate_size']}, heads {shape['heads']}/{shape['kv_heads']} of "
+        f"{shape['head_dim']}, vocabulary {shape['vocab_size']}"
+        + (", tied head" if shape["tied"] else ""),
+        "LoRA": f"rank {lora['rank']}, alpha {lora['alpha']:g}, {lora['parameters'] / 1e6:.2f} M"
+        f" parameters on {', '.join(lora['targets'])}; start: {lora['start']}",
+        "Method": f"{found['method']}, sequence lengths {', '.join(map(str, found['seq_lens']))}",
+    }
+    for name, text in lines.items():
+        console.print(f"{name:<9}{text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_sizes(found: dict[str, Any]) -> None:
+    table = Table(title="Size", title_justify="left")
+    table.add_column("part")
+    table.add_column("bytes", justify="right")
+    for name, size in found["sizes"].items():
+        table.add_row(name, f"{size:,}")
+    console.print(table)
+
+
+def _print_methods(found: dict[str, Any]) -> None:
+    table = Table(title="Programs", title_justify="left")
+    table.add_column("method", no_wrap=True)
+    table.add_column("planned arena", justify="right")
+    table.add_column("operators")
+    for name, method in found["methods"].items():
+        operators = ", ".join(name.removeprefix("toolkit::") for name in method["operators"])
+        table.add_row(name, f"{method['arena_bytes']:,}", operators)
+    console.print(table)
+
+
+def _print_quantization(found: dict[str, Any], count: int) -> None:
+    table = Table(title="Quantization error (norm of error / norm of weight)", title_justify="left")
+    for name in ("weight", "scheme", "tensors", "taken over", "mean", "worst"):
+        table.add_column(name, justify="left" if name in ("weight", "scheme") else "right")
+    table.add_column("worst tensor", overflow="fold")
+    for group in found["quantization"]["summary"]:
+        table.add_row(
+            group["weight"],
+            group["scheme"],
+            str(group["count"]),
+            str(group["taken_over"]),
+            f"{group['mean_error']:.4f}",
+            f"{group['worst_error']:.4f}",
+            group["worst"] if group["worst_error"] else "",
+        )
+    console.print(table)
+    worst = found["quantization"]["tensors"][:count]
+    if worst and worst[0]["relative_error"] > 0:
+        console.print("Worst tensors:")
+        for tensor in worst:
+            console.print(
+                f"  {tensor['relative_error']:.4f}  {tensor['name']} ({tensor['scheme']})",
+                markup=False,
+                highlight=False,
+            )
