@@ -1,0 +1,1 @@
+"""Traces: schema, tolerant reader, analysis, summary and report."""

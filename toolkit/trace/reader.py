@@ -1,0 +1,348 @@
+"""Read a trace line by line, whatever state it is in.
+
+A trace comes from a device that may have been killed, and the file is untrusted. Lines that cannot
+be read are listed with their numbers and left out; only a missing file, a missing run record or
+another version are errors. Memory is bounded by the row limits below, whatever the file holds.
+"""
+
+from math import nan
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from msgspec.structs import astuple, replace
+
+from toolkit.errors import ToolkitError
+from toolkit.trace import schema
+from toolkit.trace.schema import PHASES, Begin, End, Evaluation, Event, Phase, Run, Sample, Smaps
+from toolkit.trace.schema import Step as StepRecord
+from toolkit.trace.table import Table, TableBuilder
+from toolkit.trace.text import clean, clean_mapping, clean_value
+from toolkit.trace.trace import (
+    NONE,
+    PHASE_COLUMNS,
+    SAMPLE_COLUMNS,
+    STEP_COLUMNS,
+    LeftOut,
+    Problem,
+    Session,
+    Trace,
+)
+
+TRACE_NAME = "trace.jsonl"
+
+_MAX_LINE = 4 << 20
+_MAX_PHASES = 4_000_000
+_MAX_ROWS = 1_000_000
+_MAX_RECORDS = 10_000
+_MAX_PROBLEMS = 100
+_PHASE_CODE = {name: code for code, name in enumerate(PHASES)}
+
+
+class _RunVersion(msgspec.Struct, tag="run"):
+    """Just enough of a run record of any version."""
+
+    version: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def find_trace(run: str | Path) -> Path:
+    """Return the trace file of a run: `run` itself, or `trace.jsonl` inside the directory."""
+    path = Path(run)
+    try:
+        if path.is_dir():
+            path = path / TRACE_NAME
+        if path.is_file():
+            return path
+    except (OSError, ValueError) as error:
+        raise ToolkitError(f"no trace at {clean(str(run))!r} ({error})") from error
+    raise ToolkitError(
+        f"no trace at {clean(str(path))}",
+        f"Give a run directory with a {TRACE_NAME} inside, or the trace file itself",
+    )
+
+
+def read_trace(run: str | Path) -> Trace:
+    """Read the trace of a run directory or file.
+
+    Raises:
+        ToolkitError: There is no such file, it cannot be read, it holds no run record, or one of
+            another version.
+    """
+    path = find_trace(run)
+    reader = _Reader(path)
+    try:
+        with path.open("rb", buffering=1 << 20) as file:
+            reader.read(file)
+    except OSError as error:
+        raise ToolkitError(f"cannot read {path}: {error.strerror or error}") from error
+    return reader.trace()
+
+
+class _Reader:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._line = 0
+        self._offset = 0
+        self._latest = 0
+        self._sessions: list[Session] = []
+        self._phases = TableBuilder(PHASE_COLUMNS, "q", _MAX_PHASES)
+        self._steps = TableBuilder(STEP_COLUMNS, "d", _MAX_ROWS)
+        self._samples = TableBuilder(SAMPLE_COLUMNS, "d", _MAX_ROWS)
+        self._evaluations: list[Evaluation] = []
+        self._events: list[Event] = []
+        self._smaps: list[Smaps] = []
+        self._end: End | None = None
+        self._last_begin: Begin | None = None
+        self._left_out = LeftOut()
+        self._first_run_error = ""
+        self._version = msgspec.json.Decoder(_RunVersion)
+        self._add = {
+            Run: self._add_run,
+            StepRecord: self._add_step,
+            Sample: self._add_sample,
+            Begin: self._add_begin,
+            Evaluation: self._add_evaluation,
+            Smaps: self._add_smaps,
+            Event: self._add_event,
+            End: self._add_end,
+        }
+
+    def read(self, file) -> None:
+        decode = msgspec.json.Decoder(schema.Record).decode
+        add_phase = self._add_phase
+        add = self._add
+        while raw := file.readline(_MAX_LINE):
+            self._line += 1
+            if not raw.endswith(b"\n") and len(raw) == _MAX_LINE:
+                self._skip_line(file)
+                continue
+            try:
+                record = decode(raw)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                self._unreadable(raw, error)
+                continue
+            if type(record) is Phase:
+                add_phase(record)
+            else:
+                add[type(record)](record)
+
+    def trace(self) -> Trace:
+        if not self._sessions:
+            reason = self._first_run_error or f"none in its {self._line} lines"
+            raise ToolkitError(
+                f"{self._path} has no run record: {reason}",
+                "It is not a trace of this toolkit, or its beginning is lost",
+            )
+        left_out = self._left_out
+        phases = _ordered_phases(self._phases.build(), left_out)
+        steps = _last_of_each_step(self._steps.build(), left_out)
+        samples = self._samples.build()
+        if np.any(np.diff(samples["t"]) < 0):
+            samples = samples.take(np.argsort(samples["t"], kind="stable"))
+        left_out.over_limit += self._phases.dropped + self._steps.dropped + self._samples.dropped
+        return Trace(
+            path=self._path,
+            sessions=self._sessions,
+            phases=phases,
+            steps=steps,
+            samples=samples,
+            evaluations=self._evaluations,
+            events=self._events,
+            smaps=self._smaps,
+            end=self._end,
+            last_begin=self._last_begin,
+            left_out=left_out,
+            lines=self._line,
+        )
+
+    # Lines that cannot be read
+
+    def _problem(self, reason: str) -> None:
+        self._left_out.lines += 1
+        if len(self._left_out.problems) < _MAX_PROBLEMS:
+            self._left_out.problems.append(Problem(self._line, clean(reason)))
+
+    def _skip_line(self, file) -> None:
+        self._problem(f"longer than {_MAX_LINE >> 20} MiB")
+        while (raw := file.readline(_MAX_LINE)) and not raw.endswith(b"\n"):
+            pass
+
+    def _unreadable(self, raw: bytes, error: Exception) -> None:
+        if not raw.strip():
+            return
+        if not raw.endswith(b"\n"):
+            self._left_out.truncated_line = self._line
+            return
+        if run_error := self._check_version(raw, error):
+            self._first_run_error = self._first_run_error or run_error
+        kind = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        self._problem(kind)
+
+    def _check_version(self, raw: bytes, error: Exception) -> str:
+        """Say what is wrong with a run record; another version's is an error at once."""
+        try:
+            version = bytes(self._version.decode(raw).version)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return ""
+        if version != str(schema.VERSION).encode():
+            self._refuse_version(version.decode(errors="replace"))
+        return f"the one in line {self._line} is not valid ({clean(str(error))})"
+
+    def _refuse_version(self, version: str) -> None:
+        raise ToolkitError(
+            f"line {self._line} of {self._path} says trace version {clean(version, 20)}, "
+            f"this toolkit reads version {schema.VERSION}",
+            "Analyze it with the toolkit that wrote it, or train again with this one",
+        )
+
+    # One method per record
+
+    def _time(self, t: int) -> int:
+        """Return `t` on the time line of all sessions, ns."""
+        t += self._offset
+        if t > self._latest:
+            self._latest = t
+        return t
+
+    def _add_phase(self, record: Phase) -> None:
+        offset = self._offset
+        begin, end = record.begin + offset, record.end + offset
+        if end < begin:
+            self._problem("phase ends before it begins")
+            return
+        if end > self._latest:
+            self._latest = end
+        step, layer = record.step, record.layer
+        self._phases.append(
+            (
+                self._line,
+                NONE if step is None else step,
+                _PHASE_CODE[record.phase],
+                NONE if layer is None else layer,
+                begin,
+                end,
+                *astuple(record.mem),
+                *astuple(record.io),
+                *astuple(record.ledger),
+            )
+        )
+
+    def _add_run(self, record: Run) -> None:
+        if record.version != schema.VERSION:
+            self._refuse_version(str(record.version))
+        record = replace(
+            record,
+            toolkit=clean(record.toolkit, 40),
+            model=clean(record.model),
+            method=clean(record.method, 40),
+            settings=clean_mapping(record.settings),
+            device=replace(
+                record.device,
+                **{
+                    name: clean(getattr(record.device, name) or "", 120) or None
+                    for name in ("abi", "isa", "kernel", "model")
+                },
+            ),
+        )
+        if any(session.run == record for session in self._sessions):
+            self._left_out.duplicates += 1
+            return
+        if len(self._sessions) >= _MAX_RECORDS:
+            self._left_out.over_limit += 1
+            return
+        self._offset = self._latest if self._sessions else 0
+        self._sessions.append(Session(record, self._line, self._offset))
+        self._end = None
+
+    def _add_step(self, record: StepRecord) -> None:
+        self._steps.append(
+            (
+                self._line,
+                record.step,
+                self._time(record.t),
+                nan if record.seconds is None else record.seconds,
+                nan if record.loss is None else record.loss,
+                nan if record.lr is None else record.lr,
+                record.tokens,
+                nan if record.grad_norm is None else record.grad_norm,
+                record.peak,
+                record.written_bytes,
+            )
+        )
+
+    def _add_sample(self, record: Sample) -> None:
+        battery = record.battery or schema.Battery()
+        zones = (zone.celsius for zone in record.thermal or ())
+        hottest = max((celsius for celsius in zones if celsius is not None), default=nan)
+        readings = (record.pss, battery.level, battery.temperature, battery.charging, hottest)
+        self._samples.append(
+            (
+                self._time(record.t),
+                *astuple(record.mem),
+                *(nan if reading is None else reading for reading in readings),
+            )
+        )
+
+    def _add_begin(self, record: Begin) -> None:
+        self._time(record.t)
+        if record.phase == "step":
+            self._last_begin = record
+
+    def _add_evaluation(self, record: Evaluation) -> None:
+        self._keep(self._evaluations, record)
+
+    def _add_smaps(self, record: Smaps) -> None:
+        if len(self._smaps) >= 8:
+            self._left_out.over_limit += 1
+            return
+        largest = sorted(record.entries, key=lambda entry: entry.rss, reverse=True)[:200]
+        entries = [replace(entry, name=clean(entry.name, 160)) for entry in largest]
+        phase = None if record.phase is None else clean(record.phase, 40)
+        self._smaps.append(replace(record, entries=entries, phase=phase))
+
+    def _add_event(self, record: Event) -> None:
+        t = self._time(record.t)
+        event = clean(record.event, 80)
+        self._keep(self._events, Event(t=t, event=event, detail=clean_value(record.detail)))
+
+    def _add_end(self, record: End) -> None:
+        error = None if record.error is None else clean(record.error)
+        self._end = replace(record, t=self._time(record.t), error=error)
+
+    def _keep(self, records: list, record) -> None:
+        if len(records) < _MAX_RECORDS:
+            records.append(record)
+        else:
+            self._left_out.over_limit += 1
+
+
+def _ordered_phases(phases: Table, left_out: LeftOut) -> Table:
+    """Sort by begin and leave out exact repetitions (all but the line number)."""
+    begin = phases["begin"]
+    backwards = int(np.count_nonzero(np.diff(begin) < 0))
+    if backwards:
+        left_out.reordered += backwards
+        keys = [phases[name] for name in ("line", "layer", "phase", "step", "end", "begin")]
+        phases = phases.take(np.lexsort(keys))
+        begin = phases["begin"]
+    candidates = np.flatnonzero(np.diff(begin) == 0)
+    values = phases.values[:, 1:]
+    same = candidates[np.all(values[candidates] == values[candidates + 1], axis=1)]
+    if len(same):
+        left_out.duplicates += len(same)
+        keep = np.ones(len(phases), bool)
+        keep[same + 1] = False
+        phases = phases.take(keep)
+    return phases
+
+
+def _last_of_each_step(steps: Table, left_out: LeftOut) -> Table:
+    """Keep the last record of each step number: a resumed run repeats what it had not saved."""
+    numbers = steps["step"]
+    if np.all(np.diff(numbers) > 0):
+        return steps
+    order = np.lexsort((steps["line"], numbers))
+    ordered = numbers[order]
+    last = np.append(ordered[1:] != ordered[:-1], True)
+    left_out.superseded_steps += int(len(order) - np.count_nonzero(last))
+    return steps.take(order[last])

@@ -1,0 +1,134 @@
+"""The analysis on a terminal."""
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from toolkit.trace.analysis import Analysis, Finding
+from toolkit.trace.narrative import beside_published, headline, paragraphs
+from toolkit.trace.published import Figure
+from toolkit.trace.units import count, duration, megabytes, number, percent
+
+_STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+_BAR = 24
+
+
+def print_summary(console: Console, analysis: Analysis) -> None:
+    """Print what `analysis` found. Texts from the trace are never taken as markup."""
+    console.print(_title(analysis))
+    console.print()
+    console.print(Text(headline(analysis), style="bold"))
+    for text in paragraphs(analysis):
+        console.print(Text(text))
+    if analysis.findings:
+        console.print()
+    for finding in analysis.findings:
+        console.print(_finding(finding))
+    for heading, table in (
+        ("Memory at the peak", _parts(analysis)),
+        ("Time by phase", _phases(analysis)),
+        ("Published", _published(analysis)),
+    ):
+        if table is not None:
+            console.print()
+            console.print(Text(heading, style="bold"))
+            console.print(Padding(table, (0, 0, 0, 1)))
+
+
+def _title(analysis: Analysis) -> Text:
+    run = analysis.trace.run
+    parts = [analysis.title, run.method, analysis.status, run.device.model or run.device.abi or ""]
+    title = Text(" · ".join(part for part in parts if part))
+    title.stylize("bold", 0, len(analysis.title))
+    return title
+
+
+def _finding(finding: Finding) -> Text:
+    text = Text()
+    text.append(f"{finding.severity}: ", style=_STYLES[finding.severity])
+    text.append(finding.title)
+    if finding.detail:
+        text.append(f". {finding.detail}", style="dim")
+    return text
+
+
+def _table(*columns: tuple[str, str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name, justify in columns:
+        table.add_column(name, justify=justify, no_wrap=justify == "right")
+    return table
+
+
+def _bar(share: float) -> Text:
+    filled = max(0.0, min(1.0, share)) * _BAR
+    return Text("█" * int(filled) + "▌" * (filled % 1 >= 0.5), style="blue")
+
+
+def _parts(analysis: Analysis) -> Table | None:
+    if analysis.peak is None or not analysis.peak.parts:
+        return None
+    table = _table(("category", "left"), ("size", "right"), ("share", "right"), ("", "left"))
+    for part in analysis.peak.parts:
+        table.add_row(part.label, megabytes(part.bytes), percent(part.share), _bar(part.share))
+    return table
+
+
+def _phases(analysis: Analysis) -> Table | None:
+    timing = analysis.timing
+    if not timing.phases:
+        return None
+    columns = ("time", "share", "count", "median", "peak")
+    table = _table(("phase", "left"), *((name, "right") for name in columns), ("", "left"))
+    for phase in timing.phases:
+        table.add_row(
+            phase.phase,
+            duration(phase.seconds),
+            percent(phase.share),
+            count(phase.count),
+            duration(phase.median_seconds),
+            megabytes(phase.peak_bytes),
+            _bar(phase.share),
+        )
+    outside = timing.outside_seconds or 0.0
+    share = outside / timing.seconds if timing.seconds else 0.0
+    table.add_row("outside", duration(outside), percent(share), "", "", "", _bar(share))
+    return table
+
+
+def _published(analysis: Analysis) -> RenderableType | None:
+    comparison = analysis.published
+    if comparison is None:
+        return None
+    columns = ("length", "MB", "s/step")
+    table = _table(
+        ("model", "left"), ("method", "left"), *((name, "right") for name in columns), ("", "left")
+    )
+    run = analysis.trace.run
+    peak = analysis.peak.bytes / 1e6 if analysis.peak else None
+    step = analysis.timing.step_median_seconds
+    table.add_row(
+        Text("this run"),
+        Text(run.method),
+        count(run.bundle.seq_len),
+        number(peak, 3),
+        number(step, 3),
+        Text(run.device.model or ""),
+        style="bold",
+    )
+    for figure in _alike(comparison.figures, run.bundle.seq_len):
+        table.add_row(
+            figure.model,
+            figure.method,
+            count(figure.seq_len),
+            number(figure.megabytes, 4),
+            number(figure.seconds, 3),
+            f"{figure.device} ({figure.source.partition(',')[0]})",
+        )
+    return Group(Text(beside_published(analysis)), table)
+
+
+def _alike(figures: list[Figure], seq_len: int | None) -> list[Figure]:
+    """Return the figures of the run's sequence length or of no stated one, else all."""
+    alike = [figure for figure in figures if figure.seq_len in (seq_len, None)]
+    return alike if any(figure.seq_len for figure in alike) else figures
