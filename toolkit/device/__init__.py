@@ -11,7 +11,7 @@ from toolkit.errors import ToolkitError
 
 __all__ = ["Device", "DeviceCommandError", "DeviceInfo", "DeviceLost", "open_device"]
 
-_SERIAL = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def open_device(spec: str) -> Device:

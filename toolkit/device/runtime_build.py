@@ -145,11 +145,9 @@ def _download(target: Target, release: str) -> Path:
 def _compile(target: Target, package: Path, work: Path) -> Path:
     if not (_SOURCES / "CMakeLists.txt").is_file():
         raise ToolkitError("the runtime's sources are missing", "Reinstall the toolkit package")
-    config = next(package.glob("**/executorch-config.cmake"))
     command = [_tool("cmake"), "-S", str(_SOURCES), "-B", str(work)]
     command += ["-G", "Ninja" if shutil.which("ninja", path=_tool_path()) else "Unix Makefiles"]
-    command += ["-DCMAKE_BUILD_TYPE=Release", f"-Dexecutorch_DIR={config.parent}"]
-    command += [f"-DEXECUTORCH_PACKAGE_DIR={package}"]
+    command += ["-DCMAKE_BUILD_TYPE=Release", f"-DEXECUTORCH_ROOT={package}"]
     if not _is_native(target):
         command += [f"-DCMAKE_TOOLCHAIN_FILE={target.toolchain}"]
     _run(command, "CMake could not configure the runtime")

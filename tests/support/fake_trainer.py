@@ -1,0 +1,74 @@
+"""A stand-in for the trainer: a shell script with its command line, run files and trace, that
+trains nothing.
+
+What it does is steered by the learning rate: 1 fails at once, 2 dies in step 3, 3 is killed in step
+3.
+"""
+
+from pathlib import Path
+
+_SCRIPT = r"""#!/bin/sh
+if [ "$1" = info ]; then
+    echo '{"version": "VERSION", "format_version": 1, "abi": "x86_64", "isa": "plain"}'
+    exit 0
+fi
+shift
+resume=
+while [ $# -gt 0 ]; do
+    case $1 in
+        --out) out=$2; shift ;;
+        --steps) steps=$2; shift ;;
+        --lr) lr=$2; shift ;;
+        --resume) resume=1 ;;
+        --bundle | --data | --eval-data) [ -e "$2" ] || exit 9; shift ;;
+    esac
+    shift
+done
+if [ "$lr" = 1.0 ]; then
+    echo "error: the bundle is for sequences of 16. Make data of that length" >&2
+    exit 1
+fi
+step=0
+[ -n "$resume" ] && step=$(cat "$out/state.bin")
+echo "{\"type\":\"run\",\"version\":1,\"settings\":{\"steps\":$steps}}" >>"$out/trace.jsonl"
+status=completed
+while [ $step -lt $steps ]; do
+    step=$((step + 1))
+    if [ $step = 3 ]; then
+        [ "$lr" = 2.0 ] && { echo "error: storage is full. Free some space" >&2; exit 1; }
+        [ "$lr" = 3.0 ] && kill -9 $$
+    fi
+    sleep PAUSE
+    printf '{"type":"step","step":%d,"seconds":0.5,"loss":%d.25,"tokens":100,"peak":2000}\n' \
+        $step $((9 - step)) >>"$out/trace.jsonl"
+    if [ -e "$out/stop" ]; then
+        status=stopped
+        break
+    fi
+done
+echo $step >"$out/state.bin"
+echo adapter >"$out/adapter_model.safetensors"
+printf '{"type":"end","status":"%s","steps":%d,"peak":2000,"seconds":1.5}\n' \
+    $status $step >>"$out/trace.jsonl"
+"""
+
+
+def write_fake_runtime(folder: Path, *, version: str, pause: float = 0.05) -> Path:
+    """Write a runtime folder with the stand-in; `pause` is the seconds a step takes."""
+    folder.mkdir(parents=True)
+    trainer = folder / "trainer"
+    trainer.write_text(_SCRIPT.replace("VERSION", version).replace("PAUSE", str(pause)))
+    trainer.chmod(0o755)
+    return folder
+
+
+def write_fake_bundle(folder: Path) -> tuple[Path, Path]:
+    """Write a bundle and a data folder that deploy takes for such."""
+    bundle, data = folder / "bundle", folder / "data"
+    bundle.mkdir(parents=True)
+    data.mkdir()
+    (bundle / "manifest.json").write_text("{}")
+    (bundle / "base.ptd").write_bytes(bytes(range(256)) * 1000)
+    (data / "data.json").write_text("{}")
+    (data / "train.ptd").write_bytes(b"tokens")
+    return bundle, data
