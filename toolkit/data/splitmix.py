@@ -23,6 +23,17 @@ class SplitMix64:
         z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
         return z ^ (z >> 31)
 
+    def below(self, bound: int) -> int:
+        """Return an unbiased integer, 0 <= x < bound.
+
+        Outputs at or above the largest multiple of `bound` below 2**64 are drawn again, the rest
+        taken modulo `bound`.
+        """
+        last = (1 << 64) - 1 - (1 << 64) % bound
+        while (value := self.next()) > last:
+            pass
+        return value % bound
+
 
 def splitmix64(seed: int, count: int) -> np.ndarray:
     """Return the first `count` outputs of `SplitMix64(seed)` as uint64 [count]."""

@@ -1,0 +1,23 @@
+"""Bundles of tiny random models, each exported once."""
+
+import functools
+from pathlib import Path
+
+import pytest
+
+from tests.support.bundles import export_tiny
+
+
+@pytest.fixture(scope="session")
+def make_bundle(tmp_path_factory: pytest.TempPathFactory):
+    """Return a function that exports a tiny random model once per set of arguments."""
+
+    @functools.cache
+    def make(
+        family: str, tied: bool, method: str = "mesp", seq_lens: tuple[int, ...] = (24,)
+    ) -> Path:
+        folder = tmp_path_factory.mktemp("bundle") / f"{family}-{method}"
+        export_tiny(folder, family, tied=tied, method=method, seq_lens=seq_lens)
+        return folder
+
+    return make

@@ -1,0 +1,29 @@
+"""Bundles of tiny random models."""
+
+from pathlib import Path
+
+from tests.support.tiny import tiny_config
+from toolkit.bundle.adapter import LoraSettings
+from toolkit.bundle.export import ExportSettings, export_bundle
+from toolkit.bundle.layout import parameter_shapes
+from toolkit.programs import PROJECTIONS
+from toolkit.sources.random import RandomSource
+
+
+def export_tiny(
+    folder: Path,
+    family: str,
+    *,
+    tied: bool = True,
+    layers: int = 2,
+    method: str = "mesp",
+    seq_lens: tuple[int, ...] = (24,),
+    rank: int = 4,
+) -> Path:
+    """Export a tiny model with random weights, large enough that no gradient is tiny."""
+    config = tiny_config(family, layers=layers, tied=tied)
+    config.initializer_range = 0.2
+    source = RandomSource(config, parameter_shapes(config), f"tiny-{family}", seed=1)
+    settings = ExportSettings(LoraSettings(rank, 2.0 * rank, PROJECTIONS), seq_lens, method)
+    export_bundle(source, folder, settings)
+    return folder

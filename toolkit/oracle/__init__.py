@@ -1,0 +1,1 @@
+"""The strongest oracle: the `transformers` model with `peft` LoRA, trained by PyTorch."""

@@ -1,0 +1,67 @@
+"""The oracle's model: `transformers` and `peft` with a bundle's dequantized weights and adapter."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from toolkit.bundle.bundle import Bundle
+from toolkit.bundle.flat_tensor import FlatTensorReader
+from toolkit.errors import ToolkitError
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+_PREFIX = "base_model.model.model."
+
+
+def build_model(
+    bundle: Bundle, adapter: Path | None = None, dtype: torch.dtype = torch.float32
+) -> "PeftModel":
+    """Return the model with frozen dequantized weights and a trainable LoRA adapter.
+
+    Args:
+        bundle: Where config.json, base.ptd and adapter_config.json come from.
+        adapter: An adapter .ptd instead of the bundle's.
+        dtype: Of weights, adapter and computation.
+
+    Raises:
+        ToolkitError: The adapter's tensors are not those of the model.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig.from_pretrained(str(bundle.path))
+    config.inference_mode = False
+    model = get_peft_model(bundle.reference_model(dtype), config, autocast_adapter_dtype=False)
+    load_adapter(model, FlatTensorReader(adapter) if adapter else bundle.adapter)
+    return model.to(dtype).train()
+
+
+def adapter_parameters(model: "PeftModel") -> dict[str, nn.Parameter]:
+    """Return the trainable tensors under the names of adapter.ptd."""
+    return {
+        name.removeprefix(_PREFIX).replace(".default.", "."): parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def load_adapter(model: "PeftModel", adapter: FlatTensorReader) -> None:
+    """Copy an adapter's tensors into the model; both must have the same."""
+    parameters = adapter_parameters(model)
+    if set(parameters) != set(adapter.keys()):
+        different = sorted(set(parameters) ^ set(adapter.keys()))
+        raise ToolkitError(
+            f"{adapter.path} does not fit the model: {different[0]} is only in one of them",
+            "Use an adapter made for this bundle",
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            value = adapter.tensor(name)
+            if value.shape != parameter.shape:
+                raise ToolkitError(
+                    f"{name} in {adapter.path} has shape {list(value.shape)}, "
+                    f"the model needs {list(parameter.shape)}"
+                )
+            parameter.copy_(value)

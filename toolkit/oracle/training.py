@@ -1,0 +1,90 @@
+"""Training by torch.optim, transformers' schedules and clip_grad_norm_: the trainer's oracle."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+
+from toolkit.data.samples import Rows
+from toolkit.oracle.gradients import step_gradients
+from toolkit.oracle.sampler import sample_indices
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The trainer's flags of the same names; sequences per step = batch_size * grad_accum."""
+
+    steps: int
+    lr: float = 1e-4
+    optimizer: str = "adamw"
+    batch_size: int = 1
+    grad_accum: int = 1
+    weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    momentum: float = 0.0
+    max_grad_norm: float = 0.0
+    warmup_steps: int = 0
+    schedule: str = "constant"
+    seed: int = 0
+    order: str = "shuffled"
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """One step: loss before its update, learning rate, norm before clipping, samples."""
+
+    loss: float
+    lr: float
+    grad_norm: float
+    tokens: int
+    samples: list[int]
+
+
+def train(model: Any, rows: Rows, settings: TrainSettings) -> Iterator[TrainStep]:
+    """Train the model's adapter in place and yield each step as it is done."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = _optimizer(parameters, settings)
+    scheduler = _scheduler(optimizer, settings)
+    samples = sample_indices(len(rows.tokens), settings.seed, settings.order)
+    for _ in range(settings.steps):
+        indices = list(islice(samples, settings.batch_size * settings.grad_accum))
+        gradients = step_gradients(model, rows, indices)
+        limit = settings.max_grad_norm or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(parameters, limit).item()
+        lr = optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        scheduler.step()
+        yield TrainStep(gradients.loss, lr, norm, gradients.tokens, indices)
+
+
+def _optimizer(parameters: list[Any], settings: TrainSettings) -> torch.optim.Optimizer:
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            lr=settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+    return torch.optim.AdamW(
+        parameters,
+        lr=settings.lr,
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def _scheduler(optimizer: torch.optim.Optimizer, settings: TrainSettings) -> Any:
+    from transformers import get_scheduler
+
+    name = {"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule)
+    return get_scheduler(
+        name,
+        optimizer,
+        num_warmup_steps=settings.warmup_steps,
+        num_training_steps=settings.steps,
+    )
