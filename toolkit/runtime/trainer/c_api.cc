@@ -1,0 +1,116 @@
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+
+#include "trainer/device_info.h"
+#include "trainer/error.h"
+#include "trainer/memory.h"
+#include "trainer/options.h"
+#include "trainer/toolkit_trainer.h"
+#include "trainer/trainer.h"
+
+struct toolkit_trainer {
+  std::unique_ptr<toolkit::Trainer> trainer;
+  std::string error;
+  bool running = true;
+};
+
+namespace {
+
+thread_local std::string thread_error;
+
+// Runs a body; an exception becomes a status code and a message.
+template <typename Body>
+int guarded(std::string& error, Body body) noexcept {
+  try {
+    body();
+    return 0;
+  } catch (const toolkit::UsageError& e) {
+    error = e.what();
+    return 2;
+  } catch (const std::bad_alloc&) {
+    error = "not enough memory. Use a shorter sequence length or a smaller model";
+  } catch (const std::exception& e) {
+    error = e.what();
+  } catch (...) {
+    error = "unknown failure. Report this as a bug";
+  }
+  return 1;
+}
+
+toolkit::Options read_options(toolkit::Command command, const toolkit_option* options,
+                              size_t count) {
+  std::vector<toolkit::OptionValue> values;
+  for (size_t i = 0; i < count; ++i) values.push_back({options[i].name, options[i].value});
+  return toolkit::parse_options(command, values);
+}
+
+}  // namespace
+
+extern "C" {
+
+int toolkit_trainer_create(const toolkit_option* options, size_t count, toolkit_trainer** trainer) {
+  *trainer = nullptr;
+  return guarded(thread_error, [&] {
+    auto handle = std::make_unique<toolkit_trainer>();
+    handle->trainer =
+        std::make_unique<toolkit::Trainer>(read_options(toolkit::Command::train, options, count));
+    *trainer = handle.release();
+  });
+}
+
+int toolkit_trainer_step(toolkit_trainer* trainer, int32_t* more) {
+  const int status = guarded(trainer->error, [&] { trainer->running = trainer->trainer->step(); });
+  if (status != 0) trainer->running = false;
+  *more = trainer->running;
+  return status;
+}
+
+int toolkit_trainer_run(toolkit_trainer* trainer, toolkit_progress_callback callback, void* user) {
+  for (int32_t more = 1; more != 0;) {
+    const int status = toolkit_trainer_step(trainer, &more);
+    if (status != 0) return status;
+    if (more == 0 || callback == nullptr) continue;
+    toolkit_progress progress;
+    toolkit_trainer_progress(trainer, &progress);
+    callback(&progress, user);
+  }
+  return 0;
+}
+
+void toolkit_trainer_request_stop(toolkit_trainer* trainer) { trainer->trainer->request_stop(); }
+
+void toolkit_trainer_progress(const toolkit_trainer* trainer, toolkit_progress* progress) {
+  const toolkit::StepReport& report = trainer->trainer->report();
+  *progress = {
+      report.step, report.steps,     report.tokens,  report.peak_kib,  report.loss,
+      report.lr,   report.grad_norm, report.seconds, trainer->running, trainer->trainer->stopped()};
+}
+
+void toolkit_trainer_close(toolkit_trainer* trainer) { delete trainer; }
+
+const char* toolkit_trainer_last_error(const toolkit_trainer* trainer) {
+  return trainer == nullptr ? thread_error.c_str() : trainer->error.c_str();
+}
+
+int toolkit_gradients(const toolkit_option* options, size_t count, toolkit_line_callback print,
+                      void* user) {
+  return guarded(thread_error, [&] {
+    toolkit::run_gradients(read_options(toolkit::Command::gradients, options, count), print, user);
+  });
+}
+
+int toolkit_evaluate(const toolkit_option* options, size_t count, toolkit_line_callback print,
+                     void* user) {
+  return guarded(thread_error, [&] {
+    toolkit::run_evaluate(read_options(toolkit::Command::evaluate, options, count), print, user);
+  });
+}
+
+const char* toolkit_info(void) {
+  static const std::string line = toolkit::info_json();
+  return line.c_str();
+}
+
+}  // extern "C"

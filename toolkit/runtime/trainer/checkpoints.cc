@@ -1,0 +1,107 @@
+#include "trainer/checkpoints.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "trainer/error.h"
+#include "trainer/memory_stats.h"
+
+namespace toolkit {
+namespace {
+
+constexpr size_t kRamLimit = 16 << 20;
+constexpr size_t kFrontLimit = 4 << 20;
+
+bool too_large(size_t bytes) {
+  const int64_t available = memory_available_kib();
+  return bytes > kRamLimit || (available > 0 && bytes / 1024 > size_t(available) / 8);
+}
+
+}  // namespace
+
+CheckpointPlace checkpoints_from(const std::string& name) {
+  if (name == "auto") return CheckpointPlace::automatic;
+  if (name == "ram") return CheckpointPlace::ram;
+  if (name == "spill") return CheckpointPlace::spill;
+  fail_usage("unknown place '%s' for checkpoints. Choose auto, ram or spill", name.c_str());
+}
+
+HiddenStates::HiddenStates(int64_t layers, int64_t sequences, size_t bytes, CheckpointPlace place,
+                           const std::string& directory)
+    : sequences_(sequences), bytes_(bytes), states_((layers + 1) * sequences) {
+  const bool spill = place == CheckpointPlace::spill ||
+                     (place == CheckpointPlace::automatic && too_large(states_.size() * bytes));
+  keep_front_ = !spill || size_t(sequences) * bytes <= kFrontLimit;
+  if (!spill) return;
+  const std::string path = directory + "/checkpoints.tmp";
+  file_ = File(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+  unlink(path.c_str());
+}
+
+float* HiddenStates::acquire() {
+  if (free_.empty()) {
+    buffers_.emplace_back(bytes_, Category::checkpoints, "toolkit checkpoints");
+    return buffers_.back().floats();
+  }
+  float* buffer = free_.back();
+  free_.pop_back();
+  return buffer;
+}
+
+void HiddenStates::put(int64_t layer, int64_t sequence, float* buffer) {
+  drop(layer, sequence);
+  at(layer, sequence).buffer = buffer;
+}
+
+const float* HiddenStates::get(int64_t layer, int64_t sequence) {
+  State& state = at(layer, sequence);
+  if (state.buffer == nullptr) {
+    if (!state.in_file) fail("a hidden state is missing. Report this as a bug");
+    state.buffer = acquire();
+    file_.read_at(state.buffer, bytes_, offset(layer, sequence));
+  }
+  return state.buffer;
+}
+
+void HiddenStates::drop(int64_t layer, int64_t sequence) {
+  State& state = at(layer, sequence);
+  if (state.buffer != nullptr) free_.push_back(state.buffer);
+  state = State();
+}
+
+void HiddenStates::spill(int64_t layer, int64_t sequence) {
+  State& state = at(layer, sequence);
+  if (state.buffer == nullptr) return;
+  if (!state.in_file) file_.write_at(state.buffer, bytes_, offset(layer, sequence));
+  state.in_file = true;
+  free_.push_back(state.buffer);
+  state.buffer = nullptr;
+}
+
+void HiddenStates::park(int64_t layer, int64_t sequence) {
+  if (spilled()) spill(layer, sequence);
+}
+
+void HiddenStates::rest(int64_t layer, int64_t sequence) {
+  if (!keep_front_) spill(layer, sequence);
+}
+
+void HiddenStates::prefetch(int64_t layer, int64_t sequence) const {
+  if (!spilled()) return;
+  posix_fadvise(file_.fd(), offset(layer, sequence), bytes_, POSIX_FADV_WILLNEED);
+}
+
+void HiddenStates::clear() {
+  for (State& state : states_) {
+    if (state.buffer != nullptr) free_.push_back(state.buffer);
+    state = State();
+  }
+}
+
+void HiddenStates::release() {
+  clear();
+  free_.clear();
+  buffers_.clear();
+}
+
+}  // namespace toolkit

@@ -1,0 +1,79 @@
+// The commands that only compute: `gradients` and `evaluate`.
+#include <cmath>
+
+#include "trainer/error.h"
+#include "trainer/trainer.h"
+
+namespace toolkit {
+namespace {
+
+constexpr size_t kEvaluationMemory = 8 << 20;
+
+Buffer read_values(const Options& options, const AdapterLayout& layout) {
+  Buffer values(layout.total_floats() * sizeof(float), Category::adapters, "toolkit adapters");
+  load_adapter(options.adapter.empty() ? options.bundle + "/adapter.ptd" : options.adapter, layout,
+               values.floats());
+  return values;
+}
+
+std::string parent_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "." : path.substr(0, slash + 1);
+}
+
+}  // namespace
+
+void run_gradients(const Options& options, PrintLine print, void* user) {
+  apply_threads(options);
+  const Bundle bundle(options.bundle);
+  const Dataset data(options.data, bundle.vocab_size);
+  const std::vector<int64_t> samples = parse_indices(options.samples, data.samples());
+  Network network(bundle, data.seq_len(), true);
+  const AdapterLayout& layout = network.adapter();
+  const Buffer values = read_values(options, layout);
+  const Buffer gradients(values.bytes(), Category::gradients, "toolkit gradients");
+  Trace trace;
+  Prefetcher prefetcher(bundle.base().file());
+  Passes passes(network, data, trace, prefetcher);
+  HiddenStates states(bundle.layers, int64_t(samples.size()), network.hidden_bytes(),
+                      CheckpointPlace::automatic, parent_of(options.out));
+  const LossSum sum = passes.gradients(
+      samples, values.floats(), states,
+      [&](int64_t layer) { return gradients.floats() + layer * layout.layer_floats(); },
+      [](int64_t) {});
+  write_safetensors(options.out, named_tensors(layout, gradients.floats(), ""));
+  Json json;
+  json.field("loss", sum.mean()).field("tokens", sum.tokens);
+  print(json.str().c_str(), user);
+}
+
+void run_evaluate(const Options& options, PrintLine print, void* user) {
+  apply_threads(options);
+  const Bundle bundle(options.bundle);
+  const Dataset data(options.data, bundle.vocab_size);
+  Network network(bundle, data.seq_len(), false);
+  const Buffer values = read_values(options, network.adapter());
+  Trace trace;
+  Prefetcher prefetcher(bundle.base().file());
+  Passes passes(network, data, trace, prefetcher);
+  int64_t samples = data.samples();
+  if (options.max_samples > 0) samples = std::min(samples, options.max_samples);
+  const LossSum sum = passes.evaluate(
+      samples, values.floats(), kEvaluationMemory, [&](int64_t done, const LossSum& part) {
+        Json json;
+        json.field("type", "progress").field("samples", done).field("total", samples);
+        json.field("loss", part.mean());
+        print(json.str().c_str(), user);
+        return false;
+      });
+  if (sum.tokens == 0) {
+    fail("the first %lld samples have no labelled tokens. Raise --max-samples", (long long)samples);
+  }
+  Json json;
+  json.field("type", "evaluation").field("loss", sum.mean());
+  json.field("perplexity", std::exp(sum.mean())).field("tokens", sum.tokens);
+  json.field("samples", samples);
+  print(json.str().c_str(), user);
+}
+
+}  // namespace toolkit

@@ -1,0 +1,112 @@
+#include "trainer/device_info.h"
+
+#include <sched.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "trainer/bundle.h"
+#include "trainer/files.h"
+#include "trainer/json.h"
+#include "trainer/memory.h"
+#include "trainer/memory_stats.h"
+
+namespace toolkit {
+namespace {
+
+std::vector<int> allowed_cores() {
+  cpu_set_t set;
+  std::vector<int> cores;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+    for (int i = 0; i < CPU_SETSIZE; ++i) {
+      if (CPU_ISSET(i, &set)) cores.push_back(i);
+    }
+  }
+  if (cores.empty()) cores.push_back(0);
+  return cores;
+}
+
+std::string first_line_of_command(const char* command) {
+  std::string text;
+  FILE* pipe = popen(command, "re");
+  if (pipe == nullptr) return text;
+  char line[128];
+  if (fgets(line, sizeof(line), pipe) != nullptr) text = line;
+  pclose(pipe);
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  return text;
+}
+
+std::string device_model() {
+  if (file_exists("/system/bin/getprop")) {
+    return first_line_of_command("/system/bin/getprop ro.product.model");
+  }
+  for (const char* path : {"/proc/device-tree/model", "/sys/class/dmi/id/product_name"}) {
+    const std::string model = read_line(path);
+    if (!model.empty()) return model;
+  }
+  return "";
+}
+
+}  // namespace
+
+const char* abi_name() {
+#if defined(__aarch64__)
+  return "arm64-v8a";
+#elif defined(__x86_64__)
+  return "x86_64";
+#else
+  return "unknown";
+#endif
+}
+
+int core_count() { return int(allowed_cores().size()); }
+
+int fast_core_count() {
+  std::vector<int64_t> capacities;
+  for (int core : allowed_cores()) {
+    const std::string cpu = "/sys/devices/system/cpu/cpu" + std::to_string(core);
+    std::string text = read_line(cpu + "/cpu_capacity");
+    if (text.empty()) text = read_line(cpu + "/cpufreq/cpuinfo_max_freq");
+    capacities.push_back(atoll(text.c_str()));
+  }
+  const int64_t best = *std::max_element(capacities.begin(), capacities.end());
+  return int(std::count_if(capacities.begin(), capacities.end(),
+                           [&](int64_t capacity) { return 2 * capacity >= best; }));
+}
+
+std::string device_json(int threads, bool hwm_reset) {
+  utsname names = {};
+  uname(&names);
+  return Json()
+      .field("abi", abi_name())
+      .field("isa", kernels().isa)
+      .field("threads", threads)
+      .field("cores", core_count())
+      .field("page_size", int64_t(page_size()))
+      .field("kernel", std::string(names.sysname) + " " + names.release)
+      .field("model", device_model())
+      .field("memory_total_kib", memory_total_kib())
+      .field("memory_available_kib", memory_available_kib())
+      .field("hwm_reset", hwm_reset)
+      .str();
+}
+
+std::string info_json() {
+  return Json()
+      .field("version", kVersion)
+      .field("format_version", kBundleFormatVersion)
+      .field("abi", abi_name())
+      .field("isa", kernels().isa)
+      .field("threads", fast_core_count())
+      .field("cores", core_count())
+      .field("page_size", int64_t(page_size()))
+      .str();
+}
+
+}  // namespace toolkit

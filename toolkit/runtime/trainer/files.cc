@@ -1,0 +1,144 @@
+#include "trainer/files.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <utility>
+
+#include "trainer/error.h"
+
+namespace toolkit {
+namespace {
+
+std::atomic<int64_t> written{0};
+
+std::string parent(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+}  // namespace
+
+File::File(const std::string& path, int flags, int mode) : path_(path) {
+  fd_ = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+  if (fd_ < 0) fail_errno("open", path);
+}
+
+File::File(File&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
+
+File& File::operator=(File&& other) noexcept {
+  if (this != &other) {
+    close();
+    fd_ = std::exchange(other.fd_, -1);
+    path_ = std::move(other.path_);
+  }
+  return *this;
+}
+
+File::~File() { close(); }
+
+void File::close() {
+  if (fd_ >= 0) ::close(fd_);
+  fd_ = -1;
+}
+
+int64_t File::size() const {
+  struct stat status;
+  if (fstat(fd_, &status) != 0) fail_errno("inspect", path_);
+  return status.st_size;
+}
+
+void File::read_at(void* data, size_t bytes, int64_t offset) const {
+  char* to = static_cast<char*>(data);
+  while (bytes > 0) {
+    const ssize_t count = pread(fd_, to, bytes, offset);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail_errno("read", path_);
+    if (count == 0) fail("%s is shorter than it should be. Copy it again", path_.c_str());
+    to += count;
+    offset += count;
+    bytes -= count;
+  }
+}
+
+void File::write(const void* data, size_t bytes) {
+  const char* from = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t count = ::write(fd_, from, bytes);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail_errno("write", path_);
+    from += count;
+    bytes -= count;
+    written += count;
+  }
+}
+
+void File::write_at(const void* data, size_t bytes, int64_t offset) {
+  const char* from = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t count = pwrite(fd_, from, bytes, offset);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail_errno("write", path_);
+    from += count;
+    offset += count;
+    bytes -= count;
+    written += count;
+  }
+}
+
+AtomicFile::AtomicFile(const std::string& path)
+    : path_(path), file_(path + ".tmp", O_WRONLY | O_CREAT | O_TRUNC) {}
+
+AtomicFile::~AtomicFile() {
+  if (!committed_) ::unlink((path_ + ".tmp").c_str());
+}
+
+void AtomicFile::commit() {
+  if (fsync(file_.fd()) != 0) fail_errno("write", path_);
+  file_.close();
+  if (rename((path_ + ".tmp").c_str(), path_.c_str()) != 0) fail_errno("rename", path_ + ".tmp");
+  committed_ = true;
+  // Some file systems refuse to sync a directory; the rename itself is already atomic.
+  const int directory = ::open(parent(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (directory >= 0) {
+    fsync(directory);
+    ::close(directory);
+  }
+}
+
+int64_t bytes_written() { return written; }
+
+void make_directories(const std::string& path) {
+  for (size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
+    const std::string part = path.substr(0, slash);
+    if (mkdir(part.c_str(), 0755) != 0 && errno != EEXIST) fail_errno("create", part);
+    if (slash == std::string::npos) break;
+  }
+  struct stat status;
+  if (stat(path.c_str(), &status) != 0) fail_errno("open", path);
+  if (!S_ISDIR(status.st_mode)) fail("%s is not a directory. Choose another one", path.c_str());
+}
+
+bool file_exists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
+
+void copy_file(const std::string& from, const std::string& to) {
+  File source(from, O_RDONLY);
+  AtomicFile target(to);
+  char buffer[16384];
+  int64_t left = source.size();
+  for (int64_t offset = 0; left > 0;) {
+    const size_t count = left < int64_t(sizeof(buffer)) ? left : sizeof(buffer);
+    source.read_at(buffer, count, offset);
+    target.write(buffer, count);
+    offset += count;
+    left -= count;
+  }
+  target.commit();
+}
+
+}  // namespace toolkit

@@ -1,0 +1,83 @@
+#include "trainer/memory.h"
+
+#include <malloc.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "trainer/error.h"
+
+#ifndef PR_SET_VMA
+#define PR_SET_VMA 0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
+
+namespace toolkit {
+
+const char* category_name(Category category) {
+  static const char* const names[kCategories] = {
+      "base", "adapters", "optimizer", "gradients", "checkpoints", "arena", "scratch", "runtime"};
+  return names[int(category)];
+}
+
+Ledger& ledger() {
+  static Ledger instance;
+  return instance;
+}
+
+size_t page_size() {
+  static const size_t size = sysconf(_SC_PAGESIZE);
+  return size;
+}
+
+Buffer::Buffer(size_t bytes, Category category, const char* name)
+    : bytes_(bytes), category_(category) {
+  if (bytes == 0) return;
+  data_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data_ == MAP_FAILED) {
+    data_ = nullptr;
+    fail("not enough memory for %zu MB of %s. Use a shorter sequence length or a smaller model",
+         bytes >> 20, name);
+  }
+  // A huge page would make memory resident that is never touched.
+  madvise(data_, bytes, MADV_NOHUGEPAGE);
+  // Shown in /proc/self/smaps; kernels without the feature refuse, which does no harm.
+  prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, data_, bytes, name);
+  ledger().add(category_, bytes_);
+}
+
+Buffer::Buffer(Buffer&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)),
+      bytes_(std::exchange(other.bytes_, 0)),
+      category_(other.category_) {}
+
+Buffer& Buffer::operator=(Buffer&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  std::swap(category_, other.category_);
+  return *this;
+}
+
+Buffer::~Buffer() {
+  if (data_ == nullptr) return;
+  munmap(data_, bytes_);
+  ledger().add(category_, -int64_t(bytes_));
+}
+
+void Buffer::release_from(size_t offset) {
+  const size_t page = page_size();
+  const size_t begin = (offset + page - 1) / page * page;
+  if (begin < bytes_) madvise(static_cast<char*>(data_) + begin, bytes_ - begin, MADV_DONTNEED);
+}
+
+void tune_allocator() {
+#ifdef __GLIBC__
+  mallopt(M_ARENA_MAX, 1);
+  mallopt(M_MMAP_THRESHOLD, 64 * 1024);
+  mallopt(M_TRIM_THRESHOLD, 64 * 1024);
+#endif
+}
+
+}  // namespace toolkit

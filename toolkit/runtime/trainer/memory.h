@@ -1,0 +1,52 @@
+// Memory the engine owns: anonymous mappings accounted by category.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace toolkit {
+
+enum class Category { base, adapters, optimizer, gradients, checkpoints, arena, scratch, runtime };
+constexpr int kCategories = 8;
+const char* category_name(Category category);
+
+// Bytes held per category now, process-wide. Written by the thread that runs the engine.
+class Ledger {
+ public:
+  void add(Category category, int64_t bytes) { bytes_[int(category)] += bytes; }
+  void set(Category category, int64_t bytes) { bytes_[int(category)] = bytes; }
+  int64_t get(Category category) const { return bytes_[int(category)]; }
+
+ private:
+  std::atomic<int64_t> bytes_[kCategories] = {};
+};
+
+Ledger& ledger();
+
+// Zero-filled anonymous mapping, page aligned; pages become resident when touched.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(size_t bytes, Category category, const char* name);  // throws Error when memory is short
+  Buffer(Buffer&& other) noexcept;
+  Buffer& operator=(Buffer&& other) noexcept;
+  ~Buffer();
+
+  void* data() const { return data_; }
+  float* floats() const { return static_cast<float*>(data_); }
+  size_t bytes() const { return bytes_; }
+  // Gives pages at and after `offset` back; they read as zeros when touched again.
+  void release_from(size_t offset);
+
+ private:
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+  Category category_ = Category::runtime;
+};
+
+size_t page_size();
+// Settings of the C allocator for a process that wants its freed memory back with the system.
+void tune_allocator();
+
+}  // namespace toolkit

@@ -1,0 +1,97 @@
+#include "trainer/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "trainer/error.h"
+
+namespace toolkit {
+namespace {
+
+class Sgd : public Optimizer {
+ public:
+  Sgd(const OptimizerSettings& settings, size_t total) : settings_(settings) {
+    if (settings.momentum != 0) {
+      momentum_ = Buffer(total * sizeof(float), Category::optimizer, "toolkit optimizer");
+    }
+  }
+
+  void update(float* values, float* gradient, size_t offset, size_t count, double lr,
+              int64_t step) override {
+    const float decay = float(settings_.weight_decay), rate = float(-lr);
+    if (settings_.weight_decay != 0) {
+      for (size_t i = 0; i < count; ++i) gradient[i] += decay * values[i];
+    }
+    if (settings_.momentum != 0) {
+      float* m = momentum_.floats() + offset;
+      const float momentum = float(settings_.momentum);
+      if (step == 1) {
+        std::copy(gradient, gradient + count, m);
+      } else {
+        for (size_t i = 0; i < count; ++i) m[i] = m[i] * momentum + gradient[i];
+      }
+      gradient = m;
+    }
+    for (size_t i = 0; i < count; ++i) values[i] += rate * gradient[i];
+  }
+
+  int state_count() const override { return settings_.momentum != 0 ? 1 : 0; }
+  Buffer& state(int) override { return momentum_; }
+
+ private:
+  OptimizerSettings settings_;
+  Buffer momentum_;
+};
+
+class AdamW : public Optimizer {
+ public:
+  AdamW(const OptimizerSettings& settings, size_t total) : settings_(settings) {
+    for (Buffer& moment : moments_) {
+      moment = Buffer(total * sizeof(float), Category::optimizer, "toolkit optimizer");
+    }
+  }
+
+  void update(float* values, float* gradient, size_t offset, size_t count, double lr,
+              int64_t step) override {
+    const double beta1 = settings_.beta1, beta2 = settings_.beta2;
+    const double correction1 = 1 - std::pow(beta1, double(step));
+    const float root2 = float(std::sqrt(1 - std::pow(beta2, double(step))));
+    const float keep = float(1 - lr * settings_.weight_decay), size = float(-(lr / correction1));
+    const float lerp = float(1 - beta1), decay2 = float(beta2), gain2 = float(1 - beta2);
+    const float eps = float(settings_.eps);
+    float* m = moments_[0].floats() + offset;
+    float* v = moments_[1].floats() + offset;
+    for (size_t i = 0; i < count; ++i) {
+      const float g = gradient[i];
+      m[i] += lerp * (g - m[i]);
+      v[i] = v[i] * decay2 + gain2 * g * g;
+      const float denominator = std::sqrt(v[i]) / root2 + eps;
+      values[i] = values[i] * keep + size * (m[i] / denominator);
+    }
+  }
+
+  int state_count() const override { return 2; }
+  Buffer& state(int index) override { return moments_[index]; }
+
+ private:
+  OptimizerSettings settings_;
+  Buffer moments_[2];
+};
+
+}  // namespace
+
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerSettings& settings, size_t total) {
+  if (settings.name == "sgd") return std::make_unique<Sgd>(settings, total);
+  if (settings.name == "adamw") return std::make_unique<AdamW>(settings, total);
+  fail_usage("unknown optimizer '%s'. Choose sgd or adamw", settings.name.c_str());
+}
+
+double sum_of_squares(const float* values, size_t count) {
+  double sum = 0;
+  for (size_t i = 0; i < count; ++i) sum += double(values[i]) * double(values[i]);
+  return sum;
+}
+
+double clip_factor(double norm, double max_norm) { return std::min(1.0, max_norm / (norm + 1e-6)); }
+
+}  // namespace toolkit

@@ -1,0 +1,188 @@
+#include "trainer/passes.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "trainer/error.h"
+
+namespace toolkit {
+namespace {
+
+void add_into(float* sum, const float* values, size_t count) {
+  for (size_t i = 0; i < count; ++i) sum[i] += values[i];
+}
+
+}  // namespace
+
+LossSum Passes::gradients(const std::vector<int64_t>& samples, const float* values,
+                          HiddenStates& states, const GradientsOf& gradients_of,
+                          const LayerDone& layer_done) {
+  LossSum sum;
+  for (int64_t sample : samples) sum.tokens += data_.labelled(sample);
+  if (sum.tokens == 0) {
+    fail(
+        "none of the %zu samples of this step has labelled tokens. Use a larger batch or data with "
+        "more labelled tokens",
+        samples.size());
+  }
+  states.clear();
+  embed(samples, states);
+  forward(samples, values, states);
+  sum.loss = head(samples, float(1.0 / double(sum.tokens)), states);
+  if (!std::isfinite(sum.loss)) {
+    fail("the loss is not finite. Use a lower learning rate or clip gradients");
+  }
+  for (int64_t layer = network_.bundle().layers; layer-- > 0;) {
+    backward(layer, samples, values, states, gradients_of(layer));
+    layer_done(layer);
+  }
+  data_.drop_pages();
+  return sum;
+}
+
+void Passes::embed(const std::vector<int64_t>& samples, HiddenStates& states) {
+  Phase phase(trace_, "embed");
+  prefetcher_.request(network_.weights(Kind::block_forward, 0));
+  WeightMapping weights(network_.bundle().base().file(), network_.weights(Kind::embed, 0));
+  for (size_t s = 0; s < samples.size(); ++s) {
+    Frame frame = frame_of(data_, samples[s]);
+    frame.hidden_out = states.acquire();
+    network_.run(Kind::embed, weights, frame);
+    states.put(0, s, frame.hidden_out);
+    states.rest(0, s);
+    weights.drop_pages();
+  }
+  phase.snapshot();
+}
+
+void Passes::forward(const std::vector<int64_t>& samples, const float* values,
+                     HiddenStates& states) {
+  const int64_t layers = network_.bundle().layers;
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    Phase phase(trace_, "forward", layer);
+    const bool last = layer + 1 == layers;
+    prefetcher_.request(
+        network_.weights(last ? Kind::head_backward : Kind::block_forward, last ? 0 : layer + 1));
+    WeightMapping weights(network_.bundle().base().file(),
+                          network_.weights(Kind::block_forward, layer));
+    for (size_t s = 0; s < samples.size(); ++s) {
+      Frame frame = frame_of(data_, samples[s]);
+      frame.hidden = states.get(layer, s);
+      frame.hidden_out = states.acquire();
+      frame.adapter = layer_values(values, layer);
+      network_.run(Kind::block_forward, weights, frame);
+      states.park(layer, s);
+      states.put(layer + 1, s, frame.hidden_out);
+      states.rest(layer + 1, s);
+    }
+    phase.snapshot();
+  }
+}
+
+double Passes::head(const std::vector<int64_t>& samples, float grad_scale, HiddenStates& states) {
+  Phase phase(trace_, "head");
+  const int64_t layers = network_.bundle().layers;
+  double loss = 0;
+  WeightMapping weights(network_.bundle().base().file(), network_.weights(Kind::head_backward, 0));
+  for (size_t s = 0; s < samples.size(); ++s) {
+    Frame frame = frame_of(data_, samples[s]);
+    frame.hidden = states.get(layers, s);
+    frame.grad_out = states.acquire();
+    frame.grad_scale = grad_scale;
+    network_.run(Kind::head_backward, weights, frame);
+    states.put(layers, s, frame.grad_out);
+    states.rest(layers, s);
+    loss += frame.loss;
+  }
+  prefetcher_.request(network_.weights(Kind::block_backward, layers - 1));
+  phase.snapshot();
+  return loss;
+}
+
+void Passes::backward(int64_t layer, const std::vector<int64_t>& samples, const float* values,
+                      HiddenStates& states, float* gradients) {
+  Phase phase(trace_, "backward", layer);
+  const size_t count = network_.adapter().layer_floats();
+  if (layer > 0) {
+    prefetcher_.request(network_.weights(Kind::block_backward, layer - 1));
+    states.prefetch(layer - 1, 0);
+  }
+  if (samples.size() > 1 && second_gradients_.bytes() == 0) {
+    second_gradients_ = Buffer(count * sizeof(float), Category::gradients, "toolkit gradients");
+  }
+  WeightMapping weights(network_.bundle().base().file(),
+                        network_.weights(Kind::block_backward, layer));
+  for (size_t s = 0; s < samples.size(); ++s) {
+    Frame frame = frame_of(data_, samples[s]);
+    frame.hidden = states.get(layer, s);
+    frame.grad = states.get(layer + 1, s);
+    frame.grad_out = states.acquire();
+    frame.adapter = layer_values(values, layer);
+    frame.gradients_out = s == 0 ? gradients : second_gradients_.floats();
+    network_.run(Kind::block_backward, weights, frame);
+    if (s > 0) add_into(gradients, second_gradients_.floats(), count);
+    states.drop(layer + 1, s);
+    states.put(layer, s, frame.grad_out);
+    states.rest(layer, s);
+  }
+  phase.snapshot();
+}
+
+LossSum Passes::evaluate(int64_t samples, const float* values, size_t memory,
+                         const std::function<bool(int64_t, const LossSum&)>& interrupted) {
+  Phase phase(trace_, "evaluate");
+  const int64_t chunk = std::min<int64_t>(
+      samples, std::max<int64_t>(1, int64_t(memory / network_.hidden_bytes()) - 1));
+  HiddenStates states(1, chunk, network_.hidden_bytes(), CheckpointPlace::ram, "");
+  LossSum sum;
+  for (int64_t first = 0; first < samples; first += chunk) {
+    std::vector<int64_t> indices;
+    for (int64_t i = first; i < std::min(samples, first + chunk); ++i) indices.push_back(i);
+    evaluate_chunk(indices, values, states, &sum);
+    if (interrupted(first + int64_t(indices.size()), sum)) break;
+  }
+  return sum;
+}
+
+void Passes::evaluate_chunk(const std::vector<int64_t>& samples, const float* values,
+                            HiddenStates& states, LossSum* sum) {
+  const File& file = network_.bundle().base().file();
+  const int64_t layers = network_.bundle().layers;
+  {
+    prefetcher_.request(network_.weights(Kind::block_forward, 0));
+    WeightMapping weights(file, network_.weights(Kind::embed, 0));
+    for (size_t s = 0; s < samples.size(); ++s) {
+      Frame frame = frame_of(data_, samples[s]);
+      frame.hidden_out = states.acquire();
+      network_.run(Kind::embed, weights, frame);
+      states.put(0, s, frame.hidden_out);
+      weights.drop_pages();
+    }
+  }
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    const bool last = layer + 1 == layers;
+    prefetcher_.request(
+        network_.weights(last ? Kind::head_loss : Kind::block_forward, last ? 0 : layer + 1));
+    WeightMapping weights(file, network_.weights(Kind::block_forward, layer));
+    for (size_t s = 0; s < samples.size(); ++s) {
+      Frame frame = frame_of(data_, samples[s]);
+      frame.hidden = states.get(0, s);
+      frame.hidden_out = states.acquire();
+      frame.adapter = layer_values(values, layer);
+      network_.run(Kind::block_forward, weights, frame);
+      states.put(0, s, frame.hidden_out);
+    }
+  }
+  WeightMapping weights(file, network_.weights(Kind::head_loss, 0));
+  for (size_t s = 0; s < samples.size(); ++s) {
+    Frame frame = frame_of(data_, samples[s]);
+    frame.hidden = states.get(0, s);
+    network_.run(Kind::head_loss, weights, frame);
+    sum->loss += frame.loss;
+    sum->tokens += data_.labelled(samples[s]);
+    states.drop(0, s);
+  }
+  data_.drop_pages();
+}
+
+}  // namespace toolkit

@@ -1,0 +1,63 @@
+// Forward and backward through the streamed model, layer by layer for all sequences of a step.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "trainer/checkpoints.h"
+#include "trainer/dataset.h"
+#include "trainer/network.h"
+#include "trainer/trace.h"
+#include "trainer/weights.h"
+
+namespace toolkit {
+
+// Sum of token losses and number of labelled tokens.
+struct LossSum {
+  double loss = 0;
+  int64_t tokens = 0;
+  double mean() const { return loss / double(tokens); }
+};
+
+class Passes {
+ public:
+  // Everything is borrowed and must outlive this object.
+  Passes(Network& network, const Dataset& data, Trace& trace, Prefetcher& prefetcher)
+      : network_(network), data_(data), trace_(trace), prefetcher_(prefetcher) {}
+
+  // Called with the layer whose gradients are complete.
+  using LayerDone = std::function<void(int64_t layer)>;
+  // Memory of a layer's gradients.
+  using GradientsOf = std::function<float*(int64_t layer)>;
+
+  // Loss of `samples` and gradients of its mean over labelled tokens. `values` are all adapters;
+  // `layer_done` may change the layer's values. Throws Error when the loss is not finite, before
+  // any gradient is computed, and when no token is labelled.
+  LossSum gradients(const std::vector<int64_t>& samples, const float* values, HiddenStates& states,
+                    const GradientsOf& gradients_of, const LayerDone& layer_done);
+
+  // Loss only. `interrupted` is asked between chunks; the sum so far is returned when it says true.
+  LossSum evaluate(int64_t samples, const float* values, size_t memory,
+                   const std::function<bool(int64_t done, const LossSum&)>& interrupted);
+
+ private:
+  const float* layer_values(const float* values, int64_t layer) const {
+    return values + layer * network_.adapter().layer_floats();
+  }
+  void embed(const std::vector<int64_t>& samples, HiddenStates& states);
+  void forward(const std::vector<int64_t>& samples, const float* values, HiddenStates& states);
+  double head(const std::vector<int64_t>& samples, float grad_scale, HiddenStates& states);
+  void backward(int64_t layer, const std::vector<int64_t>& samples, const float* values,
+                HiddenStates& states, float* gradients);
+  void evaluate_chunk(const std::vector<int64_t>& samples, const float* values,
+                      HiddenStates& states, LossSum* sum);
+
+  Network& network_;
+  const Dataset& data_;
+  Trace& trace_;
+  Prefetcher& prefetcher_;
+  Buffer second_gradients_;  // one layer's, when several sequences add up
+};
+
+}  // namespace toolkit

@@ -1,0 +1,152 @@
+// Runs single parts of the engine on plain numbers, for tests that compare them with their
+// references.
+//   trainer_probe schedule NAME WARMUP TOTAL            factors, one a line
+//   trainer_probe sampler SAMPLES SEED ORDER COUNT [POSITION]
+//   trainer_probe optimizer NAME LR DECAY BETA1 BETA2 EPS MOMENTUM CLIP COUNT STEPS < floats >
+//   floats
+//     in: values, then each step's gradients; out: values, norm (0 without clipping) after each
+//     step
+//   trainer_probe tensors FILE.ptd                      "key type [sizes] offset" a line
+//   trainer_probe state save|load PATH SEED             a small state, made from SEED
+//   trainer_probe safetensors PATH                      two small tensors
+//   trainer_probe json TEXT NUMBER
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "trainer/adapter.h"
+#include "trainer/error.h"
+#include "trainer/json.h"
+#include "trainer/optimizer.h"
+#include "trainer/sampler.h"
+#include "trainer/schedule.h"
+#include "trainer/state.h"
+
+namespace toolkit {
+namespace {
+
+using Words = std::vector<std::string>;
+
+int64_t integer(const std::string& word) { return atoll(word.c_str()); }
+double number(const std::string& word) { return atof(word.c_str()); }
+
+void schedule(const Words& words) {
+  for (int64_t step = 0; step < integer(words[2]); ++step) {
+    printf("%.17g\n",
+           schedule_factor(schedule_from(words[0]), step, integer(words[1]), integer(words[2])));
+  }
+}
+
+void sampler(const Words& words) {
+  const int64_t position = words.size() > 4 ? integer(words[4]) : 0;
+  Sampler order(integer(words[0]), uint64_t(integer(words[1])), order_from(words[2]), position);
+  for (int64_t i = 0; i < integer(words[3]); ++i) printf("%lld\n", (long long)order.next());
+}
+
+void read_floats(float* values, size_t count) {
+  if (fread(values, sizeof(float), count, stdin) != count) fail("stdin ended early");
+}
+
+void optimizer(const Words& words) {
+  OptimizerSettings settings;
+  settings.name = words[0];
+  const double lr = number(words[1]), clip = number(words[7]);
+  settings.weight_decay = number(words[2]);
+  settings.beta1 = number(words[3]);
+  settings.beta2 = number(words[4]);
+  settings.eps = number(words[5]);
+  settings.momentum = number(words[6]);
+  const size_t count = size_t(integer(words[8]));
+  std::vector<float> values(count), gradient(count);
+  const auto rule = make_optimizer(settings, count);
+  read_floats(values.data(), count);
+  for (int64_t step = 1; step <= integer(words[9]); ++step) {
+    read_floats(gradient.data(), count);
+    float norm = 0;
+    if (clip > 0) {
+      norm = float(std::sqrt(sum_of_squares(gradient.data(), count)));
+      for (float& g : gradient) g *= float(clip_factor(norm, clip));
+    }
+    // In two pieces, as the engine updates layer by layer.
+    const size_t half = count / 2;
+    rule->update(values.data(), gradient.data(), 0, half, lr, step);
+    rule->update(values.data() + half, gradient.data() + half, half, count - half, lr, step);
+    fwrite(values.data(), sizeof(float), count, stdout);
+    fwrite(&norm, sizeof(float), 1, stdout);
+  }
+}
+
+void tensors(const Words& words) {
+  const FlatTensorFile file(words[0]);
+  for (const auto& [key, spec] : file.tensors()) {
+    printf("%s %s %lld\n", key.c_str(), describe(spec.type, spec.sizes).c_str(),
+           (long long)spec.offset);
+  }
+}
+
+void state(const Words& words) {
+  constexpr size_t kFloats = 1000;
+  const uint64_t seed = uint64_t(integer(words[2]));
+  const RunIdentity identity{12345, "adamw", 7, 100, 4, 1};
+  Buffer values(kFloats * sizeof(float), Category::adapters, "test");
+  const auto rule = make_optimizer({}, kFloats);
+  const auto value = [&](int array, size_t i) { return float(seed * 3 + array) + float(i) / 1024; };
+  Buffer* arrays[] = {&values, &rule->state(0), &rule->state(1)};
+  if (words[0] == "save") {
+    for (int a = 0; a < 3; ++a) {
+      for (size_t i = 0; i < kFloats; ++i) arrays[a]->floats()[i] = value(a, i);
+    }
+    save_state(words[1], identity, {int64_t(seed), 42}, values, *rule);
+    return;
+  }
+  const Progress progress = load_state(words[1], identity, values, *rule);
+  for (int a = 0; a < 3; ++a) {
+    for (size_t i = 0; i < kFloats; ++i) {
+      if (arrays[a]->floats()[i] != value(a, i)) fail("array %d differs at %zu", a, i);
+    }
+  }
+  printf("%lld %lld\n", (long long)progress.step, (long long)progress.position);
+}
+
+void safetensors(const Words& words) {
+  std::vector<float> a(6), b(3);
+  for (size_t i = 0; i < a.size(); ++i) a[i] = float(i) - 2.5f;
+  for (size_t i = 0; i < b.size(); ++i) b[i] = 1.0f / float(i + 3);
+  write_safetensors(words[0], {{"first.weight", {2, 3}, a.data()}, {"b", {3, 1}, b.data()}});
+}
+
+void json(const Words& words) {
+  puts(Json().field("text", words[0]).field("number", number(words[1])).str().c_str());
+}
+
+int run(const std::string& part, const Words& words) {
+  static const struct {
+    const char* name;
+    size_t words;
+    void (*run)(const Words&);
+  } parts[] = {{"schedule", 3, schedule}, {"sampler", 4, sampler}, {"optimizer", 10, optimizer},
+               {"tensors", 1, tensors},   {"state", 3, state},     {"safetensors", 1, safetensors},
+               {"json", 2, json}};
+  for (const auto& row : parts) {
+    if (part != row.name || words.size() < row.words) continue;
+    row.run(words);
+    return 0;
+  }
+  fprintf(stderr, "error: see the head of probe.cc\n");
+  return 2;
+}
+
+}  // namespace
+}  // namespace toolkit
+
+int main(int argc, char** argv) {
+  try {
+    return toolkit::run(argc > 1 ? argv[1] : "", {argv + (argc > 1 ? 2 : 1), argv + argc});
+  } catch (const toolkit::Error& error) {
+    fprintf(stderr, "error: %s\n", error.what());
+    return 1;
+  }
+}

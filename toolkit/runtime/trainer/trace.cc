@@ -1,0 +1,238 @@
+#include "trainer/trace.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+
+#include "kernels/workspace.h"
+#include "trainer/error.h"
+#include "trainer/memory.h"
+
+namespace toolkit {
+namespace {
+
+constexpr auto kSampleInterval = std::chrono::milliseconds(500);
+
+int64_t monotonic() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t(now.tv_sec) * 1000000000 + now.tv_nsec;
+}
+
+// Length of a file up to and including its last newline.
+int64_t whole_lines(const File& file) {
+  char chunk[4096];
+  for (int64_t end = file.size(); end > 0;) {
+    const int64_t begin = std::max<int64_t>(0, end - int64_t(sizeof(chunk)));
+    file.read_at(chunk, end - begin, begin);
+    for (int64_t i = end - begin; i-- > 0;) {
+      if (chunk[i] == '\n') return begin + i + 1;
+    }
+    end = begin;
+  }
+  return 0;
+}
+
+}  // namespace
+
+TraceLevel trace_level_from(const std::string& name) {
+  if (name == "full") return TraceLevel::full;
+  if (name == "steps") return TraceLevel::steps;
+  if (name == "off") return TraceLevel::off;
+  fail_usage("unknown trace level '%s'. Choose full, steps or off", name.c_str());
+}
+
+std::string memory_json(const MemoryReading& reading) {
+  return Json()
+      .field("hwm", reading.hwm)
+      .field("rss_anon", reading.rss_anon)
+      .field("rss_file", reading.rss_file)
+      .field("rss_shmem", reading.rss_shmem)
+      .field("swap", reading.swap)
+      .str();
+}
+
+Trace::Trace() : start_(monotonic()) { measure_runtime(); }
+
+Trace::Trace(const std::string& directory, TraceLevel level, bool append) : Trace() {
+  level_ = level;
+  const std::string path = directory + "/trace.jsonl";
+  file_ = File(path, O_RDWR | O_CREAT);
+  if (flock(file_.fd(), LOCK_EX | LOCK_NB) != 0) {
+    fail("another trainer is running in %s. Stop it or choose another directory",
+         directory.c_str());
+  }
+  const int64_t keep = append ? whole_lines(file_) : 0;
+  if (ftruncate(file_.fd(), keep) != 0) fail_errno("write", path);
+  if (lseek(file_.fd(), keep, SEEK_SET) < 0) fail_errno("write", path);
+  if (level_ == TraceLevel::full) sensors_ = std::make_unique<Sensors>();
+}
+
+Trace::~Trace() { close(); }
+
+int64_t Trace::now() const { return monotonic() - start_; }
+
+void Trace::start_sampler() {
+  if (level_ != TraceLevel::full || sampler_.joinable()) return;
+  sampler_ = std::thread([this] {
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (!wake_.wait_for(lock, kSampleInterval, [this] { return stop_sampler_; })) {
+      lock.unlock();
+      sample();
+      lock.lock();
+    }
+  });
+}
+
+void Trace::stop_sampler() {
+  if (!sampler_.joinable()) return;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stop_sampler_ = true;
+  }
+  wake_.notify_one();
+  sampler_.join();
+}
+
+void Trace::sample() {
+  Json json;
+  json.field("t", now()).raw("mem", memory_json(proc_.memory()));
+  const int64_t pss = proc_.pss_kib();
+  if (pss >= 0) json.field("pss", pss);
+  const std::string battery = sensors_->battery(), thermal = sensors_->thermal();
+  if (!battery.empty()) json.raw("battery", battery);
+  if (!thermal.empty()) json.raw("thermal", thermal);
+  record("sample", json);
+}
+
+void Trace::append(const std::string& line) {
+  if (level_ == TraceLevel::off) return;
+  std::lock_guard<std::mutex> lock(mutex_);
+  buffer_ += line;
+  buffer_ += '\n';
+}
+
+void Trace::record(const char* type, const Json& members) {
+  const std::string rest = members.str();
+  append("{\"type\":\"" + std::string(type) + "\"" + (rest == "{}" ? "" : ",") + rest.substr(1));
+}
+
+void Trace::event(const char* name, const std::string& detail) {
+  Json json;
+  json.field("t", now()).field("event", name);
+  if (!detail.empty()) json.field("detail", detail);
+  record("event", json);
+}
+
+void Trace::flush() {
+  std::string text;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    text.swap(buffer_);
+  }
+  if (file_.is_open() && !text.empty()) file_.write(text.data(), text.size());
+}
+
+void Trace::begin_step(int64_t step) {
+  step_ = step;
+  ++steps_seen_;
+  step_peak_ = 0;
+  if (level_ != TraceLevel::full) proc_.reset_peak();
+  record("begin",
+         Json().field("phase", "step").field("step", step).null("layer").field("t", now()));
+  flush();
+}
+
+void Trace::close() {
+  stop_sampler();
+  file_.close();
+}
+
+std::string Trace::ledger_json(const MemoryReading& memory, int64_t mapped) const {
+  int64_t bytes[kCategories], others = 0;
+  for (int i = 1; i < kCategories; ++i) {
+    bytes[i] = ledger().get(Category(i));
+    if (Category(i) == Category::scratch) bytes[i] += int64_t(workspace_bytes());
+    if (Category(i) == Category::runtime) bytes[i] += runtime_kib_ * 1024;
+    others += bytes[i];
+  }
+  // Weights are file pages of which only those in use are resident: what the kernel saw at the peak
+  // beyond everything else in the account, and never more than what was mapped.
+  const int64_t resident = std::max<int64_t>(0, memory.hwm * 1024 - others);
+  bytes[0] = proc_.can_reset_peak() ? std::min(mapped, resident) : mapped;
+  Json json;
+  for (int i = 0; i < kCategories; ++i) json.field(category_name(Category(i)), bytes[i]);
+  return json.str();
+}
+
+void Trace::end_phase(const Phase& phase) {
+  const int64_t end = now();
+  const MemoryReading memory = proc_.memory();
+  step_peak_ = std::max(step_peak_, memory.hwm);
+  run_peak_ = std::max(run_peak_, memory.hwm);
+  if (level_ != TraceLevel::full) return;
+  if (steps_seen_ == 1 && memory.hwm > worst_.hwm) {
+    worst_ = {memory.hwm, phase.layer_, phase.name_};
+  }
+  const IoReading io = proc_.io();
+  Json json;
+  json.field("phase", phase.name_).field("step", step_);
+  if (phase.layer_ < 0) json.null("layer");
+  if (phase.layer_ >= 0) json.field("layer", phase.layer_);
+  json.field("begin", phase.begin_).field("end", end).raw("mem", memory_json(memory));
+  json.raw("io", Json()
+                     .field("major_faults", io.major_faults - phase.io_.major_faults)
+                     .field("minor_faults", io.minor_faults - phase.io_.minor_faults)
+                     .field("read_bytes", io.read_bytes - phase.io_.read_bytes)
+                     .field("written_bytes", io.written_bytes - phase.io_.written_bytes)
+                     .str());
+  json.raw("ledger", ledger_json(memory, phase.mapped_));
+  record("phase", json);
+  proc_.reset_peak();
+}
+
+void Trace::maybe_smaps(const Phase& phase) {
+  if (level_ != TraceLevel::full || steps_seen_ != 2 || smaps_done_) return;
+  if (worst_.phase != phase.name_ || worst_.layer != phase.layer_) return;
+  smaps_done_ = true;
+  std::string entries;
+  for (const MappingSize& size : read_smaps()) {
+    Json entry;
+    entry.field("name", size.name).field("rss", size.rss).field("pss", size.pss);
+    entry.field("anonymous", size.anonymous);
+    entries += (entries.empty() ? "" : ",") + entry.str();
+  }
+  Json json;
+  json.field("step", step_).field("phase", phase.name_);
+  if (phase.layer_ < 0) json.null("layer");
+  if (phase.layer_ >= 0) json.field("layer", phase.layer_);
+  json.raw("entries", "[" + entries + "]");
+  record("smaps", json);
+}
+
+Phase::Phase(Trace& trace, const char* name, int64_t layer)
+    : trace_(trace), name_(name), layer_(layer), begin_(trace.now()) {
+  if (trace.level_ == TraceLevel::full) io_ = trace.proc_.io();
+}
+
+Phase::~Phase() { end(); }
+
+void Phase::snapshot() {
+  mapped_ = ledger().get(Category::base);
+  trace_.maybe_smaps(*this);
+}
+
+void Phase::end() {
+  if (ended_) return;
+  ended_ = true;
+  trace_.maybe_smaps(*this);
+  trace_.end_phase(*this);
+}
+
+}  // namespace toolkit

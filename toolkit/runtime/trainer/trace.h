@@ -1,0 +1,105 @@
+// The trace of a run: JSON Lines, version 1. See toolkit/trace/schema.py for the records.
+//
+// Records are kept in memory and written at step ends; a sampler thread adds one every half second.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "trainer/files.h"
+#include "trainer/json.h"
+#include "trainer/memory_stats.h"
+#include "trainer/sensors.h"
+
+namespace toolkit {
+
+class Phase;
+
+enum class TraceLevel { full, steps, off };
+TraceLevel trace_level_from(const std::string& name);  // throws UsageError
+
+class Trace {
+ public:
+  // Measures only, writes nothing.
+  Trace();
+  // Starts trace.jsonl in `directory`, or continues it; a torn last line is cut off. Throws Error,
+  // also when another process is writing this trace.
+  Trace(const std::string& directory, TraceLevel level, bool append);
+  ~Trace();
+
+  int64_t now() const;  // nanoseconds since the run record
+  void start_sampler();
+  void stop_sampler();
+
+  // Appends a record; `members` are those after "type".
+  void record(const char* type, const Json& members);
+  void event(const char* name, const std::string& detail);
+  void flush();  // throws Error when the file cannot be written
+
+  void begin_step(int64_t step);
+  // Peak in KiB of the phases since begin_step().
+  int64_t step_peak() const { return step_peak_; }
+  int64_t run_peak() const { return run_peak_; }
+  bool can_reset_peak() const { return proc_.can_reset_peak(); }
+  // Takes the present size for that of the runtime itself; everything later is accounted for.
+  void measure_runtime() { runtime_kib_ = proc_.memory().rss(); }
+  void close();
+
+ private:
+  friend class Phase;
+  struct Worst {
+    int64_t hwm = 0, layer = -1;
+    std::string phase;
+  };
+
+  void append(const std::string& line);
+  void end_phase(const Phase& phase);
+  std::string ledger_json(const MemoryReading& memory, int64_t mapped) const;
+  void maybe_smaps(const Phase& phase);
+  void sample();
+
+  TraceLevel level_ = TraceLevel::off;
+  int64_t start_ = 0;
+  ProcReader proc_;
+  std::unique_ptr<Sensors> sensors_;
+  File file_;
+  std::string buffer_;
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  bool stop_sampler_ = false;
+  std::thread sampler_;
+
+  int64_t step_ = 0, steps_seen_ = 0, step_peak_ = 0, run_peak_ = 0;
+  int64_t runtime_kib_ = 0;
+  Worst worst_;  // phase with the highest peak in the first step
+  bool smaps_done_ = false;
+};
+
+// Measures from construction to end() or destruction: time, peak memory, I/O, ledger.
+class Phase {
+ public:
+  Phase(Trace& trace, const char* name, int64_t layer = -1);
+  ~Phase();
+  // Notes the mapped weights; called before they are unmapped, which must happen before the end so
+  // that the next phase's peak does not start with them.
+  void snapshot();
+  void end();
+
+ private:
+  friend class Trace;
+  Trace& trace_;
+  const char* name_;
+  int64_t layer_;
+  int64_t begin_;
+  int64_t mapped_ = 0;
+  IoReading io_;
+  bool ended_ = false;
+};
+
+std::string memory_json(const MemoryReading& reading);
+
+}  // namespace toolkit

@@ -1,0 +1,315 @@
+#include "trainer/trainer.h"
+
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmath>
+
+#include "kernels/parallel.h"
+#include "trainer/checksum.h"
+#include "trainer/device_info.h"
+#include "trainer/error.h"
+#include "trainer/files.h"
+
+namespace toolkit {
+namespace {
+
+constexpr size_t kEvaluationMemory = 8 << 20;
+
+double unix_time() {
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return double(now.tv_sec) + 1e-9 * double(now.tv_nsec);
+}
+
+uint64_t fingerprint(const Bundle& bundle, const AdapterLayout& layout) {
+  Checksum sum;
+  const uint64_t parts[] = {layout.fingerprint(), uint64_t(bundle.base().size()),
+                            uint64_t(bundle.vocab_size)};
+  sum.add(parts, sizeof(parts));
+  sum.add(bundle.model_name.data(), bundle.model_name.size());
+  return sum.value();
+}
+
+}  // namespace
+
+void apply_threads(const Options& options) {
+  set_threads(options.threads > 0 ? int(options.threads) : fast_core_count());
+}
+
+Trainer::Trainer(const Options& options) : options_(options), opened_at_(unix_time()) {
+  apply_threads(options_);
+  open_run();
+  try {
+    open_model();
+  } catch (const std::exception& error) {
+    finish("failed", error.what());
+    throw;
+  }
+}
+
+Trainer::~Trainer() = default;
+
+void Trainer::open_run() {
+  make_directories(options_.out);
+  if (!options_.resume && file_exists(path("state.bin"))) {
+    fail("%s already holds a run. Continue it with --resume or choose another directory",
+         options_.out.c_str());
+  }
+  const TraceLevel level = trace_level_from(options_.trace);
+  trace_ = std::make_unique<Trace>(options_.out, level, options_.resume);
+  AtomicFile pid(path("pid"));
+  const std::string number = std::to_string(getpid()) + "\n";
+  pid.write(number.data(), number.size());
+  pid.commit();
+}
+
+void Trainer::open_model() {
+  auto load = std::make_unique<Phase>(*trace_, "load");
+  schedule_ = schedule_from(options_.schedule);
+  bundle_ = std::make_unique<Bundle>(options_.bundle);
+  data_ = std::make_unique<Dataset>(options_.data, bundle_->vocab_size);
+  network_ = std::make_unique<Network>(*bundle_, data_->seq_len(), true);
+  if (!options_.eval_data.empty()) {
+    eval_data_ = std::make_unique<Dataset>(options_.eval_data, bundle_->vocab_size);
+    if (eval_data_->seq_len() != data_->seq_len()) {
+      eval_network_ = std::make_unique<Network>(*bundle_, eval_data_->seq_len(), false);
+    }
+  }
+  trace_->measure_runtime();
+
+  const AdapterLayout& layout = network_->adapter();
+  values_ = Buffer(layout.total_floats() * sizeof(float), Category::adapters, "toolkit adapters");
+  clip_ = options_.max_grad_norm > 0;
+  const size_t gradient_floats = clip_ ? layout.total_floats() : layout.layer_floats();
+  gradients_ = Buffer(gradient_floats * sizeof(float), Category::gradients, "toolkit gradients");
+  OptimizerSettings settings{options_.optimizer, options_.weight_decay, options_.beta1,
+                             options_.beta2,     options_.eps,          options_.momentum};
+  optimizer_ = make_optimizer(settings, layout.total_floats());
+  const int64_t sequences = options_.batch_size * options_.grad_accum;
+  states_ = std::make_unique<HiddenStates>(bundle_->layers, sequences, network_->hidden_bytes(),
+                                           checkpoints_from(options_.checkpoints), options_.out);
+  prefetcher_ = std::make_unique<Prefetcher>(bundle_->base().file());
+  passes_ = std::make_unique<Passes>(*network_, *data_, *trace_, *prefetcher_);
+  if (eval_data_ != nullptr) {
+    Network& network = eval_network_ != nullptr ? *eval_network_ : *network_;
+    eval_passes_ = std::make_unique<Passes>(network, *eval_data_, *trace_, *prefetcher_);
+  }
+  identity_ = {fingerprint(*bundle_, layout),
+               options_.optimizer,
+               uint64_t(options_.seed),
+               data_->samples(),
+               sequences,
+               options_.order == "shuffled"};
+  restore();
+  copy_file(options_.bundle + "/adapter_config.json", path("adapter_config.json"));
+  write_run_record();
+  load->end();
+  if (resumed_from_ >= 0) trace_->event("resumed", format("step %lld", (long long)resumed_from_));
+  trace_->flush();
+  trace_->start_sampler();
+}
+
+void Trainer::restore() {
+  Progress progress;
+  if (options_.resume && file_exists(path("state.bin"))) {
+    progress = load_state(path("state.bin"), identity_, values_, *optimizer_);
+    resumed_from_ = saved_step_ = progress.step;
+  } else {
+    const std::string adapter =
+        options_.adapter.empty() ? options_.bundle + "/adapter.ptd" : options_.adapter;
+    load_adapter(adapter, network_->adapter(), values_.floats());
+  }
+  report_.step = progress.step;
+  report_.steps = options_.steps;
+  sampler_ = std::make_unique<Sampler>(data_->samples(), uint64_t(options_.seed),
+                                       order_from(options_.order), progress.position);
+}
+
+void Trainer::write_run_record() {
+  Json json;
+  json.field("version", 1).field("toolkit", kVersion);
+  if (bundle_ != nullptr) json.field("model", bundle_->model_name).field("method", bundle_->method);
+  if (resumed_from_ >= 0) json.field("resumed_from", resumed_from_);
+  if (resumed_from_ < 0) json.null("resumed_from");
+  json.field("time_unix", opened_at_).raw("settings", settings_json(options_));
+  if (network_ != nullptr) {
+    json.raw("bundle", Json()
+                           .field("layers", bundle_->layers)
+                           .field("hidden_size", bundle_->hidden_size)
+                           .field("vocab_size", bundle_->vocab_size)
+                           .field("seq_len", data_->seq_len())
+                           .field("rank", bundle_->rank)
+                           .field("alpha", bundle_->alpha)
+                           .field("base_bytes", bundle_->base().size())
+                           .field("adapter_parameters", network_->adapter().parameters())
+                           .str());
+  }
+  json.raw("device", device_json(threads(), trace_->can_reset_peak()));
+  trace_->record("run", json);
+  started_ = true;
+}
+
+bool Trainer::stop_requested() {
+  struct stat status;
+  const std::string file = path("stop");
+  if (stat(file.c_str(), &status) == 0) {
+    const double made = double(status.st_mtim.tv_sec) + 1e-9 * double(status.st_mtim.tv_nsec);
+    unlink(file.c_str());
+    // One from before this run was meant for an earlier one; file times lag a tick behind the
+    // clock.
+    if (made > opened_at_ - 0.05) stop_ = true;
+  }
+  return stop_;
+}
+
+bool Trainer::step() {
+  if (over_) return false;
+  try {
+    const bool first = report_.step == std::max<int64_t>(0, resumed_from_);
+    if (first && resumed_from_ < 0 && !stop_requested()) evaluate();
+    const bool stop = stop_requested();
+    if (stop || report_.step >= options_.steps) {
+      if (stop) trace_->event("stop_requested", "");
+      stopped_ = stop && report_.step < options_.steps;
+      if (!stopped_) evaluate();
+      if (saved_step_ != report_.step) save();
+      finish(stopped_ ? "stopped" : "completed", "");
+      return false;
+    }
+    train_step();
+    const int64_t done = report_.step;
+    if (options_.eval_every > 0 && done % options_.eval_every == 0) evaluate();
+    if (options_.save_every > 0 && done % options_.save_every == 0) save();
+    trace_->flush();
+    return true;
+  } catch (const std::exception& error) {
+    const std::string kept =
+        saved_step_ < 0 ? std::string(" (nothing was saved yet)")
+                        : format(" (the state of step %lld is kept)", (long long)saved_step_);
+    finish("failed", error.what() + kept);
+    throw Error(error.what() + kept);
+  }
+}
+
+float* Trainer::gradients_of(int64_t layer) {
+  return gradients_.floats() + (clip_ ? layer * network_->adapter().layer_floats() : 0);
+}
+
+void Trainer::train_step() {
+  const int64_t step = report_.step + 1, written = bytes_written();
+  trace_->begin_step(step);
+  const int64_t begin = trace_->now();
+  std::vector<int64_t> samples;
+  const Sampler before = *sampler_;
+  for (int64_t i = 0; i < identity_.sequences_per_step; ++i) samples.push_back(sampler_->next());
+  report_.lr =
+      options_.lr * schedule_factor(schedule_, step - 1, options_.warmup_steps, options_.steps);
+  squares_ = 0;
+  const LossSum sum = passes_->gradients(
+      samples, values_.floats(), *states_, [this](int64_t layer) { return gradients_of(layer); },
+      [this](int64_t layer) { apply(layer); });
+  if (clip_) apply_clipped();
+  report_.step = step;
+  report_.loss = sum.mean();
+  report_.tokens = sum.tokens;
+  report_.grad_norm = std::sqrt(squares_);
+  report_.seconds = 1e-9 * double(trace_->now() - begin);
+  report_.peak_kib = trace_->step_peak();
+  write_step(report_, samples, bytes_written() - written);
+}
+
+void Trainer::apply(int64_t layer) {
+  const size_t floats = network_->adapter().layer_floats();
+  float* gradient = gradients_of(layer);
+  const double squares = sum_of_squares(gradient, floats);
+  if (!std::isfinite(squares)) {
+    fail("the gradient of layer %lld is not finite. Use a lower learning rate or clip gradients",
+         (long long)layer);
+  }
+  squares_ += squares;
+  if (clip_) return;  // All norms are needed first.
+  Phase phase(*trace_, "optimizer", layer);
+  optimizer_->update(values_.floats() + layer * floats, gradient, layer * floats, floats,
+                     report_.lr, report_.step + 1);
+}
+
+void Trainer::apply_clipped() {
+  Phase phase(*trace_, "optimizer");
+  const AdapterLayout& layout = network_->adapter();
+  const float factor = float(clip_factor(std::sqrt(squares_), options_.max_grad_norm));
+  float* gradient = gradients_.floats();
+  for (size_t i = 0; i < layout.total_floats(); ++i) gradient[i] *= factor;
+  optimizer_->update(values_.floats(), gradient, 0, layout.total_floats(), report_.lr,
+                     report_.step + 1);
+}
+
+void Trainer::write_step(const StepReport& report, const std::vector<int64_t>& samples,
+                         int64_t written) {
+  std::string list;
+  for (int64_t sample : samples) list += (list.empty() ? "" : ",") + std::to_string(sample);
+  trace_->record("step", Json()
+                             .field("step", report.step)
+                             .field("t", trace_->now())
+                             .field("seconds", report.seconds)
+                             .field("loss", report.loss)
+                             .field("lr", report.lr)
+                             .field("tokens", report.tokens)
+                             .field("grad_norm", report.grad_norm)
+                             .field("peak", report.peak_kib)
+                             .raw("samples", "[" + list + "]")
+                             .field("written_bytes", written));
+}
+
+void Trainer::evaluate() {
+  if (eval_passes_ == nullptr || evaluated_step_ == report_.step) return;
+  evaluated_step_ = report_.step;
+  states_->release();
+  int64_t samples = eval_data_->samples();
+  if (options_.max_samples > 0) samples = std::min(samples, options_.max_samples);
+  bool interrupted = false;
+  const LossSum sum = eval_passes_->evaluate(
+      samples, values_.floats(), kEvaluationMemory, [&](int64_t done, const LossSum&) {
+        return interrupted = stop_requested() && done < samples;
+      });
+  if (interrupted || sum.tokens == 0) return;
+  trace_->record("evaluation", Json()
+                                   .field("step", report_.step)
+                                   .field("loss", sum.mean())
+                                   .field("perplexity", std::exp(sum.mean()))
+                                   .field("tokens", sum.tokens));
+  trace_->flush();
+}
+
+void Trainer::save() {
+  Phase phase(*trace_, "save");
+  write_safetensors(
+      path("adapter_model.safetensors"),
+      named_tensors(network_->adapter(), values_.floats(), "base_model.model.model."));
+  save_state(path("state.bin"), identity_, Progress{report_.step, sampler_->position()}, values_,
+             *optimizer_);
+  saved_step_ = report_.step;
+  phase.end();
+  trace_->event("saved", format("step %lld", (long long)report_.step));
+}
+
+void Trainer::finish(const char* status, const std::string& error) {
+  over_ = true;
+  trace_->stop_sampler();
+  const bool failed = !error.empty();
+  try {
+    if (!started_) write_run_record();
+    Json json;
+    json.field("t", trace_->now()).field("status", status).field("steps", report_.step);
+    json.field("peak", trace_->run_peak()).field("seconds", 1e-9 * double(trace_->now()));
+    if (failed) json.field("error", error);
+    trace_->record("end", json);
+    trace_->flush();
+    trace_->close();
+  } catch (const std::exception&) {
+    if (!failed) throw;  // The first error is the one to tell.
+  }
+}
+
+}  // namespace toolkit

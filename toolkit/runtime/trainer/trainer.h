@@ -1,0 +1,91 @@
+// One training run, step by step.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "trainer/checkpoints.h"
+#include "trainer/dataset.h"
+#include "trainer/network.h"
+#include "trainer/optimizer.h"
+#include "trainer/options.h"
+#include "trainer/passes.h"
+#include "trainer/sampler.h"
+#include "trainer/schedule.h"
+#include "trainer/state.h"
+#include "trainer/trace.h"
+
+namespace toolkit {
+
+struct StepReport {
+  int64_t step = 0, steps = 0;  // done, in all
+  double loss = 0, lr = 0, grad_norm = 0, seconds = 0;
+  int64_t tokens = 0;    // labelled
+  int64_t peak_kib = 0;  // of the step
+};
+
+class Trainer {
+ public:
+  // Opens everything and, with --resume, continues where the run was saved. Throws Error.
+  explicit Trainer(const Options& options);
+  ~Trainer();
+
+  // Runs one step with what belongs to it (evaluation, saving). Returns false once the run is over,
+  // completed or stopped; everything is saved then. Throws Error, after which the run is over as
+  // well.
+  bool step();
+  // The run ends at the next step boundary. Safe in signal handlers and other threads.
+  void request_stop() { stop_ = true; }
+  bool stopped() const { return stopped_; }
+  const StepReport& report() const { return report_; }
+
+ private:
+  void open_run();
+  void open_model();
+  void write_run_record();
+  void restore();
+  void train_step();
+  void apply(int64_t layer);
+  void apply_clipped();
+  float* gradients_of(int64_t layer);
+  void evaluate();
+  void save();
+  bool stop_requested();
+  void finish(const char* status, const std::string& error);
+  void write_step(const StepReport& report, const std::vector<int64_t>& samples, int64_t written);
+  std::string path(const char* name) const { return options_.out + "/" + name; }
+
+  const Options options_;
+  std::atomic<bool> stop_{false};
+  bool stopped_ = false, over_ = false, started_ = false;
+  double opened_at_ = 0;
+  StepReport report_;
+  int64_t saved_step_ = -1, evaluated_step_ = -1, resumed_from_ = -1;
+
+  std::unique_ptr<Trace> trace_;
+  std::unique_ptr<Bundle> bundle_;
+  std::unique_ptr<Dataset> data_, eval_data_;
+  std::unique_ptr<Network> network_, eval_network_;
+  std::unique_ptr<Prefetcher> prefetcher_;
+  std::unique_ptr<Passes> passes_, eval_passes_;
+  std::unique_ptr<HiddenStates> states_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<Sampler> sampler_;
+  RunIdentity identity_;
+  Schedule schedule_;
+  Buffer values_, gradients_;
+  bool clip_ = false;
+  double squares_ = 0;  // of the gradients of the present step
+};
+
+// The `gradients` and `evaluate` commands; each result line is given to `print`.
+using PrintLine = void (*)(const char* line, void* user);
+void run_gradients(const Options& options, PrintLine print, void* user);
+void run_evaluate(const Options& options, PrintLine print, void* user);
+
+// Applies --threads; 0 means the device's fast cores.
+void apply_threads(const Options& options);
+
+}  // namespace toolkit

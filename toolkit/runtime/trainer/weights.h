@@ -1,0 +1,63 @@
+// Frozen weights: mapped for one method run, dropped from memory as they are used, read ahead for
+// the next.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "trainer/flat_tensor.h"
+
+namespace toolkit {
+
+// Place of one tensor in base.ptd.
+struct WeightRef {
+  int64_t offset = 0;
+  int64_t bytes = 0;
+};
+
+// Maps the tensors of one method run. Neighbours in the file share one mapping.
+// While mapped, kernels::release() gives consumed pages back (they are clean file pages, so a page
+// needed again is simply read again).
+class WeightMapping {
+ public:
+  WeightMapping(const File& file, const std::vector<WeightRef>& refs);  // throws Error
+  ~WeightMapping();
+  WeightMapping(const WeightMapping&) = delete;
+  WeightMapping& operator=(const WeightMapping&) = delete;
+
+  const void* data(size_t index) const { return pointers_[index]; }
+  // Drops the pages of all tensors, mapped as they stay.
+  void drop_pages();
+
+ private:
+  struct Run {
+    void* address;
+    size_t bytes;
+  };
+  std::vector<Run> runs_;
+  std::vector<const void*> pointers_;
+  int64_t mapped_ = 0;
+};
+
+// Asks the kernel, from a thread of its own, to read file ranges before they are mapped.
+class Prefetcher {
+ public:
+  explicit Prefetcher(const File& file);
+  ~Prefetcher();
+  void request(const std::vector<WeightRef>& refs);
+
+ private:
+  void run();
+
+  int fd_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::vector<WeightRef> pending_;
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace toolkit
