@@ -1,0 +1,199 @@
+"""GGUF files against `transformers`' own conversion; blocks of 32 are taken over bit by bit."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tests.support.models import tiny_model, write_gguf
+from tests.support.tiny import tiny_config
+from toolkit.bundle.layout import base_parts
+from toolkit.bundle.weights import choose_schemes, quantize_part
+from toolkit.errors import ToolkitError
+from toolkit.quantization.schemes import quantize
+from toolkit.sources import open_source
+
+
+def reference(path):
+    model = AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32
+    )
+    return dict(model.named_parameters())
+
+
+def plain_model(family, **options):
+    """A tiny model without rotary scaling, which GGUF metadata cannot express."""
+    config = tiny_config(family, **options)
+    config.rope_parameters = {"rope_type": "default", "rope_theta": 10000.0}
+    return tiny_model(family, config=config)
+
+
+@pytest.mark.parametrize(
+    ("family", "tied", "linear", "embedding"),
+    [
+        ("llama", True, "Q4_1", "Q8_0"),
+        ("llama", False, "Q4_0", "Q4_0"),
+        ("qwen2", True, "Q8_0", "Q4_1"),
+        ("qwen2", False, "Q5_1", "F16"),
+        ("llama", True, "BF16", "Q5_0"),
+    ],
+)
+def test_values_equal_the_conversion_of_transformers(tmp_path, family, tied, linear, embedding):
+    path = tmp_path / "tiny.gguf"
+    write_gguf(path, plain_model(family, tied=tied), linear, embedding)
+    source = open_source(str(path))
+    assert source.license == "mit"
+    assert source.config.tie_word_embeddings == tied
+    parts = base_parts(source.config)
+    schemes = choose_schemes(source, parts, "auto", "auto")
+    expected = reference(path)
+    assert {part.source for part in parts} == set(expected)
+    for part in parts:
+        value = expected[part.source]
+        assert source.shape(part.source) == tuple(value.shape)
+        assert torch.equal(source.read(part.source), value), part.source
+        if part.kind == "vector":
+            continue
+        assert torch.equal(source.rows(part.source, 16, 32), value[16:32]), part.source
+        quantized, entry = quantize_part(source, part, schemes[part.kind])
+        got = quantized.dequantize()[: part.shape[0]]
+        kind = linear if part.kind == "linear" else embedding
+        assert entry.taken_over == (kind in ("Q4_0", "Q4_1", "Q8_0"))
+        if entry.taken_over:
+            assert entry.relative_error == 0
+            assert torch.equal(got, value), part.source
+        else:
+            error = ((got - value).norm() / value.norm()).item()
+            assert entry.relative_error == pytest.approx(error, rel=1e-4)
+            assert torch.equal(got, quantize(value, schemes[part.kind]).dequantize()[: len(value)])
+
+
+@pytest.mark.parametrize(
+    ("linear", "embedding", "expected"),
+    [
+        ("Q4_0", "Q8_0", ("int4-symmetric", "int8")),
+        ("Q4_1", "Q4_0", ("int4", "int4-symmetric")),
+        ("Q8_0", "Q4_1", ("int8", "int4")),
+        ("F16", "F16", ("int4", "int8")),
+    ],
+)
+def test_auto_keeps_what_the_file_has(tmp_path, linear, embedding, expected):
+    path = tmp_path / "tiny.gguf"
+    write_gguf(path, plain_model("llama"), linear, embedding)
+    source = open_source(str(path))
+    schemes = choose_schemes(source, base_parts(source.config), "auto", "auto")
+    assert (schemes["linear"], schemes["embedding"]) == expected
+    assert schemes["head"] == schemes["embedding"]
+
+
+def test_mixed_blocks_share_one_scheme(tmp_path):
+    """Q4_0 beside Q4_1 becomes affine without loss; a Q8_0 among them is quantized again."""
+    path = tmp_path / "tiny.gguf"
+    kinds = {"blk.0.attn_v.weight": "Q4_0", "blk.1.ffn_down.weight": "Q8_0"}
+    write_gguf(path, plain_model("llama"), "Q4_1", "Q8_0", kinds)
+    source = open_source(str(path))
+    parts = base_parts(source.config)
+    schemes = choose_schemes(source, parts, "auto", "auto")
+    assert schemes["linear"] == "int4"
+    expected = reference(path)
+    for part in parts:
+        if part.kind != "linear":
+            continue
+        quantized, entry = quantize_part(source, part, "int4")
+        is_again = part.key == "layers.1.mlp.down_proj"
+        assert entry.taken_over == (not is_again)
+        assert torch.equal(quantized.dequantize(), expected[part.source]) == (not is_again)
+        assert (0.01 < entry.relative_error < 0.15) == is_again
+
+
+def test_another_scheme_on_request(tmp_path):
+    path = tmp_path / "tiny.gguf"
+    write_gguf(path, plain_model("llama"), "Q4_1", "Q8_0")
+    source = open_source(str(path))
+    part = base_parts(source.config)[2]
+    assert part.kind == "linear"
+    for scheme in ("int8", "int4-symmetric"):
+        quantized, entry = quantize_part(source, part, scheme)
+        assert not entry.taken_over and 0 < entry.relative_error < 0.15
+        assert torch.equal(quantized.codes, quantize(source.read(part.source), scheme).codes)
+
+
+def llama3_factors(config):
+    """What llama.cpp's converter writes for the scaling of Llama 3.2, from its description."""
+    head_dim = config.hidden_size // config.num_attention_heads
+    frequencies = 500000.0 ** (-np.arange(0, head_dim, 2) / head_dim)
+    factors = []
+    for frequency in frequencies:
+        wavelength = 2 * np.pi / frequency
+        if wavelength < 8192 / 4:
+            factors.append(1.0)
+        elif wavelength > 8192:
+            factors.append(32.0)
+        else:
+            smooth = (8192 / wavelength - 1) / 3
+            factors.append(1 / ((1 - smooth) / 32 + smooth))
+    return np.array(factors)
+
+
+def rope_model():
+    config = tiny_config("llama")
+    config.rope_parameters = {"rope_type": "default", "rope_theta": 500000.0}
+    return tiny_model("llama", config=config)
+
+
+def test_llama3_scaling_is_restored(tmp_path):
+    model = rope_model()
+    write_gguf(tmp_path / "tiny.gguf", model, rope_freqs=llama3_factors(model.config))
+    rope = open_source(str(tmp_path / "tiny.gguf")).config.rope_parameters
+    assert rope == {
+        "rope_type": "llama3",
+        "rope_theta": 500000.0,
+        "factor": 32.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+
+
+def test_unknown_scaling_is_refused(tmp_path):
+    model = rope_model()
+    write_gguf(tmp_path / "tiny.gguf", model, rope_freqs=llama3_factors(model.config) * 1.5)
+    with pytest.raises(ToolkitError, match="rotary"):
+        open_source(str(tmp_path / "tiny.gguf"))
+
+
+def test_damaged_files(tmp_path):
+    path = tmp_path / "tiny.gguf"
+    write_gguf(path, plain_model("llama"))
+    good = path.read_bytes()
+    for length in (0, 3, 100, 5000, len(good) - 2000):
+        path.write_bytes(good[:length])
+        with pytest.raises(ToolkitError):
+            open_source(str(path))
+
+
+def test_other_families_are_refused_by_name(tmp_path):
+    import gguf
+
+    path = tmp_path / "tiny.gguf"
+    writer = gguf.GGUFWriter(path, "gemma2")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(ToolkitError, match="'gemma2' is not supported.*llama, qwen2"):
+        open_source(str(path))
+
+
+def test_infinite_scale_is_refused(tmp_path):
+    path = tmp_path / "tiny.gguf"
+    model = plain_model("llama")
+    write_gguf(path, model, "Q4_1", "Q8_0")
+    source = open_source(str(path))
+    name = "model.layers.0.mlp.gate_proj.weight"
+    offset = source._entry(name)[2]
+    data = bytearray(path.read_bytes())
+    data[offset : offset + 2] = np.float16(np.inf).tobytes()
+    path.write_bytes(data)
+    with pytest.raises(ToolkitError, match="not finite"):
+        source.take_over(name, 0, 16, "int4")

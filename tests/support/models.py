@@ -1,0 +1,124 @@
+"""Tiny models on disk: Hugging Face directories and GGUF files."""
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+import torch
+from gguf import quants
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from tests.support.tiny import tiny_config
+
+
+def tiny_model(
+    family: str, *, tied: bool = True, layers: int = 2, config: PretrainedConfig | None = None
+) -> PreTrainedModel:
+    """Return a random model whose norms and biases are not the usual ones and zeros."""
+    torch.manual_seed(11)
+    config = config or tiny_config(family, tied=tied, layers=layers)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("norm.weight", "bias")):
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def save_model(folder: Path, family: str, shard: str = "5GB", **options) -> PreTrainedModel:
+    """Save a tiny model as `transformers` does, in shards of at most `shard`."""
+    model = tiny_model(family, **options)
+    model.save_pretrained(folder, max_shard_size=shard)
+    return model
+
+
+def write_gguf(
+    path: Path,
+    model: PreTrainedModel,
+    linear: str = "Q4_1",
+    embedding: str = "Q8_0",
+    kinds: dict[str, str] | None = None,
+    rope_freqs: np.ndarray | None = None,
+) -> None:
+    """Write a model as llama.cpp's converter does, rows of q and k of a Llama model permuted.
+
+    Args:
+        path: The .gguf file.
+        model: A Llama or Qwen2 model.
+        linear: GGUF type of the linear layers.
+        embedding: GGUF type of embedding and head.
+        kinds: GGUF type of single tensors, by GGUF name.
+        rope_freqs: Factors of Llama 3's rotary scaling.
+    """
+    config = model.config
+    family = config.model_type
+    writer = gguf.GGUFWriter(path, family)
+    writer.add_name("tiny")
+    writer.add_license("mit")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list([f"t{i}" for i in range(config.vocab_size)])
+    if rope_freqs is not None:
+        writer.add_tensor("rope_freqs.weight", rope_freqs.astype(np.float32))
+    for name, value in model.state_dict().items():
+        if name == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        stored = stored_name(name)
+        value = value.numpy()
+        if family == "llama" and (".attn_q." in stored or ".attn_k." in stored):
+            heads = (
+                config.num_attention_heads if ".attn_q." in stored else config.num_key_value_heads
+            )
+            value = permuted(value, heads)
+        kind = "F32"
+        if value.ndim == 2:
+            kind = embedding if stored in ("token_embd.weight", "output.weight") else linear
+        kind = (kinds or {}).get(stored, kind)
+        kind = gguf.GGMLQuantizationType[kind]
+        writer.add_tensor(stored, quants.quantize(value, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
+    """Reorder rows as llama.cpp wants them: rotated pairs side by side."""
+    n = weight.shape[0]
+    return np.concatenate(
+        [
+            weight[[h * n // heads + half * n // heads // 2 + j for half in (0, 1)]]
+            for h in range(heads)
+            for j in range(n // heads // 2)
+        ]
+    ).reshape(weight.shape)
+
+
+def stored_name(name: str) -> str:
+    """Return llama.cpp's name of a parameter."""
+    pairs = {
+        "model.embed_tokens": "token_embd",
+        "model.norm": "output_norm",
+        "lm_head": "output",
+        "model.layers.": "blk.",
+        "input_layernorm": "attn_norm",
+        "post_attention_layernorm": "ffn_norm",
+        "self_attn.q_proj": "attn_q",
+        "self_attn.k_proj": "attn_k",
+        "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output",
+        "mlp.gate_proj": "ffn_gate",
+        "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down",
+    }
+    for ours, theirs in pairs.items():
+        name = name.replace(ours, theirs)
+    return name
