@@ -130,9 +130,14 @@ def start(
     # The shell stays as the trainer's parent to note its exit code: nobody else is there to see it.
     supervised = f"echo $$ > {pid}; ( {runtime.command(*words)} ); echo $? > {code}"
     log = quote(run.path + "/trainer.log")
-    detached = f"setsid nohup sh -c {quote(supervised)} </dev/null >> {log} 2>&1 &"
-    device.check(f"rm -f {pid} {code} {quote(run.path + '/stop')}; {detached}")
-    _wait_for_pid(run)
+    # A debug daemon kills what a command leaves behind in its session, so we wait until the trainer
+    # has a session of its own.
+    device.check(
+        f"rm -f {pid} {code} {quote(run.path + '/stop')}; "
+        f"setsid nohup sh -c {quote(supervised)} </dev/null >> {log} 2>&1 & "
+        f"for i in 1 2 3 4 5 6 7 8 9 10; do for j in 1 2 3 4 5 6 7 8 9 10; do "
+        f"test -s {pid} && exit 0; sleep 0.1; done; done; exit 1"
+    )
     return run
 
 
@@ -164,16 +169,6 @@ def _claim(run: Run, resume: bool) -> None:
 def _size(device: Device, path: str) -> int:
     entry = device.stat(path)
     return entry.size if entry is not None and entry.kind == "file" else 0
-
-
-def _wait_for_pid(run: Run) -> None:
-    for _ in range(50):
-        if run.device.read(f"{run.path}/pid", limit=32).strip():
-            return
-        time.sleep(0.1)
-    raise ToolkitError(
-        f"the trainer could not be started on device {run.device.spec}", run.failure()
-    )
 
 
 def attach(device: Device, name: str) -> Run:

@@ -1,0 +1,289 @@
+"""Cases against a real daemon, one per process: `python -m tests.device.adb_cases CASE FOLDER`."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.device.adb_daemon import ADDRESS, Daemon
+from tests.support.fake_trainer import write_fake_bundle, write_fake_runtime
+from toolkit import __version__
+from toolkit.device import DeviceCommandError, DeviceLost, open_device
+from toolkit.device.adb import AdbDevice
+from toolkit.device.fetch import pull_run
+from toolkit.device.runs import attach, follow, start
+from toolkit.device.runtime import deploy_runtime
+from toolkit.device.transfer import push_folder, scan
+from toolkit.errors import ToolkitError
+
+MEGABYTE = 1 << 20
+
+
+def nothing(_count: int) -> None:
+    pass
+
+
+def refused(function, *arguments, **options) -> ToolkitError:
+    """Return the error a call must raise."""
+    try:
+        function(*arguments, **options)
+    except ToolkitError as error:
+        return error
+    raise AssertionError(f"{function} did not fail")
+
+
+def make_folder(path: Path, megabytes: int) -> Path:
+    path.mkdir()
+    (path / "base.ptd").write_bytes(os.urandom(megabytes * MEGABYTE))
+    (path / "it's a name").write_bytes(b"small")
+    return path
+
+
+def same_content(left: Path, right: Path) -> bool:
+    names = [path.name for path in left.iterdir()]
+    return all((left / name).read_bytes() == (right / name).read_bytes() for name in names)
+
+
+def shell(daemon: Daemon, folder: Path) -> None:
+    with AdbDevice(ADDRESS, root=str(folder)) as device:
+        result = device.shell("echo out; echo err >&2; exit 7")
+        assert (result.code, result.text) == (7, "out\nerr\n"), result
+        assert device.shell("cat").output == b""  # no standard input, so nothing waits for it
+        assert device.check("printf '%s' 'it'\\''s'") == "it's"
+        error = refused(device.check, "echo because >&2; exit 1")
+        assert isinstance(error, DeviceCommandError) and "because" in error.cause
+        for block in device.stream("cat /dev/zero"):  # an endless stream can be left
+            assert set(block) == {0}
+            break
+        assert device.shell("echo still here").text == "still here\n"
+        info = device.info()
+        assert info.kind == "adb" and info.memory_total_kib > 0 and info.page_size >= 4096
+        assert info.abi == "x86_64" and info.free_bytes > 0
+
+
+def files(daemon: Daemon, folder: Path) -> None:
+    root = f"{folder}/root"
+    with AdbDevice(ADDRESS, root=root) as device:
+        data = bytes(range(256)) * 20_000
+        device.make_directory(root)
+        device.append(f"{root}/a b", io.BytesIO(data), len(data), nothing)
+        device.append(f"{root}/a b", io.BytesIO(b"end"), 3, nothing)
+        assert device.read(f"{root}/a b", len(data)) == b"end"
+        sink = io.BytesIO()
+        device.pull(f"{root}/a b", sink, 5, len(data) - 5, nothing)
+        assert sink.getvalue() == data[5:]
+        [entry] = device.list(root)
+        assert (entry.name, entry.kind, entry.size) == ("a b", "file", len(data) + 3)
+        error = refused(device.append, f"{root}/no/file", io.BytesIO(data), len(data), nothing)
+        assert isinstance(error, DeviceCommandError)
+        assert device.shell("echo still here").text == "still here\n"
+        device.remove(f"{root}/a b")
+        assert device.stat(f"{root}/a b") is None
+
+
+def push(daemon: Daemon, folder: Path) -> None:
+    source = make_folder(folder / "source", 4)
+    with AdbDevice(ADDRESS, root=f"{folder}/root") as device:
+        target = f"{device.root}/bundles/b"
+        report = push_folder(device, scan(source), target)
+        assert report.sent == 4 * MEGABYTE + 5 and same_content(source, Path(target))
+        (source / "it's a name").write_bytes(b"other")
+        report = push_folder(device, scan(source), target)
+        assert report.sent == 5 and same_content(source, Path(target))
+        stored = Path(target) / "base.ptd"
+        damaged = bytearray(stored.read_bytes())
+        damaged[-1] ^= 0x80
+        stored.write_bytes(damaged)
+        report = push_folder(device, scan(source), target)
+        assert report.sent == 4 * MEGABYTE and same_content(source, Path(target))
+
+
+def cut_push(daemon: Daemon, folder: Path) -> None:
+    source = make_folder(folder / "source", 64)
+    files, target = scan(source), f"{folder}/root/bundles/b"
+
+    def cut(_name: str, _done: int, _total: int) -> None:
+        # The daemon buffers some megabytes, so what counts is what has reached the storage.
+        stored = [part.stat().st_size for part in Path(target).glob(".*.part")]
+        if sum(stored) > 4 * MEGABYTE:
+            daemon.kill()
+
+    with AdbDevice(ADDRESS, root=f"{folder}/root") as device:
+        begin = time.monotonic()
+        error = refused(push_folder, device, files, target, progress=cut)
+        assert isinstance(error, DeviceLost), error
+        assert "run the same command again" in error.remedy
+        assert time.monotonic() - begin < 10, "a lost device must be noticed at once"
+    assert not (Path(target) / "base.ptd").exists()
+    daemon.start()
+    with AdbDevice(ADDRESS, root=f"{folder}/root") as device:
+        report = push_folder(device, files, target)
+    assert report.resumed > 4 * MEGABYTE, report
+    assert report.resumed + report.sent == 64 * MEGABYTE + 5, report
+    assert same_content(source, Path(target))
+
+
+def cut_pull(daemon: Daemon, folder: Path) -> None:
+    run = folder / "root/runs/run1"
+    run.mkdir(parents=True)
+    (run / "trace.jsonl").write_bytes(b'{"type":"run"}\n')
+    (run / "adapter_model.safetensors").write_bytes(os.urandom(32 * MEGABYTE))
+
+    def cut(_name: str, done: int, _total: int) -> None:
+        if done > 10 * MEGABYTE:
+            daemon.kill()
+
+    with AdbDevice(ADDRESS, root=f"{folder}/root") as device:
+        error = refused(pull_run, device, "run1", folder / "out", progress=cut)
+        assert isinstance(error, DeviceLost), error
+    assert not (folder / "out").exists()
+    daemon.start()
+    with AdbDevice(ADDRESS, root=f"{folder}/root") as device:
+        pulled = pull_run(device, "run1", folder / "out")
+    assert pulled.reused_bytes > 9 * MEGABYTE
+    assert same_content(run, folder / "out")
+
+
+def full(daemon: Daemon, folder: Path) -> None:
+    """The daemon's storage is a file system of 24 MB."""
+    source = make_folder(folder / "source", 16)
+    with AdbDevice(ADDRESS, root=f"{folder}/small") as device:
+        target = f"{device.root}/bundles/b"
+        error = refused(push_folder, device, scan(source), target)
+        assert "25 MB free, 34 MB are needed" in error.cause, error
+        device.free_bytes = lambda: None  # a device that does not say, and fills up on the way
+        device.check(f"head -c {14 * MEGABYTE} /dev/zero > {device.root}/other")
+        error = refused(push_folder, device, scan(source), target)
+        assert isinstance(error, DeviceCommandError) and "No space left" in error.cause, error
+        assert "Free some space" in error.remedy
+        assert not (Path(target) / "base.ptd").exists()
+        device.remove(f"{device.root}/other")
+        report = push_folder(device, scan(source), target)
+        assert report.resumed > 0 and same_content(source, Path(target))
+
+
+def mount_small(folder: Path) -> None:
+    small = folder / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(small)], check=True)
+
+
+def hostile(daemon: Daemon, folder: Path) -> None:
+    run = folder / "root/runs/run1"
+    run.mkdir(parents=True)
+    (run / "trace.jsonl").write_bytes(b'{"type":"run"}\n')
+    for name in ("evil", "a\nb", "$(touch pwned)", "-rf", "\x1b[2J", "81a4 1 1 state"):
+        (run / name).write_bytes(b"evil")
+    with AdbDevice(ADDRESS, root=f"{folder}/root") as device:
+        pull_run(device, "run1", folder / "out")
+        assert [path.name for path in (folder / "out").iterdir()] == ["trace.jsonl"]
+        (run / "trainer.log").symlink_to("/etc/passwd")
+        assert "is a symlink" in refused(pull_run, device, "run1", folder / "out").cause
+
+
+def train(daemon: Daemon, folder: Path) -> None:
+    """The connection breaks and the daemon dies; the run goes on and can be watched again."""
+    runtime_folder = write_fake_runtime(folder / "runtime", version=__version__, pause=0.2)
+    with AdbDevice(ADDRESS, root=f"{folder}/root") as device:
+        runtime = deploy_runtime(device, runtime_folder, "x86_64")
+        run = start(device, runtime, "run1", ["--steps", "30", "--lr", "0"], resume=False)
+        steps = 0
+        try:
+            for record in follow(run):
+                if record and record["type"] == "step":
+                    steps += 1
+                    if steps == 2:
+                        daemon.kill()
+        except DeviceLost:
+            pass
+        assert 2 <= steps < 30
+    daemon.start()
+    with AdbDevice(ADDRESS, root=f"{folder}/root") as device:
+        run = attach(device, "run1")
+        assert run.alive(), "the run ended with the connection"
+        run.request_stop()
+        records = [record for record in follow(run) if record]
+        assert records[-1]["type"] == "end" and records[-1]["status"] == "stopped"
+        assert run.exit_code() == 0
+        pull_run(device, "run1", folder / "out")
+        assert (folder / "out/adapter_model.safetensors").read_bytes() == b"adapter\n"
+
+
+def commands(daemon: Daemon, folder: Path) -> None:
+    """The commands a user types, one process each."""
+    bundle, data = write_fake_bundle(folder)
+    cache = folder / "cache"
+    runtime = cache / "runtime" / __version__ / "x86_64"
+    write_fake_runtime(runtime, version=__version__)
+    environment = {
+        **os.environ,
+        "TOOLKIT_DEVICE_ROOT": f"{folder}/root",
+        "TOOLKIT_CACHE": str(cache),
+    }
+
+    def toolkit(*words: str, code: int = 0) -> str:
+        command = [sys.executable, "-m", "toolkit.cli.main", *words]
+        result = subprocess.run(
+            command, capture_output=True, text=True, env=environment, check=False, timeout=120
+        )
+        assert result.returncode == code, (words, result)
+        return result.stdout if code == 0 else result.stderr
+
+    [row] = json.loads(toolkit("devices", ADDRESS, "--json"))
+    assert row["device"] == ADDRESS and row["abi"] == "x86_64"
+    deploy = ("deploy", str(bundle), "--data", str(data), "--device", ADDRESS, "--json")
+    assert json.loads(toolkit(*deploy))["transfers"]["bundle"]["sent"] > 0
+    assert json.loads(toolkit(*deploy))["transfers"]["bundle"]["sent"] == 0
+    train = ("train", "--device", ADDRESS, "--out", "run1", "--steps", "4", "--json")
+    records = [json.loads(line) for line in toolkit(*train).splitlines()]
+    assert [record["type"] for record in records] == ["run", *["step"] * 4, "end"]
+    assert "run 'run1' exists" in toolkit(*train, code=1)
+    toolkit("pull", "--device", ADDRESS, "run1", "-o", str(folder / "runs/run1"))
+    assert (folder / "runs/run1/adapter_model.safetensors").is_file()
+    daemon.kill()
+    assert "refused the connection" in toolkit("pull", "--device", ADDRESS, "run1", code=1)
+
+
+def refusals(daemon: Daemon, folder: Path) -> None:
+    daemon.kill()
+    error = refused(open_device(ADDRESS).connect)
+    assert "refused the connection" in error.cause and "adb tcpip" in error.remedy
+    error = refused(open_device("NOSUCHPHONE").connect)
+    assert "no device with serial NOSUCHPHONE" in error.cause
+
+
+CASES = {
+    function.__name__: function
+    for function in (
+        shell,
+        files,
+        push,
+        cut_push,
+        cut_pull,
+        full,
+        hostile,
+        train,
+        commands,
+        refusals,
+    )
+}
+
+
+def main() -> None:
+    case, folder = CASES[sys.argv[1]], Path(sys.argv[2])
+    os.environ["ANDROID_USER_HOME"] = str(folder / "android")
+    daemon = Daemon()
+    if case is full:
+        mount_small(folder)
+    daemon.start()
+    try:
+        case(daemon, folder)
+    finally:
+        daemon.kill()
+
+
+if __name__ == "__main__":
+    main()
