@@ -1,0 +1,94 @@
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "kernels/kernels.h"
+
+namespace toolkit {
+
+namespace plain {
+extern const KernelTable table;
+}
+#if defined(__x86_64__)
+namespace avx2 {
+extern const KernelTable table;
+}
+namespace avx512 {
+extern const KernelTable table;
+}
+#elif defined(__aarch64__)
+namespace neon {
+extern const KernelTable table;
+}
+#endif
+
+namespace {
+
+struct Candidate {
+  const KernelTable* table;
+  bool available;
+};
+
+/// Best first.
+const Candidate* candidates(int* count) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  static const Candidate list[] = {
+      {&avx512::table, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                           __builtin_cpu_supports("avx512dq") &&
+                           __builtin_cpu_supports("avx512vl")},
+      {&avx2::table, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
+      {&plain::table, true}};
+#elif defined(__aarch64__)
+  static const Candidate list[] = {{&neon::table, true}, {&plain::table, true}};
+#else
+  static const Candidate list[] = {{&plain::table, true}};
+#endif
+  *count = static_cast<int>(sizeof(list) / sizeof(list[0]));
+  return list;
+}
+
+[[noreturn]] void refuse(const char* wanted) {
+  int count = 0;
+  const Candidate* list = candidates(&count);
+  std::fprintf(stderr,
+               "error: TOOLKIT_ISA=%s is not available on this processor. Choose one of:", wanted);
+  for (int i = 0; i < count; ++i) {
+    if (list[i].available) std::fprintf(stderr, " %s", list[i].table->isa);
+  }
+  std::fprintf(stderr, "\n");
+  std::exit(2);
+}
+
+const KernelTable* choose() {
+  int count = 0;
+  const Candidate* list = candidates(&count);
+  const char* wanted = std::getenv("TOOLKIT_ISA");
+  if (wanted != nullptr && wanted[0] != '\0') {
+    const KernelTable* table = kernels_for(wanted);
+    if (table == nullptr) refuse(wanted);
+    return table;
+  }
+  for (int i = 0; i < count; ++i) {
+    if (list[i].available) return list[i].table;
+  }
+  return &plain::table;
+}
+
+}  // namespace
+
+const KernelTable* kernels_for(const char* isa) {
+  int count = 0;
+  const Candidate* list = candidates(&count);
+  for (int i = 0; i < count; ++i) {
+    if (list[i].available && std::strcmp(list[i].table->isa, isa) == 0) return list[i].table;
+  }
+  return nullptr;
+}
+
+const KernelTable& kernels() {
+  static const KernelTable* const chosen = choose();
+  return *chosen;
+}
+
+}  // namespace toolkit

@@ -1,0 +1,137 @@
+// Norm, rotary embedding, activation and the element-wise operators.
+#include "kernels/isa/elementwise.h"
+
+#include <cmath>
+
+#include "kernels/parallel.h"
+#include "kernels/workspace.h"
+
+namespace toolkit {
+namespace TOOLKIT_ISA {
+namespace {
+
+float reciprocal_norm(const float* x, int64_t size, float eps) {
+  Floats squares{};
+  for_vectors(0, size, [&](int64_t i, int count) {
+    const Floats v = load_part(x + i, count);
+    squares += v * v;
+  });
+  return 1.0f / std::sqrt(sum(squares) / static_cast<float>(size) + eps);
+}
+
+}  // namespace
+
+void rms_norm(const float* x, const float* weight, int64_t tokens, int64_t size, float eps,
+              float* y, float* rstd) {
+  parallel(tokens, [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; ++t) {
+      const float* row = x + t * size;
+      float* out = y + t * size;
+      const float r = reciprocal_norm(row, size, eps);
+      for_vectors(0, size, [&](int64_t i, int count) {
+        store_part(out + i, load_part(weight + i, count) * (load_part(row + i, count) * r), count);
+      });
+      if (rstd != nullptr) rstd[t] = r;
+    }
+  });
+}
+
+void rms_norm_backward(const float* grad, const float* x, const float* weight, const float* rstd,
+                       int64_t tokens, int64_t size, float eps, float* dx) {
+  parallel(tokens, [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; ++t) {
+      const float* row = x + t * size;
+      const float* g = grad + t * size;
+      float* out = dx + t * size;
+      const float r = rstd != nullptr ? rstd[t] : reciprocal_norm(row, size, eps);
+      Floats products{};
+      for_vectors(0, size, [&](int64_t i, int count) {
+        products +=
+            load_part(g + i, count) * load_part(weight + i, count) * load_part(row + i, count);
+      });
+      const float c = r * r * sum(products) / static_cast<float>(size);
+      for_vectors(0, size, [&](int64_t i, int count) {
+        const Floats weighted = load_part(g + i, count) * load_part(weight + i, count);
+        store_part(out + i, r * (weighted - load_part(row + i, count) * c), count);
+      });
+    }
+  });
+}
+
+void rope(const float* x, const int32_t* positions, const float* inv_freq, int64_t tokens,
+          int64_t heads, int64_t head_size, float attention_scaling, bool inverse, float* y) {
+  const int64_t half = head_size / 2;
+  Scratch scratch;
+  float* tables = scratch.floats(threads() * 2 * half);
+  parallel(tokens, [&](int64_t begin, int64_t end, int thread) {
+    float* cosines = tables + thread * 2 * half;
+    float* sines = cosines + half;
+    for (int64_t t = begin; t < end; ++t) {
+      for (int64_t i = 0; i < half; ++i) {
+        const float angle = static_cast<float>(positions[t]) * inv_freq[i];
+        cosines[i] = std::cos(angle) * attention_scaling;
+        sines[i] = std::sin(angle) * (inverse ? -attention_scaling : attention_scaling);
+      }
+      for (int64_t h = 0; h < heads; ++h) {
+        const float* in = x + (t * heads + h) * head_size;
+        float* out = y + (t * heads + h) * head_size;
+        for_vectors(0, half, [&](int64_t i, int count) {
+          const Floats c = load_part(cosines + i, count), s = load_part(sines + i, count);
+          const Floats low = load_part(in + i, count), high = load_part(in + half + i, count);
+          store_part(out + i, low * c - high * s, count);
+          store_part(out + half + i, high * c + low * s, count);
+        });
+      }
+    }
+  });
+}
+
+void silu_mul_part(const float* gate, const float* up, int64_t count, float* out) {
+  for_vectors(0, count, [&](int64_t i, int n) {
+    const Floats g = load_part(gate + i, n);
+    store_part(out + i, g * sigmoid(g) * load_part(up + i, n), n);
+  });
+}
+
+void silu_mul_backward_part(const float* grad, const float* gate, const float* up, int64_t count,
+                            float* act, float* dgate, float* dup) {
+  for_vectors(0, count, [&](int64_t i, int n) {
+    const Floats g = load_part(gate + i, n), u = load_part(up + i, n), d = load_part(grad + i, n);
+    const Floats s = sigmoid(g), silu = g * s;
+    if (act != nullptr) store_part(act + i, silu * u, n);
+    store_part(dgate + i, d * u * (s + silu * (1.0f - s)), n);
+    store_part(dup + i, d * silu, n);
+  });
+}
+
+void silu_mul(const float* gate, const float* up, int64_t count, float* out) {
+  parallel(count, [&](int64_t begin, int64_t end, int) {
+    silu_mul_part(gate + begin, up + begin, end - begin, out + begin);
+  });
+}
+
+void silu_mul_backward(const float* grad, const float* gate, const float* up, int64_t count,
+                       float* dgate, float* dup) {
+  parallel(count, [&](int64_t begin, int64_t end, int) {
+    silu_mul_backward_part(grad + begin, gate + begin, up + begin, end - begin, nullptr,
+                           dgate + begin, dup + begin);
+  });
+}
+
+void add(const float* a, const float* b, int64_t count, float* out) {
+  parallel(count, [&](int64_t begin, int64_t end, int) {
+    for_vectors(begin, end, [&](int64_t i, int n) {
+      store_part(out + i, load_part(a + i, n) + load_part(b + i, n), n);
+    });
+  });
+}
+
+void scale(const float* x, float factor, int64_t count, float* out) {
+  parallel(count, [&](int64_t begin, int64_t end, int) {
+    for_vectors(begin, end,
+                [&](int64_t i, int n) { store_part(out + i, load_part(x + i, n) * factor, n); });
+  });
+}
+
+}  // namespace TOOLKIT_ISA
+}  // namespace toolkit

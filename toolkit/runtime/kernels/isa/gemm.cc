@@ -1,0 +1,188 @@
+// The micro-kernel and the loops around it (see gemm.h).
+#include "kernels/isa/gemm.h"
+
+#include "kernels/isa/pack.h"
+#include "kernels/parallel.h"
+
+namespace toolkit {
+namespace TOOLKIT_ISA {
+namespace {
+
+/// A stretch of the depth of one term, ready for the micro-kernel.
+struct Segment {
+  const float* left;   // first row block
+  int64_t left_block;  // floats from one row block to the next
+  const float* right;
+  int64_t right_stride;
+  int64_t depth;
+};
+
+constexpr int kMaxSegments = 2 * kMaxTerms;
+
+struct Segments {
+  Segment list[kMaxSegments];
+  int count = 0;
+};
+
+/// out [kRows, kVectors * kLanes] (+)= sum over segments; accumulators never leave their registers.
+template <int kRows, int kVectors>
+void micro_kernel(const Segments& segments, int64_t block, float* out, int64_t stride,
+                  bool accumulate) {
+  Floats sums[kRows][kVectors];
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) sums[i][j] = Floats{};
+  }
+  for (int s = 0; s < segments.count; ++s) {
+    const Segment& segment = segments.list[s];
+    const float* left = segment.left + block * segment.left_block;
+    const float* right = segment.right;
+    const int64_t right_stride = segment.right_stride;
+    for (int64_t k = segment.depth; k > 0; --k) {
+      Floats r[kVectors];
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) r[j] = load(right + j * kLanes);
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+        const Floats l = splat(left[i]);
+#pragma GCC unroll 4
+        for (int j = 0; j < kVectors; ++j) sums[i][j] += l * r[j];
+      }
+      left += kBlock;
+      right += right_stride;
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) {
+      float* at = out + i * stride + j * kLanes;
+      store(at, accumulate ? load(at) + sums[i][j] : sums[i][j]);
+    }
+  }
+}
+
+using MicroKernel = void (*)(const Segments&, int64_t, float*, int64_t, bool);
+
+template <int kVectors>
+MicroKernel kernel_for_rows(int64_t rows) {
+  static constexpr MicroKernel kTable[] = {
+      micro_kernel<1, kVectors>,  micro_kernel<2, kVectors>,  micro_kernel<3, kVectors>,
+      micro_kernel<4, kVectors>,
+#if TOOLKIT_LANES >= 8 || defined(TOOLKIT_ISA_IS_NEON)
+      micro_kernel<5, kVectors>,  micro_kernel<6, kVectors>,
+#endif
+#if TOOLKIT_LANES == 16
+      micro_kernel<7, kVectors>,  micro_kernel<8, kVectors>,  micro_kernel<9, kVectors>,
+      micro_kernel<10, kVectors>, micro_kernel<11, kVectors>, micro_kernel<12, kVectors>,
+#endif
+  };
+  return kTable[rows - 1];
+}
+
+MicroKernel choose_kernel(int64_t rows, int64_t width) {
+  if constexpr (kGroup > kPanel) {
+    if (width == kPanel) return kernel_for_rows<kParts>(rows);
+  }
+  return kernel_for_rows<kGroup / kLanes>(rows);
+}
+
+/// Runs the micro-kernel on blocks [block0, block1); partial columns go through a tile on the
+/// stack.
+void run_blocks(const Product& product, const Segments& segments, int64_t column, int64_t columns,
+                int64_t width, int64_t block0, int64_t block1, bool accumulate) {
+  alignas(64) float tile[kBlock * kGroup];
+  for (int64_t block = block0; block < block1; ++block) {
+    const int64_t row = block * kBlock, rows = min(kBlock, product.rows - row);
+    float* out = product.out + row * product.stride + column;
+    const MicroKernel kernel = choose_kernel(rows, width);
+    if (columns == width) {
+      kernel(segments, block, out, product.stride, accumulate);
+      continue;
+    }
+    kernel(segments, block, tile, width, false);
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t j = 0; j < columns; ++j) {
+        float* at = out + i * product.stride + j;
+        *at = accumulate ? *at + tile[i * width + j] : tile[i * width + j];
+      }
+    }
+  }
+}
+
+/// Depth of one packing step: equal parts of at most kDepthBlock, multiples of 32.
+int64_t depth_step(int64_t depth) {
+  const int64_t parts = divide_up(depth, kDepthBlock);
+  return parts <= 1 ? depth : round_up(divide_up(depth, parts), 32);
+}
+
+/// Whether the micro-kernel can read the operand where it lies: full columns, and too few row
+/// blocks to repay a copy.
+bool readable_in_place(const Right& right, int64_t columns, int64_t width, int64_t blocks) {
+  return right.kind == Right::kPlain && columns == width && blocks <= 2;
+}
+
+}  // namespace
+
+void multiply_group(const Product& product, int64_t group, int64_t block0, int64_t block1,
+                    float* buffer) {
+  const int64_t column = group * kGroup, columns = min(kGroup, product.columns - column);
+  const int64_t width = round_up(columns, kPanel);
+  bool accumulate = product.accumulate;
+  Segments segments;
+  int64_t used = 0;  // depth packed into the buffer
+  for (int t = 0; t < product.count; ++t) {
+    const Term& term = product.terms[t];
+    const int64_t depth = term.left.depth, step = depth_step(depth);
+    for (int64_t k = 0; k < depth; k += step) {
+      const int64_t count = min(step, depth - k);
+      const bool in_place = readable_in_place(term.right, columns, width, block1 - block0);
+      const bool packed = term.right.kind == Right::kPacked;
+      const bool copies = !in_place && !packed;
+      const bool full = copies && (used + count) * width > kRightFloats;
+      if (full || segments.count == kMaxSegments) {
+        run_blocks(product, segments, column, columns, width, block0, block1, accumulate);
+        accumulate = true;
+        segments.count = 0;
+        used = 0;
+      }
+      Segment& segment = segments.list[segments.count++];
+      segment = {term.left.data + k * kBlock, depth * kBlock, buffer + used * width, width, count};
+      if (in_place) {
+        const Right& r = term.right;
+        segment.right = r.data + (r.depth0 + k) * r.stride + r.column0 + column;
+        segment.right_stride = r.stride;
+      } else if (packed) {
+        // The stored group may be wider than the part of it this product asks for.
+        const int64_t first = term.right.column0 + column;
+        segment.right_stride = round_up(min(kGroup, term.right.columns - first), kPanel);
+        segment.right = term.right.data + first * term.right.stride +
+                        (term.right.depth0 + k) * segment.right_stride;
+      } else {
+        pack_group(term.right, column, columns, k, count, width, buffer + used * width);
+        used += count;
+      }
+    }
+  }
+  run_blocks(product, segments, column, columns, width, block0, block1, accumulate);
+}
+
+void multiply_range(const Product& product, int64_t begin, int64_t end, float* buffer) {
+  const int64_t blocks = product.blocks();
+  while (begin < end) {
+    const int64_t group = begin / blocks, block0 = begin % blocks;
+    const int64_t block1 = min(blocks, block0 + end - begin);
+    multiply_group(product, group, block0, block1, buffer);
+    begin += block1 - block0;
+  }
+}
+
+void multiply(const Product& product, float* buffers) {
+  parallel(product.groups() * product.blocks(), [&](int64_t begin, int64_t end, int thread) {
+    multiply_range(product, begin, end, buffers + thread * kRightFloats);
+  });
+}
+
+}  // namespace TOOLKIT_ISA
+}  // namespace toolkit

@@ -1,0 +1,26 @@
+// Internals of packing, shared by pack.cc, dequantize.cc and gemm.cc.
+#pragma once
+
+#include "kernels/isa/gemm.h"
+
+namespace toolkit {
+namespace TOOLKIT_ISA {
+
+/// Panel `panel` of W, features [depth0, depth0 + depth), to out[k * width + row of the panel].
+/// depth0 and depth are multiples of 2; a group of 32 may be entered and left anywhere at an even
+/// feature.
+void dequantize_rows(const QuantizedMatrix& w, int64_t panel, int64_t depth0, int64_t depth,
+                     float* out, int64_t width);
+
+/// Rows [row0, row0 + rows) of W (multiples of 16), features [feature, feature + 16) (multiple of
+/// 16), to out[row * width + feature]: 16 x 16 tiles of codes are transposed in registers.
+void dequantize_columns(const QuantizedMatrix& w, int64_t row0, int64_t rows, int64_t feature,
+                        float* out, int64_t width);
+
+/// Columns [column, column + columns) and depth [depth0, depth0 + depth) of a right operand,
+/// `width` wide.
+void pack_group(const Right& right, int64_t column, int64_t columns, int64_t depth0, int64_t depth,
+                int64_t width, float* out);
+
+}  // namespace TOOLKIT_ISA
+}  // namespace toolkit

@@ -1,0 +1,140 @@
+// Vectors of the instruction set this file is compiled for, in the compilers' own vector types.
+//
+// Included by the sources of kernels/isa/ only. Each is compiled once per instruction set with
+// TOOLKIT_ISA (the namespace) and TOOLKIT_LANES (floats a vector) defined; everything lives in that
+// namespace, so that the linker can never merge code compiled for different processors.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/kernels.h"
+
+#define TOOLKIT_INLINE inline __attribute__((always_inline))
+
+namespace toolkit {
+namespace TOOLKIT_ISA {
+
+constexpr int kLanes = TOOLKIT_LANES;
+constexpr int kPanel = 16;               // rows of a weight panel
+constexpr int kParts = kPanel / kLanes;  // vectors that make 16 floats
+
+typedef float Floats __attribute__((vector_size(4 * TOOLKIT_LANES)));
+typedef int32_t Ints __attribute__((vector_size(4 * TOOLKIT_LANES)));
+typedef float Floats4 __attribute__((vector_size(16)));
+typedef uint8_t Bytes16 __attribute__((vector_size(16)));
+typedef uint8_t ByteLanes __attribute__((vector_size(TOOLKIT_LANES)));
+
+TOOLKIT_INLINE int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
+TOOLKIT_INLINE int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
+TOOLKIT_INLINE int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+TOOLKIT_INLINE int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
+
+template <typename V = Floats, typename T>
+TOOLKIT_INLINE V load(const T* p) {
+  V v;
+  __builtin_memcpy(&v, p, sizeof(V));
+  return v;
+}
+template <typename V, typename T>
+TOOLKIT_INLINE void store(T* p, V v) {
+  __builtin_memcpy(p, &v, sizeof(V));
+}
+
+TOOLKIT_INLINE Floats splat(float x) { return x - Floats{}; }
+TOOLKIT_INLINE Floats select(Ints mask, Floats a, Floats b) {
+  return (Floats)((mask & (Ints)a) | (~mask & (Ints)b));
+}
+TOOLKIT_INLINE Floats maximum(Floats a, Floats b) { return a > b ? a : b; }
+TOOLKIT_INLINE Floats minimum(Floats a, Floats b) { return a < b ? a : b; }
+
+TOOLKIT_INLINE float sum(Floats v) {
+  float total = v[0];
+  for (int i = 1; i < kLanes; ++i) total += v[i];
+  return total;
+}
+TOOLKIT_INLINE float largest(Floats v) {
+  float result = v[0];
+  for (int i = 1; i < kLanes; ++i) result = v[i] > result ? v[i] : result;
+  return result;
+}
+
+/// Calls body(offset, count) over [begin, end) in vectors; the last, partial one with a smaller
+/// count.
+template <typename Body>
+TOOLKIT_INLINE void for_vectors(int64_t begin, int64_t end, Body body) {
+  int64_t i = begin;
+  for (; i + kLanes <= end; i += kLanes) body(i, kLanes);
+  if (i < end) body(i, static_cast<int>(end - i));
+}
+
+TOOLKIT_INLINE Floats load_part(const float* p, int count) {
+  if (count == kLanes) return load(p);
+  Floats v{};
+  for (int i = 0; i < count; ++i) v[i] = p[i];
+  return v;
+}
+
+TOOLKIT_INLINE void store_part(float* p, Floats v, int count) {
+  if (count == kLanes) {
+    store(p, v);
+  } else {
+    for (int i = 0; i < count; ++i) p[i] = v[i];
+  }
+}
+
+/// exp(x), relative error below 2e-7 (about 1.5 ulp) on [-87.3, 88.3]; 0 below, finite above.
+/// Range reduction to |r| <= ln2/2 with ln2 in two parts, then the minimax polynomial of Cephes'
+/// expf.
+TOOLKIT_INLINE Floats exp(Floats x) {
+  const Floats kMagic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
+  const Ints underflow = x < splat(-87.3f);
+  x = minimum(maximum(x, splat(-87.3f)), splat(88.3f));
+  const Floats shifted = x * 1.44269504f + kMagic;
+  const Floats n = shifted - kMagic;
+  const Floats r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  Floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  const Ints power = ((Ints)shifted - (Ints)kMagic + 127) << 23;
+  return (Floats)(~underflow & (Ints)(p * (Floats)power));
+}
+
+/// 1 / (1 + exp(-x)).
+TOOLKIT_INLINE Floats sigmoid(Floats x) { return 1.0f / (1.0f + exp(-x)); }
+
+/// 16 floats: one column of a weight panel.
+struct Column {
+  Floats v[kParts];
+};
+
+TOOLKIT_INLINE Column column_splat(float x) {
+  Column c;
+  for (int i = 0; i < kParts; ++i) c.v[i] = splat(x);
+  return c;
+}
+TOOLKIT_INLINE void store(float* p, const Column& c) {
+  for (int i = 0; i < kParts; ++i) store(p + i * kLanes, c.v[i]);
+}
+
+/// Finite fp16 bits to float: moves exponent and mantissa into place and rescales, exact for
+/// subnormals too.
+TOOLKIT_INLINE float half_to_float(uint16_t bits) {
+  const uint32_t magnitude = static_cast<uint32_t>(bits & 0x7fff) << 13;
+  float value;
+  __builtin_memcpy(&value, &magnitude, 4);
+  value *= 0x1p112f;
+  return (bits & 0x8000) != 0 ? -value : value;
+}
+TOOLKIT_INLINE Column load_halves(const uint16_t* p) {
+  alignas(64) float values[kPanel];
+  for (int i = 0; i < kPanel; ++i) values[i] = half_to_float(p[i]);
+  Column c;
+  for (int i = 0; i < kParts; ++i) c.v[i] = load(values + i * kLanes);
+  return c;
+}
+
+}  // namespace TOOLKIT_ISA
+}  // namespace toolkit

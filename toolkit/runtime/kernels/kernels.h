@@ -1,0 +1,127 @@
+// The operators' arithmetic, without ExecuTorch: plain pointers in, plain pointers out.
+//
+// Every function exists once per instruction set in a namespace of its own; `kernels()` is the
+// table of the set chosen at load. All activations are fp32, row-major and contiguous. T tokens, D
+// model, F feed-forward, H heads, K kv-heads, R rank, V vocabulary. Outputs are overwritten (`=`),
+// never added to.
+#pragma once
+
+#include <cstdint>
+
+namespace toolkit {
+
+/// A quantized weight W [rows, depth] in panels of 16 rows, groups of 32 along the depth.
+/// int4: codes uint8 [rows/16, depth, 8], byte j = row j (low nibble) and row j+8 (high nibble).
+/// int8: codes int8 [rows/16, depth, 16]. scale and offset: fp16 bits [rows/16, depth/32, 16].
+/// Value: with offset scale*code + offset; without, int4 scale*(code-8), int8 scale*code.
+struct QuantizedMatrix {
+  const uint8_t* codes = nullptr;
+  const uint16_t* scale = nullptr;
+  const uint16_t* offset = nullptr;  // null: symmetric
+  int64_t rows = 0;                  // N, padded to a multiple of 16
+  int64_t depth = 0;                 // K
+  int bits = 4;
+
+  /// Bytes of codes one panel of 16 rows takes.
+  int64_t panel_bytes() const { return depth * 2 * bits; }
+};
+
+/// A LoRA pair: a [rank, K], b [N, rank]. Both null: the layer has no adapter.
+struct Adapter {
+  const float* a = nullptr;
+  const float* b = nullptr;
+  int64_t rank = 0;
+};
+
+/// Where an adapter's gradients go; both null exactly when the adapter is absent.
+struct AdapterGradient {
+  float* a = nullptr;
+  float* b = nullptr;
+};
+
+/// Sizes of causal grouped-query attention. Row t attends to keys start[t] <= j <= t; head h uses
+/// kv-head h / (heads / kv_heads). Tensors are [tokens, heads or kv_heads, head_size].
+struct AttentionShape {
+  int64_t tokens = 0;
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_size = 0;
+  float scale = 1.0f;
+  const int32_t* start = nullptr;
+};
+
+/// The three weights of a SwiGLU MLP: gate, up [F, D], down [D, F], each with an optional adapter.
+struct Mlp {
+  QuantizedMatrix gate, up, down;
+  Adapter gate_lora, up_lora, down_lora;
+  float scaling = 0.0f;
+};
+
+struct MlpGradient {
+  AdapterGradient gate, up, down;
+};
+
+// clang-format off
+/// X(name, parameters): all kernels of a table.
+#define TOOLKIT_KERNELS(X)                                                                                     \
+  /* y = x Wᵀ + bias + scaling (x aᵀ) bᵀ; bias may be null, the adapter absent; h [T, R] = x aᵀ is written     \
+     when given. */                                                                                            \
+  X(linear, (const float* x, int64_t tokens, const QuantizedMatrix& w, const float* bias,                      \
+             const Adapter& lora, float scaling, float* y, float* h))                                          \
+  /* dx = g W + scaling (g b) a; da = scaling (g b)ᵀ x; db = scaling gᵀ h. h is recomputed when null. */       \
+  X(linear_backward, (const float* grad, const float* x, const float* h, int64_t tokens,                       \
+                      const QuantizedMatrix& w, const Adapter& lora, float scaling, float* dx,                 \
+                      const AdapterGradient& gradient))                                                        \
+  /* y = x * rstd * weight, rstd = 1/sqrt(mean(x²) + eps); rstd [T] is written when given. */                  \
+  X(rms_norm, (const float* x, const float* weight, int64_t tokens, int64_t size, float eps, float* y,         \
+               float* rstd))                                                                                   \
+  /* dx = rstd (g w - x rstd² mean(g w x)); rstd is recomputed when null. */                                   \
+  X(rms_norm_backward, (const float* grad, const float* x, const float* weight, const float* rstd,             \
+                        int64_t tokens, int64_t size, float eps, float* dx))                                   \
+  /* Rotates the halves (i, i + size/2) of every head by positions[t] * inv_freq[i]; inverse transposes. */    \
+  X(rope, (const float* x, const int32_t* positions, const float* inv_freq, int64_t tokens, int64_t heads,     \
+           int64_t head_size, float attention_scaling, bool inverse, float* y))                                \
+  /* out = softmax(scale q kᵀ) v, lse [H, T] = log of the softmax's denominator. */                            \
+  X(attention, (const AttentionShape& shape, const float* q, const float* k, const float* v, float* out,       \
+                float* lse))                                                                                   \
+  X(attention_backward, (const AttentionShape& shape, const float* grad, const float* q, const float* k,       \
+                         const float* v, const float* out, const float* lse, float* dq, float* dk, float* dv)) \
+  /* The same with the probabilities [H, T, T] kept (zero where masked). */                                    \
+  X(attention_saved, (const AttentionShape& shape, const float* q, const float* k, const float* v, float* out, \
+                      float* probs))                                                                           \
+  X(attention_saved_backward, (const AttentionShape& shape, const float* grad, const float* q, const float* k, \
+                               const float* v, const float* probs, float* dq, float* dk, float* dv))           \
+  /* y = (silu(G) * U) Wdᵀ with G, U = x Wgᵀ, x Wuᵀ, LoRA on all three; no T x F buffer. */                    \
+  X(mlp, (const float* x, int64_t tokens, const Mlp& weights, float* y))                                       \
+  X(mlp_backward, (const float* grad, const float* x, int64_t tokens, const Mlp& weights, float* dx,           \
+                   const MlpGradient& gradient))                                                               \
+  /* out = silu(gate) * up, and its gradient. */                                                               \
+  X(silu_mul, (const float* gate, const float* up, int64_t count, float* out))                                 \
+  X(silu_mul_backward, (const float* grad, const float* gate, const float* up, int64_t count, float* dgate,    \
+                        float* dup))                                                                           \
+  /* out[t] = W[tokens[t]]; tokens must be in range. */                                                        \
+  X(embedding, (const int32_t* tokens, int64_t count, const QuantizedMatrix& w, float* out))                   \
+  /* Sum over labels >= 0 of -log softmax(x Wᵀ)[label] over `vocab` classes; dx (may be null) its gradient. */ \
+  X(cross_entropy, (const float* x, const int32_t* labels, int64_t tokens, const QuantizedMatrix& w,           \
+                    int64_t vocab, float* loss, float* dx))                                                    \
+  X(add, (const float* a, const float* b, int64_t count, float* out))                                          \
+  X(scale, (const float* x, float factor, int64_t count, float* out))
+// clang-format on
+
+struct KernelTable {
+  const char* isa;
+#define TOOLKIT_POINTER(name, parameters) void(*name) parameters;
+  TOOLKIT_KERNELS(TOOLKIT_POINTER)
+#undef TOOLKIT_POINTER
+};
+
+/// The table of the best instruction set this processor has, or of the one TOOLKIT_ISA names
+/// (plain, avx2, avx512, neon). An unknown or unavailable name ends the process with an error
+/// message.
+const KernelTable& kernels();
+
+/// The table of a named instruction set; null when it is not compiled in or this processor lacks
+/// it.
+const KernelTable* kernels_for(const char* isa);
+
+}  // namespace toolkit

@@ -1,0 +1,140 @@
+#include "kernels/parallel.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace toolkit {
+namespace {
+
+// Regions follow each other within microseconds, so both sides spin briefly before they sleep.
+constexpr int kSpins = 4000;
+
+void pause_cpu() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+thread_local bool inside_region = false;
+
+class Pool {
+ public:
+  ~Pool() { resize(1); }
+
+  int size() const { return size_; }
+
+  void resize(int count) {
+    count = count < 1 ? 1 : count;
+    if (count == size_) return;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      stopping_ = true;
+      epoch_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    for (std::thread& worker : workers_) worker.join();
+    workers_.clear();
+    stopping_ = false;
+    size_ = count;
+    const uint64_t seen = epoch_.load(std::memory_order_relaxed);
+    for (int i = 1; i < count; ++i) workers_.emplace_back([this, i, seen] { work(i, seen); });
+  }
+
+  void run(int64_t n, internal::RangeFunction function, void* context) {
+    function_ = function;
+    context_ = context;
+    n_ = n;
+    pending_.store(size_ - 1, std::memory_order_relaxed);
+    {
+      // Taken so that a worker cannot check the epoch and fall asleep between the two steps below.
+      std::lock_guard<std::mutex> lock(mutex_);
+      epoch_.fetch_add(1, std::memory_order_release);
+    }
+    if (sleepers_.load() > 0) wake_.notify_all();
+    call(0);
+    for (int spin = 0; pending_.load(std::memory_order_acquire) > 0; ++spin) {
+      if (spin < kSpins) {
+        pause_cpu();
+      } else {
+        std::this_thread::yield();
+      }
+    }
+  }
+
+ private:
+  void call(int index) {
+    const int64_t begin = n_ * index / size_, end = n_ * (index + 1) / size_;
+    if (begin == end) return;
+    inside_region = true;
+    function_(context_, begin, end, index);
+    inside_region = false;
+  }
+
+  void await_epoch(uint64_t seen) {
+    for (int spin = 0; spin < kSpins; ++spin) {
+      if (epoch_.load(std::memory_order_acquire) != seen) return;
+      pause_cpu();
+    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    sleepers_.fetch_add(1);
+    wake_.wait(lock, [&] { return epoch_.load(std::memory_order_acquire) != seen; });
+    sleepers_.fetch_sub(1);
+  }
+
+  void work(int index, uint64_t seen) {
+    for (;;) {
+      await_epoch(seen);
+      seen = epoch_.load(std::memory_order_acquire);
+      if (stopping_) return;
+      call(index);
+      pending_.fetch_sub(1, std::memory_order_release);
+    }
+  }
+
+  int size_ = 1;
+  std::vector<std::thread> workers_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::atomic<uint64_t> epoch_{0};
+  std::atomic<int> pending_{0};
+  std::atomic<int> sleepers_{0};
+  bool stopping_ = false;
+  internal::RangeFunction function_ = nullptr;
+  void* context_ = nullptr;
+  int64_t n_ = 0;
+};
+
+Pool& pool() {
+  static Pool instance;
+  return instance;
+}
+
+int requested_threads = 0;
+
+}  // namespace
+
+void set_threads(int count) {
+  requested_threads = count < 1 ? 1 : count;
+  pool().resize(requested_threads);
+}
+
+int threads() {
+  if (requested_threads == 0) set_threads(static_cast<int>(std::thread::hardware_concurrency()));
+  return requested_threads;
+}
+
+void internal::run_parallel(int64_t n, RangeFunction function, void* context) {
+  if (n <= 0) return;
+  if (inside_region || threads() == 1) {
+    function(context, 0, n, 0);
+  } else {
+    pool().run(n, function, context);
+  }
+}
+
+}  // namespace toolkit

@@ -1,0 +1,14 @@
+#include "kernels/release.h"
+
+namespace toolkit {
+namespace {
+ReleaseHook installed_hook = nullptr;
+}
+
+void set_release_hook(ReleaseHook hook) { installed_hook = hook; }
+
+void release(const void* data, size_t bytes) {
+  if (installed_hook != nullptr && data != nullptr && bytes > 0) installed_hook(data, bytes);
+}
+
+}  // namespace toolkit

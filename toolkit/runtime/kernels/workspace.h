@@ -1,0 +1,33 @@
+// Scratch memory of the kernels: one block that grows to what the largest operator needs and is
+// reused.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace toolkit {
+
+/// Bytes the workspace holds at present (virtual; pages never touched are not resident).
+size_t workspace_bytes();
+
+/// Gives the workspace back to the operating system. Must not be called while an operator runs.
+void workspace_trim();
+
+/// Allocations of one operator, released together when it goes out of scope. Scopes nest like a
+/// stack. Not thread-safe: threads get slices of what the operator's own thread allocated.
+class Scratch {
+ public:
+  Scratch();
+  ~Scratch();
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  /// Uninitialized memory for `count` floats, aligned to 64 bytes and padded to a multiple of them.
+  float* floats(int64_t count);
+
+ private:
+  size_t mark_chunk_;
+  size_t mark_used_;
+};
+
+}  // namespace toolkit

@@ -1,0 +1,14 @@
+#include "operators/control.h"
+
+#include "kernels/kernels.h"
+#include "kernels/parallel.h"
+#include "kernels/workspace.h"
+
+#define TOOLKIT_EXPORT __attribute__((visibility("default")))
+
+extern "C" {
+TOOLKIT_EXPORT void toolkit_set_threads(int count) { toolkit::set_threads(count); }
+TOOLKIT_EXPORT int toolkit_threads(void) { return toolkit::threads(); }
+TOOLKIT_EXPORT const char* toolkit_isa(void) { return toolkit::kernels().isa; }
+TOOLKIT_EXPORT size_t toolkit_workspace_bytes(void) { return toolkit::workspace_bytes(); }
+}

@@ -1,0 +1,97 @@
+// quantized_linear, lora_linear, swiglu_mlp and their variants.
+#include "operators/register.h"
+
+namespace toolkit {
+
+TOOLKIT_OPERATOR(quantized_linear) {
+  const Rows x = args.rows("x");
+  const QuantizedMatrix w = args.weight("weight");
+  const float* bias = args.floats("bias", w.rows, true);
+  args.require(x.columns == w.depth, "x", "must have the weight's K columns");
+  float* y = args.out_like("out", x, w.rows);
+  if (args.ok()) kernels().linear(x.data, x.rows, w, bias, {}, 0.0f, y, nullptr);
+}
+
+TOOLKIT_OPERATOR(quantized_linear_backward) {
+  const Rows grad = args.rows("grad");
+  const QuantizedMatrix w = args.weight("weight");
+  args.require(grad.columns == w.rows, "grad", "must have the weight's N columns");
+  float* dx = args.out_like("out", grad, w.depth);
+  if (args.ok())
+    kernels().linear_backward(grad.data, nullptr, nullptr, grad.rows, w, {}, 0.0f, dx, {});
+}
+
+static void lora_linear(Arguments& args, bool saved) {
+  const Rows x = args.rows("x");
+  const QuantizedMatrix w = args.weight("weight");
+  const float* bias = args.floats("bias", w.rows, true);
+  const Adapter lora = args.adapter("lora", w.rows, w.depth, false);
+  const float scaling = static_cast<float>(args.real("scaling"));
+  args.require(x.columns == w.depth, "x", "must have the weight's K columns");
+  float* y = args.out_like(saved ? "y" : "out", x, w.rows);
+  float* h = saved ? args.out_like("h", x, lora.rank) : nullptr;
+  if (args.ok()) kernels().linear(x.data, x.rows, w, bias, lora, scaling, y, h);
+}
+
+TOOLKIT_OPERATOR(lora_linear) { lora_linear(args, false); }
+TOOLKIT_OPERATOR(lora_linear_saved) { lora_linear(args, true); }
+
+static void lora_linear_backward(Arguments& args, bool saved) {
+  const Rows grad = args.rows("grad");
+  const Rows x = args.rows("x");
+  Rows h;
+  if (saved) h = args.rows("h");
+  const QuantizedMatrix w = args.weight("weight");
+  const Adapter lora = args.adapter("lora", w.rows, w.depth, false);
+  const float scaling = static_cast<float>(args.real("scaling"));
+  args.require(x.columns == w.depth, "x", "must have the weight's K columns");
+  args.require(grad.columns == w.rows && grad.rows == x.rows, "grad", "must be [T, N]");
+  if (saved) args.require(h.columns == lora.rank && h.rows == x.rows, "h", "must be [T, R]");
+  float* dx = args.out_like("dx", x, w.depth);
+  const AdapterGradient gradient = args.out_adapter("da, db", lora, w.rows, w.depth);
+  if (!args.ok()) return;
+  kernels().linear_backward(grad.data, x.data, h.data, x.rows, w, lora, scaling, dx, gradient);
+}
+
+TOOLKIT_OPERATOR(lora_linear_backward) { lora_linear_backward(args, false); }
+TOOLKIT_OPERATOR(lora_linear_saved_backward) { lora_linear_backward(args, true); }
+
+static Mlp read_mlp(Arguments& args, const Rows& x) {
+  Mlp m;
+  m.gate = args.weight("gate");
+  m.up = args.weight("up");
+  m.down = args.weight("down");
+  const int64_t features = m.gate.rows, size = m.gate.depth;
+  m.gate_lora = args.adapter("gate adapter", features, size, true);
+  m.up_lora = args.adapter("up adapter", features, size, true);
+  m.down_lora = args.adapter("down adapter", size, features, true);
+  m.scaling = static_cast<float>(args.real("scaling"));
+  args.require(x.columns == size, "x", "must have the gate's K columns");
+  args.require(m.up.rows == features && m.up.depth == size, "up", "must have the gate's shape");
+  args.require(m.down.rows == size && m.down.depth == features, "down",
+               "must have the gate's shape transposed");
+  return m;
+}
+
+TOOLKIT_OPERATOR(swiglu_mlp) {
+  const Rows x = args.rows("x");
+  const Mlp m = read_mlp(args, x);
+  float* y = args.out_like("out", x, m.gate.depth);
+  if (args.ok()) kernels().mlp(x.data, x.rows, m, y);
+}
+
+TOOLKIT_OPERATOR(swiglu_mlp_backward) {
+  const Rows grad = args.rows("grad");
+  const Rows x = args.rows("x");
+  const Mlp m = read_mlp(args, x);
+  const int64_t features = m.gate.rows, size = m.gate.depth;
+  args.require(grad.rows == x.rows && grad.columns == size, "grad", "must have the shape of x");
+  float* dx = args.out_like("dx", x, size);
+  MlpGradient gradient;
+  gradient.gate = args.out_adapter("dgate_a, dgate_b", m.gate_lora, features, size);
+  gradient.up = args.out_adapter("dup_a, dup_b", m.up_lora, features, size);
+  gradient.down = args.out_adapter("ddown_a, ddown_b", m.down_lora, size, features);
+  if (args.ok()) kernels().mlp_backward(grad.data, x.data, x.rows, m, dx, gradient);
+}
+
+}  // namespace toolkit
