@@ -146,6 +146,18 @@ def test_nothing_left_is_an_error_and_leaves_no_directory(tmp_path, smollm2):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["c.jsonl", "empty.jsonl"]
 
 
+def test_only_data_sets_are_replaced(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/thesis.txt").write_text("years of work")
+    for name in ("docs", "docs/thesis.txt"):
+        with pytest.raises(ToolkitError, match="is not a data set"):
+            prepare_random(1, 4, 10, 0, tmp_path / name)
+    assert (tmp_path / "docs/thesis.txt").read_text() == "years of work"
+    prepare_random(1, 4, 10, 0, tmp_path / "data")
+    prepare_random(2, 4, 10, 0, tmp_path / "data")
+    assert read_rows(tmp_path / "data/train.ptd").tokens.shape == (2, 4)
+
+
 @given(
     texts=st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=30),
     share=st.floats(0, 0.99),

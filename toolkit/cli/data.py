@@ -9,32 +9,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from toolkit.cli.common import console, error_console, print_json
 from toolkit.errors import ToolkitError
 
-_HELP = """Turn text or chats into training data for a bundle.
-
-    \b
-    Files ending in .jsonl, .ndjson or .json hold one object per line: {"text": ...},
-    {"prompt": ..., "completion": ...} or {"messages": [{"role": ..., "content": ...}, ...]}.
-    Any other file is one text document.
-
-    Chats go through the model's chat template and the loss is taken on the assistant's tokens
-    only, unless --loss all is given. Documents longer than the sequence length are split: text
-    anywhere, chats before a user's turn.
-
-    \b
-    Examples:
-      toolkit data chats.jsonl --tokenizer bundle -o data
-      toolkit data book.txt notes.txt --tokenizer bundle --seq-len 128 -o data
-      toolkit data chats.jsonl --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct --seq-len 256 -o data
-      toolkit data --random 64 --seq-len 256 --bundle bundle -o data
-    """
-
 
 def data(
     files: Annotated[
         list[Path] | None, typer.Argument(help="Text files or JSON Lines.", show_default=False)
     ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Directory to write; replaced if it is there.")
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Directory to write; replaced if it is there.")
     ] = Path("data"),
     tokenizer: Annotated[
         str | None,
@@ -71,8 +52,26 @@ def data(
         int | None,
         typer.Option(min=1, help="Write this many random sequences instead.", show_default=False),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print data.json's content.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what data.json says.")] = False,
 ) -> None:
+    """Turn text or chats into training data for a bundle.
+
+    \b
+    Files ending in .jsonl, .ndjson or .json hold one object per line: {"text": ...},
+    {"prompt": ..., "completion": ...} or {"messages": [{"role": ..., "content": ...}, ...]}.
+    Any other file is one text document.
+
+    Chats go through the model's chat template and the loss is taken on the assistant's tokens
+    only, unless --loss all is given. Documents longer than the sequence length are split: text
+    anywhere, chats before a user's turn.
+
+    \b
+    Examples:
+      toolkit data chats.jsonl --tokenizer bundle -o data
+      toolkit data book.txt notes.txt --tokenizer bundle --seq-len 128 -o data
+      toolkit data chats.jsonl --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct --seq-len 256 -o data
+      toolkit data --random 64 --seq-len 256 --bundle bundle -o data
+    """
     from toolkit.data.tokenizers import bundle_metadata
 
     source = tokenizer or (str(bundle) if bundle else None)
@@ -85,19 +84,16 @@ def data(
         raise ToolkitError(f"{bundle} is not a bundle", "Make one with `toolkit export`")
     length = _sequence_length(seq_len, metadata[0] if metadata else None)
     if random is not None:
-        report = _random(random, length, metadata, seed, out)
+        report = _random(random, length, metadata, seed, output)
     else:
         from toolkit.data.prepare import Settings
 
         settings = Settings(length, loss, pack, long, validation, seed, template)
-        report = _files(files, source, settings, out, quiet=json)
-    if json:
+        report = _files(files, source, settings, output, quiet=as_json)
+    if as_json:
         print_json(report)
     else:
-        _print_report(report, out)
-
-
-data.__doc__ = _HELP
+        _print_report(report, output)
 
 
 def _sequence_length(asked: int | None, available: list[int] | None) -> int:

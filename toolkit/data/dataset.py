@@ -2,14 +2,13 @@
 
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from toolkit.bundle.flat_tensor import FlatTensorReader, TensorSpec, write_flat_tensor
-from toolkit.data.samples import IGNORED, Rows
+from toolkit.data.samples import Rows
 from toolkit.data.splitmix import splitmix64
 from toolkit.errors import ToolkitError
 
@@ -40,6 +39,11 @@ def read_rows(path: str | Path) -> Rows:
     return Rows(*arrays)
 
 
+def first_rows(rows: Rows, count: int) -> Rows:
+    """Return the first `count` rows, or all if there are fewer."""
+    return Rows(*(array[:count] for array in astuple(rows)))
+
+
 def random_rows(count: int, seq_len: int, vocab: int, seed: int) -> Rows:
     """Return rows of uniformly random tokens, every position labelled with the next token."""
     # The high 32 bits times vocab, shifted down: a multiply-shift map onto 0..vocab-1.
@@ -48,14 +52,6 @@ def random_rows(count: int, seq_len: int, vocab: int, seed: int) -> Rows:
     drawn = drawn.reshape(count, seq_len + 1)
     positions = np.broadcast_to(np.arange(seq_len, dtype=np.int32), (count, seq_len)).copy()
     return Rows(drawn[:, :-1].copy(), drawn[:, 1:].copy(), positions, np.zeros_like(positions))
-
-
-def counts(rows: Rows) -> dict[str, Any]:
-    """Return the number of sequences, documents or parts of them, and labelled tokens."""
-    return {
-        "sequences": int(rows.tokens.shape[0]),
-        "labelled": int((rows.labels != IGNORED).sum()),
-    }
 
 
 def _int32(tensor: Tensor, path: str | Path) -> np.ndarray:

@@ -56,6 +56,7 @@ def prepare(
     Raises:
         ToolkitError: A file cannot be read, a line is bad, or no trainable token is left.
     """
+    check_target(out)
     documents = list(read_documents(list(paths)))
     if not documents:
         raise ToolkitError(f"no documents in {', '.join(map(str, paths))}", "Check the input")
@@ -105,6 +106,7 @@ def prepare_random(count: int, seq_len: int, vocab: int, seed: int, out: Path) -
     """Write a data directory of `count` rows of random tokens and return what data.json says."""
     if count < 1 or seq_len < 1:
         raise ToolkitError(f"{count} random rows of {seq_len} tokens are none")
+    check_target(out)
     rows = random_rows(count, seq_len, vocab, seed)
     details = {
         "documents": count,
@@ -123,6 +125,14 @@ def prepare_random(count: int, seq_len: int, vocab: int, seed: int, out: Path) -
         "dropped": {},
     }
     return _write(out, {"train": rows}, {"train": details}, report)
+
+
+def check_target(out: Path) -> None:
+    """Raise unless `out` is free or holds an older data set, which may be replaced."""
+    if not out.exists() or (out / "data.json").is_file():
+        return
+    if not out.is_dir() or any(out.iterdir()):
+        raise ToolkitError(f"{out} exists and is not a data set", "Choose another -o")
 
 
 def choose_held_out(documents: Sequence[Document], share: float, seed: int) -> set[int]:

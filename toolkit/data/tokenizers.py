@@ -1,9 +1,9 @@
 """Load the tokenizer of a bundle, a Hugging Face directory or hub id, or a GGUF file."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from toolkit.bundle.manifest import NAME, read_manifest
 from toolkit.errors import ToolkitError
 
 _FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
@@ -41,14 +41,8 @@ def load_tokenizer(source: str) -> Any:
 
 def bundle_metadata(source: str | Path) -> tuple[list[int], int] | None:
     """Return sequence lengths and vocabulary size of a bundle, or None if `source` is not one."""
-    path = Path(source) / "manifest.json"
-    if not path.is_file():
+    directory = Path(source)
+    if not (directory / NAME).is_file():
         return None
-    try:
-        manifest = json.loads(path.read_text())
-        lengths = [int(length) for length in manifest["seq_lens"]]
-        return lengths, int(manifest["vocab_size"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ToolkitError(
-            f"{path} is not a bundle's manifest", "Export the model again"
-        ) from error
+    manifest = read_manifest(directory)
+    return manifest["seq_lens"], manifest["shape"]["vocab_size"]

@@ -1,0 +1,118 @@
+"""`toolkit evaluate`: loss and perplexity on a device, with and without an adapter."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from toolkit.cli.common import console, error_console, print_json
+from toolkit.errors import ToolkitError
+
+if TYPE_CHECKING:
+    from toolkit.bundle.bundle import Bundle
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="Folder that `toolkit export` wrote.")],
+    data: Annotated[Path, typer.Option(help="Folder that `toolkit data` wrote.")],
+    adapter: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a PEFT adapter, as `toolkit pull` brings it."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="local, a USB SERIAL, or HOST:PORT.")
+    ] = "local",
+    split: Annotated[
+        str | None,
+        typer.Option(help="validation or train. Default: validation, if the data has it."),
+    ] = None,
+    max_samples: Annotated[
+        int, typer.Option(min=0, help="Only so many samples from the start; 0 is all.")
+    ] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="On the device; 0 leaves it to it.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure loss and perplexity on a device, with and without an adapter.
+
+    \b
+    Examples:
+      toolkit evaluate bundle --data data
+      toolkit evaluate bundle --adapter runs/run1 --data data --device local
+      toolkit evaluate bundle --adapter runs/run1 --data data --max-samples 20 --json
+    """
+    from toolkit.bundle.bundle import Bundle
+
+    part, file = _data_file(data, split)
+    opened = Bundle.open(bundle)
+    with tempfile.TemporaryDirectory() as folder:
+        adapters = _adapters(opened, adapter, Path(folder))
+        results = _evaluate(device, bundle, file, adapters, max_samples, threads)
+    report = {"data": str(data), "split": part, "adapter": str(adapter) if adapter else None}
+    report |= results
+    if as_json:
+        print_json(report)
+    else:
+        _print(part, adapter, results)
+
+
+def _data_file(data: Path, split: str | None) -> tuple[str, Path]:
+    if split not in (None, "train", "validation"):
+        raise typer.BadParameter("--split is train or validation")
+    wanted = [split] if split else ["validation", "train"]
+    for part in wanted:
+        if (data / f"{part}.ptd").is_file():
+            return part, data / f"{part}.ptd"
+    raise ToolkitError(
+        f"{data} has no {wanted[0]}.ptd", "Make data with `toolkit data FILE --tokenizer bundle`"
+    )
+
+
+def _adapters(bundle: "Bundle", adapter: Path | None, folder: Path) -> dict[str, Path]:
+    from toolkit.oracle.on_device import write_peft_adapter, write_zero_adapter
+
+    adapters = {"without_adapter": folder / "zero.ptd"}
+    write_zero_adapter(bundle, adapters["without_adapter"])
+    if adapter is not None:
+        adapters["with_adapter"] = folder / "adapter.ptd"
+        write_peft_adapter(bundle, adapter, adapters["with_adapter"])
+    return adapters
+
+
+def _evaluate(
+    device: str,
+    bundle: Path,
+    file: Path,
+    adapters: dict[str, Path],
+    max_samples: int,
+    threads: int,
+) -> dict[str, Any]:
+    from toolkit.cli.verify import open_target
+    from toolkit.oracle.on_device import device_evaluation
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with open_target(device, bundle, threads) as target:
+        results = {}
+        for name, path in adapters.items():
+            with Progress(*columns, console=error_console, transient=True) as progress:
+                task = progress.add_task(name.replace("_", " "), total=None)
+
+                def advance(done: int, total: int, bar: Progress = progress, t: Any = task) -> None:
+                    bar.update(t, completed=done, total=total)
+
+                results[name] = device_evaluation(target, file, path, max_samples, advance)
+        return results
+
+
+def _print(part: str, adapter: Path | None, results: dict[str, Any]) -> None:
+    table = Table(part, "loss", "perplexity", box=None, pad_edge=False)
+    names = {"without_adapter": "without adapter", "with_adapter": f"with {adapter}"}
+    for key, result in results.items():
+        table.add_row(names[key], f"{result['loss']:.4f}", f"{result['perplexity']:.2f}")
+    console.print(table)
+    result = next(iter(results.values()))
+    console.print(
+        f"{result['tokens']} labelled tokens in {result['samples']} sequences", highlight=False
+    )

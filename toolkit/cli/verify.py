@@ -1,0 +1,155 @@
+"""`toolkit verify`: gradients on a device against PyTorch, tensor by tensor."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from toolkit.cli.common import console, error_console, print_json
+from toolkit.cli.transfers import transfer_bar
+from toolkit.errors import ToolkitError
+
+if TYPE_CHECKING:
+    from toolkit.bundle.bundle import Bundle
+    from toolkit.data.samples import Rows
+    from toolkit.oracle.on_device import Target
+    from toolkit.oracle.verification import Verification
+
+_WORST = 5
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Folder that `toolkit export` wrote.")],
+    device: Annotated[
+        str, typer.Option("--device", help="local, a USB SERIAL, or HOST:PORT.")
+    ] = "local",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Take samples of this data set instead of random tokens."),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Samples of the step.")] = 4,
+    seq_len: Annotated[
+        int | None, typer.Option(min=1, help="Of random tokens. Default: the bundle's shortest.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of random tokens and adapter.")] = 0,
+    tolerance: Annotated[float, typer.Option(help="Largest relative error that passes.")] = 1e-4,
+    threads: Annotated[int, typer.Option(min=0, help="On the device; 0 leaves it to it.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every tensor as JSON.")] = False,
+) -> None:
+    """Check a device's gradients against PyTorch, tensor by tensor.
+
+    The device computes loss and LoRA gradients of one step; this machine computes the same with
+    transformers and peft on the dequantized weights. An error is the norm of the difference over
+    the norm of PyTorch's tensor. Without --data the samples are random tokens: full, padded,
+    packed and with ignored labels. The adapter is a perturbed one, since B = 0 would make the
+    gradient of A vanish. Exit code 1 if an error is above the tolerance.
+
+    \b
+    Examples:
+      toolkit verify bundle --device local
+      toolkit verify bundle --data data --samples 2 --json
+      toolkit verify bundle --device 192.168.1.20:5555 --seq-len 128 --samples 1
+    """
+    from toolkit.bundle.bundle import Bundle
+
+    opened = Bundle.open(bundle)
+    rows = _rows(opened, data, samples, seq_len, seed)
+    with tempfile.TemporaryDirectory() as folder, open_target(device, bundle, threads) as target:
+        result = _verify(target, opened, rows, Path(folder) / "adapter.ptd", seed, tolerance)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        _print(result)
+    if not result.passed:
+        if not as_json:
+            worst = result.errors[0]
+            error_console.print(
+                f"error: {worst.name} is off by {worst.relative:.1e}, the loss by "
+                f"{result.loss_error:.1e}, more than {tolerance:.1e}. Deploy the runtime again, "
+                "and report it if it stays",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+        raise typer.Exit(1)
+
+
+@contextmanager
+def open_target(device: str, bundle: Path, threads: int) -> "Iterator[Target]":
+    """Open a device and see that it has the runtime and the bundle."""
+    from toolkit.device import open_device
+    from toolkit.device.commands import send_bundle, send_runtime
+    from toolkit.oracle.on_device import Target
+
+    with open_device(device) as opened:
+        with transfer_bar("runtime") as progress:
+            runtime = send_runtime(opened, progress)
+        with transfer_bar("bundle") as progress:
+            remote = send_bundle(opened, bundle, progress)
+        yield Target(opened, runtime, remote, threads)
+
+
+def _rows(
+    bundle: "Bundle", data: Path | None, samples: int, seq_len: int | None, seed: int
+) -> "Rows":
+    from toolkit.data.dataset import first_rows, read_rows
+    from toolkit.oracle.verification import verification_rows
+
+    lengths = bundle.manifest["seq_lens"]
+    if data is None:
+        length = seq_len or min(lengths)
+        rows = verification_rows(samples, length, bundle.manifest["shape"]["vocab_size"], seed)
+    else:
+        if seq_len is not None:
+            raise typer.BadParameter("--seq-len is for random tokens; --data has its own")
+        rows = first_rows(read_rows(data / "train.ptd"), samples)
+        length = rows.tokens.shape[1]
+    if length not in lengths:
+        raise ToolkitError(
+            f"the bundle has no programs for {length} tokens "
+            f"(it has {', '.join(map(str, lengths))})",
+            "Use one of these, or export with another --seq-len",
+        )
+    return rows
+
+
+def _verify(
+    target: "Target", bundle: "Bundle", rows: "Rows", adapter: Path, seed: int, tolerance: float
+) -> "Verification":
+    from toolkit.oracle.gradients import step_gradients
+    from toolkit.oracle.model import build_model
+    from toolkit.oracle.on_device import device_gradients
+    from toolkit.oracle.verification import judge, write_perturbed_adapter
+
+    write_perturbed_adapter(bundle, adapter, seed)
+    indices = list(range(len(rows.tokens)))
+    with error_console.status(f"gradients on {target.device.spec}"):
+        actual = device_gradients(target, rows, indices, adapter)
+    with error_console.status("gradients in PyTorch"):
+        expected = step_gradients(build_model(bundle, adapter), rows, indices)
+    return judge(actual, expected, tolerance)
+
+
+def _print(result: "Verification") -> None:
+    table = Table("gradient", "tensors", "worst", "median", "worst in", box=None, pad_edge=False)
+    for group, errors in result.groups().items():
+        layer = errors[0].name.split(".")[1]
+        middle = errors[len(errors) // 2].relative
+        table.add_row(
+            group, str(len(errors)), f"{errors[0].relative:.1e}", f"{middle:.1e}", f"layer {layer}"
+        )
+    console.print(table)
+    console.print("worst tensors:", highlight=False)
+    for error in result.errors[:_WORST]:
+        console.print(f"  {error.relative:.1e}  {error.name}", markup=False, highlight=False)
+    console.print(
+        f"loss {result.device_loss:.6f} on the device, {result.oracle_loss:.6f} in PyTorch: "
+        f"off by {result.loss_error:.1e} over {result.tokens} tokens",
+        highlight=False,
+    )
+    verdict = "passed" if result.passed else "FAILED"
+    console.print(f"{verdict}: tolerance {result.tolerance:.0e}, relative", highlight=False)

@@ -1,0 +1,118 @@
+"""Trainer commands that compute and end, `gradients` and `evaluate`: run on a device, output read.
+
+Runs that train are started detached instead, see `toolkit.device.runs`.
+"""
+
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from toolkit.device.base import Device
+from toolkit.device.errors import DeviceCommandError
+from toolkit.device.layout import bundle_path, list_deployed
+from toolkit.device.runtime import Runtime, deploy_runtime, runtime_folder
+from toolkit.device.transfer import Progress, digest, push_folder, scan
+from toolkit.errors import ToolkitError
+from toolkit.files import sha256_file
+
+_SILENCE_SECONDS = 3600.0
+_LINE_LIMIT = 1 << 20
+_OUTPUT_LIMIT = 16 << 30
+
+
+def run_trainer(
+    device: Device, runtime: Runtime, *arguments: str | int | float
+) -> Iterator[dict[str, Any]]:
+    """Run a trainer command to its end and yield the JSON objects it prints, as they come.
+
+    Raises:
+        ToolkitError: The trainer failed; with the cause it printed.
+    """
+    last = ""
+    try:
+        for line in _lines(device.stream(f"{runtime.command(*arguments)} 2>&1", _SILENCE_SECONDS)):
+            record = _parse(line)
+            if record is not None:
+                yield record
+            elif line.strip():
+                last = _printable(line)
+    except DeviceCommandError as error:
+        cause = last.removeprefix("error: ") or error.cause
+        raise ToolkitError(f"the trainer failed on device {device.spec}: {cause}") from error
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
+    partial = b""
+    for chunk in chunks:
+        *lines, partial = (partial + chunk).split(b"\n")
+        if len(partial) > _LINE_LIMIT:
+            raise DeviceCommandError("the trainer printed a line that never ends")
+        for line in lines:
+            yield line.decode("utf-8", "replace")
+    if partial:
+        yield partial.decode("utf-8", "replace")
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)[:500]
+
+
+@contextmanager
+def scratch_folder(device: Device) -> Iterator[str]:
+    """Yield a new folder on the device that is removed at the end."""
+    path = f"{device.root}/scratch/{secrets.token_hex(8)}"
+    device.make_directory(path)
+    try:
+        yield path
+    finally:
+        device.remove(path)
+
+
+def send_runtime(device: Device, progress: Progress) -> Runtime:
+    """Send the runtime that fits the device, unless it is there, and return it."""
+    abi = device.info().abi
+    return deploy_runtime(device, runtime_folder(device, abi), abi, progress)
+
+
+def send_bundle(device: Device, bundle: Path, progress: Progress) -> str:
+    """Send a bundle, unless it is there under any name, and return its folder on the device."""
+    files = scan(bundle)
+    content = digest(files)
+    for deployed in list_deployed(device, "bundles"):
+        if deployed.sha256 == content:
+            return deployed.path
+    path = bundle_path(device, bundle.resolve().name)
+    push_folder(device, files, path, progress=progress)
+    return path
+
+
+def send_file(device: Device, file: Path, path: str) -> None:
+    """Send one file, not resumable, and check that it arrived."""
+    with file.open("rb") as source:
+        device.append(path, source, file.stat().st_size, lambda _: None)
+    if device.sha256([path]).get(path) != sha256_file(file):
+        raise DeviceCommandError(f"{file.name} arrived damaged on device {device.spec}")
+
+
+def fetch_file(
+    device: Device, path: str, target: Path, on_bytes: Callable[[int], None] = lambda _: None
+) -> None:
+    """Copy one file from the device and check it against the device's digest."""
+    entry = device.stat(path)
+    if entry is None or entry.kind != "file" or entry.size > _OUTPUT_LIMIT:
+        raise DeviceCommandError(f"{path} on device {device.spec} is not the file expected")
+    with target.open("wb") as sink:
+        device.pull(path, sink, 0, entry.size, on_bytes)
+    if device.sha256([path]).get(path) != sha256_file(target):
+        raise DeviceCommandError(f"{target.name} arrived damaged from device {device.spec}")

@@ -1,0 +1,130 @@
+"""Run the trainer's computing commands on a device with files made here."""
+
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from toolkit.bundle.adapter import check_peft_weights, peft_weights
+from toolkit.bundle.bundle import Bundle
+from toolkit.bundle.flat_tensor import write_flat_tensor
+from toolkit.data.dataset import write_rows
+from toolkit.data.samples import Rows
+from toolkit.device import Device
+from toolkit.device.commands import fetch_file, run_trainer, scratch_folder, send_file
+from toolkit.device.runtime import Runtime
+from toolkit.errors import ToolkitError
+from toolkit.oracle.gradients import Gradients
+
+
+@dataclass(frozen=True)
+class Target:
+    """A device with a trainer and a bundle on it; `threads` 0 leaves their number to the device."""
+
+    device: Device
+    runtime: Runtime
+    bundle: str
+    threads: int = 0
+
+
+def device_gradients(
+    target: Target, rows: Rows, indices: Sequence[int], adapter: Path
+) -> Gradients:
+    """Return loss and gradients of one step as the device computes them.
+
+    Args:
+        rows: Token rows, all of which are sent.
+        indices: The rows of the step.
+        adapter: An adapter .ptd, sent too.
+
+    Raises:
+        ToolkitError: The trainer failed or its output is not what it should be.
+    """
+    with scratch_folder(target.device) as folder, tempfile.TemporaryDirectory() as temporary:
+        data, output = Path(temporary) / "data.ptd", Path(temporary) / "gradients.safetensors"
+        write_rows(data, rows)
+        send_file(target.device, data, f"{folder}/data.ptd")
+        send_file(target.device, adapter, f"{folder}/adapter.ptd")
+        arguments = _arguments(target, folder)
+        arguments += ["--samples", ",".join(map(str, indices))]
+        arguments += ["--out", f"{folder}/{output.name}"]
+        records = list(run_trainer(target.device, target.runtime, "gradients", *arguments))
+        loss, tokens = _number(records, "loss"), int(_number(records, "tokens"))
+        fetch_file(target.device, f"{folder}/{output.name}", output)
+        return Gradients(loss, tokens, load_file(output))
+
+
+def device_evaluation(
+    target: Target,
+    data: Path,
+    adapter: Path,
+    max_samples: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Return loss, perplexity, tokens and samples of a token file as the device computes them.
+
+    Args:
+        data: A token .ptd.
+        adapter: An adapter .ptd.
+        max_samples: Only so many samples from the start; 0 is all.
+        progress: Called with samples done and samples in all.
+    """
+    with scratch_folder(target.device) as folder:
+        send_file(target.device, data, f"{folder}/data.ptd")
+        send_file(target.device, adapter, f"{folder}/adapter.ptd")
+        arguments = [*_arguments(target, folder), "--max-samples", str(max_samples)]
+        last = None
+        for record in run_trainer(target.device, target.runtime, "evaluate", *arguments):
+            if record.get("type") == "progress":
+                progress(int(_number([record], "samples")), int(_number([record], "total")))
+            last = record
+        loss = _number([last], "loss")
+        return {
+            "loss": loss,
+            "perplexity": math.exp(min(loss, 700.0)),
+            "tokens": int(_number([last], "tokens")),
+            "samples": int(_number([last], "samples")),
+        }
+
+
+def write_peft_adapter(bundle: Bundle, directory: Path, path: Path) -> None:
+    """Write a PEFT adapter, checked against the bundle's shapes, as adapter .ptd."""
+    specs = [bundle.adapter.spec(name) for name in _names(bundle)]
+    check_peft_weights(directory, specs)
+    write_flat_tensor(path, specs, peft_weights(directory, specs))
+
+
+def write_zero_adapter(bundle: Bundle, path: Path) -> None:
+    """Write an adapter .ptd that leaves the model as it is."""
+    specs = [bundle.adapter.spec(name) for name in _names(bundle)]
+    write_flat_tensor(path, specs, (torch.zeros(spec.shape, dtype=spec.dtype) for spec in specs))
+
+
+def _names(bundle: Bundle) -> list[str]:
+    return bundle.adapter.keys()
+
+
+def _arguments(target: Target, folder: str) -> list[str]:
+    return [
+        *("--bundle", target.bundle),
+        *("--data", f"{folder}/data.ptd"),
+        *("--adapter", f"{folder}/adapter.ptd"),
+        *("--threads", str(target.threads)),
+    ]
+
+
+def _number(records: list[Any], key: str) -> float:
+    """Return a field of the last record; null stands for a number that is not finite."""
+    value = records[-1].get(key) if records and isinstance(records[-1], dict) else ""
+    if value is None:
+        return math.nan
+    if not isinstance(value, int | float):
+        raise ToolkitError(
+            f"the trainer's output has no number {key!r}", "Deploy the runtime again"
+        )
+    return float(value)
