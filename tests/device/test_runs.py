@@ -106,7 +106,7 @@ def test_why_a_trainer_died(device, runtime, lr, reason):
     run = start(device, runtime, "run1", ["--steps", "5", "--lr", lr], resume=False)
     list(follow(run))
     assert run.failure() == reason
-    assert run.discard_if_untraced() == (lr == "1.0")
+    assert run.discard_if_unstarted() == (lr == "1.0")
 
 
 def test_a_log_is_shown_without_control_characters(device, runtime):

@@ -29,7 +29,7 @@ if [ "$lr" = 1.0 ]; then
     exit 1
 fi
 step=0
-[ -n "$resume" ] && step=$(cat "$out/state.bin")
+[ -n "$resume" ] && step=$(cat "$out/state.bin" 2>/dev/null || echo 0)
 echo "{\"type\":\"run\",\"version\":1,\"settings\":{\"steps\":$steps}}" >>"$out/trace.jsonl"
 status=completed
 while [ $step -lt $steps ]; do

@@ -64,7 +64,8 @@ def train(
         int | None, typer.Option(min=0, help="Save every so many steps, and at the end.")
     ] = None,
     eval_every: Annotated[
-        int | None, typer.Option(min=1, help="Evaluate held-out data every so many steps.")
+        int | None,
+        typer.Option(min=0, help="Evaluate held-out data every N steps; 0: first and last."),
     ] = None,
     adapter: Annotated[
         Path | None, typer.Option(help="Start from this adapter.ptd instead of the bundle's.")

@@ -164,7 +164,7 @@ def _conclude(run: Run, view: BarView | JsonView, end: dict[str, Any] | None) ->
         error = end.get("error") if end else None
         cause = str(error)[:500] if error else run.failure()
         remedy = f"What it left: `toolkit pull --device {run.device.spec} {run.name}`"
-        if run.discard_if_untraced():
+        if run.discard_if_unstarted():
             remedy = "Nothing was started; the name can be used again"
         raise ToolkitError(f"run {run.name} failed on {run.device.spec}: {cause}", remedy)
     steps, seconds = _whole(end.get("steps")), number(end.get("seconds"), 0.0)

@@ -27,7 +27,8 @@ def transfer_bar(what: str) -> Iterator[OnProgress]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=error_console, transient=True) as bar:
+    hidden = not error_console.is_terminal
+    with Progress(*columns, console=error_console, transient=True, disable=hidden) as bar:
         task = bar.add_task(escape(what), total=None)
 
         def move(name: str, done: int, total: int) -> None:

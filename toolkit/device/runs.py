@@ -56,13 +56,27 @@ class Run:
         text = self.device.read(f"{self.path}/exit", limit=16).strip()
         return int(text) if re.fullmatch(rb"\d{1,3}", text) else None
 
+    def wait_for_exit_code(self) -> int | None:
+        """The exit code of a trainer that is gone; its parent may still be writing it."""
+        for _ in range(10):
+            if (code := self.exit_code()) is not None:
+                return code
+            time.sleep(0.1)
+        return None
+
     def request_stop(self) -> None:
         """Ask the trainer to save and end after the current step."""
         self.device.check(f": > {quote(self.path + '/stop')}")
 
-    def discard_if_untraced(self) -> bool:
-        """Remove the run if it never got as far as writing a trace; return whether it did."""
-        if _size(self.device, f"{self.path}/trace.jsonl"):
+    def discard_if_unstarted(self) -> bool:
+        """Remove a run whose trainer refused to begin, so that its name is free again.
+
+        A run that took a step, saved a state or was killed stays: there is something to look at.
+        """
+        trace, state = quote(f"{self.path}/trace.jsonl"), quote(f"{self.path}/state.bin")
+        begun = f'test -e {state} || grep -q \'"type":"step"\' {trace}'
+        refused = f'test ! -s {trace} || grep -q \'"type":"end"\' {trace}'
+        if self.device.shell(f"( {begun} ) || ! ( {refused} )").code == 0:
             return False
         self.device.remove(self.path)
         return True
@@ -89,7 +103,7 @@ class Run:
         errors = [line for line in lines if line.startswith("error: ")]
         if errors:
             return errors[-1].removeprefix("error: ")
-        code = self.exit_code()
+        code = self.wait_for_exit_code()
         if code == _KILLED:
             return "the system killed the trainer (signal 9), most likely for want of memory"
         last = next((line for line in reversed(lines) if line.strip()), "")

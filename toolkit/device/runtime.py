@@ -57,13 +57,7 @@ def deploy_runtime(
     device: Device, folder: Path, abi: str, progress: Progress = lambda name, done, total: None
 ) -> Runtime:
     """Send a runtime folder under a name made of its content, and check that it runs and fits."""
-    # The folder of this machine's own build also holds the library for ExecuTorch's Python runtime.
-    own = ("trainer", "ld-linux", "lib")
-    files = [
-        file
-        for file in scan(folder)
-        if file.name.startswith(own) and not file.name.startswith("libtoolkit_operators")
-    ]
+    files = scan(folder, _belongs)
     path = f"{device.root}/runtime/{abi}-{digest(files)[:12]}"
     push_folder(device, files, path, progress=progress)
     runtime = Runtime(path, _loader([file.name for file in files]))
@@ -87,6 +81,13 @@ def find_runtime(device: Device) -> Runtime:
         )
     newest = max(markers, key=lambda entry: entry.modified).path.rpartition("/")[0]
     return Runtime(newest, _loader([entry.name for entry in device.list(newest)]))
+
+
+def _belongs(name: str) -> bool:
+    """Whether a file is part of a runtime; this machine's own build folder holds more."""
+    if name == "trainer" or name.startswith("ld-linux"):
+        return True
+    return name.startswith("lib") and ".so" in name and "operators" not in name
 
 
 def _loader(names: list[str]) -> str | None:

@@ -53,10 +53,15 @@ Progress = Callable[[str, int, int], None]
 """Called with (file name, bytes done in all, bytes to do in all)."""
 
 
-def scan(folder: Path) -> list[LocalFile]:
-    """Return the files below `folder` with their digests; symlinks count as what they lead to."""
+def scan(folder: Path, wanted: Callable[[str], bool] | None = None) -> list[LocalFile]:
+    """Return the files below `folder` with their digests; symlinks count as what they lead to.
+
+    With `wanted`, only files directly in it whose names it accepts.
+    """
     files = []
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(folder.rglob("*") if wanted is None else folder.iterdir()):
+        if wanted is not None and not wanted(path.name):
+            continue
         name = path.relative_to(folder).as_posix()
         if any(part.startswith(".") for part in Path(name).parts) or path.is_dir():
             continue
