@@ -1,4 +1,4 @@
-"""Single operators as ExecuTorch programs."""
+"""Operator calls as ExecuTorch programs."""
 
 import torch
 from executorch.exir import (
@@ -13,40 +13,44 @@ from torch import Tensor, nn
 from toolkit.ops import OPERATORS
 
 
-class _Call(nn.Module):
-    """Calls an operator with its tensors as inputs and everything else as constants."""
+class Calls(nn.Module):
+    """One graph that calls operators, each on its own arguments.
 
-    def __init__(self, name: str, args: list) -> None:
+    Exporting it costs little more than exporting a single call: most of the time goes into torch's
+    per-method search for decompositions.
+    """
+
+    def __init__(self, calls: dict[str, list]) -> None:
         super().__init__()
-        self.operator = OPERATORS[name]
-        self.args = [None if isinstance(a, Tensor) else a for a in args]
-        self.is_tensor = [isinstance(a, Tensor) for a in args]
+        self.calls = calls
 
-    def forward(self, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, *tensors: Tensor) -> list[Tensor]:
         remaining = iter(tensors)
-        return self.operator(
-            *(
-                next(remaining) if is_tensor else constant
-                for is_tensor, constant in zip(self.is_tensor, self.args, strict=True)
-            )
-        )
+        results = []
+        for name, args in self.calls.items():
+            given = [next(remaining) if isinstance(a, Tensor) else a for a in args]
+            results += outputs_of(OPERATORS[name](*given))
+        return results
 
 
-def tensors_of(args: list) -> tuple[Tensor, ...]:
-    """Return the inputs of a program made by `export_operator`."""
-    return tuple(a for a in args if isinstance(a, Tensor))
+def outputs_of(result: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
+    """Return an operator's result as a list."""
+    return list(result) if isinstance(result, tuple) else [result]
 
 
-def export_operators(calls: dict[str, tuple[str, list]]) -> ExecutorchProgramManager:
-    """Lower operator calls to one program.
+def tensors_of(calls: dict[str, list]) -> list[Tensor]:
+    """Return the inputs of the method made from these calls."""
+    return [a for args in calls.values() for a in args if isinstance(a, Tensor)]
 
-    Args:
-        calls: Method name -> (operator without namespace, arguments in schema order). Inputs and
-            outputs of the methods are the caller's; `.buffer` of the result is the .pte.
+
+def lower_calls(methods: dict[str, dict[str, list]]) -> ExecutorchProgramManager:
+    """Lower methods, each a dict of operator (without namespace) -> arguments in schema order.
+
+    Inputs and outputs of the methods are the caller's; `.buffer` of the result is the .pte.
     """
     exported = {
-        method: torch.export.export(_Call(name, args), tensors_of(args), strict=False)
-        for method, (name, args) in calls.items()
+        method: torch.export.export(Calls(calls), tuple(tensors_of(calls)), strict=False)
+        for method, calls in methods.items()
     }
     edge = to_edge_transform_and_lower(
         exported, compile_config=EdgeCompileConfig(_check_ir_validity=False)
