@@ -39,9 +39,10 @@ _MAX_PROBLEMS = 100
 _PHASE_CODE = {name: code for code, name in enumerate(PHASES)}
 
 
-class _RunVersion(msgspec.Struct, tag="run"):
-    """Just enough of a run record of any version."""
+class _AnyRun(msgspec.Struct):
+    """Just enough of a record to know a run record of any version."""
 
+    type: str
     version: msgspec.Raw = msgspec.Raw(b"null")
 
 
@@ -95,7 +96,7 @@ class _Reader:
         self._last_begin: Begin | None = None
         self._left_out = LeftOut()
         self._first_run_error = ""
-        self._version = msgspec.json.Decoder(_RunVersion)
+        self._any_run = msgspec.json.Decoder(_AnyRun)
         self._add = {
             Run: self._add_run,
             StepRecord: self._add_step,
@@ -181,9 +182,12 @@ class _Reader:
     def _check_version(self, raw: bytes, error: Exception) -> str:
         """Say what is wrong with a run record; another version's is an error at once."""
         try:
-            version = bytes(self._version.decode(raw).version)
+            record = self._any_run.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return ""
+        if record.type != "run":
+            return ""
+        version = bytes(record.version)
         if version != str(schema.VERSION).encode():
             self._refuse_version(version.decode(errors="replace"))
         return f"the one in line {self._line} is not valid ({clean(str(error))})"

@@ -1,7 +1,12 @@
 """Numbers as people read them. MB is 10^6 bytes everywhere; the kernel's kB is 1024 bytes."""
 
+import re
 from math import isfinite
 
+_BEFORE_UNIT = re.compile(
+    r"(?<=\d) (?=(?:%|°C|[kMG]?B|µs|ms|s|min|h|tokens|steps?|MB)\b|[%°])|(?<=step) (?=\d)"
+    r"|(?<=layer) (?=\d)|(?<=length) (?=\d)"
+)
 KIB = 1024
 UNKNOWN = "\N{EN DASH}"
 
@@ -49,7 +54,7 @@ def percent(share: float | None) -> str:
     value = share * 100
     if 0 < abs(value) < 0.1:
         return "< 0.1 %"
-    digits = 1 if abs(value) < 9.95 and abs(value - round(value)) >= 0.05 else 0
+    digits = 1 if 0 < abs(value) < 9.95 else 0
     return f"{value:,.{digits}f} %"
 
 
@@ -67,7 +72,13 @@ def number(value: float | None, digits: int = 4) -> str:
     if 1e-3 <= abs(value) < 1e6:
         text = f"{value:#.{digits}g}".rstrip("0").rstrip(".") if abs(value) < 10**digits else ""
         return text or f"{value:,.0f}"
-    return f"{value:.{max(digits - 2, 1)}e}".replace("e-0", "e-").replace("e+0", "e")
+    mantissa, exponent = f"{value:.{max(digits - 2, 1)}e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def unbroken(text: str) -> str:
+    """Return `text` with no-break spaces between numbers and their units."""
+    return _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def plural(number_of: int, noun: str) -> str:

@@ -65,7 +65,8 @@ def render_report(analysis: Analysis) -> str:
             beside=beside_published(analysis),
             tiles=content.tiles(analysis),
             shares=content.phase_shares(analysis),
-            published=content.published_rows(analysis),
+            kernel=content.kernel_rows(analysis),
+            published=content.published_table(analysis),
             settings=content.settings(analysis),
             environment=content.environment(analysis),
             labels=LABELS,
@@ -90,6 +91,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    formats = ("megabytes", "duration", "percent", "count", "number", "plural")
+    formats = ("megabytes", "duration", "percent", "count", "number", "plural", "unbroken")
     environment.filters.update({name: getattr(units, name) for name in formats})
     return environment

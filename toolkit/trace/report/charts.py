@@ -123,10 +123,15 @@ def bars(
 
 
 def spans(begin: NDArray, end: NDArray, x: Scale, height: int) -> str:
-    """Return full-height boxes over [begin, end]."""
+    """Return full-height boxes over [begin, end], joined where less than a unit lies between."""
     left, right = _across(begin, x), _across(end, x)
-    pairs = zip(left, right, strict=True)
-    return "".join(f"M{_short(a)} 0H{_short(b)}V{height}H{_short(a)}Z" for a, b in pairs)
+    merged: list[list[float]] = []
+    for a, b in zip(left, right, strict=True):
+        if merged and a - merged[-1][1] < 1:
+            merged[-1][1] = b
+        else:
+            merged.append([a, b])
+    return "".join(f"M{_short(a)} 0H{_short(b)}V{height}H{_short(a)}Z" for a, b in merged)
 
 
 def series(label: str, color: str, unit: str, values: NDArray, digits: int = 6) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from toolkit.trace.analysis import Analysis
+from toolkit.trace.published import Figure
 from toolkit.trace.text import clean_value
-from toolkit.trace.units import KIB, count, duration, megabytes, number
+from toolkit.trace.units import KIB, count, duration, megabytes, number, percent
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,12 @@ class Tile:
     label: str
     value: str
     note: str = ""
+
+    @property
+    def parts(self) -> tuple[str, str]:
+        """The number and its unit."""
+        value, _, unit = self.value.partition(" ")
+        return value, unit
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class Share:
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One row of the table of published figures; `own` marks this run."""
+    """One row of the table of published figures; `own` marks this run, `note` counts from 1."""
 
     model: str
     method: str
@@ -37,9 +44,17 @@ class PublishedRow:
     megabytes: float | None
     seconds: float | None
     device: str
-    origin: str
+    note: int | None = None
     own: bool = False
     closest: bool = False
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """Published figures beside this run, and where they come from."""
+
+    rows: list[PublishedRow]
+    notes: list[str]
 
 
 def tiles(analysis: Analysis) -> list[Tile]:
@@ -49,10 +64,16 @@ def tiles(analysis: Analysis) -> list[Tile]:
     if analysis.peak is not None:
         result.append(Tile("Peak memory", megabytes(analysis.peak.bytes), _of_device(analysis)))
     if timing.step_median_seconds is not None:
-        slow = f"95 % below {duration(timing.step_p95_seconds)}"
-        result.append(Tile("Step", duration(timing.step_median_seconds), f"median, {slow}"))
+        slow = f"p95 {duration(timing.step_p95_seconds)}"
+        result.append(Tile("Step, median", duration(timing.step_median_seconds), slow))
     if timing.tokens_per_second:
-        result.append(Tile("Speed", f"{count(timing.tokens_per_second)} tok/s", _tokens(analysis)))
+        result.append(
+            Tile(
+                "Speed",
+                f"{count(timing.tokens_per_second)} tokens/s",
+                f"{count(timing.tokens)} tokens",
+            )
+        )
     if training.last_loss is not None:
         result.append(
             Tile("Loss", number(training.last_loss), f"from {number(training.first_loss)}")
@@ -74,11 +95,31 @@ def phase_shares(analysis: Analysis) -> list[Share]:
     return shares
 
 
-def published_rows(analysis: Analysis) -> list[PublishedRow]:
+def kernel_rows(analysis: Analysis) -> list[tuple[str, str]]:
+    """Return what the kernel, not the engine, says about the peak."""
+    peak = analysis.peak
+    if peak is None:
+        return []
+    rows = [("high-water mark (VmHWM)", megabytes(peak.bytes))]
+    if peak.steps_near:
+        rows.append(("steps within 1 % of it", f"{peak.steps_near:,} of {analysis.timing.steps:,}"))
+    if peak.largest_sample:
+        rows.append(("largest of the 0.5 s samples", megabytes(peak.largest_sample)))
+    labels = {
+        "anonymous": "anonymous, when the phase ended",
+        "file": "file pages, when the phase ended",
+        "shmem": "shared, when the phase ended",
+        "swap": "in swap, when the phase ended",
+    }
+    rows += [(labels[name], megabytes(size)) for name, size in peak.resident.items() if size]
+    return rows
+
+
+def published_table(analysis: Analysis) -> PublishedTable | None:
     """Return this run and the published figures to set beside it."""
     comparison = analysis.published
     if comparison is None:
-        return []
+        return None
     run = analysis.trace.run
     own = PublishedRow(
         model=analysis.title,
@@ -87,9 +128,10 @@ def published_rows(analysis: Analysis) -> list[PublishedRow]:
         megabytes=None if analysis.peak is None else analysis.peak.bytes / 1e6,
         seconds=analysis.timing.step_median_seconds,
         device=run.device.model or run.device.abi or "",
-        origin="this run, true peak (VmHWM)",
         own=True,
     )
+    origins = {figure: _origin(figure) for figure in comparison.figures}
+    notes = list(dict.fromkeys(origins.values()))
     rows = [
         PublishedRow(
             model=figure.model,
@@ -98,12 +140,16 @@ def published_rows(analysis: Analysis) -> list[PublishedRow]:
             megabytes=figure.megabytes,
             seconds=figure.seconds,
             device=figure.device,
-            origin=f"{figure.source}; {figure.settings}; {figure.measured}",
+            note=notes.index(origin) + 1,
             closest=figure is comparison.closest,
         )
-        for figure in comparison.figures
+        for figure, origin in origins.items()
     ]
-    return [own, *rows]
+    return PublishedTable([own, *rows], notes)
+
+
+def _origin(figure: Figure) -> str:
+    return f"{figure.source}: {figure.settings}; memory {figure.measured}"
 
 
 def settings(analysis: Analysis) -> list[tuple[str, Any]]:
@@ -141,11 +187,7 @@ def _of_device(analysis: Analysis) -> str:
     if not total:
         return "VmHWM"
     share = analysis.peak.bytes / (total * KIB)
-    return f"{share:.1%} of {megabytes(total * KIB)}".replace("%", " %")
-
-
-def _tokens(analysis: Analysis) -> str:
-    return f"{count(analysis.timing.tokens)} tokens"
+    return f"{percent(share)} of {megabytes(total * KIB)} RAM"
 
 
 def _date(time_unix: float | None) -> str | None:

@@ -29,7 +29,7 @@ def loss_curve(analysis: Analysis) -> Chart | None:
     x = step_scale(float(numbers.min()), float(numbers.max()))
     spread = (values.max() - values.min()) * 0.05
     y = value_scale(float(values.min() - spread), float(values.max() + spread), number)
-    chart = Chart("loss", "Loss", 260, x, y, "Loss by step.", note="By step.")
+    chart = Chart("loss", "Loss", 260, x, y, "Loss by step.", note="by step")
     smooth = smoothed(steps["loss"])
     for kind, label, line in (
         ("thin", "each step", steps["loss"]),
@@ -135,7 +135,7 @@ def layer_charts(analysis: Analysis) -> list[Chart]:
             continue
         y = make_scale(max(known) * 1.02)
         chart = Chart(key, title, 200, x, y, f"{title}, forward and backward.")
-        chart.note = "Median of all steps." if unit == "seconds" else "Highest of all steps."
+        chart.note = "median of all steps" if unit == "seconds" else "highest of all steps"
         for offset, (name, line) in zip((-0.2, 0.2), values.items(), strict=True):
             centers = [layer + offset for layer in numbers]
             path = charts.bars(centers, line, 0.36, (x, y), chart.height)
@@ -177,6 +177,7 @@ def _by_step(
     x = step_scale(float(numbers[0]), float(numbers[-1]), wanted=4)
     y = value_scale(min(0.0, float(known.min())), float(known.max()) * 1.02, label, wanted=3)
     chart = Chart(key, title, _SMALL, x, y, f"{title} by step, up to {label(known.max())}.")
+    chart.note = "by step"
     path = charts.line_path(numbers, values, (x, y), chart.height)
     chart.shapes.append(Shape("line", key, path))
     chart.hover = _steps_hover(numbers, x, [(title.lower(), key, "", values)])

@@ -15,6 +15,7 @@ from toolkit.trace.trace import Trace
 from toolkit.trace.units import KIB, count, duration, megabytes, number
 
 COLUMNS = 480
+_FEW_STEPS = 8
 _HEADROOM = 1.12
 
 
@@ -35,10 +36,14 @@ def memory_over_time(analysis: Analysis) -> Chart | None:
     if not len(trace.phases):
         return _sampled_memory(analysis, seconds)
     rows = np.arange(len(trace.phases))
-    chart = _stacked(trace, rows, time_scale(seconds), 0, "memory")
+    x = time_scale(seconds)
+    new_step = np.flatnonzero(np.append(True, np.diff(trace.phases["step"]) != 0))
+    by_step = _FEW_STEPS < len(new_step) <= COLUMNS
+    chart = _stacked(trace, rows, x, 0, "memory", new_step if by_step else None)
     chart.title = "Memory over the run"
     if len(trace.phases) > COLUMNS:
-        chart.note = "Every column shows its highest moment; the dark line is the lowest."
+        column = "step" if by_step else "column"
+        chart.note = f"Each {column} at its highest moment; the dark line is its lowest."
     _mark_peak(chart, analysis, 0)
     return chart
 
@@ -71,7 +76,15 @@ def _rows_of_step(trace: Trace, row: int) -> NDArray[np.int64]:
     return np.arange(first, last)
 
 
-def _stacked(trace: Trace, rows: NDArray[np.int64], x: Scale, origin: int, key: str) -> Chart:
+def _stacked(
+    trace: Trace,
+    rows: NDArray[np.int64],
+    x: Scale,
+    origin: int,
+    key: str,
+    starts: NDArray[np.int64] | None = None,
+) -> Chart:
+    """Return the ledger of `rows` over time; `starts` are the rows at which columns begin."""
     phases = trace.phases
     begin = (phases["begin"][rows] - origin) / 1e9
     hwm = phases["hwm"][rows] * float(KIB)
@@ -80,7 +93,8 @@ def _stacked(trace: Trace, rows: NDArray[np.int64], x: Scale, origin: int, key: 
     total = ledger[rows].sum(axis=1, dtype=np.float64)
     # Without a reset the high-water mark of a phase is the run's so far: then the ledger leads.
     height_of = np.maximum(hwm, total) if reset else total
-    starts = column_starts(begin, x.low, x.high, COLUMNS)
+    if starts is None:
+        starts = column_starts(begin, x.low, x.high, COLUMNS)
     kept = arg_highest(height_of, starts)
     chosen = rows[kept]
     last = float((phases["end"][rows] - origin).max()) / 1e9

@@ -6,7 +6,7 @@
     if (value === null) return "–";
     if (unit === "bytes") return value >= 1e9 ? (value / 1e9).toFixed(2) + " GB" : value >= 1e5 ? (value / 1e6).toFixed(1) + " MB" : (value / 1e3).toFixed(0) + " kB";
     if (unit === "seconds") return value >= 1 ? value.toFixed(2) + " s" : (value * 1e3).toFixed(1) + " ms";
-    return String(Number(value.toPrecision(5)));
+    return value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(2) : Number(value.toPrecision(5)).toLocaleString("en");
   };
   const make = (name, parent, text) => {
     const element = parent.appendChild(document.createElement(name));

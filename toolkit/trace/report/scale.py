@@ -44,9 +44,11 @@ def value_scale(
 
 def time_scale(seconds: float, *, wanted: int = 6) -> Scale:
     """Return an axis from 0 to `seconds`, not widened, with ticks in ms, s, min or h."""
-    seconds = seconds if seconds > 0 else 1.0
+    seconds = seconds if seconds >= 1e-9 else 1.0
     units_of_time = ((3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"))
-    size, name = next(((s, n) for s, n in units_of_time if seconds >= 2 * s), units_of_time[-1])
+    size, name = next(
+        ((s, n) for s, n in units_of_time if seconds >= (2 if s > 1 else 1) * s), units_of_time[-1]
+    )
     step = round_step(seconds / size, wanted) * size
     ticks = [i * step for i in range(min(int(seconds / step + 1e-9), _MAX_TICKS) + 1)]
     return _scale(0.0, seconds, ticks, lambda t: f"{units.number(t / size)} {name}" if t else "0")
@@ -55,7 +57,8 @@ def time_scale(seconds: float, *, wanted: int = 6) -> Scale:
 def step_scale(first: float, last: float, *, wanted: int = 6) -> Scale:
     """Return an axis over whole numbers from `first` to `last`, not widened."""
     last = last if last > first else first + 1
-    step = max(1.0, round_step(last - first, wanted))
+    step = round_step(last - first, wanted)
+    step = float(-floor(-step)) if step < 10 else step
     start = -floor(-first / step)
     ticks = [i * step for i in range(start, start + _MAX_TICKS + 1) if i * step <= last]
     if not ticks or ticks[0] - first > 0.4 * step:
@@ -64,14 +67,14 @@ def step_scale(first: float, last: float, *, wanted: int = 6) -> Scale:
 
 
 def round_step(span: float, wanted: int) -> float:
-    """Return 1, 2 or 5 times a power of ten so that about `wanted` steps make up `span`."""
+    """Return 1, 2, 2.5 or 5 times a power of ten so that about `wanted` steps make up `span`."""
     if not isfinite(span) or span <= 0:
         return 1.0
     rough = span / wanted
     power = 10.0 ** floor(log10(rough))
     if power <= 0:
         return 1.0
-    factor = next(f for f in (1, 2, 5, 10) if rough <= f * power * 1.0001)
+    factor = next(f for f in (1, 2, 2.5, 5, 10) if rough <= f * power * 1.0001)
     return factor * power
 
 

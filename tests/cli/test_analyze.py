@@ -1,0 +1,70 @@
+"""toolkit analyze: exit codes, JSON, and the report beside the trace."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.trace.synthetic import Recipe, write_trace
+from toolkit.cli.main import app
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return write_trace(tmp_path / "run1" / "trace.jsonl", Recipe(steps=5, layers=2)).parent
+
+
+def test_summary_and_report_beside_the_trace(run: Path) -> None:
+    result = runner.invoke(app, ["analyze", str(run)])
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("SmolLM2-135M-Instruct · mesp · completed")
+    assert "Peak " in result.output
+    assert str(run / "report.html") in result.output.replace("\n", "")
+    assert (run / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_json_is_all_there_is_on_standard_output(run: Path) -> None:
+    result = runner.invoke(app, ["analyze", str(run / "trace.jsonl"), "--json"])
+    value = json.loads(result.output)
+    assert value["status"] == "completed"
+    assert value["peak"]["bytes"] > 0
+    assert value["report"] == str(run / "report.html")
+
+
+def test_report_elsewhere(run: Path, tmp_path: Path) -> None:
+    report = tmp_path / "mine.html"
+    result = runner.invoke(app, ["analyze", str(run), "-o", str(report)])
+    assert result.exit_code == 0
+    assert report.exists() and not (run / "report.html").exists()
+
+
+def test_open_shows_the_report(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    monkeypatch.setattr("typer.launch", opened.append)
+    assert runner.invoke(app, ["analyze", str(run), "--open"]).exit_code == 0
+    assert opened == [(run / "report.html").as_uri()]
+
+
+def test_failures_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    result = runner.invoke(app, ["analyze", str(tmp_path / "nothing")])
+    assert result.exit_code == 1
+    (tmp_path / "trace.jsonl").write_text('{"type":"run","version":9}\n')
+    result = runner.invoke(app, ["analyze", str(tmp_path)])
+    assert result.exit_code == 1
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_wrong_usage() -> None:
+    assert runner.invoke(app, ["analyze"]).exit_code == 2
+    assert runner.invoke(app, ["analyze", "x", "--wrong"]).exit_code == 2
+
+
+def test_help_ends_in_examples() -> None:
+    result = runner.invoke(app, ["analyze", "--help"])
+    assert result.exit_code == 0
+    assert result.output.rstrip().splitlines()[-1].strip() == "--json | jq .peak.bytes" or (
+        "toolkit analyze runs/run1 --open" in result.output
+    )

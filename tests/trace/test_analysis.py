@@ -1,0 +1,197 @@
+"""The analysis finds what a synthetic run was made to contain."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.trace.synthetic import Recipe, records, to_line, write_trace
+from toolkit.trace.analysis import Analysis, read_analysis
+from toolkit.trace.narrative import headline, paragraphs
+
+KIB = 1024
+SMALL = Recipe(steps=12, layers=3)
+
+
+def analyze(tmp_path: Path, recipe: Recipe = SMALL) -> Analysis:
+    return read_analysis(write_trace(tmp_path / "trace.jsonl", recipe))
+
+
+def analyze_records(tmp_path: Path, run: list[dict]) -> Analysis:
+    path = tmp_path / "trace.jsonl"
+    path.write_bytes(b"".join(to_line(record) for record in run))
+    return read_analysis(path)
+
+
+def codes(analysis: Analysis) -> dict[str, str]:
+    return {finding.code: finding.severity for finding in analysis.findings}
+
+
+def test_peak_and_its_place(tmp_path: Path) -> None:
+    run = list(records(SMALL))
+    phases = [r for r in run if r["type"] == "phase"]
+    chosen = next(r for r in phases if (r["step"], r["phase"], r["layer"]) == (7, "backward", 1))
+    chosen["mem"]["hwm"] = 100_000
+    analysis = analyze_records(tmp_path, run)
+    peak = analysis.peak
+    assert peak.bytes == 100_000 * KIB
+    assert (peak.place.step, peak.place.phase, peak.place.layer) == (7, "backward", 1)
+    assert peak.seconds == chosen["end"] / 1e9
+    assert {p.category: p.bytes for p in peak.named_parts} == {
+        k: v for k, v in chosen["ledger"].items() if v
+    }
+    ledger = sum(chosen["ledger"].values())
+    assert peak.explained == pytest.approx(ledger / (100_000 * KIB))
+    assert peak.parts[-1].category == "unexplained"
+    assert peak.parts[-1].bytes == 100_000 * KIB - ledger
+    assert sum(part.share for part in peak.parts) == pytest.approx(1)
+    shares = [part.share for part in peak.named_parts]
+    assert shares == sorted(shares, reverse=True)
+    assert headline(analysis).startswith("Peak 102 MB at step 7, in the backward of layer 1: ")
+    assert codes(analysis)["ledger-below-peak"] == "note"
+
+
+def test_peak_outside_of_phases_is_not_lost(tmp_path: Path) -> None:
+    run = list(records(SMALL))
+    next(r for r in run if r["type"] == "step" and r["step"] == 4)["peak"] = 200_000
+    peak = analyze_records(tmp_path, run).peak
+    assert peak.bytes == 200_000 * KIB
+    assert (peak.place.step, peak.place.phase, peak.row) == (4, None, None)
+
+
+def test_time_by_phase_adds_up(tmp_path: Path) -> None:
+    analysis = analyze(tmp_path)
+    phases = [r for r in records(SMALL) if r["type"] == "phase"]
+    for total in analysis.timing.phases:
+        mine = [r for r in phases if r["phase"] == total.phase]
+        seconds = [(r["end"] - r["begin"]) / 1e9 for r in mine]
+        assert total.count == len(mine)
+        assert total.seconds == pytest.approx(sum(seconds))
+        assert total.median_seconds == pytest.approx(np.median(seconds))
+        assert total.peak_bytes == max(r["mem"]["hwm"] for r in mine) * KIB
+        assert total.major_faults == sum(r["io"]["major_faults"] for r in mine)
+    covered = sum(total.seconds for total in analysis.timing.phases)
+    assert covered + analysis.timing.outside_seconds == pytest.approx(analysis.timing.seconds)
+
+
+def test_layers_add_up_visits_within_a_step(tmp_path: Path) -> None:
+    run = list(records(SMALL))
+    expected: dict[tuple[int, str], dict[int, float]] = {}
+    for record in run:
+        if record["type"] == "phase" and record["layer"] is not None:
+            record["layer"] //= 2  # layers 0 and 1 become two visits of layer 0
+            of_step = expected.setdefault((record["layer"], record["phase"]), {})
+            seconds = (record["end"] - record["begin"]) / 1e9
+            of_step[record["step"]] = of_step.get(record["step"], 0.0) + seconds
+    layers = analyze_records(tmp_path, run).timing.layers
+    assert [layer.layer for layer in layers] == [0, 1]
+    for layer in layers:
+        for phase in ("forward", "backward"):
+            wanted = np.median(list(expected[layer.layer, phase].values()))
+            assert getattr(layer, f"{phase}_seconds") == pytest.approx(wanted)
+
+
+def test_speed_and_loss(tmp_path: Path) -> None:
+    recipe = Recipe(steps=50, layers=2)
+    analysis = analyze(tmp_path, recipe)
+    steps = [r for r in records(recipe) if r["type"] == "step"]
+    seconds = sum(r["seconds"] for r in steps)
+    timing, training = analysis.timing, analysis.training
+    assert timing.tokens_per_second == pytest.approx(sum(r["tokens"] for r in steps) / seconds)
+    assert timing.step_median_seconds == pytest.approx(np.median([r["seconds"] for r in steps]))
+    assert training.window == 5
+    assert training.first_loss == pytest.approx(np.mean([r["loss"] for r in steps[:5]]))
+    assert training.last_loss == pytest.approx(np.mean([r["loss"] for r in steps[-5:]]))
+    assert training.lowest_loss == min(r["loss"] for r in steps)
+    assert [e.step for e in training.evaluations] == [25, 50]
+    assert analysis.storage.written_bytes == 2 * 29_400_000
+    assert not codes(analysis)
+
+
+def test_trace_without_phases(tmp_path: Path) -> None:
+    analysis = analyze(tmp_path, replace(SMALL, detail="steps"))
+    assert analysis.peak is None or analysis.peak.row is None
+    assert analysis.timing.phases == []
+    assert codes(analysis)["no-phases"] == "note"
+    assert paragraphs(analysis)
+
+
+def test_run_without_a_step(tmp_path: Path) -> None:
+    analysis = analyze_records(tmp_path, [next(iter(records(SMALL)))])
+    assert analysis.peak is None
+    assert headline(analysis) == "This trace holds no memory figures."
+    assert "before its first step" in analysis.findings[0].title
+
+
+def test_killed_run_says_where(tmp_path: Path) -> None:
+    run = [r for r in records(SMALL) if r["type"] != "end"]
+    begun = {"type": "begin", "phase": "step", "step": 13, "layer": None, "t": 10**10}
+    finding = analyze_records(tmp_path, [*run, begun]).findings[0]
+    assert (finding.severity, finding.code) == ("error", "no-end")
+    assert "at step 13" in finding.title
+    last = max(i for i, r in enumerate(run) if r["type"] == "phase" and r["phase"] == "backward")
+    analysis = analyze_records(tmp_path, run[: last + 1])
+    assert "at step 12, in the backward of layer 0" in analysis.findings[0].title
+    assert analysis.status == "killed"
+
+
+def test_how_it_ended(tmp_path: Path) -> None:
+    run = list(records(SMALL))
+    run[-1] |= {"status": "failed", "error": "no space left"}
+    analysis = analyze_records(tmp_path, run)
+    assert codes(analysis) == {"failed": "error"}
+    assert analysis.findings[0].detail == "no space left."
+    run[-1] |= {"status": "stopped", "error": None}
+    assert codes(analyze_records(tmp_path, run)) == {"stopped": "note"}
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"swap": True}, "swap"),
+        ({"cold_cache": True}, "major-faults"),
+        ({"hwm_reset": False}, "no-hwm-reset"),
+        ({"throttle": True}, "slowdown"),
+        ({"throttle": True, "phone": True, "steps": 60, "layers": 20}, "throttling"),
+    ],
+)
+def test_warnings(tmp_path: Path, change: dict, code: str) -> None:
+    assert set(codes(analyze(tmp_path, replace(SMALL, **change)))) == {code}
+
+
+def test_hot_device(tmp_path: Path) -> None:
+    run = list(records(replace(SMALL, phone=True)))
+    next(r for r in run if r["type"] == "sample")["thermal"][0]["celsius"] = 71.0
+    finding = analyze_records(tmp_path, run).findings[0]
+    assert (finding.code, finding.title) == ("hot", "The hottest thermal zone reached 71 °C")
+
+
+def test_losses_that_are_not_finite(tmp_path: Path) -> None:
+    run = list(records(SMALL))
+    for record in run:
+        if record["type"] == "step" and record["step"] > 9:
+            record["loss"] = None
+    analysis = analyze_records(tmp_path, run)
+    assert analysis.training.missing_losses == 3
+    assert codes(analysis) == {"loss-not-finite": "error"}
+
+
+def test_rising_loss(tmp_path: Path) -> None:
+    run = list(records(SMALL))
+    for record in run:
+        if record["type"] == "step":
+            record["loss"] = float(record["step"])
+    assert codes(analyze_records(tmp_path, run)) == {"loss-rose": "warning"}
+
+
+def test_json_is_standard_and_complete(tmp_path: Path) -> None:
+    run = list(records(SMALL))
+    next(r for r in run if r["type"] == "step")["loss"] = None
+    value = analyze_records(tmp_path, run).to_json()
+    copy = json.loads(json.dumps(value, allow_nan=False))
+    assert copy["peak"]["bytes"] == value["peak"]["bytes"]
+    assert copy["training"]["loss"][0] == [1, None]
+    assert len(copy["training"]["loss"]) == 12
+    assert copy["run"]["settings"]["optimizer"] == "adamw"

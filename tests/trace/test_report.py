@@ -1,0 +1,202 @@
+"""The report is whole without network or scripts, tells the truth, and takes nothing as markup."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.trace.synthetic import Recipe, records, to_line, write_trace
+from toolkit.errors import ToolkitError
+from toolkit.trace.analysis import Analysis, read_analysis
+from toolkit.trace.narrative import headline, paragraphs
+from toolkit.trace.report import render_report, write_report
+from toolkit.trace.summary import print_summary
+
+HOSTILE = "</script></style><script>alert(1)</script><img src=x onerror=alert(2)>\"'&[red]x[/red]"
+VOID = {"meta", "img", "br", "input", "link", "hr"}
+SMALL = Recipe(steps=12, layers=3, phone=True)
+
+
+class Page(HTMLParser):
+    """Collects what a browser would act on, and checks that tags nest."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict]] = []
+        self.words: list[str] = []
+        self.scripts: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID and not self.get_starttag_text().endswith("/>"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+        else:
+            assert tag == "path", f"</{tag}> closes {self.open[-3:]}"
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+        elif self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+
+def analyze(tmp_path: Path, recipe: Recipe = SMALL) -> Analysis:
+    return read_analysis(write_trace(tmp_path / "trace.jsonl", recipe))
+
+
+def hostile_trace(tmp_path: Path, text: str) -> Path:
+    """A trace with `text` wherever a device can put one."""
+    path = tmp_path / "trace.jsonl"
+    with path.open("wb") as file:
+        for record in records(replace(SMALL, steps=30)):
+            if record["type"] == "run":
+                record["model"] = record["method"] = record["toolkit"] = text
+                record["settings"] |= {text: text, "nested": {text: [text]}}
+                for key in ("abi", "isa", "kernel", "model"):
+                    record["device"][key] = text
+            if record["type"] == "event":
+                record["event"] = record["detail"] = text
+            if record["type"] == "smaps":
+                record["phase"] = text
+                for entry in record["entries"]:
+                    entry["name"] = text
+            if record["type"] == "end":
+                record |= {"status": "failed", "error": text}
+            file.write(to_line(record))
+        file.write(json.dumps({"type": text}).encode() + b"\n")
+    return path
+
+
+def test_report_is_well_formed_and_opens_with_the_answer(tmp_path: Path) -> None:
+    analysis = analyze(tmp_path)
+    page = Page(render_report(analysis))
+    plain = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert headline(analysis) in plain
+    for text in paragraphs(analysis):
+        assert text in plain
+    for part in analysis.peak.parts:
+        assert part.label in plain
+    for word in ("optimizer", "adamw", "Pixel 8", "MeSP, arXiv 2602.13069", "Qwen2.5-0.5B"):
+        assert word in plain
+    assert plain.index("Peak") < plain.index("Written to flash") < plain.index("Memory over")
+
+
+def test_report_needs_nothing_from_outside(tmp_path: Path) -> None:
+    html = render_report(analyze(tmp_path))
+    page = Page(html)
+    for tag, attributes in page.tags:
+        assert tag not in {"link", "img", "iframe", "object", "embed", "base", "form"}
+        assert not {"src", "href", "srcset", "action", "data"} & set(attributes), (tag, attributes)
+    assert not re.search(r"(https?:)?//[a-z]|@import|url\(", html)
+    policy = next(a["content"] for t, a in page.tags if a.get("http-equiv"))
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe-inline'; script-src 'sha256-" in policy
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "{{ 7 * 7 }}{% x %}", "]]>--><!--", "\u2028\x1b[31m"])
+def test_hostile_texts_stay_texts(tmp_path: Path, text: str) -> None:
+    benign = Page(render_report(read_analysis(hostile_trace(tmp_path, "benign"))))
+    html = render_report(read_analysis(hostile_trace(tmp_path, text)))
+    page = Page(html)
+    assert [tag for tag, _ in page.tags] == [tag for tag, _ in benign.tags]
+    assert [set(attributes) for _, attributes in page.tags] == [set(a) for _, a in benign.tags]
+    assert "\x1b" not in html
+    if text.isprintable():
+        assert page.text.count(text) >= 10
+
+
+def test_hostile_texts_in_the_terminal(tmp_path: Path) -> None:
+    analysis = read_analysis(hostile_trace(tmp_path, HOSTILE + "\x1b[31m\x07"))
+    console = Console(width=2000, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        print_summary(console, analysis)
+    output = capture.get()
+    assert "\x1b[31m" not in output and "\x07" not in output
+    assert HOSTILE in output
+
+
+def test_data_for_the_script_cannot_end_it(tmp_path: Path) -> None:
+    page = Page(render_report(read_analysis(hostile_trace(tmp_path, HOSTILE))))
+    data = json.loads(page.scripts[0])
+    assert {"memory", "peak-step", "layer-time", "loss"} <= set(data)
+    assert "<" not in page.scripts[0]
+    for chart in data.values():
+        assert len(chart["x"]) == len(chart["label"])
+        assert all(len(s["values"]) == len(chart["x"]) for s in chart["series"])
+        assert chart["x"] == sorted(chart["x"])
+
+
+def test_peak_is_in_the_chart_however_long_the_run(tmp_path: Path) -> None:
+    run = list(records(Recipe(steps=700, layers=4)))
+    phase = next(r for r in run if r["type"] == "phase" and (r["step"], r["layer"]) == (333, 2))
+    phase["mem"]["hwm"] = 123_456
+    (tmp_path / "trace.jsonl").write_bytes(b"".join(to_line(r) for r in run))
+    analysis = read_analysis(tmp_path)
+    data = json.loads(Page(render_report(analysis)).scripts[0])
+    for key in ("memory", "peak-step"):
+        assert max(data[key]["series"][0]["values"]) == pytest.approx(123_456 * 1024, rel=1e-5)
+    assert len(data["memory"]["x"]) <= 480
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        replace(SMALL, detail="steps"),
+        replace(SMALL, hwm_reset=False),
+        replace(SMALL, status=None),
+        replace(SMALL, steps=1),
+        replace(SMALL, layers=1),
+        replace(SMALL, model="", method="", steps=2),
+        Recipe(steps=600, layers=2),
+    ],
+)
+def test_every_kind_of_run_has_a_report(tmp_path: Path, recipe: Recipe) -> None:
+    Page(render_report(analyze(tmp_path, recipe)))
+
+
+def test_report_of_a_run_that_never_began(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_bytes(to_line(next(iter(records(SMALL)))))
+    page = Page(render_report(read_analysis(path)))
+    assert "This trace holds no memory figures." in page.text
+
+
+def test_left_out_lines_are_in_the_report(tmp_path: Path) -> None:
+    path = write_trace(tmp_path / "trace.jsonl", SMALL)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:6], b"<b>?</b>\n", *lines[6:], b'{"type":"ste']))
+    page = Page(render_report(read_analysis(path)))
+    assert "Left out: 1 line that cannot be read" in page.text
+    assert "1 line of" in page.text
+
+
+def test_report_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
+    analysis = analyze(tmp_path)
+    path = write_report(analysis, tmp_path / "report.html")
+    before = path.read_text()
+    monkeypatch.setattr("toolkit.trace.report.render_report", lambda _: "\ud800")
+    with pytest.raises(UnicodeEncodeError):
+        write_report(analysis, path)
+    assert path.read_text() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "trace.jsonl"]
+
+
+def test_report_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(ToolkitError, match="cannot write the report"):
+        write_report(analyze(tmp_path), tmp_path / "missing" / "report.html")
