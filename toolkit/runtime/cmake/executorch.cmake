@@ -18,6 +18,17 @@ else()
   find_package(executorch CONFIG REQUIRED)
 endif()
 
+# The kernels bring their own threads: without this every process would load ExecuTorch's pool as well.
+function(toolkit_drop_interface property value)
+  get_target_property(values executorch::runtime ${property})
+  list(REMOVE_ITEM values ${value})
+  set_property(TARGET executorch::runtime PROPERTY ${property} ${values})
+endfunction()
+if(TARGET executorch::threadpool)
+  toolkit_drop_interface(INTERFACE_LINK_LIBRARIES executorch::threadpool)
+  toolkit_drop_interface(INTERFACE_COMPILE_DEFINITIONS ET_USE_THREADPOOL)
+endif()
+
 set(TOOLKIT_RPATH "$ORIGIN")
 if(NOT CMAKE_CROSSCOMPILING AND EXECUTORCH_RUNTIME_LIBRARY_DIR)
   list(APPEND TOOLKIT_RPATH ${EXECUTORCH_RUNTIME_LIBRARY_DIR})

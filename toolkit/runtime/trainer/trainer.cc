@@ -198,11 +198,10 @@ float* Trainer::gradients_of(int64_t layer) {
 }
 
 void Trainer::train_step() {
-  const int64_t step = report_.step + 1, written = bytes_written();
+  const int64_t step = report_.step + 1;
   trace_->begin_step(step);
   const int64_t begin = trace_->now();
   std::vector<int64_t> samples;
-  const Sampler before = *sampler_;
   for (int64_t i = 0; i < identity_.sequences_per_step; ++i) samples.push_back(sampler_->next());
   report_.lr =
       options_.lr * schedule_factor(schedule_, step - 1, options_.warmup_steps, options_.steps);
@@ -217,7 +216,7 @@ void Trainer::train_step() {
   report_.grad_norm = std::sqrt(squares_);
   report_.seconds = 1e-9 * double(trace_->now() - begin);
   report_.peak_kib = trace_->step_peak();
-  write_step(report_, samples, bytes_written() - written);
+  write_step(report_, samples);
 }
 
 void Trainer::apply(int64_t layer) {
@@ -245,8 +244,9 @@ void Trainer::apply_clipped() {
                      report_.step + 1);
 }
 
-void Trainer::write_step(const StepReport& report, const std::vector<int64_t>& samples,
-                         int64_t written) {
+void Trainer::write_step(const StepReport& report, const std::vector<int64_t>& samples) {
+  const int64_t written = bytes_written() - counted_bytes_;  // with the last step's trace and save
+  counted_bytes_ += written;
   std::string list;
   for (int64_t sample : samples) list += (list.empty() ? "" : ",") + std::to_string(sample);
   trace_->record("step", Json()

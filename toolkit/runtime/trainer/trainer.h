@@ -54,7 +54,7 @@ class Trainer {
   void save();
   bool stop_requested();
   void finish(const char* status, const std::string& error);
-  void write_step(const StepReport& report, const std::vector<int64_t>& samples, int64_t written);
+  void write_step(const StepReport& report, const std::vector<int64_t>& samples);
   std::string path(const char* name) const { return options_.out + "/" + name; }
 
   const Options options_;
@@ -63,6 +63,7 @@ class Trainer {
   double opened_at_ = 0;
   StepReport report_;
   int64_t saved_step_ = -1, evaluated_step_ = -1, resumed_from_ = -1;
+  int64_t counted_bytes_ = 0;  // written up to the last step's record
 
   std::unique_ptr<Trace> trace_;
   std::unique_ptr<Bundle> bundle_;
