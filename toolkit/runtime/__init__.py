@@ -47,7 +47,8 @@ def native_directory(file: str = OPERATORS_LIBRARY) -> Path:
             return directory
     raise ToolkitError(
         f"the compiled runtime is missing: no {file} in {', '.join(map(str, searched))}",
-        "Build it with `pip install --no-build-isolation -e .`, or point TOOLKIT_NATIVE_DIR at a build",
+        "Build it with `pip install --no-build-isolation -e .`, "
+        "or point TOOLKIT_NATIVE_DIR at a build",
     )
 
 

@@ -75,6 +75,11 @@ const KernelTable* choose() {
   return &plain::table;
 }
 
+const KernelTable*& chosen() {
+  static const KernelTable* table = choose();
+  return table;
+}
+
 }  // namespace
 
 const KernelTable* kernels_for(const char* isa) {
@@ -86,9 +91,12 @@ const KernelTable* kernels_for(const char* isa) {
   return nullptr;
 }
 
-const KernelTable& kernels() {
-  static const KernelTable* const chosen = choose();
-  return *chosen;
+bool select_isa(const char* isa) {
+  const KernelTable* table = kernels_for(isa);
+  if (table != nullptr) chosen() = table;
+  return table != nullptr;
 }
+
+const KernelTable& kernels() { return *chosen(); }
 
 }  // namespace toolkit

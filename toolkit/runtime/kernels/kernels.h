@@ -120,6 +120,10 @@ struct KernelTable {
 /// message.
 const KernelTable& kernels();
 
+/// Switches to a named instruction set; false, and no change, when this processor lacks it. Not
+/// while an operator runs.
+bool select_isa(const char* isa);
+
 /// The table of a named instruction set; null when it is not compiled in or this processor lacks
 /// it.
 const KernelTable* kernels_for(const char* isa);

@@ -2,6 +2,7 @@
 
 #include "kernels/kernels.h"
 #include "kernels/parallel.h"
+#include "kernels/release.h"
 #include "kernels/workspace.h"
 
 #define TOOLKIT_EXPORT __attribute__((visibility("default")))
@@ -10,5 +11,9 @@ extern "C" {
 TOOLKIT_EXPORT void toolkit_set_threads(int count) { toolkit::set_threads(count); }
 TOOLKIT_EXPORT int toolkit_threads(void) { return toolkit::threads(); }
 TOOLKIT_EXPORT const char* toolkit_isa(void) { return toolkit::kernels().isa; }
+TOOLKIT_EXPORT int toolkit_select_isa(const char* isa) { return toolkit::select_isa(isa) ? 1 : 0; }
+TOOLKIT_EXPORT void toolkit_set_release_hook(void (*hook)(const void*, size_t)) {
+  toolkit::set_release_hook(hook);
+}
 TOOLKIT_EXPORT size_t toolkit_workspace_bytes(void) { return toolkit::workspace_bytes(); }
 }

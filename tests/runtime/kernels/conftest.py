@@ -1,0 +1,97 @@
+"""The cases every kernel runs, exported once, with float64 references."""
+
+from dataclasses import dataclass
+
+import pytest
+from executorch.runtime import Program
+from torch import Tensor
+
+from tests.runtime.kernels.native import execute, export_calls, library, outputs_of
+from tests.support.operators import Sizes, arguments, in_double
+from toolkit.ops import OPERATORS
+
+CASES = {
+    "one_token": Sizes(t=1, heads=1, kv_heads=1, rank=1, vocab=16),
+    "tails": Sizes(
+        t=37,
+        d=96,
+        f=288,
+        heads=6,
+        head_dim=10,
+        rank=8,
+        vocab=530,
+        scheme="int4-symmetric",
+        seed=1,
+    ),
+    "blocks": Sizes(
+        t=257,
+        d=64,
+        f=160,
+        heads=2,
+        kv_heads=1,
+        head_dim=80,
+        rank=17,
+        vocab=1100,
+        scheme="int8",
+        bias=False,
+        adapters="up",
+        packed=False,
+        seed=2,
+    ),
+    "deep": Sizes(
+        t=5, d=1056, f=1088, head_dim=128, rank=40, vocab=48, adapters="gate down", seed=3
+    ),
+    "long": Sizes(t=1100, heads=2, kv_heads=1, head_dim=16, seed=4),
+}
+
+
+def operators_of(case: str) -> list[str]:
+    """What a case is for: attention over several strips, products over several depth blocks."""
+    if case == "long":
+        return [name for name in OPERATORS if name.startswith("attention")]
+    if case == "deep":
+        return [name for name in OPERATORS if "linear" in name or "mlp" in name]
+    return list(OPERATORS)
+
+
+MATRIX = [(case, name) for case in CASES for name in operators_of(case)]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """All operators on all cases: arguments, references and the program that runs them."""
+
+    program: Program
+    calls: dict[str, dict[str, list]]
+    references: dict[str, dict[str, list[Tensor]]]
+
+    def run(self, isa: str, threads: int) -> dict[str, dict[str, list[Tensor]]]:
+        """Return outputs by case and operator."""
+        if not library().select_isa(isa):
+            pytest.skip(f"this processor lacks {isa}")
+        library().set_threads(threads)
+        return {case: execute(self.program, case, calls) for case, calls in self.calls.items()}
+
+
+@pytest.fixture(scope="session")
+def suite() -> Suite:
+    calls = {
+        case: {name: arguments(name, sizes) for name in operators_of(case)}
+        for case, sizes in CASES.items()
+    }
+    references = {
+        case: {
+            name: outputs_of(OPERATORS[name].reference(*in_double(args)))
+            for name, args in operators.items()
+        }
+        for case, operators in calls.items()
+    }
+    return Suite(export_calls(calls), calls, references)
+
+
+@pytest.fixture(autouse=True)
+def restored_library():
+    """Leave the library as it was found."""
+    yield
+    library().select_isa(library().default_isa)
+    library().set_threads(1)

@@ -1,0 +1,163 @@
+"""The operator library, and programs that call operators in ExecuTorch's own Python runtime."""
+
+import ctypes
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+from executorch.exir import (
+    EdgeCompileConfig,
+    ExecutorchBackendConfig,
+    to_edge_transform_and_lower,
+)
+from executorch.exir.passes import MemoryPlanningPass
+from executorch.runtime import Program, Runtime
+from torch import Tensor, nn
+
+from tests.support.operators import Sizes
+from toolkit.ops import OPERATORS
+from toolkit.runtime import operators_library
+
+EPSILON = torch.finfo(torch.float32).eps
+_HOOK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t)
+
+
+class Library:
+    """The C functions of libtoolkit_operators.so."""
+
+    def __init__(self) -> None:
+        self._native = ctypes.CDLL(str(operators_library()), ctypes.RTLD_GLOBAL)
+        self._native.toolkit_isa.restype = ctypes.c_char_p
+        self._native.toolkit_workspace_bytes.restype = ctypes.c_size_t
+        self._native.toolkit_set_release_hook.argtypes = [_HOOK]
+        self.default_isa = self.isa
+
+    @property
+    def isa(self) -> str:
+        return self._native.toolkit_isa().decode()
+
+    def select_isa(self, isa: str) -> bool:
+        return bool(self._native.toolkit_select_isa(isa.encode()))
+
+    def set_threads(self, count: int) -> None:
+        self._native.toolkit_set_threads(count)
+        assert self._native.toolkit_threads() == count
+
+    @property
+    def workspace_bytes(self) -> int:
+        return self._native.toolkit_workspace_bytes()
+
+    @contextmanager
+    def releases(self) -> Iterator[list[tuple[int, int]]]:
+        """Collect the (address, bytes) of weights the operators will not read again."""
+        ranges: list[tuple[int, int]] = []
+        hook = _HOOK(lambda address, size: ranges.append((address, size)))
+        self._native.toolkit_set_release_hook(hook)
+        yield ranges
+        self._native.toolkit_set_release_hook(_HOOK())
+
+
+@cache
+def library() -> Library:
+    return Library()
+
+
+class Calls(nn.Module):
+    """One graph that calls operators, each on its own arguments.
+
+    Exporting it costs little more than exporting a single call.
+    """
+
+    def __init__(self, calls: dict[str, list]) -> None:
+        super().__init__()
+        self.calls = calls
+
+    def forward(self, *tensors: Tensor) -> list[Tensor]:
+        remaining = iter(tensors)
+        results = []
+        for name, args in self.calls.items():
+            given = [next(remaining) if isinstance(a, Tensor) else a for a in args]
+            results += outputs_of(OPERATORS[name](*given))
+        return results
+
+
+def outputs_of(result: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+def tensors_of(calls: dict[str, list]) -> list[Tensor]:
+    return [a for args in calls.values() for a in args if isinstance(a, Tensor)]
+
+
+def export_calls(methods: dict[str, dict[str, list]]) -> Program:
+    """Export methods of operator calls (name -> arguments in schema order) and load them."""
+    exported = {
+        method: torch.export.export(Calls(calls), tuple(tensors_of(calls)), strict=False)
+        for method, calls in methods.items()
+    }
+    edge = to_edge_transform_and_lower(
+        exported, compile_config=EdgeCompileConfig(_check_ir_validity=False)
+    )
+    planning = MemoryPlanningPass(alloc_graph_input=False, alloc_graph_output=False)
+    program = edge.to_executorch(ExecutorchBackendConfig(memory_planning_pass=planning))
+    library()  # the operators must be registered before a method that calls them is loaded
+    return Runtime.get().load_program(program.buffer)
+
+
+def execute(program: Program, method: str, calls: dict[str, list]) -> dict[str, list[Tensor]]:
+    """Run a method; outputs by operator."""
+    results = iter(program.load_method(method).execute(tensors_of(calls)))
+    return {name: [next(results).clone() for _ in OPERATORS[name].outputs] for name in calls}
+
+
+def chain_length(name: str, s: Sizes) -> int:
+    """How many roundings in a row an output element of an operator sees, at most."""
+    linear = s.d + s.f + s.t + s.rank
+    softmax = s.t + 2 * s.head_dim
+    lengths: dict[str, Callable[[], int]] = {
+        "quantized_linear": lambda: linear,
+        "lora_linear": lambda: linear,
+        "lora_linear_saved": lambda: linear,
+        "swiglu_mlp": lambda: 2 * linear,
+        "rms_norm": lambda: s.d,
+        "rms_norm_saved": lambda: s.d,
+        "attention": lambda: softmax,
+        "attention_saved": lambda: softmax,
+        # The angle is rounded by eps relative: the error grows with the position, not its root.
+        "rope": lambda: s.t**2,
+        "linear_cross_entropy": lambda: s.d + s.vocab,
+        "linear_cross_entropy_loss": lambda: s.d + s.vocab,
+    }
+    forward = name.removesuffix("_backward")
+    return lengths.get(forward, lambda: 1)() * (1 if forward == name else 2)
+
+
+def assert_close(name: str, actual: list[Tensor], expected: list[Tensor], sizes: Sizes) -> None:
+    """Compare an operator's outputs with a float64 reference.
+
+    Rounding errors of a chain of n operations on terms of mixed sign grow like sqrt(n) eps,
+    relative to the largest element; the factor 8 covers products in sequence and the exponential.
+    In the backward of attention dq and dk are differences of terms as large as dv.
+    """
+    largest = [e.abs().max().item() if e.numel() else 0.0 for e in expected]
+    if name.startswith("attention") and name.endswith("backward"):
+        largest = [max(largest)] * len(largest)
+    factor = 8 * EPSILON * math.sqrt(chain_length(name, sizes))
+    for output, a, e, scale in zip(OPERATORS[name].outputs, actual, expected, largest, strict=True):
+        assert_within(f"{name}.{output}", a, e, factor * scale)
+
+
+def assert_within(what: str, actual: Tensor, expected: Tensor, bound: float) -> None:
+    """Compare elements with an absolute bound; name the worst."""
+    assert actual.shape == expected.shape, f"{what} is {actual.shape}, not {expected.shape}"
+    if expected.numel() == 0:
+        return
+    error = (actual.double() - expected.double()).abs().nan_to_num(nan=math.inf)
+    worst = int(error.argmax())
+    at = [int(i) for i in torch.unravel_index(torch.tensor(worst), expected.shape)]
+    assert error.flatten()[worst] <= bound, (
+        f"{what}{at} is {actual.flatten()[worst]:.9g}, expected "
+        f"{expected.flatten()[worst]:.9g} within {bound:.3g}"
+    )

@@ -1,0 +1,158 @@
+"""Arguments at the edge: extreme values, nothing to learn, broken input, other instruction sets."""
+
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.runtime.kernels.native import (
+    EPSILON,
+    assert_within,
+    execute,
+    export_calls,
+    library,
+)
+from tests.support.operators import Sizes, arguments
+from toolkit.errors import ToolkitError
+from toolkit.ops import OPERATORS
+from toolkit.runtime import native_directory, operators_library, runtime_directory
+
+SIZES = Sizes(t=24, d=64, f=512, vocab=600)
+WIDE = torch.linspace(-100, 88, 4096).reshape(1, 64, 64)
+
+
+def call(name: str, **changes) -> dict[str, list]:
+    """One operator on random arguments, some of them replaced."""
+    values = dict(zip(OPERATORS[name].arguments, arguments(name, SIZES), strict=True))
+    return {name: list((values | changes).values())}
+
+
+def attention_with(scale: float, start: torch.Tensor | None = None) -> dict[str, list]:
+    changes = {"scale": scale} if start is None else {"scale": scale, "start": start}
+    return call("attention", **changes)
+
+
+ALL_IGNORED = torch.full((1, SIZES.t), -100, dtype=torch.int32)
+CALLS = {
+    "silu": call("silu_mul", gate=WIDE, up=torch.ones_like(WIDE)),
+    "peaked": attention_with(300.0),
+    "ignored": call("linear_cross_entropy", labels=ALL_IGNORED),
+    "loss": call("linear_cross_entropy_loss"),
+    "embedding": call("quantized_embedding"),
+    "linear": call("lora_linear_backward"),
+    "mlp": call("swiglu_mlp_backward"),
+    "start": attention_with(0.3),
+}
+
+
+@pytest.fixture(scope="module")
+def program():
+    return export_calls(CALLS)
+
+
+def run(program, method: str, **changes) -> list[torch.Tensor]:
+    """Outputs of a method's only operator, with some tensors replaced."""
+    (name, args), *_ = CALLS[method].items()
+    values = dict(zip(OPERATORS[name].arguments, args, strict=True)) | changes
+    return execute(program, method, {name: list(values.values())})[name]
+
+
+@pytest.mark.parametrize("isa", ["plain", "avx2", "avx512", "neon"])
+def test_exponential_is_accurate_to_two_units_in_the_last_place(program, isa):
+    if not library().select_isa(isa):
+        pytest.skip(f"this processor lacks {isa}")
+    (silu,) = run(program, "silu")
+    expected = WIDE.double() * WIDE.double().sigmoid()
+    # Below -87 the result is subnormal or the exponential saturates: absolute there.
+    relative = ((silu - expected) / expected).abs()[WIDE > -87]
+    assert relative.max() < 4 * EPSILON  # exponential, sum, quotient, product
+    assert silu[WIDE <= -87].abs().max() < 100 * math.exp(-87)
+
+
+def test_peaked_attention_stays_finite_and_exact(program):
+    out, lse = run(program, "peaked")
+    reference = OPERATORS["attention"].reference(
+        *(
+            a.double() if isinstance(a, torch.Tensor) and a.is_floating_point() else a
+            for a in CALLS["peaked"]["attention"]
+        )
+    )
+    # An error of eps in a score of ~1000 is one of 1000 eps in the probability.
+    bound = 64 * EPSILON * reference[1].abs().max().item()
+    assert_within("out", out, reference[0], bound * reference[0].abs().max().item())
+    assert_within("lse", lse, reference[1], bound)
+
+
+def test_no_labels_give_no_loss_and_no_gradient(program):
+    loss, dx = run(program, "ignored")
+    assert loss == 0
+    assert torch.equal(dx, torch.zeros_like(dx))
+
+
+@pytest.mark.parametrize(
+    "method, argument, value, complaint",
+    [
+        ("loss", "labels", 600, "labels must be -100 or below vocab"),
+        ("loss", "labels", -1, "labels must be -100 or below vocab"),
+        ("embedding", "tokens", 700, "tokens must be [1, T] and below the vocabulary's size"),
+        ("embedding", "tokens", -1, "tokens must be [1, T] and below the vocabulary's size"),
+        ("start", "start", 7, "start must satisfy 0 <= start[t] <= t"),
+        ("start", "start", -1, "start must satisfy 0 <= start[t] <= t"),
+    ],
+)
+def test_values_out_of_range_fail_the_call(program, capfd, method, argument, value, complaint):
+    (name, args), *_ = CALLS[method].items()
+    tensor = args[OPERATORS[name].arguments.index(argument)].clone()
+    tensor.view(-1)[0] = value
+    with pytest.raises(RuntimeError):
+        run(program, method, **{argument: tensor})
+    assert complaint in capfd.readouterr().err
+
+
+def test_every_byte_of_a_weight_is_released(program):
+    for method in ("linear", "mlp", "loss", "embedding"):
+        ((_, args),) = CALLS[method].items()
+        weights = [a for a in args if isinstance(a, torch.Tensor) and a.dtype == torch.uint8]
+        with library().releases() as ranges:
+            run(program, method)
+        for codes in weights:
+            begin, end = codes.data_ptr(), codes.data_ptr() + codes.nbytes
+            inside = [r for r in ranges if begin <= r[0] < end]
+            assert all(address + size <= end for address, size in inside)
+            assert (begin, codes.nbytes) in inside or sum(
+                size for _, size in inside
+            ) >= codes.nbytes
+
+
+def test_instruction_set_by_environment():
+    code = (
+        f"import ctypes; library = ctypes.CDLL({str(operators_library())!r}); "
+        "library.toolkit_isa.restype = ctypes.c_char_p; print(library.toolkit_isa().decode())"
+    )
+
+    def isa(name: str) -> subprocess.CompletedProcess:
+        environment = {**os.environ, "TOOLKIT_ISA": name}
+        return subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+        )
+
+    assert isa("plain").stdout == "plain\n"
+    refused = isa("altivec")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(
+        "error: TOOLKIT_ISA=altivec is not available on this processor. Choose one of:"
+    )
+    assert library().default_isa in refused.stderr
+
+
+def test_missing_build_names_the_remedy(monkeypatch, tmp_path):
+    monkeypatch.setenv("TOOLKIT_NATIVE_DIR", str(tmp_path))
+    with pytest.raises(ToolkitError, match="pip install"):
+        operators_library()
+    (tmp_path / "trainer").touch()
+    assert native_directory("trainer") == tmp_path
+    with pytest.raises(ToolkitError, match="toolkit runtime build"):
+        runtime_directory("mips")

@@ -1,0 +1,29 @@
+"""Every C++ operator against its eager reference, on every instruction set this machine has."""
+
+import pytest
+import torch
+
+from tests.runtime.kernels.conftest import CASES, MATRIX
+from tests.runtime.kernels.native import assert_close
+
+ISAS = ["plain", "avx2", "avx512", "neon"]
+
+
+@pytest.fixture(scope="module", params=ISAS)
+def runs(request, suite):
+    """Outputs with one thread, twice, and with two."""
+    return [suite.run(request.param, threads) for threads in (1, 1, 2)]
+
+
+@pytest.mark.parametrize("case, name", MATRIX)
+def test_matches_the_reference(runs, suite, case, name):
+    expected = suite.references[case][name]
+    for run in (runs[0], runs[2]):
+        assert_close(name, run[case][name], expected, CASES[case])
+
+
+def test_gives_the_same_bits_every_time_and_with_any_number_of_threads(runs):
+    for case, name in MATRIX:
+        for first, again, threaded in zip(*(run[case][name] for run in runs), strict=True):
+            assert torch.equal(first, again), f"{case} {name} differs from run to run"
+            assert torch.equal(first, threaded), f"{case} {name} differs with two threads"
