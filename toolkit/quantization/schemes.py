@@ -6,8 +6,8 @@ cannot raise the squared error. On Gaussian weights the relative error (norm of 
 of the weight) is
 
     int4            0.0783 by range alone, 0.0726 refined (torchao's HQQ: 0.0757)
-    int4-symmetric  0.0920 by range alone, 0.0833 refined (torchao's scale-only HQQ: 0.0889)
-    int8            0.0056
+    int4-symmetric  0.0920 by range alone, 0.0831 refined (torchao's scale-only HQQ: 0.0889)
+    int8            0.0054
 
 Affine needs 5 bits a weight, symmetric 4.5. Codes are chosen against the float16 values that are
 stored.
