@@ -48,12 +48,15 @@ def test_open_shows_the_report(run: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert opened == [(run / "report.html").as_uri()]
 
 
-def test_failures_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+def test_failures_are_one_line(tmp_path: Path) -> None:
     result = runner.invoke(app, ["analyze", str(tmp_path / "nothing")])
     assert result.exit_code == 1
+    assert result.stderr.startswith("error: no trace at ")
     (tmp_path / "trace.jsonl").write_text('{"type":"run","version":9}\n')
     result = runner.invoke(app, ["analyze", str(tmp_path)])
     assert result.exit_code == 1
+    assert " ".join(result.stderr.split()).startswith("error: line 1 of ")
+    assert "reads version 1" in " ".join(result.stderr.split())
     assert not (tmp_path / "report.html").exists()
 
 

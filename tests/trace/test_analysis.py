@@ -61,6 +61,55 @@ def test_peak_outside_of_phases_is_not_lost(tmp_path: Path) -> None:
     assert (peak.place.step, peak.place.phase, peak.row) == (4, None, None)
 
 
+def test_readings_that_lag_do_not_hide_the_place(tmp_path: Path) -> None:
+    run = list(records(SMALL))
+    highest = max((r for r in run if r["type"] == "phase"), key=lambda r: r["mem"]["hwm"])
+    run[-1]["peak"] = highest["mem"]["hwm"] + 100
+    peak = analyze_records(tmp_path, run).peak
+    assert peak.bytes == run[-1]["peak"] * KIB
+    assert (peak.place.step, peak.place.phase) == (highest["step"], highest["phase"])
+    assert sum(part.bytes for part in peak.parts) == peak.bytes
+
+
+def test_peak_seen_by_the_sampler_is_placed_in_its_phase(tmp_path: Path) -> None:
+    run = list(records(SMALL))
+    phase = next(r for r in run if r["type"] == "phase" and r["step"] == 5 and r["layer"] == 1)
+    t = (phase["begin"] + phase["end"]) // 2
+    run.append({"type": "sample", "t": t, "mem": {"hwm": 300_000}})
+    peak = analyze_records(tmp_path, run).peak
+    assert peak.bytes == 300_000 * KIB
+    assert (peak.place.step, peak.place.phase, peak.place.layer) == (5, phase["phase"], 1)
+
+
+def test_much_written_to_flash(tmp_path: Path) -> None:
+    run = list(records(SMALL))
+    for record in run:
+        if record["type"] == "phase" and record["phase"] == "forward":
+            record["io"]["written_bytes"] = 7_000_000
+    analysis = analyze_records(tmp_path, run)
+    assert codes(analysis) == {"flash": "warning"}
+    assert analysis.findings[0].title == "Every step writes 21.0 MB to flash"
+    assert "A thousand steps write 21.0 GB" in analysis.findings[0].detail
+    assert "spilled" in analysis.findings[0].detail
+
+
+def test_phase_that_alone_sets_the_peak_is_named(tmp_path: Path) -> None:
+    run = list(records(SMALL))
+    for record in run:
+        if record["type"] == "phase":
+            record["mem"]["hwm"] = 90_000 if record["phase"] == "embed" else 50_000
+    analysis = analyze_records(tmp_path, run)
+    assert "reaches 51.2 MB" in paragraphs(analysis)[0]
+    assert paragraphs(analysis)[0].startswith("The engine's ledger accounts for ")
+
+
+def test_time_outside_of_phases_is_noted(tmp_path: Path) -> None:
+    run = list(records(SMALL))
+    run[-1]["t"] *= 2
+    analysis = analyze_records(tmp_path, run)
+    assert codes(analysis) == {"outside-phases": "note"}
+
+
 def test_time_by_phase_adds_up(tmp_path: Path) -> None:
     analysis = analyze(tmp_path)
     phases = [r for r in records(SMALL) if r["type"] == "phase"]

@@ -89,7 +89,8 @@ def test_paths_stay_inside(y: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0, "0 B"), (999, "999 B"), (1500, "2 kB"), (61_234_000, "61.2 MB"), (99_960_000, "100 MB"),
-     (136_200_000, "136 MB"), (999_600_000, "1.00 GB"), (None, UNKNOWN), (float("nan"), UNKNOWN)],
+     (136_200_000, "136 MB"), (999_600_000, "1.00 GB"), (25_276_510_208, "25.3 GB"),
+     (None, UNKNOWN), (float("nan"), UNKNOWN)],
 )  # fmt: skip
 def test_megabytes(value: float | None, text: str) -> None:
     assert megabytes(value) == text

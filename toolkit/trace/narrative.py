@@ -30,11 +30,27 @@ def _certainty(analysis: Analysis) -> str:
     if peak.steps_near and peak.steps_near > 1:
         total = plural(analysis.timing.steps, "step")
         texts.append(f"{count(peak.steps_near)} of {total} come within 1 % of it")
+    if runner_up := _next_phase(analysis):
+        texts.append(runner_up)
     if peak.largest_sample and peak.largest_sample < peak.bytes:
         missed = percent(1 - peak.largest_sample / peak.bytes)
         texts.append(f"sampling every 0.5 s would have missed {missed}")
     text = "; ".join(texts)
     return text[:1].upper() + text[1:] + "." if text else ""
+
+
+def _next_phase(analysis: Analysis) -> str:
+    """Name the phase with the next highest peak where one phase alone sets the run's."""
+    peak = analysis.peak
+    if peak.row is None or analysis.trace.run.device.hwm_reset is False:
+        return ""
+    others = [p for p in analysis.timing.phases if p.phase != peak.place.phase]
+    if not others:
+        return ""
+    highest = max(others, key=lambda phase: phase.peak_bytes)
+    if not highest.peak_bytes or highest.peak_bytes > 0.97 * peak.bytes:
+        return ""
+    return f"the next highest phase, {highest.phase}, reaches {megabytes(highest.peak_bytes)}"
 
 
 def _speed(analysis: Analysis) -> str:

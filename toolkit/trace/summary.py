@@ -1,5 +1,7 @@
 """The analysis on a terminal."""
 
+from math import log
+
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -113,7 +115,7 @@ def _published(analysis: Analysis) -> RenderableType | None:
         count(run.bundle.seq_len),
         number(peak, 3),
         number(step, 3),
-        Text(run.device.model or ""),
+        Text(run.device.model or run.device.abi or ""),
         style="bold",
     )
     for figure in _alike(comparison.figures, run.bundle.seq_len):
@@ -129,6 +131,7 @@ def _published(analysis: Analysis) -> RenderableType | None:
 
 
 def _alike(figures: list[Figure], seq_len: int | None) -> list[Figure]:
-    """Return the figures of the run's sequence length or of no stated one, else all."""
-    alike = [figure for figure in figures if figure.seq_len in (seq_len, None)]
-    return alike if any(figure.seq_len for figure in alike) else figures
+    """Return the figures of the published length nearest to the run's, and those without one."""
+    lengths = {figure.seq_len for figure in figures if figure.seq_len}
+    nearest = min(lengths, key=lambda length: abs(log(length / (seq_len or 256))), default=None)
+    return [figure for figure in figures if figure.seq_len in (nearest, None)]

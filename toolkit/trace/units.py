@@ -18,7 +18,7 @@ def megabytes(count: float | None) -> str:
     sign = "-" if count < 0 else ""
     size = abs(count)
     if size >= 999_500_000:
-        return f"{sign}{size / 1e9:,.2f} GB"
+        return f"{sign}{size / 1e9:,.{1 if size >= 9.995e9 else 2}f} GB"
     if size >= 99_950_000:
         return f"{sign}{size / 1e6:.0f} MB"
     if size >= 99_950:

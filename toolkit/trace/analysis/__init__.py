@@ -64,7 +64,7 @@ class Analysis:
                 "status": self.status,
                 "run": to_builtins(trace.run),
                 "sessions": len(trace.sessions),
-                "peak": None if self.peak is None else asdict(self.peak),
+                "peak": _peak_to_json(self.peak),
                 "timing": asdict(self.timing),
                 "training": {
                     **{k: v for k, v in vars(self.training).items() if k != "evaluations"},
@@ -103,6 +103,14 @@ def read_analysis(run: str | Path) -> Analysis:
         ToolkitError: As `read_trace`.
     """
     return analyze_trace(read_trace(run))
+
+
+def _peak_to_json(peak: Peak | None) -> dict[str, Any] | None:
+    if peak is None:
+        return None
+    value = asdict(peak)
+    del value["row"]  # only means something beside the tables
+    return value
 
 
 def _finite(value: Any) -> Any:

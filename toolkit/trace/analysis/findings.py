@@ -16,6 +16,8 @@ HOT_BATTERY_CELSIUS = 43.0
 SLOWDOWN = 1.15
 FAULTS_PER_SECOND = 50
 WANTED_EXPLAINED = 0.95
+NOTABLE_OUTSIDE = 0.1
+MUCH_WRITTEN_PER_STEP = 10e6
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ def find_findings(facts: Facts) -> list[Finding]:
         _thermal,
         _slowdown,
         _page_cache,
+        _flash,
+        _outside,
         _hwm_reset,
         _ledger,
         _left_out,
@@ -186,6 +190,32 @@ def _page_cache(facts: Facts) -> Finding | None:
         f"{count(faults / seconds)} a second",
         f"{megabytes(read)} were read from storage: the weights do not stay in the page cache, so "
         "part of the time is waiting for flash.",
+    )
+
+
+def _flash(facts: Facts) -> Finding | None:
+    per_step = facts.storage.written_per_step or 0.0
+    if per_step < MUCH_WRITTEN_PER_STEP:
+        return None
+    spilled = next((p.written_bytes for p in facts.timing.phases if p.phase == "forward"), 0)
+    detail = f"A thousand steps write {megabytes(1000 * per_step)}, and a phone's storage wears."
+    if spilled > facts.storage.written_bytes / 2:
+        detail += " Most of it are checkpoints spilled to storage; --checkpoints ram keeps them."
+    title = f"Every step writes {megabytes(per_step)} to flash"
+    return Finding("warning", "flash", title, detail)
+
+
+def _outside(facts: Facts) -> Finding | None:
+    timing = facts.timing
+    share = (timing.outside_seconds or 0.0) / timing.seconds if timing.seconds else 0.0
+    if share < NOTABLE_OUTSIDE:
+        return None
+    return Finding(
+        "note",
+        "outside-phases",
+        f"{percent(share)} of the run's time lies outside of its phases",
+        "That is the trace's own work, what happens between steps, or a device that was asleep. "
+        "With very short steps it is mostly the trace.",
     )
 
 

@@ -8,6 +8,8 @@ from toolkit.trace.schema import CATEGORIES, PHASES
 from toolkit.trace.trace import NONE, Trace
 from toolkit.trace.units import KIB
 
+_LAG = 0.02
+
 LABELS = {
     "base": "base weights",
     "adapters": "adapters",
@@ -95,8 +97,13 @@ def find_peak(trace: Trace) -> Peak | None:
     peaks = [peak for peak in candidates if peak is not None]
     if not peaks:
         return None
-    # The first one knows most about its place; a later one must exceed it to be preferred.
-    peak = max(peaks, key=lambda candidate: candidate.bytes)
+    # The kernel's counters lag a little, so readings of one peak differ by some pages: the highest
+    # is the size, and of those near it the first candidate knows most about the place.
+    size = max(peak.bytes for peak in peaks)
+    peak = next(peak for peak in peaks if peak.bytes >= (1 - _LAG) * size)
+    peak.bytes = size
+    if peak.row is not None:
+        _explain(peak, trace)
     peak.largest_sample = _largest_sample(trace)
     if len(trace.steps) and trace.run.device.hwm_reset is not False:
         peak.steps_near = int(np.count_nonzero(trace.steps["peak"] * KIB >= 0.99 * peak.bytes))
@@ -118,20 +125,8 @@ def _peak_of_phases(trace: Trace) -> Peak | None:
     if not len(phases) or not phases["hwm"].max():
         return None
     row = int(phases["hwm"].argmax())
-    values = dict(zip(phases.columns, phases.values[row].tolist(), strict=True))
-    total = values["hwm"] * KIB
-    ledger = {name: values[f"ledger_{name}"] for name in CATEGORIES}
-    peak = Peak(total, place_of(trace, row), values["end"] / 1e9, row)
-    names = {"anonymous": "rss_anon", "file": "rss_file", "shmem": "rss_shmem", "swap": "swap"}
-    peak.resident = {name: values[column] * KIB for name, column in names.items()}
-    known = sum(ledger.values())
-    if known:
-        peak.explained = known / total
-        ordered = sorted(ledger.items(), key=lambda item: -item[1])
-        peak.parts = [Part(name, size, size / total) for name, size in ordered if size]
-        if known < total:
-            peak.parts.append(Part("unexplained", total - known, (total - known) / total))
-    return peak
+    seconds = int(phases["end"][row]) / 1e9
+    return Peak(int(phases["hwm"][row]) * KIB, place_of(trace, row), seconds, row)
 
 
 def _peak_of_steps(trace: Trace) -> Peak | None:
@@ -145,11 +140,31 @@ def _peak_of_steps(trace: Trace) -> Peak | None:
 def _peak_of_samples(trace: Trace) -> Peak | None:
     if not len(trace.samples) or not trace.samples["hwm"].max():
         return None
-    row = int(trace.samples["hwm"].argmax())
-    t = trace.samples["t"][row]
+    sample = int(trace.samples["hwm"].argmax())
+    size, t = int(trace.samples["hwm"][sample]) * KIB, trace.samples["t"][sample]
+    row = int(np.searchsorted(trace.phases["begin"], t, side="right")) - 1
+    if row >= 0 and trace.phases["end"][row] >= t:
+        return Peak(size, place_of(trace, row), t / 1e9, row)
     later = np.flatnonzero(trace.steps["t"] >= t)
     step = int(trace.steps["step"][later[0]]) if len(later) else None
-    return Peak(int(trace.samples["hwm"][row]) * KIB, Place(step), t / 1e9)
+    return Peak(size, Place(step), t / 1e9)
+
+
+def _explain(peak: Peak, trace: Trace) -> None:
+    """Fill in what the phase of the peak says about it."""
+    phases = trace.phases
+    values = dict(zip(phases.columns, phases.values[peak.row].tolist(), strict=True))
+    names = {"anonymous": "rss_anon", "file": "rss_file", "shmem": "rss_shmem", "swap": "swap"}
+    peak.resident = {name: values[column] * KIB for name, column in names.items()}
+    ledger = {name: values[f"ledger_{name}"] for name in CATEGORIES}
+    known, total = sum(ledger.values()), peak.bytes
+    if not known:
+        return
+    peak.explained = known / total
+    ordered = sorted(ledger.items(), key=lambda item: -item[1])
+    peak.parts = [Part(name, size, size / total) for name, size in ordered if size]
+    if known < total:
+        peak.parts.append(Part("unexplained", total - known, (total - known) / total))
 
 
 def resident_of_samples(trace: Trace) -> np.ndarray:

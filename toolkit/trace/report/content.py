@@ -67,13 +67,8 @@ def tiles(analysis: Analysis) -> list[Tile]:
         slow = f"p95 {duration(timing.step_p95_seconds)}"
         result.append(Tile("Step, median", duration(timing.step_median_seconds), slow))
     if timing.tokens_per_second:
-        result.append(
-            Tile(
-                "Speed",
-                f"{count(timing.tokens_per_second)} tokens/s",
-                f"{count(timing.tokens)} tokens",
-            )
-        )
+        speed, total = count(timing.tokens_per_second), f"{count(timing.tokens)} in all"
+        result.append(Tile("Tokens per second", speed, total))
     if training.last_loss is not None:
         result.append(
             Tile("Loss", number(training.last_loss), f"from {number(training.first_loss)}")
