@@ -212,26 +212,20 @@ def train(daemon: Daemon, folder: Path) -> None:
         assert (folder / "out/adapter_model.safetensors").read_bytes() == b"adapter\n"
 
 
+def toolkit(*words: str, code: int = 0) -> str:
+    """Run a command as a process; return its output, or its errors if it must fail."""
+    command = [sys.executable, "-m", "toolkit.cli.main", *words]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == code, (words, result)
+    return result.stdout if code == 0 else result.stderr
+
+
 def commands(daemon: Daemon, folder: Path) -> None:
     """The commands a user types, one process each."""
     bundle, data = write_fake_bundle(folder)
-    cache = folder / "cache"
-    runtime = cache / "runtime" / __version__ / "x86_64"
-    write_fake_runtime(runtime, version=__version__)
-    environment = {
-        **os.environ,
-        "TOOLKIT_DEVICE_ROOT": f"{folder}/root",
-        "TOOLKIT_CACHE": str(cache),
-    }
-
-    def toolkit(*words: str, code: int = 0) -> str:
-        command = [sys.executable, "-m", "toolkit.cli.main", *words]
-        result = subprocess.run(
-            command, capture_output=True, text=True, env=environment, check=False, timeout=120
-        )
-        assert result.returncode == code, (words, result)
-        return result.stdout if code == 0 else result.stderr
-
+    os.environ["TOOLKIT_DEVICE_ROOT"] = f"{folder}/root"
+    os.environ["TOOLKIT_CACHE"] = f"{folder}/cache"
+    write_fake_runtime(folder / "cache/runtime" / __version__ / "x86_64", version=__version__)
     [row] = json.loads(toolkit("devices", ADDRESS, "--json"))
     assert row["device"] == ADDRESS and row["abi"] == "x86_64"
     deploy = ("deploy", str(bundle), "--data", str(data), "--device", ADDRESS, "--json")
@@ -255,6 +249,19 @@ def refusals(daemon: Daemon, folder: Path) -> None:
     assert "no device with serial NOSUCHPHONE" in error.cause
 
 
+def real_training(daemon: Daemon, folder: Path) -> None:
+    """The real trainer with its own loader and libraries, on the bundle and data in `folder`."""
+    os.environ["TOOLKIT_DEVICE_ROOT"] = f"{folder}/root"
+    device = ("--device", ADDRESS)
+    toolkit("deploy", f"{folder}/bundle", "--data", f"{folder}/data", *device)
+    settings = ("--steps", "4", "--lr", "0.01", "--threads", "1", "--out", "run1")
+    output = toolkit("train", *settings, "--json", *device)
+    records = [json.loads(line) for line in output.splitlines()]
+    assert [r["step"] for r in records if r["type"] == "step"] == [1, 2, 3, 4]
+    assert records[-1]["status"] == "completed"
+    toolkit("pull", "run1", "-o", f"{folder}/runs/adb", *device)
+
+
 CASES = {
     function.__name__: function
     for function in (
@@ -268,6 +275,7 @@ CASES = {
         train,
         commands,
         refusals,
+        real_training,
     )
 }
 

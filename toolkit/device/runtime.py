@@ -14,6 +14,7 @@ from toolkit.device.parsers import parse_machine
 from toolkit.device.shell import command_line, quote
 from toolkit.device.transfer import Progress, digest, push_folder, scan
 from toolkit.errors import ToolkitError
+from toolkit.runtime import runtime_directory
 
 FORMAT_VERSION = 1
 """The bundle format this toolkit writes; a trainer must read the same."""
@@ -41,8 +42,6 @@ def runtime_folder(device: Device, abi: str) -> Path:
     that brings its own loader and libraries.
     """
     if device.kind == "local" and abi == parse_machine(platform.machine()):
-        from toolkit.runtime import runtime_directory
-
         return runtime_directory(abi)
     folder = runtime_build.built_runtime(abi)
     if not (folder / "trainer").is_file():

@@ -6,6 +6,8 @@ of the phone's userland is needed:
 `./ld-linux-aarch64.so.1 --library-path . ./trainer`.
 """
 
+import fcntl
+import hashlib
 import os
 import platform
 import re
@@ -13,7 +15,8 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -22,6 +25,7 @@ from pathlib import Path
 from toolkit import __version__
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_directory
+from toolkit.runtime import runtime_directory
 
 _NEEDED = re.compile(r"\(NEEDED\).*\[([^\]/]+)\]")
 _INTERPRETER = re.compile(r"Requesting program interpreter: [^\]]*/([^\]/]+)\]")
@@ -92,11 +96,26 @@ def build(abi: str, say: Callable[[str], None] = lambda line: None) -> Path:
     """
     target = target_of(abi)
     prefix = _compiler_prefix(target)
+    with _lock():
+        return _build(target, prefix, say)
+
+
+@contextmanager
+def _lock() -> Iterator[None]:
+    """Let one build at a time use the cache."""
+    cache_root().mkdir(parents=True, exist_ok=True)
+    with (cache_root() / "build.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _build(target: Target, prefix: str, say: Callable[[str], None]) -> Path:
     package = _executorch(target, say)
-    work = cache_root() / "build" / target.abi
-    say("Compiling the trainer")
-    trainer = _compile(target, package, work)
-    folder = built_runtime(abi)
+    trainer = _installed_trainer(target)
+    if trainer is None:
+        say("Compiling the trainer")
+        trainer = _compile(target, package)
+    folder = built_runtime(target.abi)
     say("Collecting the libraries it needs")
     with atomic_directory(folder) as staging:
         _collect(prefix, trainer, package / "lib", staging)
@@ -142,9 +161,24 @@ def _download(target: Target, release: str) -> Path:
     return next(folder.glob(f"executorch-{release}-*.whl"))
 
 
-def _compile(target: Target, package: Path, work: Path) -> Path:
+def _installed_trainer(target: Target) -> Path | None:
+    """Return this machine's own trainer if the target is of its kind."""
+    if not _is_native(target):
+        return None
+    try:
+        return runtime_directory(target.abi) / "trainer"
+    except ToolkitError:
+        return None
+
+
+def _compile(target: Target, package: Path) -> Path:
     if not (_SOURCES / "CMakeLists.txt").is_file():
         raise ToolkitError("the runtime's sources are missing", "Reinstall the toolkit package")
+    # CMake refuses a build folder made for other paths, so each set of paths has its own.
+    work = cache_root() / "build"
+    work /= (
+        f"{target.abi}-{hashlib.sha256(f'{work}:{_SOURCES}:{package}'.encode()).hexdigest()[:8]}"
+    )
     command = [_tool("cmake"), "-S", str(_SOURCES), "-B", str(work)]
     command += ["-G", "Ninja" if shutil.which("ninja", path=_tool_path()) else "Unix Makefiles"]
     command += ["-DCMAKE_BUILD_TYPE=Release", f"-DEXECUTORCH_ROOT={package}"]
