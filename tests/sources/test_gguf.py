@@ -181,7 +181,7 @@ def test_other_families_are_refused_by_name(tmp_path):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(ToolkitError, match="'gemma2' is not supported.*llama, qwen2"):
+    with pytest.raises(ToolkitError, match=r"'gemma2' is not supported.*llama, qwen2"):
         open_source(str(path))
 
 

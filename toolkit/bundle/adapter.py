@@ -68,22 +68,22 @@ def initial_adapter(specs: list[TensorSpec], seed: int) -> Iterator[Tensor]:
         specs: A and B of every projection in turn, from `layout.adapter_specs`.
         seed: What `torch.manual_seed` would be called with.
     """
-    state = torch.random.get_rng_state()
-    torch.manual_seed(seed)
-    own = torch.random.get_rng_state()
-    try:
-        for a_spec, b_spec in zip(specs[::2], specs[1::2], strict=True):
-            torch.random.set_rng_state(own)
-            # peft makes both linear layers, which draws their default weights, then draws A anew.
-            a = nn.Linear(a_spec.shape[1], a_spec.shape[0], bias=False).weight.detach()
-            nn.Linear(b_spec.shape[1], b_spec.shape[0], bias=False)
-            nn.init.kaiming_uniform_(a, a=math.sqrt(5))
-            own = torch.random.get_rng_state()
-            torch.random.set_rng_state(state)
-            yield a
-            yield torch.zeros(b_spec.shape)
-    finally:
+    state = torch.Generator().manual_seed(seed).get_state()
+    for a_spec, b_spec in zip(specs[::2], specs[1::2], strict=True):
+        a, state = _draw_a(a_spec.shape, b_spec.shape, state)
+        yield a
+        yield torch.zeros(b_spec.shape)
+
+
+def _draw_a(a: tuple[int, ...], b: tuple[int, ...], state: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw A as `peft` does from a generator's state; return it and the state afterwards."""
+    with torch.random.fork_rng(devices=[]):
         torch.random.set_rng_state(state)
+        # peft makes both linear layers, which draws their default weights, then draws A anew.
+        weight = nn.Linear(a[1], a[0], bias=False).weight.detach()
+        nn.Linear(b[1], b[0], bias=False)
+        nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
+        return weight, torch.random.get_rng_state()
 
 
 def read_peft_settings(directory: Path) -> LoraSettings:

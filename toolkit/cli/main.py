@@ -1,7 +1,6 @@
 """The `toolkit` command: finds a command's file when it is called, so that `--help` stays fast."""
 
 import importlib
-import importlib.util
 import logging
 import os
 import signal
@@ -53,14 +52,14 @@ class _LazyGroup(TyperGroup):
         self.commands = dict.fromkeys(COMMANDS)  # names only: for suggestions after a typing error
 
     def list_commands(self, ctx: typer.Context) -> list[str]:
-        return [name for name in COMMANDS if _exists(name)]
+        return list(COMMANDS)
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
-        return _load(cmd_name) if cmd_name in self.list_commands(ctx) else None
+        return _load(cmd_name) if cmd_name in COMMANDS else None
 
     def format_commands(self, ctx: typer.Context, formatter: Any) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+            formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: typer.Context) -> Any:
         try:
@@ -130,10 +129,6 @@ def _load(name: str) -> Any:
     command.name = name
     command.context_settings["help_option_names"] = ["-h", "--help"]
     return command
-
-
-def _exists(name: str) -> bool:
-    return importlib.util.find_spec(f"toolkit.cli.{name}") is not None
 
 
 def _print_error(message: str) -> None:

@@ -1,0 +1,192 @@
+"""The starting adapter against `peft` itself, in both directions."""
+
+import json
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+
+from tests.support.models import tiny_model
+from toolkit.bundle.adapter import (
+    PEFT_PREFIX,
+    LoraSettings,
+    check_peft_weights,
+    initial_adapter,
+    peft_config,
+    peft_weights,
+    read_peft_settings,
+)
+from toolkit.bundle.layout import adapter_specs
+from toolkit.errors import ToolkitError
+from toolkit.recipes import PROJECTIONS
+
+TARGETS = [PROJECTIONS, ("v_proj", "q_proj"), ("down_proj",)]
+
+
+def ours(config, rank, targets, seed):
+    specs = adapter_specs(config, rank, targets)
+    tensors = list(initial_adapter(specs, seed))
+    return {spec.name: tensor for spec, tensor in zip(specs, tensors, strict=True)}
+
+
+def theirs(model):
+    return {
+        name.removeprefix(PEFT_PREFIX).replace(".default.", "."): parameter
+        for name, parameter in model.named_parameters()
+        if ".lora_" in name
+    }
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("targets", TARGETS)
+def test_a_fresh_adapter_equals_that_of_peft(family, targets):
+    model = tiny_model(family)
+    got = ours(model.config, 4, targets, seed=7)
+    torch.manual_seed(7)
+    expected = theirs(
+        get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=list(targets)))
+    )
+    assert set(got) == set(expected)
+    for name, tensor in expected.items():
+        assert torch.equal(got[name], tensor), name
+        assert (tensor == 0).all() == ("lora_B" in name)
+
+
+def test_the_global_generator_is_left_alone():
+    config = tiny_model("llama").config
+    torch.manual_seed(1)
+    expected = torch.rand(4)
+    torch.manual_seed(1)
+    specs = adapter_specs(config, 4, PROJECTIONS)
+    interleaved, drawn = [], []
+    for i, tensor in enumerate(initial_adapter(specs, 3)):
+        interleaved.append(tensor)
+        if i < 4:
+            drawn.append(torch.rand(1))
+    assert torch.equal(torch.cat(drawn), expected)
+    assert all(
+        torch.equal(a, b) for a, b in zip(interleaved, initial_adapter(specs, 3), strict=True)
+    )
+
+
+def test_peft_loads_our_configuration(tmp_path):
+    model = tiny_model("llama")
+    settings = LoraSettings(4, 8.0, PROJECTIONS)
+    (tmp_path / "adapter_config.json").write_text(json.dumps(peft_config(settings, "x")))
+    weights = ours(model.config, 4, PROJECTIONS, seed=2)
+    save_file(
+        {PEFT_PREFIX + name: tensor for name, tensor in weights.items()},
+        tmp_path / "adapter_model.safetensors",
+    )
+    loaded = PeftModel.from_pretrained(model, tmp_path)
+    config = loaded.peft_config["default"]
+    assert (config.r, config.lora_alpha, config.lora_dropout) == (4, 8, 0.0)
+    for name, tensor in theirs(loaded).items():
+        assert torch.equal(weights[name], tensor), name
+
+
+def save_adapter(folder, targets=("q_proj", "down_proj"), **options):
+    torch.manual_seed(5)
+    options = {"r": 4, "lora_alpha": 6, **options}
+    model = get_peft_model(tiny_model("qwen2"), LoraConfig(target_modules=list(targets), **options))
+    with torch.no_grad():
+        for parameter in theirs(model).values():
+            parameter.normal_()
+    model.save_pretrained(folder)
+    return model
+
+
+def test_an_adapter_of_peft_is_read(tmp_path):
+    model = save_adapter(tmp_path)
+    settings = read_peft_settings(tmp_path)
+    assert settings == LoraSettings(4, 6.0, ("q_proj", "down_proj"))
+    specs = adapter_specs(model.base_model.model.config, settings.rank, settings.targets)
+    check_peft_weights(tmp_path, specs)
+    got = dict(zip([s.name for s in specs], peft_weights(tmp_path, specs), strict=True))
+    expected = theirs(model)
+    assert set(got) == set(expected)
+    for name, tensor in expected.items():
+        assert torch.equal(got[name], tensor), name
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"use_rslora": True}, "use_rslora"),
+        ({"use_dora": True}, "use_dora"),
+        ({"bias": "all"}, "bias"),
+        ({"rank_pattern": {"q_proj": 2}}, "rank_pattern"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"layers_to_transform": [0]}, "layers_to_transform"),
+    ],
+)
+def test_variants_of_lora_are_refused(tmp_path, options, message):
+    save_adapter(tmp_path, **options)
+    with pytest.raises(ToolkitError, match=message):
+        read_peft_settings(tmp_path)
+
+
+def change_weights(folder, change):
+    weights = load_file(folder / "adapter_model.safetensors")
+    change(weights)
+    save_file(weights, folder / "adapter_model.safetensors")
+
+
+FIRST = f"{PEFT_PREFIX}layers.0.self_attn.q_proj.lora_A.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop(FIRST), r"has no .*layers\.0\.self_attn\.q_proj\.lora_A"),
+        (lambda w: w.update({FIRST: torch.zeros(4, 32)}), r"shape \[4, 32\].*needs \[4, 64\]"),
+        (
+            lambda w: w.update({FIRST.replace("layers.0", "layers.7"): torch.zeros(4, 64)}),
+            "no place",
+        ),
+    ],
+)
+def test_adapters_of_another_model_are_refused(tmp_path, change, message):
+    model = save_adapter(tmp_path)
+    change_weights(tmp_path, change)
+    specs = adapter_specs(model.base_model.model.config, 4, ("q_proj", "down_proj"))
+    with pytest.raises(ToolkitError, match=message):
+        check_peft_weights(tmp_path, specs)
+
+
+def test_adapters_outside_the_layers_are_refused(tmp_path):
+    save_adapter(tmp_path, targets=("q_proj", "embed_tokens"))
+    with pytest.raises(ToolkitError):
+        settings = read_peft_settings(tmp_path)
+        check_peft_weights(tmp_path, adapter_specs(tiny_model("qwen2").config, 4, settings.targets))
+
+
+def test_what_is_no_adapter(tmp_path):
+    with pytest.raises(ToolkitError, match=r"no adapter_config\.json"):
+        read_peft_settings(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("[]")
+    with pytest.raises(ToolkitError, match="not an adapter's"):
+        read_peft_settings(tmp_path)
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "IA3"}')
+    with pytest.raises(ToolkitError, match="IA3"):
+        read_peft_settings(tmp_path)
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(ToolkitError, match="adapter_model"):
+        read_peft_settings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rank", "alpha", "targets"),
+    [
+        (0, 8.0, PROJECTIONS),
+        (4, 0.0, PROJECTIONS),
+        (4, float("nan"), PROJECTIONS),
+        (4, 8.0, ()),
+        (4, 8.0, ("q_proj", "lm_head")),
+        (4, 8.0, ("q_proj", "q_proj")),
+    ],
+)
+def test_settings_are_checked(rank, alpha, targets):
+    with pytest.raises(ToolkitError):
+        LoraSettings(rank, alpha, targets)

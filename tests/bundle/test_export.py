@@ -1,0 +1,266 @@
+"""Exports of tiny models: what is in a bundle, and that it is complete or absent."""
+
+import json
+
+import pytest
+import torch
+
+from tests.support.models import save_model, tiny_model, write_gguf
+from tests.support.tiny import relative_error, tiny_config
+from toolkit.bundle import manifest as manifests
+from toolkit.bundle.adapter import LoraSettings, initial_adapter
+from toolkit.bundle.bundle import Bundle
+from toolkit.bundle.export import ExportSettings, export_bundle
+from toolkit.bundle.layout import adapter_specs, base_parts, parameter_shapes
+from toolkit.bundle.weights import quantize_part
+from toolkit.errors import ToolkitError
+from toolkit.programs import PROJECTIONS, build_programs
+from toolkit.quantization.schemes import quantize
+from toolkit.sources import open_source
+from toolkit.sources.random import RandomSource
+
+LORA = LoraSettings(4, 8.0, PROJECTIONS)
+
+
+def random_source(family="llama", **changes):
+    config = tiny_config(family)
+    for name, value in changes.items():
+        setattr(config, name, value)
+    return RandomSource(config, parameter_shapes(config), "tiny", 0)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A Qwen2 model with an untied head in shards, exported for two lengths."""
+    folder = tmp_path_factory.mktemp("export")
+    from tests.support.chatml import QWEN2, make_tokenizer
+
+    model = save_model(folder / "model", "qwen2", "60KB", tied=False)
+    make_tokenizer(QWEN2).save_pretrained(folder / "model")
+    (folder / "model" / "README.md").write_text("---\nlicense: mit\n---\n")
+    settings = ExportSettings(LORA, (24, 7, 24), seed=3)
+    manifest = export_bundle(open_source(str(folder / "model")), folder / "bundle", settings)
+    return model, Bundle.open(folder / "bundle"), manifest
+
+
+def test_every_weight_is_quantized_as_the_scheme_does(exported):
+    model, bundle, _ = exported
+    bundle.check_hashes()
+    parameters = dict(bundle.parameters())
+    assert set(parameters) == set(dict(model.named_parameters()))
+    for name, value in model.named_parameters():
+        got = parameters[name]
+        if value.ndim == 1:
+            assert torch.equal(got, value), name
+            continue
+        scheme = "int8" if "embed_tokens" in name or "lm_head" in name else "int4"
+        expected = quantize(value, scheme).dequantize()[: len(value)]
+        assert torch.equal(got, expected), name
+
+
+def test_the_report_holds_the_true_errors(exported):
+    model, bundle, _ = exported
+    parameters, sources = dict(bundle.parameters()), dict(model.named_parameters())
+    report = {entry["name"]: entry for entry in bundle.manifest["quantization"]["tensors"]}
+    assert len(report) == 2 + 7 * model.config.num_hidden_layers
+    for name, value in sources.items():
+        if value.ndim == 1:
+            continue
+        entry = report[name.removeprefix("model.").removesuffix(".weight")]
+        expected = relative_error(parameters[name], value)
+        assert entry["relative_error"] == pytest.approx(expected, rel=1e-4), name
+        assert entry["shape"] == list(value.shape) and not entry["taken_over"]
+
+
+def test_order_and_alignment_of_the_base(exported):
+    _, bundle, _ = exported
+    keys = bundle.base.keys()
+    first = [key.split(".")[0] for key in keys]
+    blocks = [key.split(".")[1] for key in keys if key.startswith("layers.")]
+    assert first == sorted(first, key=["embed_tokens", "rope", "layers", "norm", "lm_head"].index)
+    assert blocks == sorted(blocks)
+    assert all(bundle.base.offset(key) % 16384 == 0 for key in keys)
+
+
+def test_programs_are_bound_to_tensors_of_the_bundle(exported):
+    """Every base: and adapter: name of the programs exists with the shape that they expect."""
+    model, bundle, manifest = exported
+    programs = build_programs(
+        model.config,
+        seq_lens=[7, 24],
+        rank=4,
+        alpha=8.0,
+        targets=PROJECTIONS,
+        method="mesp",
+        schemes={kind: manifest["quantization"][kind] for kind in ("linear", "embedding", "head")},
+        model_name="model",
+    )
+    assert bundle.programs_path.read_bytes() == programs.buffer
+    assert set(manifest["methods"]) == set(programs.methods)
+    from toolkit.programs import Lora, program_functions
+
+    schemes = {kind: manifest["quantization"][kind] for kind in ("linear", "embedding", "head")}
+    functions = program_functions(
+        model.config, seq_len=7, lora=Lora(4, 8.0, PROJECTIONS), method="mesp", schemes=schemes
+    )
+    seen = set()
+    for function in functions:
+        for binding in function.inputs:
+            space, _, key = binding.name.partition(":")
+            if not key:
+                continue
+            reader = bundle.base if space == "base" else bundle.adapter
+            for layer in range(model.config.num_hidden_layers):
+                spec = reader.spec(key.replace("{layer}", str(layer)))
+                assert (spec.shape, spec.dtype) == (binding.shape, binding.dtype), binding.name
+                seen.add((space, spec.name))
+    stored = {("base", key) for key in bundle.base} | {("adapter", key) for key in bundle.adapter}
+    assert seen == stored
+
+
+def test_manifest_config_tokenizer_and_adapter(exported):
+    model, bundle, manifest = exported
+    assert bundle.manifest == json.loads(json.dumps(manifest))
+    assert manifest["model"]["license"] == "mit"
+    assert manifest["seq_lens"] == [7, 24]
+    assert manifest["base"]["parameters"] == sum(p.numel() for p in model.parameters())
+    names = {path.name for path in bundle.path.iterdir()}
+    assert names == {*manifest["files"], manifests.NAME}
+    config = bundle.config.to_dict()
+    expected = model.config.to_dict()
+    for name in ("rope_parameters", "vocab_size", "hidden_size", "tie_word_embeddings"):
+        assert config[name] == expected[name]
+    assert bundle.config.architectures == ["Qwen2ForCausalLM"]
+    assert bundle.tokenizer().apply_chat_template(
+        [{"role": "user", "content": "hi"}], tokenize=False
+    )
+    specs = adapter_specs(model.config, 4, PROJECTIONS)
+    for spec, tensor in zip(specs, initial_adapter(specs, 3), strict=True):
+        assert torch.equal(bundle.adapter.tensor(spec.name), tensor), spec.name
+    assert manifest["lora"]["parameters"] == sum(
+        tensor.numel() for tensor in initial_adapter(specs, 3)
+    )
+    sizes = manifest["base"]
+    stored = sum(bundle.base.spec(key).nbytes for key in bundle.base)
+    assert sizes["embedding"] + sum(sizes["blocks"]) + sizes["rest"] == stored
+
+
+def test_the_reference_model_has_the_dequantized_weights(exported):
+    model, bundle, _ = exported
+    tokens = torch.arange(20).reshape(1, 20)
+    reference = bundle.reference_model()
+    expected = dict(bundle.parameters())
+    for name, parameter in reference.named_parameters():
+        assert torch.equal(parameter, expected[name]), name
+    with torch.no_grad():
+        error = relative_error(reference(tokens).logits, model(tokens).logits)
+    assert error < 0.5  # int4 weights: alike, not equal
+
+
+def test_exports_are_reproducible(tmp_path, shared_lowering):
+    for name in ("a", "b"):
+        export_bundle(random_source(), tmp_path / name, ExportSettings(LORA, (8,)))
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "b").iterdir())
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    assert Bundle.open(tmp_path / "a").manifest["model"]["random_weights"]
+    with pytest.raises(ToolkitError, match="has no tokenizer"):
+        Bundle.open(tmp_path / "a").tokenizer()
+
+
+def test_an_older_bundle_is_replaced_and_nothing_else(tmp_path, shared_lowering):
+    target = tmp_path / "bundle"
+    export_bundle(random_source(), target, ExportSettings(LORA, (8,)))
+    export_bundle(random_source(), target, ExportSettings(LORA, (8,), seed=9))
+    assert Bundle.open(target).manifest["lora"]["start"] == "seed 9"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "thesis.txt").write_text("x")
+    with pytest.raises(ToolkitError, match="is not a bundle"):
+        export_bundle(random_source(), tmp_path / "papers", ExportSettings(LORA, (8,)))
+    assert (tmp_path / "papers" / "thesis.txt").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "message"),
+    [
+        ({"intermediate_size": 100}, {}, "intermediate_size=100"),
+        ({"mlp_bias": True}, {}, "mlp_bias"),
+        ({"hidden_act": "gelu"}, {}, "hidden_act"),
+        ({}, {"seq_lens": (8, 999)}, "Sequence length 999"),
+        ({}, {"seq_lens": ()}, "No sequence length"),
+        ({}, {"method": "mezo"}, "mezo"),
+        ({}, {"quantization": "int3"}, "int3"),
+    ],
+)
+def test_what_is_not_supported_is_refused_and_leaves_nothing(tmp_path, changes, settings, message):
+    settings = ExportSettings(**{"lora": LORA, "seq_lens": (8,), **settings})
+    with pytest.raises(ToolkitError, match=message):
+        export_bundle(random_source(**changes), tmp_path / "bundle", settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_do_not_fit_the_configuration(tmp_path, shared_lowering):
+    save_model(tmp_path / "model", "llama")
+    path = tmp_path / "model" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "intermediate_size": 128}))
+    with pytest.raises(ToolkitError, match=r"\[96, 64\].*\[128, 64\]"):
+        export_bundle(
+            open_source(str(tmp_path / "model")), tmp_path / "b", ExportSettings(LORA, (8,))
+        )
+
+
+def test_weights_that_are_not_finite_are_named(tmp_path, shared_lowering):
+    model = tiny_model("llama")
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[3, 5] = float("inf")
+    model.save_pretrained(tmp_path / "model")
+    with pytest.raises(ToolkitError, match=r"layers\.1\.mlp\.up_proj"):
+        export_bundle(
+            open_source(str(tmp_path / "model")), tmp_path / "b", ExportSettings(LORA, (8,))
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_rows_are_quantized_alike_in_one_piece_and_in_many(monkeypatch):
+    source = random_source()
+    part = base_parts(source.config)[0]
+    assert part.shape[0] % 16  # the last panel is padded
+    for scheme in ("int4", "int4-symmetric", "int8"):
+        whole, entry = quantize_part(source, part, scheme)
+        monkeypatch.setattr("toolkit.bundle.weights._CHUNK", 1)
+        pieces, same = quantize_part(source, part, scheme)
+        monkeypatch.undo()
+        for name in ("codes", "scale", "offset"):
+            a, b = getattr(whole, name), getattr(pieces, name)
+            assert (a is None and b is None) or torch.equal(a, b)
+        assert entry.relative_error == pytest.approx(same.relative_error, rel=1e-6)
+        assert entry.nbytes == whole.nbytes
+
+
+def test_a_gguf_file_and_an_adapter(tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    config = tiny_config("llama")
+    config.rope_parameters = {"rope_type": "default", "rope_theta": 10000.0}
+    model = tiny_model("llama", config=config)
+    write_gguf(tmp_path / "tiny.gguf", model)
+    tuned = get_peft_model(model, LoraConfig(r=2, lora_alpha=4, target_modules=["v_proj"]))
+    with torch.no_grad():
+        for name, parameter in tuned.named_parameters():
+            if "lora_" in name:
+                parameter.normal_()
+    tuned.save_pretrained(tmp_path / "adapter")
+    source = open_source(str(tmp_path / "tiny.gguf"))
+    source.save_tokenizer = lambda directory: False  # the tiny file's vocabulary is not a real one
+    settings = ExportSettings(LoraSettings(2, 4.0, ("v_proj",)), (8,), adapter=tmp_path / "adapter")
+    manifest = export_bundle(source, tmp_path / "bundle", settings)
+    assert all(entry["taken_over"] for entry in manifest["quantization"]["tensors"])
+    assert manifest["lora"]["start"] == "adapter"
+    bundle = Bundle.open(tmp_path / "bundle")
+    for name, parameter in tuned.named_parameters():
+        if "lora_" in name:
+            key = name.removeprefix("base_model.model.model.").replace(".default.", ".")
+            assert torch.equal(bundle.adapter.tensor(key), parameter), name

@@ -1,0 +1,111 @@
+"""`toolkit export` as a user runs it."""
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from tests.support.models import save_model
+from toolkit.bundle.bundle import Bundle
+from toolkit.cli.main import app
+from toolkit.recipes import PROJECTIONS, get_recipe
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["export", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "tiny-llama"
+    save_model(folder, "llama")
+    return folder
+
+
+def test_a_directory_with_every_option(model, tmp_path):
+    result = run(
+        model,
+        *("-o", tmp_path / "bundle", "--seq-len", 8, "--seq-len", 12, "--rank", 2),
+        *("--alpha", 4, "--targets", "v_proj, q_proj", "--method", "mebp"),
+        *("--quantization", "int8", "--embedding-quantization", "int4-symmetric", "--seed", 5),
+        "--json",
+    )
+    assert result.exit_code == 0, result.output
+    manifest = json.loads(result.stdout)
+    assert manifest == Bundle.open(tmp_path / "bundle").manifest
+    assert manifest["model"]["name"] == "tiny-llama"
+    assert (manifest["seq_lens"], manifest["method"]) == ([8, 12], "mebp")
+    assert manifest["lora"]["rank"] == 2 and manifest["lora"]["alpha"] == 4.0
+    assert manifest["lora"]["targets"] == ["v_proj", "q_proj"]
+    assert manifest["lora"]["start"] == "seed 5"
+    assert manifest["quantization"]["linear"] == "int8"
+    assert manifest["quantization"]["embedding"] == "int4-symmetric"
+
+
+def test_random_weights_take_the_recipe(monkeypatch, tmp_path):
+    """The recipe's shape is the export's; here shrunk, so that the test is quick."""
+    recipe = get_recipe("qwen2.5-0.5b")
+    small = recipe.model_config(num_hidden_layers=1, vocab_size=64, intermediate_size=64)
+    monkeypatch.setattr(type(recipe), "model_config", lambda self: small)
+    result = run("--random-weights", "qwen2.5-0.5b", "--seed", 3, "-o", tmp_path / "b")
+    assert result.exit_code == 0, result.output
+    assert "toolkit inspect" in result.stdout
+    manifest = Bundle.open(tmp_path / "b").manifest
+    assert manifest["model"]["name"] == "qwen2.5-0.5b"
+    assert manifest["model"]["random_weights"] and "seed 3" in manifest["model"]["origin"]
+    assert manifest["shape"]["hidden_size"] == 896
+    assert manifest["seq_lens"] == [256] and manifest["lora"]["targets"] == list(PROJECTIONS)
+
+
+def save_adapter(folder, base, **options):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    tuned = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(**options))
+    with torch.no_grad():
+        for name, parameter in tuned.named_parameters():
+            if "lora_" in name:
+                parameter.normal_()
+    tuned.save_pretrained(folder)
+
+
+def test_an_adapter_brings_its_settings(model, tmp_path):
+    save_adapter(tmp_path / "a", model, r=3, lora_alpha=5, target_modules=["o_proj", "up_proj"])
+    arguments = (model, "-o", tmp_path / "b", "--seq-len", 8, "--adapter", tmp_path / "a")
+    for option, value, shown in (
+        ("--rank", 4, "3"),
+        ("--alpha", 4, "5"),
+        ("--targets", "q_proj", "o_proj,up_proj"),
+    ):
+        result = run(*arguments, option, value)
+        assert result.exit_code == 1
+        assert f"{option} differs from the adapter" in result.stderr and shown in result.stderr
+    assert not (tmp_path / "b").exists()
+    result = run(*arguments, "--rank", 3, "--targets", "up_proj,o_proj")
+    assert result.exit_code == 0, result.output
+    lora = Bundle.open(tmp_path / "b").manifest["lora"]
+    assert (lora["rank"], lora["alpha"], lora["targets"]) == (3, 5.0, ["o_proj", "up_proj"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "either MODEL or --random-weights"),
+        (["x", "--random-weights", "qwen2.5-0.5b", "-o", "b"], 2, "either MODEL or"),
+        (["x"], 2, "with -o"),
+        (["x", "-o", "b", "--method", "mezo"], 2, "'mezo'"),
+        (["x", "-o", "b", "--seq-len", "0"], 2, "--seq-len"),
+        (["x", "-o", "b"], 1, "x does not exist"),
+        (["--random-weights", "gpt2", "-o", "b"], 1, "There is no recipe 'gpt2'"),
+        (["--random-weights", "qwen2.5-0.5b", "-o", "b", "--targets", "lm_head"], 1, "lm_head"),
+        (["--random-weights", "qwen2.5-0.5b", "-o", "b", "--seq-len", "99999"], 1, "99999"),
+        (["--random-weights", "qwen2.5-0.5b", "-o", "b", "--alpha", "-1"], 1, "positive"),
+    ],
+)
+def test_what_is_wrong_is_said(arguments, code, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == code, result.output
+    assert message in result.stderr
+    assert list(tmp_path.iterdir()) == []
