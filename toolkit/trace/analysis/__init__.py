@@ -45,8 +45,8 @@ class Analysis:
 
     @property
     def status(self) -> str:
-        """completed, stopped, failed, or ended without a word ("killed")."""
-        return self.trace.end.status if self.trace.end else "killed"
+        """completed, stopped, failed, or unfinished: killed, or still going when it was pulled."""
+        return self.trace.end.status if self.trace.end else "unfinished"
 
     @property
     def title(self) -> str:

@@ -85,7 +85,7 @@ def _how_it_ended(facts: Facts) -> Finding | None:
         return Finding(
             "error",
             "no-end",
-            f"The trace ends {place} without an end record",
+            f"The trace ends {place}{',' if ',' in place else ''} without an end record",
             "The run was killed (by the system for memory, by hand or by a power loss) or was "
             f"still going when it was pulled. Everything here is up to that point.{line}",
         )
@@ -200,7 +200,7 @@ def _flash(facts: Facts) -> Finding | None:
     spilled = next((p.written_bytes for p in facts.timing.phases if p.phase == "forward"), 0)
     detail = f"A thousand steps write {megabytes(1000 * per_step)}, and a phone's storage wears."
     if spilled > facts.storage.written_bytes / 2:
-        detail += " Most of it are checkpoints spilled to storage; --checkpoints ram keeps them."
+        detail += " Most of it is spilled checkpoints; with checkpoints in RAM nothing is spilled."
     title = f"Every step writes {megabytes(per_step)} to flash"
     return Finding("warning", "flash", title, detail)
 
