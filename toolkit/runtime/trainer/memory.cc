@@ -45,31 +45,38 @@ Buffer::Buffer(size_t bytes, Category category, const char* name)
   madvise(data_, bytes, MADV_NOHUGEPAGE);
   // Shown in /proc/self/smaps; kernels without the feature refuse, which does no harm.
   prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, data_, bytes, name);
-  ledger().add(category_, bytes_);
+  account(bytes);
 }
 
 Buffer::Buffer(Buffer&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)),
       bytes_(std::exchange(other.bytes_, 0)),
+      accounted_(std::exchange(other.accounted_, 0)),
       category_(other.category_) {}
 
 Buffer& Buffer::operator=(Buffer&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
+  std::swap(accounted_, other.accounted_);
   std::swap(category_, other.category_);
   return *this;
 }
 
 Buffer::~Buffer() {
   if (data_ == nullptr) return;
+  account(0);
   munmap(data_, bytes_);
-  ledger().add(category_, -int64_t(bytes_));
 }
 
 void Buffer::release_from(size_t offset) {
   const size_t page = page_size();
   const size_t begin = (offset + page - 1) / page * page;
   if (begin < bytes_) madvise(static_cast<char*>(data_) + begin, bytes_ - begin, MADV_DONTNEED);
+}
+
+void Buffer::account(size_t bytes) {
+  ledger().add(category_, int64_t(bytes) - int64_t(accounted_));
+  accounted_ = bytes;
 }
 
 void tune_allocator() {

@@ -38,10 +38,12 @@ class Buffer {
   size_t bytes() const { return bytes_; }
   // Gives pages at and after `offset` back; they read as zeros when touched again.
   void release_from(size_t offset);
+  // Says how many of the bytes are in use, for the ledger; all of them until then.
+  void account(size_t bytes);
 
  private:
   void* data_ = nullptr;
-  size_t bytes_ = 0;
+  size_t bytes_ = 0, accounted_ = 0;
   Category category_ = Category::runtime;
 };
 

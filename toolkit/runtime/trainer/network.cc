@@ -118,8 +118,7 @@ const std::vector<WeightRef>& Network::weights(Kind kind, int64_t layer) const {
 void Network::run(Kind kind, const WeightMapping& weights, Frame& frame) {
   Entry& entry = entries_[int(kind)];
   Method& method = *entry.method;
-  if (method.planned() < planned_in_use_) arena_.shrink_resident(method.planned());
-  planned_in_use_ = method.planned();
+  arena_.prepare(method.planned());
   for (size_t i = 0; i < entry.inputs.size(); ++i) {
     const Port& port = entry.inputs[i];
     const void* data = nullptr;

@@ -74,7 +74,6 @@ class Network {
   Arena arena_;
   std::array<Entry, kKinds> entries_;
   std::unique_ptr<AdapterLayout> layout_;
-  size_t planned_in_use_ = 0;
 };
 
 // Sample `index` of `data` as a frame.

@@ -160,7 +160,17 @@ void Arena::reserve(size_t bytes) {
   if (bytes > bytes_) bytes_ = bytes;
 }
 
-void Arena::allocate() { buffer_ = Buffer(bytes_, Category::arena, "toolkit arena"); }
+void Arena::allocate() {
+  buffer_ = Buffer(bytes_, Category::arena, "toolkit arena");
+  buffer_.account(0);
+}
+
+void Arena::prepare(size_t bytes) {
+  if (bytes == in_use_) return;
+  if (bytes < in_use_) buffer_.release_from(bytes);
+  buffer_.account(bytes);
+  in_use_ = bytes;
+}
 
 size_t planned_bytes(const Program& program, const std::string& method) {
   auto meta = program.get().method_meta(method.c_str());

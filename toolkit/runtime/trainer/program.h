@@ -51,11 +51,11 @@ class Arena {
   void allocate();
   uint8_t* data() const { return static_cast<uint8_t*>(buffer_.data()); }
   size_t bytes() const { return bytes_; }
-  // Gives back what a method of `bytes` does not use.
-  void shrink_resident(size_t bytes) { buffer_.release_from(bytes); }
+  // Gives back what a method of `bytes`, the next to run, does not use.
+  void prepare(size_t bytes);
 
  private:
-  size_t bytes_ = 0;
+  size_t bytes_ = 0, in_use_ = 0;
   Buffer buffer_;
 };
 

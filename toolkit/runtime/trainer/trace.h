@@ -44,6 +44,7 @@ class Trace {
   // Peak in KiB of the phases since begin_step().
   int64_t step_peak() const { return step_peak_; }
   int64_t run_peak() const { return run_peak_; }
+  int64_t written_bytes() const { return proc_.io().written_bytes; }
   bool can_reset_peak() const { return proc_.can_reset_peak(); }
   // Takes the present size for that of the runtime itself; everything later is accounted for.
   void measure_runtime() { runtime_kib_ = proc_.memory().rss(); }

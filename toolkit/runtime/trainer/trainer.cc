@@ -245,7 +245,9 @@ void Trainer::apply_clipped() {
 }
 
 void Trainer::write_step(const StepReport& report, const std::vector<int64_t>& samples) {
-  const int64_t written = bytes_written() - counted_bytes_;  // with the last step's trace and save
+  // What became dirty since the last step, with its trace and save. Spilled states that overwrite
+  // pages not yet on storage cost nothing there, and the kernel does not count them.
+  const int64_t written = trace_->written_bytes() - counted_bytes_;
   counted_bytes_ += written;
   std::string list;
   for (int64_t sample : samples) list += (list.empty() ? "" : ",") + std::to_string(sample);

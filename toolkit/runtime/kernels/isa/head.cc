@@ -202,10 +202,17 @@ void cross_entropy(const float* x, const int32_t* labels, int64_t tokens, const 
 }
 
 void embedding(const int32_t* tokens, int64_t count, const QuantizedMatrix& w, float* out) {
-  parallel(count, [&](int64_t begin, int64_t end, int) {
-    for (int64_t t = begin; t < end; ++t) dequantize_row(w, tokens[t], out + t * w.depth);
-  });
-  release_weight(w);
+  // Each row is a place of its own in a large file, and reading it maps a neighbourhood of pages
+  // (300 KiB a token were seen); released after every slice they are never all in memory.
+  constexpr int64_t kSlice = 8;
+  for (int64_t first = 0; first < count; first += kSlice) {
+    parallel(min(kSlice, count - first), [&](int64_t begin, int64_t end, int) {
+      for (int64_t t = first + begin; t < first + end; ++t) {
+        dequantize_row(w, tokens[t], out + t * w.depth);
+      }
+    });
+    release_weight(w);
+  }
 }
 
 }  // namespace TOOLKIT_ISA

@@ -14,7 +14,12 @@ namespace toolkit {
 namespace TOOLKIT_ISA {
 
 void release_rows(const QuantizedMatrix& w, int64_t row, int64_t rows) {
-  release(w.codes + row / kPanel * w.panel_bytes(), rows / kPanel * w.panel_bytes());
+  const int64_t panel = row / kPanel, panels = rows / kPanel;
+  const int64_t parameters = w.depth / 32 * kPanel;  // of one panel
+  const size_t bytes = panels * parameters * sizeof(uint16_t);
+  release(w.codes + panel * w.panel_bytes(), panels * w.panel_bytes());
+  release(w.scale + panel * parameters, bytes);
+  if (w.offset != nullptr) release(w.offset + panel * parameters, bytes);
 }
 
 void low_rank(const Left& input, int64_t tokens, const Right& factor, int64_t rank, float* out,
