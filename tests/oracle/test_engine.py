@@ -1,0 +1,141 @@
+"""The trainer against PyTorch: every gradient tensor of a step, every loss of a training."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.oracle.rows import mixed_rows
+from tests.support.trainer import read_trace, run_trainer
+from toolkit.bundle.bundle import Bundle
+from toolkit.data.dataset import write_rows
+from toolkit.data.samples import Rows
+from toolkit.oracle.gradients import Gradients, compare, step_gradients
+from toolkit.oracle.model import adapter_parameters, build_model
+from toolkit.oracle.training import TrainSettings, train
+from toolkit.oracle.verification import write_perturbed_adapter
+
+MODELS = [
+    pytest.param(("llama", True), id="llama3-rope-tied"),
+    pytest.param(("llama", False), id="llama3-rope-untied"),
+    pytest.param(("qwen2", True), id="qwen2-tied"),
+    pytest.param(("qwen2", False), id="qwen2-untied"),
+]
+GRADIENT_TOLERANCE = 1e-5
+"""float32 (6e-8) through two blocks of some hundred-term sums, against float64."""
+LOSS_TOLERANCE = 1e-3
+
+
+class Case:
+    """A bundle, token rows and a perturbed adapter on disk."""
+
+    def __init__(self, bundle: Path, folder: Path, rows: Rows) -> None:
+        self.bundle = Bundle.open(bundle)
+        self.folder = folder
+        self.rows = rows
+        self.adapter = folder / "adapter.ptd"
+        write_rows(folder / "data.ptd", rows)
+        write_perturbed_adapter(self.bundle, self.adapter, seed=5)
+
+    def arguments(self) -> list[str]:
+        """The flags all trainer commands share."""
+        paths = {"bundle": self.bundle.path, "data": self.folder / "data.ptd"}
+        paths["adapter"] = self.adapter
+        return [word for name, path in paths.items() for word in (f"--{name}", str(path))]
+
+    def gradients(self, indices: list[int], threads: int = 1) -> Gradients:
+        """Run `trainer gradients`."""
+        out = self.folder / "gradients.safetensors"
+        samples = ",".join(map(str, indices))
+        [result] = run_trainer(
+            "gradients",
+            *self.arguments(),
+            *("--samples", samples, "--out", out, "--threads", threads),
+        )
+        return Gradients(result["loss"], result["tokens"], load_file(out))
+
+    def oracle(self, dtype: torch.dtype = torch.float64):
+        """Build the oracle's model."""
+        return build_model(self.bundle, self.adapter, dtype)
+
+
+@pytest.fixture
+def case(request, make_bundle, tmp_path) -> Case:
+    family, tied, method = request.param
+    return Case(make_bundle(family, tied, method), tmp_path, mixed_rows(24, 150))
+
+
+def cases() -> list:
+    return [
+        pytest.param((*model.values[0], method), id=f"{model.id}-{method}")
+        for model in MODELS
+        for method in ("mesp", "mebp")
+    ]
+
+
+@pytest.mark.parametrize("case", cases(), indirect=True)
+@pytest.mark.parametrize("indices", [[0, 1, 2, 3], [2]], ids=["accumulated", "packed"])
+def test_gradients(case, indices):
+    actual = case.gradients(indices, threads=2)
+    expected = step_gradients(case.oracle(), case.rows, indices)
+    errors = compare(actual.tensors, expected.tensors)
+    assert len(errors) == 2 * 7 * 2 == len(actual.tensors)
+    assert errors[0].relative < GRADIENT_TOLERANCE, errors[:5]
+    assert min(error.norm for error in errors) > 0
+    assert actual.loss == pytest.approx(expected.loss, rel=1e-6)
+    assert actual.tokens == expected.tokens
+
+
+TRAININGS = [
+    TrainSettings(20, 1e-2, grad_accum=2, seed=3),
+    TrainSettings(
+        *(20, 1e-2), batch_size=2, weight_decay=0.1, max_grad_norm=0.5, warmup_steps=4, seed=9,
+        schedule="cosine", beta1=0.8, beta2=0.95, eps=1e-6,
+    ),
+    TrainSettings(
+        *(20, 5e-2, "sgd"), momentum=0.9, weight_decay=0.01, schedule="linear", order="sequential"
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", TRAININGS, ids=["adamw", "adamw-clipped-cosine", "sgd"])
+@pytest.mark.parametrize(
+    "case",
+    [("llama", True, "mesp"), ("qwen2", False, "mesp"), ("llama", True, "mebp")],
+    indirect=True,
+    ids=lambda model: "-".join(map(str, model)),
+)
+def test_training(case, settings):
+    flags = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    words = [w for name, value in flags.items() for w in (f"--{name.replace('_', '-')}", value)]
+    run = case.folder / "run"
+    run_trainer("train", *case.arguments(), "--out", run, "--threads", 1, *words)
+    actual = read_trace(run, "step")
+    model = case.oracle(torch.float32)
+    before = {name: p.detach().clone() for name, p in adapter_parameters(model).items()}
+    expected = list(train(model, case.rows, settings))
+    assert [step["samples"] for step in actual] == [step.samples for step in expected]
+    assert [step["tokens"] for step in actual] == [step.tokens for step in expected]
+    assert [step["lr"] for step in actual] == pytest.approx([step.lr for step in expected])
+    errors = [abs(a["loss"] / e.loss - 1) for a, e in zip(actual, expected, strict=True)]
+    assert max(errors) < LOSS_TOLERANCE, errors
+    if settings.max_grad_norm:
+        norms = [step["grad_norm"] for step in actual]
+        assert norms == pytest.approx([step.grad_norm for step in expected], rel=1e-2)
+    assert max(step.loss for step in expected) / min(step.loss for step in expected) > 1.5
+    saved = load_file(run / "adapter_model.safetensors")
+    for name, parameter in adapter_parameters(model).items():
+        moved = (parameter.detach() - before[name]).norm()
+        off = (saved[f"base_model.model.model.{name}"] - parameter.detach()).norm()
+        assert off < 0.02 * moved, name
+
+
+def test_evaluation(make_bundle, tmp_path):
+    case = Case(make_bundle("qwen2", True), tmp_path, mixed_rows(24, 150))
+    *_, last = run_trainer("evaluate", *case.arguments(), "--threads", 1)
+    expected = step_gradients(case.oracle(), case.rows, range(4))
+    assert last["loss"] == pytest.approx(expected.loss, rel=1e-6)
+    assert last["perplexity"] == pytest.approx(2.718281828459045**expected.loss, rel=1e-5)
+    assert (last["tokens"], last["samples"]) == (expected.tokens, 4)
