@@ -9,15 +9,15 @@ from math import nan
 from pathlib import Path
 
 import msgspec
-import numpy as np
 from msgspec.structs import astuple, replace
 
 from toolkit.errors import ToolkitError
 from toolkit.trace import schema
 from toolkit.trace.schema import PHASES, Begin, End, Evaluation, Event, Phase, Run, Sample, Smaps
 from toolkit.trace.schema import Step as StepRecord
-from toolkit.trace.table import Table, TableBuilder
+from toolkit.trace.table import TableBuilder
 from toolkit.trace.text import clean, clean_mapping, clean_value
+from toolkit.trace.tidy import last_of_each_step, ordered_phases, ordered_samples
 from toolkit.trace.trace import (
     NONE,
     PHASE_COLUMNS,
@@ -135,11 +135,9 @@ class _Reader:
                 "It is not a trace of this toolkit, or its beginning is lost",
             )
         left_out = self._left_out
-        phases = _ordered_phases(self._phases.build(), left_out)
-        steps = _last_of_each_step(self._steps.build(), left_out)
-        samples = self._samples.build()
-        if np.any(np.diff(samples["t"]) < 0):
-            samples = samples.take(np.argsort(samples["t"], kind="stable"))
+        phases = ordered_phases(self._phases.build(), left_out)
+        steps = last_of_each_step(self._steps.build(), left_out)
+        samples = ordered_samples(self._samples.build())
         left_out.over_limit += self._phases.dropped + self._steps.dropped + self._samples.dropped
         return Trace(
             path=self._path,
@@ -318,35 +316,3 @@ class _Reader:
             records.append(record)
         else:
             self._left_out.over_limit += 1
-
-
-def _ordered_phases(phases: Table, left_out: LeftOut) -> Table:
-    """Sort by begin and leave out exact repetitions (all but the line number)."""
-    begin = phases["begin"]
-    backwards = int(np.count_nonzero(np.diff(begin) < 0))
-    if backwards:
-        left_out.reordered += backwards
-        keys = [phases[name] for name in ("line", "layer", "phase", "step", "end", "begin")]
-        phases = phases.take(np.lexsort(keys))
-        begin = phases["begin"]
-    candidates = np.flatnonzero(np.diff(begin) == 0)
-    values = phases.values[:, 1:]
-    same = candidates[np.all(values[candidates] == values[candidates + 1], axis=1)]
-    if len(same):
-        left_out.duplicates += len(same)
-        keep = np.ones(len(phases), bool)
-        keep[same + 1] = False
-        phases = phases.take(keep)
-    return phases
-
-
-def _last_of_each_step(steps: Table, left_out: LeftOut) -> Table:
-    """Keep the last record of each step number: a resumed run repeats what it had not saved."""
-    numbers = steps["step"]
-    if np.all(np.diff(numbers) > 0):
-        return steps
-    order = np.lexsort((steps["line"], numbers))
-    ordered = numbers[order]
-    last = np.append(ordered[1:] != ordered[:-1], True)
-    left_out.superseded_steps += int(len(order) - np.count_nonzero(last))
-    return steps.take(order[last])
