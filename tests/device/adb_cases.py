@@ -137,8 +137,10 @@ def cut_pull(daemon: Daemon, folder: Path) -> None:
             daemon.kill()
 
     with AdbDevice(ADDRESS, root=f"{folder}/root") as device:
+        begin = time.monotonic()
         error = refused(pull_run, device, "run1", folder / "out", progress=cut)
         assert isinstance(error, DeviceLost), error
+        assert time.monotonic() - begin < 10, "a lost device must be noticed at once"
     assert not (folder / "out").exists()
     daemon.start()
     with AdbDevice(ADDRESS, root=f"{folder}/root") as device:

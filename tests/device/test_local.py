@@ -38,6 +38,8 @@ def test_a_command_that_kills_its_shell_is_a_loss(device):
 
 def test_output_that_looks_like_a_marker_is_output(device):
     assert device.shell("echo toolkit-exit-0123456789abcdef:0; exit 5").code == 5
+    with pytest.raises(DeviceLost):
+        device.shell("echo toolkit-exit-0123456789abcdef:0; kill -9 $$")
 
 
 def test_silence_is_a_loss(device):

@@ -112,8 +112,15 @@ def test_a_part_with_other_bytes_is_not_continued(device, folder):
     device.break_after = None
     [part] = remote(device).glob(".*.part")
     part.write_bytes(b"?" * 300_000)
-    report = push_folder(device, scan(folder), target_of(device))
+    moves = []
+    report = push_folder(
+        device,
+        scan(folder),
+        target_of(device),
+        progress=lambda name, done, total: moves.append(done),
+    )
     assert report.resumed == 0
+    assert moves == sorted(moves), "it was continued and sent again"
     assert contents(remote(device)) == expected(folder)
 
 
@@ -170,10 +177,12 @@ def test_the_last_complete_one_is_chosen(device, folder):
     device.make_directory(f"{device.root}/bundles/three")
     device.write(f"{device.root}/bundles/three/.deployed.json", b'{"time": [], "sha256": 1}')
     assert choose(device, "bundles", None).name == "two"
+    push_folder(device, scan(folder), f"{device.root}/bundles/one")
+    assert choose(device, "bundles", None).name == "one"
     assert choose(device, "bundles", "one").name == "one"
-    with pytest.raises(ToolkitError, match=r"'three' is complete .*two, one"):
+    with pytest.raises(ToolkitError, match=r"'three' is complete .*one, two"):
         choose(device, "bundles", "three")
-    assert [item.name for item in list_deployed(device, "bundles")] == ["two", "one"]
+    assert [item.name for item in list_deployed(device, "bundles")] == ["one", "two"]
 
 
 def test_digests_are_those_of_the_files(folder):

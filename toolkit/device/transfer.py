@@ -102,8 +102,8 @@ def push_folder(
         for file in missing:
             _send(device, file, target, starts.get(file.name, 0), report, progress, total)
     _remove_foreign(device, files, target, present)
-    if missing or f"{target}/{MARKER}" not in present:
-        device.write(f"{target}/{MARKER}", marker_content(digest(files)))
+    # Written even if nothing was sent: what was deployed last is what training takes by default.
+    device.write(f"{target}/{MARKER}", marker_content(digest(files)))
     progress("", total, total)
     return report
 
