@@ -74,13 +74,27 @@ def test_ctrl_c_stops_at_a_step_and_resume_continues(environment, tmp_path):
     stopped = records(output)[-1]
     assert stopped["type"] == "end" and stopped["status"] == "stopped"
     assert 2 <= stopped["steps"] < 100
-    assert "--out run1 --steps N --resume" in error
+    assert "resume: toolkit train --device local --out run1 --resume" in error
     steps = str(stopped["steps"] + 2)
     output = toolkit(
         "train", "--steps", steps, "--out", "run1", "--resume", "--json", **environment
     )
     seen = [record["step"] for record in records(output) if record["type"] == "step"]
     assert seen == [stopped["steps"] + 1, stopped["steps"] + 2]
+
+
+def test_resume_remembers_the_settings(environment, tmp_path):
+    settings = ("--lr", "0.5", "--seed", "7", "--optimizer", "sgd")
+    toolkit("train", "--steps", "2", "--out", "run1", *settings, **environment)
+    toolkit("train", "--out", "run1", "--resume", "--seed", "8", **environment)
+    log = read(tmp_path / "home/runs/run1/trainer.log").splitlines()
+    words = log[-1].split()
+    flags = dict(zip(words[::2], words[1::2], strict=False))
+    assert (flags["--steps"], flags["--lr"], flags["--optimizer"]) == ("2", "0.5", "sgd")
+    assert flags["--seed"] == "8" and "--resume" in words
+    (tmp_path / "home/runs/run1/settings.json").write_text('{"steps": [], "x": 1, "lr": true}')
+    error = toolkit("train", "--out", "run1", "--resume", code=1, **environment)
+    assert "how long run 'run1' should be is not known. Give --steps" in error
 
 
 def test_second_ctrl_c_detaches_and_attach_comes_back(environment, tmp_path):

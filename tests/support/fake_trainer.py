@@ -13,6 +13,7 @@ if [ "$1" = info ]; then
     exit 0
 fi
 shift
+echo "$*"
 resume=
 while [ $# -gt 0 ]; do
     case $1 in

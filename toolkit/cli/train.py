@@ -9,7 +9,7 @@ from toolkit.cli.common import print_json
 from toolkit.cli.train_watch import Outcome, watch
 from toolkit.device import Device, open_device
 from toolkit.device.layout import check_name, choose, run_path
-from toolkit.device.runs import Run, attach, start
+from toolkit.device.runs import Run, Value, attach, read_settings, start
 from toolkit.device.runtime import check_version, find_runtime
 from toolkit.errors import ToolkitError
 
@@ -90,16 +90,16 @@ def train(
 
     The run goes on when the connection breaks. Ctrl-C stops it after the current step with
     everything saved; a second Ctrl-C leaves it running. Flags that are not given have the trainer's
-    defaults.
+    defaults, or with --resume those the run was started with.
 
     \b
     Examples:
       toolkit train --device local --steps 50 --lr 1e-4 --out run1
-      toolkit train --steps 100 --out run1 --resume
+      toolkit train --out run1 --resume --steps 100
       toolkit train --steps 50 --optimizer adamw --grad-accum 4 --out run2 --detach
       toolkit train --attach run2
     """
-    settings = {
+    settings: dict[str, Value] = {
         "steps": steps,
         "lr": lr,
         "optimizer": optimizer,
@@ -121,7 +121,7 @@ def train(
         "eval-every": eval_every,
         "trace": trace,
     }
-    _check_usage(out, steps, attach_to, settings)
+    _check_usage(out, steps, attach_to, resume, settings)
     with open_device(device) as target:
         if attach_to is not None:
             run = attach(target, check_name(attach_to, "run"))
@@ -137,15 +137,19 @@ def train(
 
 
 def _check_usage(
-    out: str | None, steps: int | None, attach_to: str | None, settings: dict[str, object]
+    out: str | None,
+    steps: int | None,
+    attach_to: str | None,
+    resume: bool,
+    settings: dict[str, Value],
 ) -> None:
     if attach_to is None:
-        if out is None or steps is None:
+        if out is None or (steps is None and not resume):
             raise typer.BadParameter("--out and --steps are needed (or --attach RUN)")
         return
     given = [f"--{name}" for name, value in settings.items() if value is not None]
-    if out is not None:
-        given.append("--out")
+    given += ["--out"] if out is not None else []
+    given += ["--resume"] if resume else []
     if given:
         raise typer.BadParameter(f"--attach starts nothing, so it takes no {', '.join(given)}")
 
@@ -156,28 +160,43 @@ def _start(
     bundle: str | None,
     data: str | None,
     adapter: Path | None,
-    settings: dict[str, object],
+    settings: dict[str, Value],
     resume: bool,
 ) -> Run:
     runtime = find_runtime(device)
     check_version(device, runtime)
-    bundle_folder = choose(device, "bundles", bundle).path
-    data_folder = choose(device, "data", data).path
-    arguments = ["--bundle", bundle_folder, "--data", f"{data_folder}/train.ptd"]
-    for flag, value in settings.items():
-        if value is not None:
-            arguments += [f"--{flag}", str(value)]
-    if settings["eval-every"] is not None:
-        validation = f"{data_folder}/validation.ptd"
-        if device.stat(validation) is None:
-            raise ToolkitError(
-                "--eval-every needs held-out data, and the data on the device has none",
-                "Make it with `toolkit data --validation`, or leave --eval-every away",
-            )
-        arguments += ["--eval-data", validation]
+    given = {"bundle": bundle, "data": data, **settings}
+    if resume:
+        remembered = read_settings(device, name, set(given))
+        given = remembered | {key: value for key, value in given.items() if value is not None}
+        if given.get("steps") is None:
+            raise ToolkitError(f"how long run {name!r} should be is not known", "Give --steps")
+    bundle_item = choose(device, "bundles", _text(given.get("bundle")))
+    data_item = choose(device, "data", _text(given.get("data")))
+    given |= {"bundle": bundle_item.name, "data": data_item.name}
+    arguments = ["--bundle", bundle_item.path, "--data", f"{data_item.path}/train.ptd"]
+    for flag in settings:
+        if given.get(flag) is not None:
+            arguments += [f"--{flag}", str(given[flag])]
+    if given.get("eval-every") is not None:
+        arguments += ["--eval-data", _validation(device, data_item.path)]
     if adapter is not None:
         arguments += ["--adapter", _push_adapter(device, name, adapter)]
-    return start(device, runtime, name, arguments, resume=resume)
+    return start(device, runtime, name, arguments, resume=resume, settings=given)
+
+
+def _text(value: Value) -> str | None:
+    return None if value is None else str(value)
+
+
+def _validation(device: Device, data: str) -> str:
+    path = f"{data}/validation.ptd"
+    if device.stat(path) is None:
+        raise ToolkitError(
+            "--eval-every needs held-out data, and the data on the device has none",
+            "Make it with `toolkit data --validation 0.05`, or leave --eval-every away",
+        )
+    return path
 
 
 def _push_adapter(device: Device, name: str, adapter: Path) -> str:

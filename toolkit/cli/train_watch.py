@@ -176,7 +176,7 @@ def _conclude(run: Run, view: BarView | JsonView, end: dict[str, Any] | None) ->
     )
     device = f"--device {run.device.spec}"
     if stopped:
-        view.say(f"resume: toolkit train {device} --out {run.name} --steps N --resume")
+        view.say(f"resume: toolkit train {device} --out {run.name} --resume")
     view.say(f"next: toolkit pull {device} {run.name} -o runs/{run.name}")
     return Outcome.STOPPED if stopped else Outcome.COMPLETED
 

@@ -26,7 +26,7 @@ RUN_FILES = {
 }
 STATE_FILES = {"state.bin": 16 * _GIB}
 # Of the device's own bookkeeping; not worth a word when they stay behind.
-_SILENT = {"pid", "exit", "stop", "state.bin"}
+_SILENT = {"pid", "exit", "stop", "state.bin", "settings.json"}
 
 
 @dataclass

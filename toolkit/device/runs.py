@@ -8,7 +8,7 @@ the current step.
 import json
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,8 @@ _POLL_SECONDS = 0.4
 _ALIVE_SECONDS = 2.0
 _LINE_LIMIT = 4 << 20
 _KILLED = 128 + 9
+
+Value = str | int | float | None
 
 
 @dataclass
@@ -123,20 +125,45 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)[:500]
 
 
+def read_settings(device: Device, name: str, known: set[str]) -> dict[str, Value]:
+    """Return the settings a run was started with: those of `known` names with simple values."""
+    content = device.read(f"{run_path(device, name)}/settings.json")
+    try:
+        settings = json.loads(content)
+    except ValueError:
+        return {}
+    if not isinstance(settings, dict):
+        return {}
+    return {
+        key: value
+        for key, value in settings.items()
+        if key in known and isinstance(value, str | int | float) and not isinstance(value, bool)
+    }
+
+
 def start(
-    device: Device, runtime: Runtime, name: str, arguments: Sequence[str], *, resume: bool
+    device: Device,
+    runtime: Runtime,
+    name: str,
+    arguments: Sequence[str],
+    *,
+    resume: bool,
+    settings: Mapping[str, Value] | None = None,
 ) -> Run:
     """Start a trainer in the run's folder, detached from the connection.
 
     Args:
         arguments: of `trainer train`, without --out and --resume.
         resume: continue the run instead of refusing that its folder exists.
+        settings: what `read_settings` should return when the run is resumed.
 
     Raises:
         ToolkitError: the run exists (or does not, with `resume`), or its trainer still runs.
     """
     run = Run(device, name)
     _claim(run, resume)
+    if settings is not None:
+        device.write(f"{run.path}/settings.json", json.dumps(dict(settings)).encode())
     run.trace_offset = _size(device, f"{run.path}/trace.jsonl")
     run.log_offset = _size(device, f"{run.path}/trainer.log")
     words = ["train", *arguments, "--out", run.path, *(["--resume"] if resume else [])]
