@@ -2,9 +2,11 @@
 
 import ctypes
 import math
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import torch
 from executorch.exir import (
@@ -57,6 +59,15 @@ class Library:
         self._native.toolkit_set_release_hook(hook)
         yield ranges
         self._native.toolkit_set_release_hook(_HOOK())
+
+
+def available_isas() -> list[str]:
+    """Return the instruction sets the library must offer here, going by the processor."""
+    if platform.machine() == "aarch64":
+        return ["plain", "neon"]
+    flags = Path("/proc/cpuinfo").read_text().split()
+    needed = {"avx2": {"avx2", "fma"}, "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}}
+    return ["plain", *(isa for isa, flag in needed.items() if flag <= set(flags))]
 
 
 @cache

@@ -4,12 +4,10 @@ import pytest
 import torch
 
 from tests.runtime.kernels.conftest import CASES, MATRIX
-from tests.runtime.kernels.native import assert_close
-
-ISAS = ["plain", "avx2", "avx512", "neon"]
+from tests.runtime.kernels.native import assert_close, available_isas
 
 
-@pytest.fixture(scope="module", params=ISAS)
+@pytest.fixture(scope="module", params=available_isas())
 def runs(request, suite):
     """Outputs with one thread, twice, and with two."""
     return [suite.run(request.param, threads) for threads in (1, 1, 2)]

@@ -1,21 +1,26 @@
-# Finds the ExecuTorch SDK in a wheel: sets up executorch::runtime and TOOLKIT_RPATH.
-if(NOT EXECUTORCH_ROOT AND NOT CMAKE_PREFIX_PATH AND NOT CMAKE_CROSSCOMPILING)
-  find_package(Python3 COMPONENTS Interpreter REQUIRED)
-  execute_process(
-    COMMAND ${Python3_EXECUTABLE} -c
-            "import importlib.util as u; print(u.find_spec('executorch').submodule_search_locations[0])"
-    OUTPUT_VARIABLE EXECUTORCH_ROOT
-    OUTPUT_STRIP_TRAILING_WHITESPACE
-    RESULT_VARIABLE failed)
-  if(failed)
-    message(FATAL_ERROR "${Python3_EXECUTABLE} has no executorch package. Pass -DEXECUTORCH_ROOT=<package folder>")
+# Finds the ExecuTorch SDK in a wheel: executorch::runtime, and the rpath of what links it.
+if(NOT EXECUTORCH_ROOT)
+  find_package(executorch CONFIG QUIET)
+  if(NOT executorch_FOUND AND NOT CMAKE_CROSSCOMPILING)
+    find_package(Python3 COMPONENTS Interpreter REQUIRED)
+    execute_process(
+      COMMAND ${Python3_EXECUTABLE} -c
+              "import importlib.util as u; print(u.find_spec('executorch').submodule_search_locations[0])"
+      OUTPUT_VARIABLE python_package
+      ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE
+      RESULT_VARIABLE failed)
+    if(failed)
+      message(FATAL_ERROR "${Python3_EXECUTABLE} has no executorch package. Install it, or pass "
+                          "-DEXECUTORCH_ROOT=<folder of the package>")
+    endif()
+    set(EXECUTORCH_ROOT ${python_package})
   endif()
 endif()
-
-if(EXECUTORCH_ROOT)
+if(NOT executorch_FOUND)
+  if(NOT EXECUTORCH_ROOT)
+    message(FATAL_ERROR "Cross-compiling needs -DEXECUTORCH_ROOT=<executorch folder of the target's unpacked wheel>")
+  endif()
   find_package(executorch CONFIG REQUIRED PATHS ${EXECUTORCH_ROOT} NO_DEFAULT_PATH NO_CMAKE_FIND_ROOT_PATH)
-else()
-  find_package(executorch CONFIG REQUIRED)
 endif()
 
 # The kernels bring their own threads: without this every process would load ExecuTorch's pool as well.
@@ -29,10 +34,9 @@ if(TARGET executorch::threadpool)
   toolkit_drop_interface(INTERFACE_COMPILE_DEFINITIONS ET_USE_THREADPOOL)
 endif()
 
-set(TOOLKIT_RPATH "$ORIGIN")
-if(NOT CMAKE_CROSSCOMPILING AND EXECUTORCH_RUNTIME_LIBRARY_DIR)
-  list(APPEND TOOLKIT_RPATH ${EXECUTORCH_RUNTIME_LIBRARY_DIR})
+# Beside the binary on a device; on this machine also where the wheel keeps libexecutorch.so.
+set(CMAKE_BUILD_RPATH "$ORIGIN" ${TOOLKIT_EXTRA_RPATH})
+if(NOT CMAKE_CROSSCOMPILING)
+  list(APPEND CMAKE_BUILD_RPATH ${EXECUTORCH_RUNTIME_LIBRARY_DIR})
 endif()
-list(APPEND TOOLKIT_RPATH ${TOOLKIT_EXTRA_RPATH})
-set(CMAKE_BUILD_RPATH ${TOOLKIT_RPATH})
-set(CMAKE_INSTALL_RPATH ${TOOLKIT_RPATH})
+set(CMAKE_INSTALL_RPATH ${CMAKE_BUILD_RPATH})

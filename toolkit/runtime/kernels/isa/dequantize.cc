@@ -7,6 +7,18 @@ namespace {
 
 constexpr int64_t kQuantGroup = 32;
 
+/// Hides where a vector comes from: GCC 12 would otherwise merge shuffles and widenings element by
+/// element.
+template <typename V>
+TOOLKIT_INLINE V opaque(V v) {
+#if defined(__x86_64__)
+  asm("" : "+x"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#endif
+  return v;
+}
+
 /// 16 unsigned codes as 16 floats.
 TOOLKIT_INLINE Column widen(Bytes16 codes) {
   Column c;
@@ -15,8 +27,8 @@ TOOLKIT_INLINE Column widen(Bytes16 codes) {
 #elif TOOLKIT_LANES == 8
   const ByteLanes low = __builtin_shufflevector(codes, codes, 0, 1, 2, 3, 4, 5, 6, 7);
   const ByteLanes high = __builtin_shufflevector(codes, codes, 8, 9, 10, 11, 12, 13, 14, 15);
-  c.v[0] = __builtin_convertvector(__builtin_convertvector(low, Ints), Floats);
-  c.v[1] = __builtin_convertvector(__builtin_convertvector(high, Ints), Floats);
+  c.v[0] = __builtin_convertvector(__builtin_convertvector(opaque(low), Ints), Floats);
+  c.v[1] = __builtin_convertvector(__builtin_convertvector(opaque(high), Ints), Floats);
 #else
   const Bytes16 zero{};
   const Bytes16 low =
@@ -38,7 +50,7 @@ TOOLKIT_INLINE Column widen(Bytes16 codes) {
 
 TOOLKIT_INLINE void store_affine(float* out, Bytes16 codes, const Column& scale,
                                  const Column& offset) {
-  const Column c = widen(codes);
+  const Column c = widen(opaque(codes));
   for (int i = 0; i < kParts; ++i) store(out + i * kLanes, c.v[i] * scale.v[i] + offset.v[i]);
 }
 

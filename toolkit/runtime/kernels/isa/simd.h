@@ -22,6 +22,7 @@ typedef float Floats __attribute__((vector_size(4 * TOOLKIT_LANES)));
 typedef int32_t Ints __attribute__((vector_size(4 * TOOLKIT_LANES)));
 typedef float Floats4 __attribute__((vector_size(16)));
 typedef uint8_t Bytes16 __attribute__((vector_size(16)));
+typedef uint16_t HalfLanes __attribute__((vector_size(2 * TOOLKIT_LANES)));
 typedef uint8_t ByteLanes __attribute__((vector_size(TOOLKIT_LANES)));
 
 TOOLKIT_INLINE int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -129,10 +130,12 @@ TOOLKIT_INLINE float half_to_float(uint16_t bits) {
   return (bits & 0x8000) != 0 ? -value : value;
 }
 TOOLKIT_INLINE Column load_halves(const uint16_t* p) {
-  alignas(64) float values[kPanel];
-  for (int i = 0; i < kPanel; ++i) values[i] = half_to_float(p[i]);
   Column c;
-  for (int i = 0; i < kParts; ++i) c.v[i] = load(values + i * kLanes);
+  for (int i = 0; i < kParts; ++i) {
+    const Ints bits = __builtin_convertvector(load<HalfLanes>(p + i * kLanes), Ints);
+    const Floats magnitude = (Floats)((bits & 0x7fff) << 13) * 0x1p112f;
+    c.v[i] = (Floats)((Ints)magnitude | ((bits & 0x8000) << 16));
+  }
   return c;
 }
 
