@@ -1,4 +1,4 @@
-"""One step through ExecuTorch's own Python runtime: the bundle is an ordinary ExecuTorch program."""
+"""One step through ExecuTorch's Python runtime: the bundle is an ordinary ExecuTorch program."""
 
 import ctypes
 from pathlib import Path

@@ -89,7 +89,8 @@ def data(
         from toolkit.data.prepare import Settings
 
         settings = Settings(length, loss, pack, long, validation, seed, template)
-        report = _files(files, source, settings, output, quiet=as_json)
+        vocab = metadata[1] if metadata else None
+        report = _files(files, source, settings, output, vocab, quiet=as_json)
     if as_json:
         print_json(report)
     else:
@@ -123,19 +124,29 @@ def _random(
 
 
 def _files(
-    files: list[Path], source: str, settings: Any, out: Path, *, quiet: bool
+    files: list[Path], source: str, settings: Any, out: Path, vocab: int | None, *, quiet: bool
 ) -> dict[str, Any]:
     from toolkit.data.prepare import prepare
     from toolkit.data.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(source)
+    if vocab is not None and len(tokenizer) > vocab:
+        raise ToolkitError(
+            f"the tokenizer of {source} has {len(tokenizer)} tokens, the bundle {vocab}",
+            "Use the tokenizer of the bundle's model",
+        )
     columns = (
         TextColumn("documents"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=error_console, disable=quiet, transient=True) as progress:
+    with Progress(
+        *columns,
+        console=error_console,
+        disable=quiet or not error_console.is_terminal,
+        transient=True,
+    ) as progress:
         task = progress.add_task("documents", total=None)
 
         def advance(done: int, total: int) -> None:
@@ -147,19 +158,25 @@ def _files(
 def _print_report(report: dict[str, Any], out: Path) -> None:
     length = report["settings"]["seq_len"]
     dropped = ", ".join(f"{count} {why}" for why, count in report["dropped"].items()) or "none"
-    console.print(f"{report['documents']} documents: {report['split']} split, ", end="")
-    console.print(f"{report['truncated']} truncated, dropped: {dropped}")
+    _say(
+        f"{report['documents']} documents: {report['split']} split, "
+        f"{report['truncated']} truncated, dropped: {dropped}"
+    )
     for part in ("train", "validation"):
         if part not in report:
             continue
         counts = report[part]
         share = counts["labelled"] / counts["tokens"]
         filled = counts["tokens"] / (counts["sequences"] * length)
-        console.print(
+        _say(
             f"{part}: {counts['sequences']} sequences of {length} tokens "
             f"from {counts['documents']} documents, {counts['tokens']} tokens "
             f"({filled:.0%} filled), {counts['labelled']} labelled ({share:.0%})"
         )
     if "validation" not in report and report["settings"].get("validation"):
-        console.print("nothing is held out: that takes at least two different documents")
-    console.print(f"wrote {out}", markup=False, highlight=False)
+        _say("nothing is held out: that takes at least two different documents")
+    _say(f"wrote {out}")
+
+
+def _say(line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)

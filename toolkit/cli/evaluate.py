@@ -92,11 +92,10 @@ def _evaluate(
     from toolkit.cli.verify import open_target
     from toolkit.oracle.on_device import device_evaluation
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with open_target(device, bundle, threads) as target:
         results = {}
         for name, path in adapters.items():
-            with Progress(*columns, console=error_console, transient=True) as progress:
+            with _progress() as progress:
                 task = progress.add_task(name.replace("_", " "), total=None)
 
                 def advance(done: int, total: int, bar: Progress = progress, t: Any = task) -> None:
@@ -104,6 +103,12 @@ def _evaluate(
 
                 results[name] = device_evaluation(target, file, path, max_samples, advance)
         return results
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    terminal = error_console.is_terminal
+    return Progress(*columns, console=error_console, transient=True, disable=not terminal)
 
 
 def _print(part: str, adapter: Path | None, results: dict[str, Any]) -> None:

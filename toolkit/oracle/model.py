@@ -1,5 +1,7 @@
 """The oracle's model: `transformers` and `peft` with a bundle's dequantized weights and adapter."""
 
+import logging
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,11 +31,15 @@ def build_model(
     Raises:
         ToolkitError: The adapter's tensors are not those of the model.
     """
-    from peft import LoraConfig, get_peft_model
+    # Importing peft makes torchao say things that are for its developers.
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig.from_pretrained(str(bundle.path))
-    config.inference_mode = False
-    model = get_peft_model(bundle.reference_model(dtype), config, autocast_adapter_dtype=False)
+        config = LoraConfig.from_pretrained(str(bundle.path))
+        config.inference_mode = False
+        model = get_peft_model(bundle.reference_model(dtype), config, autocast_adapter_dtype=False)
     load_adapter(model, FlatTensorReader(adapter) if adapter else bundle.adapter)
     return model.to(dtype).train()
 
