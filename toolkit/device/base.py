@@ -13,6 +13,7 @@ from toolkit.device.parsers import FileStat
 from toolkit.device.shell import ShellResult, command_line, quote, wrap
 
 CHUNK = 256 * 1024
+PIECE = 8 << 20
 _TIMEOUT = 30.0
 _HASH_TIMEOUT = 900.0
 _STAT_FORMAT = "%f %s %Y %n"
@@ -114,7 +115,14 @@ class ShellDevice(ABC):
 
     def append(self, path: str, source: BinaryIO, length: int, on_bytes: OnBytes) -> None:
         """Append the next `length` bytes of `source` to a file; what arrived stays there."""
+        if length == 0:
+            self.check(f": >> {quote(path)}")  # toybox's head takes 0 for its default of ten lines
+        # adbd 34 acknowledges a packet when any part of it has reached the command, and keeps the
+        # rest in its memory: a command for every piece bounds what it holds and what a cut loses.
+        for begin in range(0, length, PIECE):
+            self._append_piece(path, source, min(PIECE, length - begin), on_bytes)
 
+    def _append_piece(self, path: str, source: BinaryIO, length: int, on_bytes: OnBytes) -> None:
         def chunks() -> Iterator[bytes]:
             left = length
             while left:
@@ -127,9 +135,6 @@ class ShellDevice(ABC):
                 yield data
                 on_bytes(len(data))
 
-        if length == 0:
-            self.check(f": >> {quote(path)}")  # toybox's head takes 0 for its default of ten lines
-            return
         result = self._run(f"head -c {int(length)} >> {quote(path)}", chunks(), _TIMEOUT, True)
         self._require(result, f"writing {posixpath.basename(path)}")
 
