@@ -15,5 +15,15 @@ TOOLKIT_EXPORT int toolkit_select_isa(const char* isa) { return toolkit::select_
 TOOLKIT_EXPORT void toolkit_set_release_hook(void (*hook)(const void*, size_t)) {
   toolkit::set_release_hook(hook);
 }
+TOOLKIT_EXPORT void toolkit_multiply(const float* input, int64_t tokens, const uint8_t* codes,
+                                     const uint16_t* scale, const uint16_t* offset, int64_t rows,
+                                     int64_t depth, int bits, int transposed, float* output) {
+  const toolkit::QuantizedMatrix w{codes, scale, offset, rows, depth, bits};
+  if (transposed != 0) {
+    toolkit::kernels().linear_backward(input, nullptr, nullptr, tokens, w, {}, 0.0f, output, {});
+  } else {
+    toolkit::kernels().linear(input, tokens, w, nullptr, {}, 0.0f, output, nullptr);
+  }
+}
 TOOLKIT_EXPORT size_t toolkit_workspace_bytes(void) { return toolkit::workspace_bytes(); }
 }

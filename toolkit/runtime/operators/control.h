@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -19,6 +20,11 @@ int toolkit_select_isa(const char* isa);
 /// Installs a function that is told which weight bytes an operator has read for the last time (null
 /// removes it).
 void toolkit_set_release_hook(void (*hook)(const void* data, size_t bytes));
+/// y [tokens, rows] = x Wᵀ, or with `transposed` dx [tokens, depth] = g W, outside ExecuTorch (for
+/// measurements). W as in kernels/kernels.h; offset may be null.
+void toolkit_multiply(const float* input, int64_t tokens, const uint8_t* codes,
+                      const uint16_t* scale, const uint16_t* offset, int64_t rows, int64_t depth,
+                      int bits, int transposed, float* output);
 /// Bytes of scratch the operators hold.
 size_t toolkit_workspace_bytes(void);
 

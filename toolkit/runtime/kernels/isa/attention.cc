@@ -9,13 +9,12 @@
 
 #include <cmath>
 
+#include "kernels/isa/softmax.h"
 #include "kernels/parallel.h"
 
 namespace toolkit {
 namespace TOOLKIT_ISA {
 namespace {
-
-constexpr float kNegative = -3.0e38f;
 
 struct Running {
   float maximum[kBlock];
@@ -23,35 +22,11 @@ struct Running {
 };
 
 /// row[lo, hi) becomes exp(row - maximum), the rest of row[0, count) zero; returns the sum.
-float exponentials(float* row, int64_t lo, int64_t hi, int64_t count, float maximum) {
+float masked_exponentials(float* row, int64_t lo, int64_t hi, int64_t count, float maximum) {
   for (int64_t i = 0; i < lo; ++i) row[i] = 0;
-  Floats total{};
-  float rest = 0;
-  for_vectors(lo, hi, [&](int64_t i, int n) {
-    const Floats e = exp(load_part(row + i, n) - maximum);
-    store_part(row + i, e, n);
-    if (n == kLanes) {
-      total += e;
-    } else {
-      for (int j = 0; j < n; ++j) rest += e[j];
-    }
-  });
+  const float total = exponentials(row + lo, hi - lo, maximum);
   for (int64_t i = hi; i < count; ++i) row[i] = 0;
-  return sum(total) + rest;
-}
-
-float row_maximum(const float* row, int64_t lo, int64_t hi, float start) {
-  Floats best = splat(start);
-  int64_t i = lo;
-  for (; i + kLanes <= hi; i += kLanes) best = maximum(best, load(row + i));
-  float result = largest(best);
-  for (; i < hi; ++i) result = row[i] > result ? row[i] : result;
-  return result;
-}
-
-void scale_row(float* row, int64_t count, float factor) {
-  for_vectors(0, count,
-              [&](int64_t i, int n) { store_part(row + i, load_part(row + i, n) * factor, n); });
+  return total;
 }
 
 /// Scratch of one thread.
@@ -101,9 +76,10 @@ void block_forward(const AttentionShape& s, const float* q, int64_t head, int64_
       const int64_t t = t0 + i;
       const int64_t hi = max(0, min(t + 1 - key, count));
       const int64_t lo = min(max(0, first_key(s, t) - key), hi);
-      const float maximum = row_maximum(row, lo, hi, running.maximum[i]);
+      const float maximum = row_maximum(row + lo, hi - lo, running.maximum[i]);
       const float correction = std::exp(running.maximum[i] - maximum);
-      running.sum[i] = running.sum[i] * correction + exponentials(row, lo, hi, count, maximum);
+      running.sum[i] =
+          running.sum[i] * correction + masked_exponentials(row, lo, hi, count, maximum);
       running.maximum[i] = maximum;
       if (key > key_begin && correction != 1.0f) scale_row(to + i * stride, size, correction);
     }
@@ -129,7 +105,7 @@ void block_forward_saved(const AttentionShape& s, const float* q, int64_t head, 
     float* row = strip + i * tokens;
     const int64_t t = t0 + i, lo = first_key(s, t);
     const float total =
-        exponentials(row, lo, t + 1, tokens, row_maximum(row, lo, t + 1, kNegative));
+        masked_exponentials(row, lo, t + 1, tokens, row_maximum(row + lo, t + 1 - lo, kNegative));
     scale_row(row + lo, t + 1 - lo, 1.0f / total);
   }
   pack_left_blocks({strip, tokens, 1}, rows, key_end, 1.0f, 0, 1, b.packed);

@@ -9,6 +9,7 @@
 #include "kernels/isa/functions.h"
 #include "kernels/isa/linear.h"
 #include "kernels/isa/mlp.h"
+#include "kernels/isa/softmax.h"
 #include "kernels/parallel.h"
 #include "kernels/release.h"
 
@@ -49,22 +50,10 @@ struct Row {
 float update_row(Row* row, float* logits, int64_t first, int64_t count) {
   if (row->label >= first && row->label < first + count)
     row->label_logit = logits[row->label - first];
-  float best = row->maximum;
-  for (int64_t i = 0; i < count; ++i) best = logits[i] > best ? logits[i] : best;
+  const float best = row_maximum(logits, count, row->maximum);
   const float correction = std::exp(row->maximum - best);
-  Floats sums{};
-  float rest = 0;
-  for_vectors(0, count, [&](int64_t i, int n) {
-    const Floats e = exp(load_part(logits + i, n) - best);
-    store_part(logits + i, e, n);
-    if (n == kLanes) {
-      sums += e;
-    } else {
-      for (int j = 0; j < n; ++j) rest += e[j];
-    }
-  });
+  row->total = row->total * correction + exponentials(logits, count, best);
   row->maximum = best;
-  row->total = row->total * correction + (sum(sums) + rest);
   return correction;
 }
 
@@ -75,7 +64,7 @@ class Head {
       : x_(x), tokens_(tokens), w_(w), vocab_(vocab), dx_(dx) {
     rows_ = reinterpret_cast<Row*>(scratch_.floats(tokens * sizeof(Row) / sizeof(float)));
     for (int64_t t = 0; t < tokens; ++t) {
-      if (labels[t] >= 0) rows_[count_++] = {t, labels[t], -3.0e38f, 0.0f, 0.0f};
+      if (labels[t] >= 0) rows_[count_++] = {t, labels[t], kNegative, 0.0f, 0.0f};
     }
   }
 
@@ -142,7 +131,7 @@ class Head {
         const float correction = update_row(&rows_[i], logits, first, count);
         if (dx_ == nullptr) continue;
         for (int64_t j = count; j < padded; ++j) logits[j] = 0;
-        if (first > 0 && correction != 1.0f) rescale(sums_ + i * size, correction);
+        if (first > 0 && correction != 1.0f) scale_row(sums_ + i * size, size, correction);
         const int64_t label = rows_[i].label;
         if (label >= first && label < first + count)
           dequantize_row(w_, label, dx_ + rows_[i].token * size);
@@ -157,11 +146,6 @@ class Head {
                buffers_);
     }
     release_rows(w_, first, padded);
-  }
-
-  void rescale(float* row, float factor) const {
-    for_vectors(0, w_.depth,
-                [&](int64_t i, int n) { store_part(row + i, load_part(row + i, n) * factor, n); });
   }
 
   /// dx holds the label's weights by now.
