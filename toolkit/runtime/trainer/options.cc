@@ -76,6 +76,11 @@ const Row* find_row(Command command, const std::string& name) {
   return nullptr;
 }
 
+[[noreturn]] void fail_unknown(Command command, const std::string& name) {
+  fail_usage("trainer %s has no option --%s. See trainer %s --help", command_name(command),
+             name.c_str(), command_name(command));
+}
+
 bool in_choices(const std::string& choices, const std::string& value) {
   return ("|" + choices + "|").find("|" + value + "|") != std::string::npos;
 }
@@ -120,10 +125,7 @@ Options parse_options(Command command, const std::vector<OptionValue>& values) {
   std::set<std::string> seen;
   for (const OptionValue& option : values) {
     const Row* row = find_row(command, option.name);
-    if (row == nullptr) {
-      fail_usage("trainer %s has no option --%s. See trainer %s --help", command_name(command),
-                 option.name.c_str(), command_name(command));
-    }
+    if (row == nullptr) fail_unknown(command, option.name);
     assign(options, *row, option.value);
     seen.insert(option.name);
   }
@@ -146,15 +148,16 @@ std::vector<OptionValue> split_arguments(Command command, const std::vector<std:
     const size_t equals = words[i].find('=');
     const std::string name = words[i].substr(2, equals == std::string::npos ? equals : equals - 2);
     const Row* row = find_row(command, name);
-    if (row != nullptr && row->value == nullptr) {
+    if (row == nullptr) fail_unknown(command, name);
+    if (row->value == nullptr) {
       values.push_back({name, "true"});
     } else if (equals != std::string::npos) {
       values.push_back({name, words[i].substr(equals + 1)});
-    } else if (row != nullptr && i + 1 == words.size()) {
+    } else if (i + 1 == words.size()) {
       fail_usage("--%s needs a value: %s. See trainer %s --help", name.c_str(), row->value,
                  command_name(command));
     } else {
-      values.push_back({name, row == nullptr ? "" : words[++i]});
+      values.push_back({name, words[++i]});
     }
   }
   return values;

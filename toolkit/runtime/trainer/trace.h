@@ -3,6 +3,7 @@
 // Records are kept in memory and written at step ends; a sampler thread adds one every half second.
 #pragma once
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -44,6 +45,8 @@ class Trace {
   // Peak in KiB of the phases since begin_step().
   int64_t step_peak() const { return step_peak_; }
   int64_t run_peak() const { return run_peak_; }
+  // Counts what happened outside of phases as well.
+  void note_peak() { run_peak_ = std::max(run_peak_, proc_.memory().hwm); }
   int64_t written_bytes() const { return proc_.io().written_bytes; }
   bool can_reset_peak() const { return proc_.can_reset_peak(); }
   // Takes the present size for that of the runtime itself; everything later is accounted for.

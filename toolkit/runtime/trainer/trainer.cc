@@ -41,8 +41,11 @@ void apply_threads(const Options& options) {
 Trainer::Trainer(const Options& options) : options_(options), opened_at_(unix_time()) {
   apply_threads(options_);
   open_run();
+  Phase load(*trace_, "load");
   try {
     open_model();
+    load.end();
+    start();
   } catch (const std::exception& error) {
     finish("failed", error.what());
     throw;
@@ -66,7 +69,6 @@ void Trainer::open_run() {
 }
 
 void Trainer::open_model() {
-  auto load = std::make_unique<Phase>(*trace_, "load");
   schedule_ = schedule_from(options_.schedule);
   bundle_ = std::make_unique<Bundle>(options_.bundle);
   data_ = std::make_unique<Dataset>(options_.data, bundle_->vocab_size);
@@ -105,7 +107,9 @@ void Trainer::open_model() {
   restore();
   copy_file(options_.bundle + "/adapter_config.json", path("adapter_config.json"));
   write_run_record();
-  load->end();
+}
+
+void Trainer::start() {
   if (resumed_from_ >= 0) trace_->event("resumed", format("step %lld", (long long)resumed_from_));
   trace_->flush();
   trace_->start_sampler();
@@ -299,6 +303,7 @@ void Trainer::save() {
 void Trainer::finish(const char* status, const std::string& error) {
   over_ = true;
   trace_->stop_sampler();
+  trace_->note_peak();
   const bool failed = !error.empty();
   try {
     if (!started_) write_run_record();

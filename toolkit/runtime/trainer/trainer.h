@@ -44,6 +44,7 @@ class Trainer {
  private:
   void open_run();
   void open_model();
+  void start();
   void write_run_record();
   void restore();
   void train_step();

@@ -1,0 +1,162 @@
+"""Stopping, dying and going on: the bits are those of a run that was never interrupted."""
+
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.runtime.trainer.running import error_of, flags, records, run, trainer
+
+SETTINGS = [
+    {"optimizer": "adamw", "lr": 0.05, "grad_accum": 2, "schedule": "cosine", "warmup_steps": 2},
+    {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "max_grad_norm": 0.5, "checkpoints": "spill"},
+]
+
+
+def final(out):
+    return (out / "adapter_model.safetensors").read_bytes(), (out / "state.bin").read_bytes()
+
+
+def start(case, out, **options):
+    words = [str(trainer()), "train", *flags(**case.options(out, **options))]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_step(out, step):
+    """Wait until a step's record is in the trace."""
+    for _ in range(3000):
+        path = out / "trace.jsonl"
+        if path.exists() and f'"type":"step","step":{step},' in path.read_text():
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"step {step} never came")
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=["adamw", "sgd"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, None])
+def test_a_stopped_run_goes_on_with_the_same_bits(case, tmp_path, settings, number):
+    whole = case.train(tmp_path / "whole", steps=300, **settings)
+    out = tmp_path / "run"
+    process = start(case, out, steps=300, **settings)
+    wait_for_step(out, 3)
+    if number is None:
+        (out / "stop").touch()
+    else:
+        process.send_signal(number)
+    assert process.wait(60) == 0, process.stderr.read()
+    end = records(out, "end")[0]
+    assert end["status"] == "stopped"
+    assert 3 <= end["steps"] < 300
+    assert not (out / "stop").exists()
+    assert [e["event"] for e in records(out, "event")] == ["stop_requested", "saved"]
+    run("train", **case.options(out, steps=300, resume=True, **settings))
+    assert final(out) == final(whole)
+    runs = records(out, "run")
+    assert [r["resumed_from"] for r in runs] == [None, end["steps"]]
+    steps = [s["step"] for s in records(out, "step")]
+    assert steps == list(range(1, 301))
+    losses = [s["loss"] for s in records(out, "step")]
+    assert losses == [s["loss"] for s in records(whole, "step")]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=["adamw", "sgd"])
+def test_a_killed_run_goes_on_from_what_was_saved(case, tmp_path, settings):
+    whole = case.train(tmp_path / "whole", steps=300, **settings)
+    out = tmp_path / "run"
+    process = start(case, out, steps=300, save_every=4, **settings)
+    wait_for_step(out, 11)
+    process.kill()
+    process.wait()
+    with (out / "trace.jsonl").open("a") as trace:
+        trace.write('{"type":"phase","torn')
+    (out / "state.bin.tmp").write_bytes(b"half a state")
+    run("train", **case.options(out, steps=300, resume=True, **settings))
+    assert final(out) == final(whole)
+    resumed = records(out, "run")[1]["resumed_from"]
+    assert resumed >= 8
+    assert resumed % 4 == 0
+    assert records(out, "end")[0]["status"] == "completed"
+
+
+def test_a_run_killed_before_it_saved_starts_again(case, tmp_path):
+    whole = case.train(tmp_path / "whole", steps=5)
+    out = tmp_path / "run"
+    process = start(case, out, steps=100000, save_every=0)
+    wait_for_step(out, 2)
+    process.kill()
+    process.wait()
+    run("train", **case.options(out, steps=5, resume=True))
+    assert final(out) == final(whole)
+    assert [r["resumed_from"] for r in records(out, "run")] == [None, None]
+
+
+def test_a_finished_run_can_be_made_longer(case, tmp_path):
+    whole = case.train(tmp_path / "whole", steps=9)
+    out = case.train(tmp_path / "run", steps=4)
+    before = final(out)
+    case.train(out, steps=4, resume=True)
+    assert final(out) == before
+    case.train(out, steps=9, resume=True)
+    assert final(out) == final(whole)
+
+
+def test_a_stop_file_of_an_earlier_run_is_not_obeyed(case, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "stop").touch()
+    time.sleep(0.2)
+    case.train(out, steps=2)
+    assert records(out, "end")[0]["status"] == "completed"
+
+
+def test_a_run_is_not_overwritten(case, tmp_path):
+    out = case.train(tmp_path / "run", steps=2)
+    before = final(out)
+    assert "already holds a run" in error_of("train", **case.options(out))
+    assert final(out) == before
+    assert records(out, "end")[0]["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"optimizer": "sgd"}, "another optimizer"),
+        ({"optimizer": "sgd", "momentum": 0.9}, "another optimizer"),
+        ({"seed": 1}, "another seed"),
+        ({"order": "sequential"}, "another seed or order"),
+        ({"batch_size": 2}, "another batch size"),
+    ],
+)
+def test_a_state_of_other_settings_is_refused(case, tmp_path, change, what):
+    out = case.train(tmp_path / "run", steps=2)
+    before = final(out)
+    assert what in error_of("train", **case.options(out, steps=5, resume=True, **change))
+    assert final(out) == before
+
+
+def test_a_state_of_another_bundle_is_refused(make_case, case, tmp_path):
+    out = case.train(tmp_path / "run", steps=2)
+    other = make_case("qwen2", False)
+    assert "another bundle" in error_of("train", **other.options(out, steps=5, resume=True))
+
+
+def test_a_damaged_state_is_refused(case, tmp_path):
+    out = case.train(tmp_path / "run", steps=2)
+    state = bytearray((out / "state.bin").read_bytes())
+    state[len(state) // 2] ^= 1
+    (out / "state.bin").write_bytes(state)
+    assert "is damaged" in error_of("train", **case.options(out, steps=5, resume=True))
+
+
+def test_two_trainers_do_not_share_a_directory(case, tmp_path):
+    out = tmp_path / "run"
+    process = start(case, out, steps=100000)
+    try:
+        wait_for_step(out, 1)
+        assert "another trainer is running" in error_of("train", **case.options(out, resume=True))
+        assert (out / "pid").read_text().strip() == str(process.pid)
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+    assert records(out, "end")[0]["status"] == "stopped"
