@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
-from executorch.exir.passes import MemoryPlanningPass
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -67,6 +65,14 @@ def lower(
     Returns:
         The program's bytes and a report for each method.
     """
+    # Imported here because it takes seconds, which planning and inspecting need not wait for.
+    from executorch.exir import (
+        EdgeCompileConfig,
+        ExecutorchBackendConfig,
+        to_edge_transform_and_lower,
+    )
+    from executorch.exir.passes import MemoryPlanningPass
+
     edge = to_edge_transform_and_lower(
         {function.name: trace(function) for function in functions},
         compile_config=EdgeCompileConfig(_check_ir_validity=False),
