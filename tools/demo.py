@@ -97,7 +97,9 @@ def _toolkit(*arguments: Any, capture: bool = False) -> str:
 
 def _run(command: list[str], *, shown: str, capture: bool = False) -> str:
     print(f"\n$ {shown} {shlex.join(command[1:])}", flush=True)
-    result = subprocess.run(command, check=True, text=True, stdout=capture and subprocess.PIPE)
+    result = subprocess.run(
+        command, check=True, text=True, stdout=subprocess.PIPE if capture else None
+    )
     return result.stdout or ""
 
 
