@@ -63,48 +63,53 @@ struct MlpGradient {
 
 // clang-format off
 /// X(name, parameters): all kernels of a table.
-#define TOOLKIT_KERNELS(X)                                                                                     \
-  /* y = x Wᵀ + bias + scaling (x aᵀ) bᵀ; bias may be null, the adapter absent; h [T, R] = x aᵀ is written     \
-     when given. */                                                                                            \
-  X(linear, (const float* x, int64_t tokens, const QuantizedMatrix& w, const float* bias,                      \
-             const Adapter& lora, float scaling, float* y, float* h))                                          \
-  /* dx = g W + scaling (g b) a; da = scaling (g b)ᵀ x; db = scaling gᵀ h. h is recomputed when null. */       \
-  X(linear_backward, (const float* grad, const float* x, const float* h, int64_t tokens,                       \
-                      const QuantizedMatrix& w, const Adapter& lora, float scaling, float* dx,                 \
-                      const AdapterGradient& gradient))                                                        \
-  /* y = x * rstd * weight, rstd = 1/sqrt(mean(x²) + eps); rstd [T] is written when given. */                  \
-  X(rms_norm, (const float* x, const float* weight, int64_t tokens, int64_t size, float eps, float* y,         \
-               float* rstd))                                                                                   \
-  /* dx = rstd (g w - x rstd² mean(g w x)); rstd is recomputed when null. */                                   \
-  X(rms_norm_backward, (const float* grad, const float* x, const float* weight, const float* rstd,             \
-                        int64_t tokens, int64_t size, float eps, float* dx))                                   \
-  /* Rotates the halves (i, i + size/2) of every head by positions[t] * inv_freq[i]; inverse transposes. */    \
-  X(rope, (const float* x, const int32_t* positions, const float* inv_freq, int64_t tokens, int64_t heads,     \
-           int64_t head_size, float attention_scaling, bool inverse, float* y))                                \
-  /* out = softmax(scale q kᵀ) v, lse [H, T] = log of the softmax's denominator. */                            \
-  X(attention, (const AttentionShape& shape, const float* q, const float* k, const float* v, float* out,       \
-                float* lse))                                                                                   \
-  X(attention_backward, (const AttentionShape& shape, const float* grad, const float* q, const float* k,       \
-                         const float* v, const float* out, const float* lse, float* dq, float* dk, float* dv)) \
-  /* The same with the probabilities [H, T, T] kept (zero where masked). */                                    \
-  X(attention_saved, (const AttentionShape& shape, const float* q, const float* k, const float* v, float* out, \
-                      float* probs))                                                                           \
-  X(attention_saved_backward, (const AttentionShape& shape, const float* grad, const float* q, const float* k, \
-                               const float* v, const float* probs, float* dq, float* dk, float* dv))           \
-  /* y = (silu(G) * U) Wdᵀ with G, U = x Wgᵀ, x Wuᵀ, LoRA on all three; no T x F buffer. */                    \
-  X(mlp, (const float* x, int64_t tokens, const Mlp& weights, float* y))                                       \
-  X(mlp_backward, (const float* grad, const float* x, int64_t tokens, const Mlp& weights, float* dx,           \
-                   const MlpGradient& gradient))                                                               \
-  /* out = silu(gate) * up, and its gradient. */                                                               \
-  X(silu_mul, (const float* gate, const float* up, int64_t count, float* out))                                 \
-  X(silu_mul_backward, (const float* grad, const float* gate, const float* up, int64_t count, float* dgate,    \
-                        float* dup))                                                                           \
-  /* out[t] = W[tokens[t]]; tokens must be in range. */                                                        \
-  X(embedding, (const int32_t* tokens, int64_t count, const QuantizedMatrix& w, float* out))                   \
-  /* Sum over labels >= 0 of -log softmax(x Wᵀ)[label] over `vocab` classes; dx (may be null) its gradient. */ \
-  X(cross_entropy, (const float* x, const int32_t* labels, int64_t tokens, const QuantizedMatrix& w,           \
-                    int64_t vocab, float* loss, float* dx))                                                    \
-  X(add, (const float* a, const float* b, int64_t count, float* out))                                          \
+#define TOOLKIT_KERNELS(X)                                                                         \
+  /* y = x Wᵀ + bias + scaling (x aᵀ) bᵀ; bias may be null, the adapter absent; h [T, R] = x aᵀ is \
+     written when given. */                                                                        \
+  X(linear, (const float* x, int64_t tokens, const QuantizedMatrix& w, const float* bias,          \
+             const Adapter& lora, float scaling, float* y, float* h))                              \
+  /* dx = g W + scaling (g b) a; da = scaling (g b)ᵀ x; db = scaling gᵀ h. h is recomputed when    \
+     null. */                                                                                      \
+  X(linear_backward, (const float* grad, const float* x, const float* h, int64_t tokens,           \
+                      const QuantizedMatrix& w, const Adapter& lora, float scaling, float* dx,     \
+                      const AdapterGradient& gradient))                                            \
+  /* y = x * rstd * weight, rstd = 1/sqrt(mean(x²) + eps); rstd [T] is written when given. */      \
+  X(rms_norm, (const float* x, const float* weight, int64_t tokens, int64_t size, float eps,       \
+               float* y, float* rstd))                                                             \
+  /* dx = rstd (g w - x rstd² mean(g w x)); rstd is recomputed when null. */                       \
+  X(rms_norm_backward, (const float* grad, const float* x, const float* weight, const float* rstd, \
+                        int64_t tokens, int64_t size, float eps, float* dx))                       \
+  /* Rotates the halves (i, i + size/2) of every head by positions[t] * inv_freq[i]; inverse       \
+     transposes. */                                                                                \
+  X(rope, (const float* x, const int32_t* positions, const float* inv_freq, int64_t tokens,        \
+           int64_t heads, int64_t head_size, float attention_scaling, bool inverse, float* y))     \
+  /* out = softmax(scale q kᵀ) v, lse [H, T] = log of the softmax's denominator. */                \
+  X(attention, (const AttentionShape& shape, const float* q, const float* k, const float* v,       \
+                float* out, float* lse))                                                           \
+  X(attention_backward, (const AttentionShape& shape, const float* grad, const float* q,           \
+                         const float* k, const float* v, const float* out, const float* lse,       \
+                         float* dq, float* dk, float* dv))                                         \
+  /* The same with the probabilities [H, T, T] kept (zero where masked). */                        \
+  X(attention_saved, (const AttentionShape& shape, const float* q, const float* k, const float* v, \
+                      float* out, float* probs))                                                   \
+  X(attention_saved_backward, (const AttentionShape& shape, const float* grad, const float* q,     \
+                               const float* k, const float* v, const float* probs, float* dq,      \
+                               float* dk, float* dv))                                              \
+  /* y = (silu(G) * U) Wdᵀ with G, U = x Wgᵀ, x Wuᵀ, LoRA on all three; no T x F buffer. */        \
+  X(mlp, (const float* x, int64_t tokens, const Mlp& weights, float* y))                           \
+  X(mlp_backward, (const float* grad, const float* x, int64_t tokens, const Mlp& weights,          \
+                   float* dx, const MlpGradient& gradient))                                        \
+  /* out = silu(gate) * up, and its gradient. */                                                   \
+  X(silu_mul, (const float* gate, const float* up, int64_t count, float* out))                     \
+  X(silu_mul_backward, (const float* grad, const float* gate, const float* up, int64_t count,      \
+                        float* dgate, float* dup))                                                 \
+  /* out[t] = W[tokens[t]]; tokens must be in range. */                                            \
+  X(embedding, (const int32_t* tokens, int64_t count, const QuantizedMatrix& w, float* out))       \
+  /* Sum over labels >= 0 of -log softmax(x Wᵀ)[label] over `vocab` classes; dx, unless null, is   \
+     its gradient. */                                                                              \
+  X(cross_entropy, (const float* x, const int32_t* labels, int64_t tokens,                         \
+                    const QuantizedMatrix& w, int64_t vocab, float* loss, float* dx))              \
+  X(add, (const float* a, const float* b, int64_t count, float* out))                              \
   X(scale, (const float* x, float factor, int64_t count, float* out))
 // clang-format on
 
