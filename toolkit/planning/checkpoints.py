@@ -1,0 +1,121 @@
+"""Where hidden states are during a step: runtime/trainer/checkpoints.cc and passes.cc, on numbers.
+
+State (i, s) is the input of block i for sequence s, later the gradient that arrives there.
+"""
+
+from dataclasses import dataclass
+
+RAM_LIMIT = 16 << 20
+_FRONT_LIMIT = 4 << 20
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """What the hidden states of a step take.
+
+    Attributes:
+        spilled: Whether they wait in a file.
+        bytes: Memory of all buffers, the engine's ledger category "checkpoints".
+        written: Bytes written to the file a step.
+        read: Bytes read back a step.
+    """
+
+    spilled: bool
+    bytes: int
+    written: int
+    read: int
+
+
+def plan_checkpoints(
+    layers: int, sequences: int, state: int, place: str, available: int | None
+) -> Checkpoints:
+    """Return what one step takes.
+
+    Args:
+        state: Bytes of one hidden state.
+        place: "ram", "spill" or "auto".
+        available: Memory of the device that is free, bytes; None where it is not known.
+    """
+    total = (layers + 1) * sequences * state
+    automatic = total > RAM_LIMIT or (available is not None and total > available // 8)
+    spill = place == "spill" or (place == "auto" and automatic)
+    if not spill:
+        return Checkpoints(False, (layers + 1) * sequences * state + state, 0, 0)
+    step = _Step(layers, sequences, keep_front=sequences * state <= _FRONT_LIMIT)
+    step.run()
+    return Checkpoints(True, step.buffers * state, step.written * state, step.read * state)
+
+
+class _Step:
+    """One step with spilled states, counted in states."""
+
+    def __init__(self, layers: int, sequences: int, keep_front: bool) -> None:
+        self.layers, self.sequences, self.keep_front = layers, sequences, keep_front
+        self.buffers = self.written = self.read = 0
+        self._free = 0
+        self._held: set[tuple[int, int]] = set()
+        self._in_file: set[tuple[int, int]] = set()
+
+    def run(self) -> None:
+        every = range(self.sequences)
+        for s in every:
+            self._put(0, s)
+            self._rest(0, s)
+        for layer in range(self.layers):
+            for s in every:
+                self._get(layer, s)
+                self._acquire()
+                self._spill(layer, s)
+                self._place(layer + 1, s)
+                self._rest(layer + 1, s)
+        for s in every:
+            self._get(self.layers, s)
+            self._put(self.layers, s)
+            self._rest(self.layers, s)
+        for layer in reversed(range(self.layers)):
+            for s in every:
+                self._get(layer, s)
+                self._get(layer + 1, s)
+                self._acquire()
+                self._drop(layer + 1, s)
+                self._place(layer, s)
+                self._rest(layer, s)
+
+    def _acquire(self) -> None:
+        if self._free:
+            self._free -= 1
+        else:
+            self.buffers += 1
+
+    def _put(self, layer: int, s: int) -> None:
+        self._acquire()
+        self._place(layer, s)
+
+    def _place(self, layer: int, s: int) -> None:
+        self._drop(layer, s)
+        self._held.add((layer, s))
+
+    def _drop(self, layer: int, s: int) -> None:
+        if (layer, s) in self._held:
+            self._held.remove((layer, s))
+            self._free += 1
+        self._in_file.discard((layer, s))
+
+    def _get(self, layer: int, s: int) -> None:
+        if (layer, s) not in self._held:
+            self._acquire()
+            self.read += 1
+            self._held.add((layer, s))
+
+    def _spill(self, layer: int, s: int) -> None:
+        if (layer, s) not in self._held:
+            return
+        if (layer, s) not in self._in_file:
+            self.written += 1
+            self._in_file.add((layer, s))
+        self._held.remove((layer, s))
+        self._free += 1
+
+    def _rest(self, layer: int, s: int) -> None:
+        if not self.keep_front:
+            self._spill(layer, s)

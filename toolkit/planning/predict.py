@@ -1,0 +1,219 @@
+"""Predict the memory and time of a training step from shapes alone.
+
+The engine is modelled phase by phase: what it holds throughout (adapters, optimizer state,
+gradients, hidden states, the runtime) plus what a phase adds (its arena, the kernels' scratch, the
+weights that are resident). Scratch and hidden states keep the size they grew to.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from toolkit.planning.arena import arena_bytes
+from toolkit.planning.checkpoints import Checkpoints, plan_checkpoints
+from toolkit.planning.cost import Work, work_of
+from toolkit.planning.graph import Program, trace_programs
+from toolkit.planning.scratch import run
+from toolkit.planning.settings import Machine, Settings
+from toolkit.planning.weights import resident_weights
+from toolkit.planning.workspace import Workspace
+from toolkit.programs.modules import Lora
+from toolkit.trace.schema import CATEGORIES
+
+_METHODS = {
+    "embed": "embed",
+    "forward": "block_forward",
+    "head": "head_backward",
+    "backward": "block_backward",
+}
+_STATES = {"adamw": 2, "sgd": 0}
+_ADAPTER_ALIGNMENT = 16
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One kind of phase. `memory`: bytes by category at its peak; `seconds` of all in a step."""
+
+    name: str
+    memory: dict[str, int]
+    seconds: float
+
+    @property
+    def peak(self) -> int:
+        return sum(self.memory.values())
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A predicted step.
+
+    Attributes:
+        phases: embed, forward, head, backward, optimizer.
+        base_bytes: Size of the frozen weights in the bundle.
+        adapter_parameters: Trained parameters.
+        written: Bytes written to flash a step for checkpoints that are spilled.
+    """
+
+    settings: Settings
+    machine: Machine
+    phases: list[Phase]
+    base_bytes: int
+    adapter_parameters: int
+    checkpoints: Checkpoints
+
+    @property
+    def highest(self) -> Phase:
+        """The phase with the peak."""
+        return max(self.phases, key=lambda phase: phase.peak)
+
+    @property
+    def peak(self) -> int:
+        """Highest resident memory of the run, bytes."""
+        return self.highest.peak
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes by category of the ledger at the peak."""
+        return self.highest.memory
+
+    @property
+    def seconds(self) -> float:
+        """Time of a step."""
+        return sum(phase.seconds for phase in self.phases)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.settings.seq_len * self.settings.sequences / self.seconds
+
+    @property
+    def written(self) -> int:
+        return self.checkpoints.written
+
+
+class Planner:
+    """Predicts steps of one model.
+
+    Args:
+        config: Configuration of a supported family.
+        base_bytes: Size of the frozen weights; None to count them.
+    """
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+        self._trace = lru_cache(maxsize=None)(self._traced)
+
+    def predict(self, settings: Settings, machine: Machine) -> Prediction:
+        """Predict memory and time of a step.
+
+        Raises:
+            ToolkitError: The model or a setting is not supported.
+        """
+        programs = self._trace(
+            settings.seq_len,
+            settings.rank,
+            settings.alpha,
+            settings.targets,
+            settings.method,
+            tuple(settings.schemes.items()),
+        )
+        return _Step(self.config, programs, settings, machine).prediction()
+
+    def _traced(
+        self,
+        seq_len: int,
+        rank: int,
+        alpha: float,
+        targets: tuple[str, ...],
+        method: str,
+        schemes: tuple[tuple[str, str], ...],
+    ) -> dict[str, Program]:
+        return trace_programs(
+            self.config,
+            seq_len=seq_len,
+            lora=Lora(rank, alpha, targets),
+            method=method,
+            schemes=dict(schemes),
+        )
+
+
+class _Step:
+    def __init__(
+        self, config: Any, programs: dict[str, Program], settings: Settings, machine: Machine
+    ) -> None:
+        self.programs, self.settings, self.machine = programs, settings, machine
+        self.layers = config.num_hidden_layers
+        adapters = programs["block_backward"].adapters
+        self.layer_floats = sum(_round_up(a.elements, _ADAPTER_ALIGNMENT) for a in adapters)
+        self.parameters = sum(a.elements for a in adapters) * self.layers
+        state = settings.seq_len * config.hidden_size * 4
+        self.checkpoints = plan_checkpoints(
+            self.layers, settings.sequences, state, settings.checkpoints, machine.available
+        )
+
+    def prediction(self) -> Prediction:
+        scratch = self._scratch()
+        phases = [
+            Phase(name, self._memory(self.programs[method], scratch), self._seconds(name, method))
+            for name, method in _METHODS.items()
+        ]
+        # The optimizer finds arena and scratch as the backward left them, and no weights.
+        resting = {**phases[-1].memory, "base": 0}
+        phases.append(Phase("optimizer", resting, self._optimizer_seconds()))
+        return Prediction(
+            self.settings,
+            self.machine,
+            phases,
+            self._base_bytes(),
+            self.parameters,
+            self.checkpoints,
+        )
+
+    def _scratch(self) -> int:
+        workspace = Workspace()
+        for _ in range(2):  # The second round finds the workspace in its final size.
+            for method in _METHODS.values():
+                for operation in self.programs[method].operations:
+                    run(operation, self.machine.kernels, workspace)
+        return workspace.resident
+
+    def _memory(self, program: Program, scratch: int) -> dict[str, int]:
+        floats = self.layer_floats * self.layers
+        states = _STATES[self.settings.optimizer] or int(self.settings.momentum != 0)
+        gradients = floats if self.settings.max_grad_norm > 0 else self.layer_floats
+        if self.settings.sequences > 1:
+            gradients += self.layer_floats
+        sizes = {
+            "base": resident_weights(program),
+            "adapters": 4 * floats,
+            "optimizer": 4 * floats * states,
+            "gradients": 4 * gradients,
+            "checkpoints": self.checkpoints.bytes,
+            "arena": arena_bytes(program),
+            "scratch": scratch,
+            "runtime": self.machine.runtime_bytes,
+        }
+        return {name: sizes[name] for name in CATEGORIES}
+
+    def _seconds(self, phase: str, method: str) -> float:
+        work: Work = work_of(self.programs[method].operations).times(self.settings.sequences)
+        blocks = self.layers if phase in ("forward", "backward") else 1
+        speed = self.machine.speed
+        seconds = blocks * speed.seconds(phase, work)
+        if phase == "forward":
+            seconds += self.checkpoints.written / speed.written
+        if phase == "backward":
+            seconds += self.checkpoints.read / speed.read
+        return seconds
+
+    def _optimizer_seconds(self) -> float:
+        passes = 1 + _STATES[self.settings.optimizer]
+        return self.parameters * passes / self.machine.speed.updated
+
+    def _base_bytes(self) -> int:
+        block = sum(v.bytes for v in self.programs["block_forward"].base)
+        ends = {v.name: v.bytes for m in ("embed", "head_backward") for v in self.programs[m].base}
+        return self.layers * block + sum(ends.values())
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

@@ -1,0 +1,230 @@
+"""What every kernel takes from the workspace, read from runtime/kernels/isa/*.cc.
+
+`tests/planning/test_engine.py` compares the sum with what the engine reports, so that a change of a
+kernel is noticed here. T tokens, K inputs and N outputs of a weight, R rank.
+"""
+
+from dataclasses import dataclass
+
+from toolkit.planning.graph import Operation, Value
+from toolkit.planning.workspace import Workspace
+
+_PANEL = 16
+_DEPTH_BLOCK = 1024
+_MLP_TILE = 256
+_CLASSES = 512
+_STRIP = 512
+_ROW_FLOATS = 8  # struct Row of head.cc
+_BLOCKS = {"avx512": (12, 32), "avx2": (6, 16), "neon": (6, 16), "plain": (4, 16)}
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The instruction set and the number of threads decide the sizes of blocks and their number."""
+
+    isa: str = "neon"
+    threads: int = 4
+
+    @property
+    def block(self) -> int:
+        return _BLOCKS.get(self.isa, _BLOCKS["neon"])[0]
+
+    @property
+    def group(self) -> int:
+        return _BLOCKS.get(self.isa, _BLOCKS["neon"])[1]
+
+    def left(self, rows: int, depth: int) -> int:
+        """Floats of a packed left operand."""
+        return _round_up(rows, self.block) * depth
+
+    def buffers(self) -> int:
+        """Floats of all threads' buffers for right operands."""
+        return (_DEPTH_BLOCK + 32) * self.group * self.threads
+
+
+def run(operation: Operation, kernels: Kernels, workspace: Workspace) -> None:
+    """Let an operator allocate and release its scratch; operators without any are not listed."""
+    kernel = _KERNELS.get(operation.name)
+    if kernel is not None:
+        with workspace.scope():
+            kernel(operation, kernels, workspace)
+
+
+def _linear(x: Value, codes: Value, rank: int, bias: bool, k: Kernels, w: Workspace) -> None:
+    tokens, depth = x.shape[-2:]
+    w.floats(k.buffers())
+    w.floats(k.left(tokens, depth))
+    if rank:
+        w.floats(tokens * rank)
+        w.floats(k.left(tokens, rank))
+    if bias:
+        w.floats(k.left(tokens, 1))
+
+
+def _quantized_linear(o: Operation, k: Kernels, w: Workspace) -> None:
+    x, codes, _, _, bias = o.arguments
+    _linear(x, codes, 0, bias is not None, k, w)
+
+
+def _lora_linear(o: Operation, k: Kernels, w: Workspace) -> None:
+    x, codes, _, _, bias, a, _, _ = o.arguments
+    _linear(x, codes, a.shape[0], bias is not None, k, w)
+
+
+def _lora_linear_saved(o: Operation, k: Kernels, w: Workspace) -> None:
+    x, _, _, _, bias, a, _, _ = o.arguments
+    tokens, depth = x.shape[-2:]
+    w.floats(k.buffers())
+    w.floats(k.left(tokens, depth))
+    w.floats(k.left(tokens, a.shape[0]))
+    if bias is not None:
+        w.floats(k.left(tokens, 1))
+
+
+def _quantized_linear_backward(o: Operation, k: Kernels, w: Workspace) -> None:
+    tokens, outputs = o.arguments[0].shape[-2:]
+    w.floats(k.buffers())
+    w.floats(k.left(tokens, outputs))
+
+
+def _lora_linear_backward(o: Operation, k: Kernels, w: Workspace) -> None:
+    _linear_backward(o.arguments[0], o.arguments[1], o.arguments[5], True, k, w)
+
+
+def _lora_linear_saved_backward(o: Operation, k: Kernels, w: Workspace) -> None:
+    _linear_backward(o.arguments[0], o.arguments[1], o.arguments[6], False, k, w)
+
+
+def _linear_backward(
+    grad: Value, x: Value, a: Value, recompute: bool, k: Kernels, w: Workspace
+) -> None:
+    (tokens, outputs), depth, rank = grad.shape[-2:], x.shape[-1], a.shape[0]
+    w.floats(k.buffers())
+    w.floats(k.left(tokens, outputs))
+    w.floats(tokens * rank)
+    w.floats(k.left(tokens, rank))
+    if recompute:
+        w.floats(tokens * rank)
+        with w.scope():
+            w.floats(k.left(tokens, depth))
+    w.floats(k.left(rank, tokens))
+    w.floats(k.left(rank, tokens))
+    with w.scope():
+        w.floats(rank * outputs)
+
+
+def _rope(o: Operation, k: Kernels, w: Workspace) -> None:
+    w.floats(k.threads * 2 * o.arguments[2].elements)
+
+
+def _mlp(o: Operation, k: Kernels, w: Workspace) -> None:
+    x, adapters = o.arguments[0], o.arguments[10:16]
+    tokens, size = x.shape[-2:]
+    gate, up, down = (_rank(adapters[2 * i]) for i in range(3))
+    w.floats(k.buffers())
+    w.floats(k.left(tokens, size))
+    for rank in filter(None, (gate, up)):
+        w.floats(tokens * rank)
+        w.floats(k.left(tokens, rank))
+    if down:
+        w.floats(tokens * down)
+    w.floats(tokens * _MLP_TILE)
+    w.floats(tokens * _MLP_TILE)
+    w.floats(k.left(tokens, _MLP_TILE))
+    if down:
+        w.floats(k.left(tokens, down))
+
+
+def _mlp_backward(o: Operation, k: Kernels, w: Workspace) -> None:
+    x, adapters = o.arguments[1], o.arguments[11:17]
+    tokens, size = x.shape[-2:]
+    gate, up, down = (_rank(adapters[2 * i]) for i in range(3))
+    w.floats(k.buffers())
+    w.floats(k.left(tokens, size))
+    w.floats(k.left(tokens, size))
+    for rank in (gate, up):
+        w.floats(tokens * _MLP_TILE)
+        w.floats(k.left(tokens, _MLP_TILE))
+        if rank:
+            w.floats(tokens * rank)
+            w.floats(k.left(tokens, rank))
+            w.floats(k.left(rank, tokens))
+            w.floats(tokens * rank)
+    w.floats(tokens * _MLP_TILE)
+    if down:
+        w.floats(tokens * down)
+        w.floats(k.left(tokens, down))
+        w.floats(k.left(down, tokens))
+        w.floats(tokens * down)
+    for rank in filter(None, (gate, up)):
+        with w.scope():
+            w.floats(rank * _MLP_TILE)
+    for rank in filter(None, (gate, up)):
+        w.floats(k.left(tokens, rank))
+        w.floats(k.left(rank, tokens))
+    if down:
+        w.floats(k.left(down, tokens))
+        with w.scope():
+            w.floats(down * size)
+
+
+def _attention(strip: int, o: Operation, k: Kernels, w: Workspace) -> None:
+    q, heads = o.arguments[0], o.arguments[4]
+    tokens, size = q.shape[-2], q.shape[-1] // heads
+    strip = strip or _round_up(tokens, _PANEL)
+    w.floats(-(-tokens // k.block))
+    floats = _right(size, tokens) + _right(tokens, size) + k.block * (size + 2 * strip)
+    w.floats(_round_up(floats, 16) * k.threads)
+
+
+def _attention_backward(saved: bool, o: Operation, k: Kernels, w: Workspace) -> None:
+    q, heads = o.arguments[1], o.arguments[6 if saved else 7]
+    tokens, size = q.shape[-2], q.shape[-1] // heads
+    strip = _round_up(tokens, k.group) if saved else _STRIP
+    w.floats(heads * tokens)
+    with w.scope():
+        w.floats(-(-tokens // k.block))
+        packed = 2 * (_right(size, tokens) + _right(tokens, size))
+        w.floats(_round_up(packed + k.block * (2 * size + 3 * strip), 16) * k.threads)
+
+
+def _head(gradient: bool, o: Operation, k: Kernels, w: Workspace) -> None:
+    tokens, size = o.arguments[0].shape[-2:]
+    w.floats(tokens * _ROW_FLOATS)
+    w.floats(k.buffers())
+    w.floats(k.left(tokens, size))
+    w.floats(tokens * _CLASSES)
+    if gradient:
+        w.floats(k.left(tokens, _CLASSES))
+        w.floats(tokens * size)
+
+
+def _rank(a: Value | None) -> int:
+    return 0 if a is None else a.shape[0]
+
+
+def _right(depth: int, columns: int) -> int:
+    return _round_up(columns, _PANEL) * depth
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+_KERNELS = {
+    "quantized_linear": _quantized_linear,
+    "quantized_linear_backward": _quantized_linear_backward,
+    "lora_linear": _lora_linear,
+    "lora_linear_backward": _lora_linear_backward,
+    "lora_linear_saved": _lora_linear_saved,
+    "lora_linear_saved_backward": _lora_linear_saved_backward,
+    "rope": _rope,
+    "swiglu_mlp": _mlp,
+    "swiglu_mlp_backward": _mlp_backward,
+    "attention": lambda *a: _attention(_STRIP, *a),
+    "attention_saved": lambda *a: _attention(0, *a),
+    "attention_backward": lambda *a: _attention_backward(False, *a),
+    "attention_saved_backward": lambda *a: _attention_backward(True, *a),
+    "linear_cross_entropy": lambda *a: _head(True, *a),
+    "linear_cross_entropy_loss": lambda *a: _head(False, *a),
+}

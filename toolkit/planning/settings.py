@@ -1,0 +1,57 @@
+"""What a plan depends on: the settings of a run, and the machine it is for."""
+
+from dataclasses import dataclass, field
+
+from toolkit.planning.scratch import Kernels
+from toolkit.planning.speed import ASSUMED, Speed
+from toolkit.recipes import PROJECTIONS
+
+# What a trainer takes before and beside its own buffers (libraries, ExecuTorch's structures, heap,
+# stacks): measured on x86-64 Linux with glibc, where it is the same for all models.
+RUNTIME_BYTES = 5_250_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of an export and of a run, with the defaults of `toolkit export` and `train`.
+
+    Attributes:
+        schemes: Quantization of "linear", "embedding" and "head".
+        sequences: Sequences of a step: batch size times gradient accumulation.
+    """
+
+    seq_len: int = 256
+    rank: int = 8
+    alpha: float = 16.0
+    targets: tuple[str, ...] = PROJECTIONS
+    method: str = "mesp"
+    linear: str = "int4"
+    embedding: str = "int8"
+    head: str = "int8"
+    optimizer: str = "adamw"
+    momentum: float = 0.0
+    max_grad_norm: float = 0.0
+    sequences: int = 1
+    checkpoints: str = "auto"
+
+    @property
+    def schemes(self) -> dict[str, str]:
+        return {"linear": self.linear, "embedding": self.embedding, "head": self.head}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run takes place.
+
+    Attributes:
+        name: For people.
+        available: Free memory in bytes, None where it is not known.
+        measured: Whether the speed was measured there.
+    """
+
+    name: str = "a phone with four fast cores"
+    kernels: Kernels = field(default_factory=Kernels)
+    runtime_bytes: int = RUNTIME_BYTES
+    available: int | None = None
+    speed: Speed = ASSUMED
+    measured: bool = False

@@ -1,0 +1,48 @@
+"""How much of the frozen weights is in memory at once.
+
+A block's weights are mapped from the file and given back as an operator has read them, so what is
+resident is about one operator's share. The kernel maps pages in windows of 64 KiB around each one
+that is touched (fault-around), also such as were given back: every tensor counts a window more.
+"""
+
+from toolkit.planning.graph import Operation, Program, Value
+
+_WINDOW = 64 * 1024
+_MLP_TILE = 256
+_CLASSES = 512
+_EMBEDDING_ROWS = 8
+_MLP = {"swiglu_mlp": 1, "swiglu_mlp_backward": 2}
+_HEAD = ("linear_cross_entropy", "linear_cross_entropy_loss")
+
+
+def resident_weights(program: Program) -> int:
+    """Return the bytes of frozen weights that are resident at a method's highest moment."""
+    mapped = sum(value.bytes for value in program.base)
+    highest = max((_resident(o) for o in program.operations), default=0)
+    small = sum(value.bytes for value in program.base if value.bits == 32)
+    return min(mapped, highest + small)
+
+
+def _resident(operation: Operation) -> int:
+    if operation.name in _MLP:
+        first = _MLP[operation.name]
+        gate, up, down = (operation.arguments[first + 3 * i : first + 3 * i + 3] for i in range(3))
+        rows = gate[0].shape[0] * 16
+        share = min(1.0, _MLP_TILE / rows)
+        return _in_windows(gate, share) + _in_windows(up, share) + _in_windows(down, 1.0)
+    if operation.name in _HEAD:
+        codes, scale, offset = operation.arguments[2:5]
+        return _in_windows((codes, scale, offset), min(1.0, _CLASSES / (codes.shape[0] * 16)))
+    if operation.name == "quantized_embedding":
+        tensors = [value for value in operation.arguments[1:4] if value is not None]
+        return sum(min(value.bytes, _EMBEDDING_ROWS * _WINDOW) for value in tensors)
+    weights = [a for a in operation.arguments if isinstance(a, Value) and a.role == "base"]
+    return _in_windows([value for value in weights if value.bits < 32], 1.0)
+
+
+def _in_windows(tensors: list[Value | None] | tuple[Value | None, ...], share: float) -> int:
+    return sum(
+        min(value.bytes, int(value.bytes * share) + _WINDOW)
+        for value in tensors
+        if value is not None
+    )
