@@ -1,9 +1,11 @@
 """The trainer on a real model: SmolLM2-135M's weights and human chats, against PyTorch."""
 
 import itertools
+import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,6 +14,7 @@ from tests.support.trainer import read_trace, run_trainer
 from toolkit.bundle.adapter import LoraSettings
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.export import ExportSettings, export_bundle
+from toolkit.data.chat import ChatEncoder
 from toolkit.data.dataset import read_rows
 from toolkit.data.prepare import Settings, prepare
 from toolkit.oracle.gradients import compare, step_gradients
@@ -75,3 +78,18 @@ def test_twenty_steps(bundle, data, tmp_path):
     assert [step["samples"] for step in actual] == [step.samples for step in expected]
     errors = [abs(a["loss"] / e.loss - 1) for a, e in zip(actual, expected, strict=True)]
     assert max(errors) < 1e-3, errors
+
+
+def test_masks_with_the_real_template(bundle):
+    tokenizer = bundle.tokenizer()
+    encoder = ChatEncoder(tokenizer)
+    with CHATS.open() as source:
+        chats = [json.loads(line)["messages"] for line in itertools.islice(source, 40)]
+    for messages in chats:
+        encoded = encoder.encode(messages)
+        expected = tokenizer.apply_chat_template(messages)["input_ids"]
+        assert encoded.tokens.tolist() == expected
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], encoded.mask.astype(int), [0]])))
+        learned = [tokenizer.decode(encoded.tokens[a:b]) for a, b in edges.reshape(-1, 2)]
+        replies = [m["content"] + "<|im_end|>" for m in messages if m["role"] == "assistant"]
+        assert learned == replies

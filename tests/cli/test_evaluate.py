@@ -1,0 +1,70 @@
+"""`toolkit evaluate` on this machine as a device, against PyTorch."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.cli.test_data import toolkit
+from tests.oracle.rows import mixed_rows
+from tests.support.bundles import export_tiny
+from toolkit.bundle.bundle import Bundle
+from toolkit.bundle.flat_tensor import FlatTensorReader
+from toolkit.data.dataset import read_rows, write_rows
+from toolkit.oracle.gradients import step_gradients
+from toolkit.oracle.model import build_model
+from toolkit.oracle.verification import write_perturbed_adapter
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return export_tiny(tmp_path_factory.mktemp("evaluate") / "tiny", "llama", tied=False)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def evaluation(bundle, tmp_path):
+    """Return data directory, PEFT adapter and the oracle's losses without and with it."""
+    opened = Bundle.open(bundle)
+    data, adapter = tmp_path / "data", tmp_path / "adapter"
+    toolkit("data", "--random", 1, "--bundle", bundle, "-o", data)
+    write_rows(data / "validation.ptd", mixed_rows(24, 150))
+    adapter.mkdir()
+    write_perturbed_adapter(opened, tmp_path / "adapter.ptd", seed=4)
+    reader = FlatTensorReader(tmp_path / "adapter.ptd")
+    tensors = {f"base_model.model.model.{name}": reader.tensor(name) for name in reader.keys()}  # noqa: SIM118
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    (adapter / "adapter_config.json").write_bytes((bundle / "adapter_config.json").read_bytes())
+    rows = read_rows(data / "validation.ptd")
+    losses = [
+        step_gradients(build_model(opened, path, torch.float64), rows, range(4)).loss
+        for path in (None, tmp_path / "adapter.ptd")
+    ]
+    return data, adapter, losses
+
+
+def test_evaluate(bundle, evaluation):
+    data, adapter, losses = evaluation
+    words = ("evaluate", bundle, "--data", data, "--adapter", adapter)
+    report = json.loads(toolkit(*words, "--json").stdout)
+    assert report["split"] == "validation"
+    for name, loss in zip(("without_adapter", "with_adapter"), losses, strict=True):
+        assert report[name]["loss"] == pytest.approx(loss, rel=1e-6)
+        assert report[name]["samples"] == 4
+    assert abs(losses[0] - losses[1]) > 1e-3
+    output = toolkit(*words, "--max-samples", 2, "--split", "train").output
+    assert "without adapter" in output and "24 labelled tokens in 1 sequences" in output
+
+
+def test_evaluate_mistakes(bundle, evaluation, tmp_path):
+    data, *_ = evaluation
+    error = toolkit("evaluate", bundle, "--data", tmp_path, code=1).stderr
+    assert "has no validation.ptd" in error
+    toolkit("evaluate", bundle, "--data", data, "--split", "test", code=2)
+    error = toolkit("evaluate", bundle, "--data", data, "--adapter", tmp_path, code=1).stderr
+    assert "has no adapter_model.safetensors" in error

@@ -1,0 +1,67 @@
+"""The verdict on a device's gradients, and the float64 model that settles doubtful ones."""
+
+import pytest
+import torch
+
+from tests.support.bundles import export_tiny
+from toolkit.bundle.bundle import Bundle
+from toolkit.oracle.gradients import Gradients, compare, step_gradients
+from toolkit.oracle.model import build_exact_model, build_model
+from toolkit.oracle.verification import (
+    judge,
+    judge_rounding,
+    verification_rows,
+    write_perturbed_adapter,
+)
+
+TRUTH = torch.tensor([1.0, 0.0])
+
+
+def _gradients(error: float) -> Gradients:
+    """Gradients that are off by `error` in one tensor and right in the other."""
+    off = TRUTH + torch.tensor([0.0, error])
+    tensors = {"layers.0.q_proj.lora_A.weight": off, "layers.0.q_proj.lora_B.weight": TRUTH}
+    return Gradients(2.0, 5, tensors)
+
+
+@pytest.mark.parametrize(
+    ("device", "pytorch", "passed"),
+    [
+        (-2e-4, 2e-4, True),  # both are as far from float64, on different sides
+        (-6e-4, 2e-4, False),  # three times as far as PyTorch
+        (-3e-3, 2e-3, False),  # no excuse reaches beyond ten tolerances
+        (0.5, 0.0, False),
+        (float("nan"), 2e-4, False),
+    ],
+)
+def test_float64_settles_what_float32_cannot(device, pytorch, passed):
+    actual, oracle, exact = _gradients(device), _gradients(pytorch), _gradients(0.0)
+    verdict = judge(actual, oracle)
+    assert not verdict.passed
+    settled = judge_rounding(verdict, actual, oracle, exact)
+    assert settled.passed is passed
+    assert set(settled.rounding) == {"layers.0.q_proj.lora_A.weight"}
+    assert len(settled.errors) == 2 and settled.errors[0].name in settled.rounding
+    assert settled.to_json()["tensors"][0]["float32_rounding"] == pytest.approx(pytorch, abs=1e-9)
+
+
+def test_a_wrong_loss_is_not_settled():
+    actual = _gradients(0.0)
+    wrong = Gradients(2.1, 5, actual.tensors)
+    verdict = judge(wrong, actual)
+    assert not judge_rounding(verdict, wrong, actual, actual).passed
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_the_exact_model_computes_in_float64(tmp_path, family):
+    """Doubling the working precision of the input must not show: no part falls back to float32."""
+    bundle = Bundle.open(export_tiny(tmp_path / "tiny", family, tied=True, seq_lens=(16,)))
+    adapter = tmp_path / "adapter.ptd"
+    write_perturbed_adapter(bundle, adapter, seed=0)
+    rows = verification_rows(3, 16, bundle.config.vocab_size, seed=0)
+    exact = step_gradients(build_exact_model(bundle, adapter), rows, range(3))
+    single = step_gradients(build_model(bundle, adapter), rows, range(3))
+    mixed = step_gradients(build_model(bundle, adapter, torch.float64), rows, range(3))
+    assert all(tensor.dtype == torch.float64 for tensor in exact.tensors.values())
+    worst = compare(mixed.tensors, exact.tensors)[0].relative
+    assert 0 < worst <= compare(single.tensors, exact.tensors)[0].relative < 1e-5
