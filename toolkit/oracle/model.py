@@ -44,6 +44,23 @@ def build_model(
     return model.to(dtype).train()
 
 
+def build_exact_model(bundle: Bundle, adapter: Path | None = None) -> "PeftModel":
+    """Return the model in float64 throughout: what float32 results are rounded from.
+
+    `transformers` computes norms and softmax in float32 whatever the model's type, so the norms are
+    replaced by PyTorch's and the attention by its fused one, which keep float64.
+    """
+    model = build_model(bundle, adapter, torch.float64)
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if type(child).__name__.endswith("RMSNorm") and hasattr(child, "variance_epsilon"):
+                norm = nn.RMSNorm(child.weight.numel(), child.variance_epsilon)
+                norm.weight = child.weight
+                setattr(module, name, norm)
+    model.base_model.model.set_attn_implementation("sdpa")
+    return model
+
+
 def adapter_parameters(model: "PeftModel") -> dict[str, nn.Parameter]:
     """Return the trainable tensors under the names of adapter.ptd."""
     return {

@@ -1,6 +1,6 @@
 """Gradients of a device against the oracle's: test rows, a perturbed adapter, the verdict."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from toolkit.oracle.gradients import Gradients, TensorError, compare
 
 TOLERANCE = 1e-4
 """Largest relative error of a gradient tensor and of the loss."""
+ROUNDING_FACTOR, ROUNDING_CAP = 2.0, 10.0
+"""Where float32 itself is worse than the tolerance, a device may be so many times as far from
+float64 as PyTorch in float32, and never more than so many tolerances."""
 _PERTURBATION = 0.02
 
 
@@ -60,13 +63,17 @@ def verification_rows(count: int, seq_len: int, vocab: int, seed: int) -> Rows:
 
 @dataclass(frozen=True)
 class Verification:
-    """Loss and gradients of a device beside the oracle's; `errors` has the worst tensor first."""
+    """Loss and gradients of a device beside the oracle's; `errors` has the worst tensor first.
+
+    `rounding` has, for tensors that were compared with float64, how far PyTorch in float32 is off.
+    """
 
     device_loss: float
     oracle_loss: float
     tokens: int
     errors: list[TensorError]
     tolerance: float = TOLERANCE
+    rounding: dict[str, float] = field(default_factory=dict)
 
     @property
     def loss_error(self) -> float:
@@ -75,9 +82,17 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether loss and every tensor are within the tolerance; NaN is not."""
-        worst = max((error.relative for error in self.errors), default=float("inf"))
-        return worst <= self.tolerance and self.loss_error <= self.tolerance
+        """Whether loss and every tensor are within their limits; NaN is not."""
+        return (
+            bool(self.errors)
+            and all(error.relative <= self.limit(error.name) for error in self.errors)
+            and self.loss_error <= self.tolerance
+        )
+
+    def limit(self, name: str) -> float:
+        """Return the largest relative error that a tensor may have."""
+        rounding = ROUNDING_FACTOR * self.rounding.get(name, 0.0)
+        return min(max(self.tolerance, rounding), ROUNDING_CAP * self.tolerance)
 
     def groups(self) -> dict[str, list[TensorError]]:
         """Return the errors by kind of tensor, for example "q_proj.lora_A", worst first."""
@@ -99,6 +114,7 @@ class Verification:
                     "name": error.name,
                     "relative_error": error.relative if np.isfinite(error.relative) else None,
                     "norm": error.norm,
+                    "float32_rounding": self.rounding.get(error.name),
                 }
                 for error in self.errors
             ],
@@ -109,3 +125,20 @@ def judge(device: Gradients, oracle: Gradients, tolerance: float = TOLERANCE) ->
     """Compare what a device computed with the oracle."""
     errors = compare(device.tensors, oracle.tensors)
     return Verification(device.loss, oracle.loss, oracle.tokens, errors, tolerance)
+
+
+def judge_rounding(
+    verdict: Verification, device: Gradients, oracle: Gradients, exact: Gradients
+) -> Verification:
+    """Hold the tensors above the tolerance against float64, beside PyTorch's float32.
+
+    Some gradients are small differences of large terms (tokens with massive activations); there two
+    correct float32 computations differ by more than the tolerance.
+    """
+    above = {e.name for e in verdict.errors if e.relative > verdict.tolerance}
+    wanted = {name: exact.tensors[name] for name in above}
+    rounding = {error.name: error.relative for error in compare(oracle.tensors, wanted)}
+    errors = [error for error in verdict.errors if error.name not in above]
+    errors += compare(device.tensors, wanted)
+    errors.sort(key=lambda error: (-error.relative, error.name))
+    return replace(verdict, errors=errors, rounding=rounding)
