@@ -64,7 +64,7 @@ class DocumentEncoder:
             raise ToolkitError(f"{document.source}: {error.cause}", error.remedy) from error
         kept = [part for part in parts if len(part.inputs)]
         if not kept:
-            self.tally.dropped[_nothing_learned(document, parts)] += 1
+            self.tally.dropped[_nothing_learned(document)] += 1
         elif len(kept) < len(parts):
             self.tally.dropped["part without a token to learn"] += len(parts) - len(kept)
         return kept
@@ -180,7 +180,7 @@ def _all(tokens: list[int]) -> Encoded:
     return Encoded(np.array(tokens, dtype=np.int32), np.ones(len(tokens), dtype=bool))
 
 
-def _nothing_learned(document: Document, parts: list[Piece]) -> str:
+def _nothing_learned(document: Document) -> str:
     if document.text is not None:
         return "fewer than two tokens"
     return "no token to learn within the sequence length"
