@@ -77,7 +77,9 @@ def _mlp(first: int, products: int, low_rank: int) -> Callable[[tuple], Work]:
         weights = weight_elements(arguments[first])
         adapters = arguments[first + 9 : first + 15]
         small = sum(adapter.elements for adapter in adapters if adapter is not None)
-        return Work(2 * tokens * (products * weights + low_rank * small), unpacked=products * weights)
+        return Work(
+            2 * tokens * (products * weights + low_rank * small), unpacked=products * weights
+        )
 
     return rule
 

@@ -104,7 +104,9 @@ class _Reader:
                 self.values[node] = self.values[node.args[0]][node.args[1]]
                 continue
             results = self._results(node)
-            self.values[node] = results[0] if isinstance(node.meta["val"], torch.Tensor) else results
+            self.values[node] = (
+                results[0] if isinstance(node.meta["val"], torch.Tensor) else results
+            )
             name = str(node.target).removeprefix("toolkit.").removesuffix(".default")
             arguments = tuple(self._argument(argument) for argument in node.args)
             operations.append(Operation(name, arguments, results))

@@ -1,0 +1,150 @@
+"""`toolkit plan`: what a training step will take, before anything is exported."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from toolkit.cli.common import console, error_console, print_json
+
+if TYPE_CHECKING:
+    from toolkit.planning.settings import Machine, Settings
+
+
+def plan(
+    model: Annotated[
+        str,
+        typer.Argument(help="Bundle, recipe, hub id, .gguf file, or directory with config.json."),
+    ],
+    budget: Annotated[
+        str | None, typer.Option(help="Memory to stay within, e.g. 100MB.", metavar="SIZE")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Measure this device for five seconds: local, SERIAL or HOST:PORT."),
+    ] = None,
+    seq_len: Annotated[
+        int | None, typer.Option("--seq-len", min=1, help="Sequence length.")
+    ] = None,
+    rank: Annotated[int | None, typer.Option(min=1, help="LoRA rank.")] = None,
+    targets: Annotated[
+        str | None, typer.Option(help="Projections with adapters, comma-separated.")
+    ] = None,
+    method: Annotated[
+        Literal["mesp", "mebp"] | None, typer.Option(help="How gradients are computed.")
+    ] = None,
+    optimizer: Annotated[
+        Literal["sgd", "adamw"] | None, typer.Option(help="How gradients change the adapter.")
+    ] = None,
+    momentum: Annotated[float | None, typer.Option(help="SGD: momentum.")] = None,
+    max_grad_norm: Annotated[
+        float | None, typer.Option(help="Clip gradients to this global norm; 0 is off.")
+    ] = None,
+    sequences: Annotated[
+        int | None,
+        typer.Option(min=1, help="Sequences of a step: batch size times accumulation."),
+    ] = None,
+    checkpoints: Annotated[
+        Literal["auto", "ram", "spill"] | None,
+        typer.Option(help="Where block inputs wait for the backward."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads on the device.")] = None,
+    isa: Annotated[
+        Literal["neon", "avx2", "avx512", "plain"] | None,
+        typer.Option(help="Instruction set of the device."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+) -> None:
+    """Predict the memory and time of a training step from the model's shape alone.
+
+    With a budget (or a device, whose free memory is one) it proposes the fastest settings that fit
+    and the commands to use them. Options given here are kept; the others may be changed to fit.
+    Exit code 1 when nothing fits.
+
+    \b
+    Examples:
+      toolkit plan qwen2.5-0.5b
+      toolkit plan Qwen/Qwen2.5-0.5B-Instruct --budget 100MB
+      toolkit plan bundle --seq-len 512 --optimizer sgd
+      toolkit plan smollm2-135m --device local --json
+    """
+    given = {
+        "seq_len": seq_len,
+        "rank": rank,
+        "targets": None if targets is None else tuple(t.strip() for t in targets.split(",")),
+        "method": method,
+        "optimizer": optimizer,
+        "momentum": momentum,
+        "max_grad_norm": max_grad_norm,
+        "sequences": sequences,
+        "checkpoints": checkpoints,
+    }
+    fixed = {name: value for name, value in given.items() if value is not None}
+    from toolkit.planning.sizes import parse_size
+
+    limit = None if budget is None else parse_size(budget)
+    with error_console.status("reading the model"):
+        from toolkit.planning.model import open_model
+        from toolkit.planning.predict import Planner
+
+        opened = open_model(model)
+        planner = Planner(opened.config)
+        settings = _settings(opened.settings, fixed)
+    machine = _machine(device, threads, isa)
+    if limit is None and device is not None and machine.available:
+        limit = machine.available
+    raise typer.Exit(
+        _answer(opened, planner, settings, machine, limit, set(fixed), device, as_json)
+    )
+
+
+def _answer(
+    model: Any,
+    planner: Any,
+    settings: "Settings",
+    machine: "Machine",
+    limit: int | None,
+    fixed: set[str],
+    device: str | None,
+    as_json: bool,
+) -> int:
+    from toolkit.planning import report
+    from toolkit.planning.search import propose
+
+    if limit is None:
+        prediction = planner.predict(settings, machine)
+        if as_json:
+            print_json(report.prediction_to_json(model, prediction, device))
+        else:
+            report.print_prediction(console, model, prediction, device)
+        return 0
+    with error_console.status("trying settings"):
+        proposal = propose(planner, settings, machine, limit, fixed)
+    if as_json:
+        print_json(report.proposal_to_json(model, proposal, device))
+    else:
+        report.print_proposal(console, model, proposal, device)
+    return 0 if proposal.best else 1
+
+
+def _settings(defaults: "Settings", fixed: dict[str, Any]) -> "Settings":
+    settings = replace(defaults, **fixed)
+    if "rank" in fixed:
+        # alpha / rank scales the adapter; another rank keeps it, as an export's default would not
+        settings = replace(settings, alpha=defaults.alpha * settings.rank / defaults.rank)
+    return settings
+
+
+def _machine(device: str | None, threads: int | None, isa: str | None) -> "Machine":
+    from toolkit.planning.scratch import Kernels
+    from toolkit.planning.settings import Machine
+
+    machine = Machine()
+    if device is not None:
+        from toolkit.device import open_device
+        from toolkit.planning.measure import measure
+
+        with open_device(device) as opened, error_console.status("connecting") as status:
+            machine = measure(opened, status.update)
+    kernels = Kernels(isa or machine.kernels.isa, threads or machine.kernels.threads)
+    return replace(machine, kernels=kernels)

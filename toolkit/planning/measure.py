@@ -1,0 +1,171 @@
+"""Measure a device's speed and floor in a few seconds, with a small model of our own.
+
+Two runs of a few steps, with short and with long sequences: long ones tell the rate of products,
+short ones that of unpacking weights. The model is made once and kept in the user's cache.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from toolkit import __version__
+from toolkit.device import Device
+from toolkit.device.commands import (
+    fetch_file,
+    run_trainer,
+    scratch_folder,
+    send_bundle,
+    send_file,
+    send_runtime,
+)
+from toolkit.device.transfer import Progress
+from toolkit.errors import ToolkitError
+from toolkit.planning.cost import Work, work_of
+from toolkit.planning.graph import trace_programs
+from toolkit.planning.scratch import Kernels
+from toolkit.planning.settings import Machine, Settings
+from toolkit.planning.speed import PHASES, fit_speed
+from toolkit.programs.modules import Lora
+from toolkit.trace.reader import read_trace
+from toolkit.trace.schema import CATEGORIES
+from toolkit.trace.schema import PHASES as TRACE_PHASES
+from toolkit.trace.trace import Trace
+from toolkit.trace.units import KIB
+
+LENGTHS = (32, 256)
+_STEPS = {32: 6, 256: 3}
+_SHAPE = {
+    "hidden_size": 768,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 4,
+    "vocab_size": 8192,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": True,
+}
+_METHODS = {"forward": "block_forward", "head": "head_backward", "backward": "block_backward"}
+
+
+def measure(
+    device: Device,
+    status: Callable[[str], None] = lambda text: None,
+    progress: Progress = lambda name, done, total: None,
+) -> Machine:
+    """Return what a device can do: speed, floor, free memory. Takes about five seconds there.
+
+    Args:
+        device: Connected.
+        status: Told what is going on.
+        progress: Told about bytes sent.
+
+    Raises:
+        ToolkitError: The device or its trainer fails.
+    """
+    status("making the model to measure with")
+    bundle = calibration_bundle()
+    runtime = send_runtime(device, progress)
+    remote = send_bundle(device, bundle, progress)
+    status(f"measuring {device.spec}")
+    traces = {}
+    with scratch_folder(device) as folder, tempfile.TemporaryDirectory() as temporary:
+        for length in LENGTHS:
+            data, run = f"{folder}/{length}.ptd", f"{folder}/run{length}"
+            send_file(device, _rows(Path(temporary), length), data)
+            flags = {"bundle": remote, "data": data, "out": run, "steps": _STEPS[length]}
+            words = [word for name, value in flags.items() for word in (f"--{name}", value)]
+            for _ in run_trainer(device, runtime, "train", *words, "--trace", "full"):
+                pass
+            local = Path(temporary) / f"{length}.jsonl"
+            fetch_file(device, f"{run}/trace.jsonl", local)
+            traces[length] = read_trace(local)
+    return machine_of(traces, name=device.info().model or device.spec)
+
+
+def machine_of(traces: dict[int, Trace], name: str) -> Machine:
+    """Return the machine that these calibration runs, by length, tell of.
+
+    Raises:
+        ToolkitError: The traces hold no phases.
+    """
+    timed = [row for length, trace in traces.items() for row in _timed(trace, length)]
+    if not timed:
+        raise ToolkitError("the device's traces hold no timed phases", "Deploy the runtime again")
+    last = traces[LENGTHS[-1]]
+    device = last.run.device
+    available = device.memory_available_kib
+    return Machine(
+        name=name,
+        kernels=Kernels(device.isa or "neon", device.threads or 4),
+        runtime_bytes=_floor(last),
+        available=None if available is None else available * KIB,
+        speed=fit_speed(timed),
+        measured=True,
+    )
+
+
+def calibration_bundle() -> Path:
+    """Return the small model's bundle, made when it is not there."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "toolkit"
+    path = cache / f"calibration-{__version__}"
+    if not (path / "manifest.json").is_file():
+        from toolkit.bundle.adapter import LoraSettings
+        from toolkit.bundle.export import ExportSettings, export_bundle
+        from toolkit.bundle.layout import parameter_shapes
+        from toolkit.sources.random import RandomSource
+
+        config, settings = _config(), Settings()
+        lora = LoraSettings(settings.rank, settings.alpha, settings.targets)
+        cache.mkdir(parents=True, exist_ok=True)
+        source = RandomSource(config, parameter_shapes(config), "calibration", 0)
+        export_bundle(source, path, ExportSettings(lora=lora, seq_lens=LENGTHS))
+    return path
+
+
+def _config():
+    from transformers import LlamaConfig
+
+    return LlamaConfig(**_SHAPE)
+
+
+def _rows(folder: Path, length: int) -> Path:
+    from toolkit.data.dataset import random_rows, write_rows
+
+    path = folder / f"{length}.ptd"
+    write_rows(path, random_rows(4, length, _SHAPE["vocab_size"], 0))
+    return path
+
+
+def _timed(trace: Trace, length: int) -> list[tuple[str, Work, float]]:
+    """Return work and median time of every kind of phase after the first step."""
+    settings = Settings(seq_len=length)
+    programs = trace_programs(
+        _config(),
+        seq_len=length,
+        lora=Lora(settings.rank, settings.alpha, settings.targets),
+        method=settings.method,
+        schemes=settings.schemes,
+    )
+    phases = trace.phases
+    seconds = (phases["end"] - phases["begin"]) / 1e9
+    rows = []
+    for phase in PHASES:
+        mine = (phases["phase"] == TRACE_PHASES.index(phase)) & (phases["step"] > 1)
+        if mine.any():
+            work = work_of(programs[_METHODS[phase]].operations)
+            rows.append((phase, work, float(np.median(seconds[mine]))))
+    return rows
+
+
+def _floor(trace: Trace) -> int:
+    """Return what the process takes beside what its ledger counts, when no weights are mapped."""
+    phases = trace.phases
+    rows = phases["phase"] == TRACE_PHASES.index("optimizer")
+    own = [name for name in CATEGORIES if name not in ("base", "runtime")]
+    counted = sum(phases[f"ledger_{name}"][rows] for name in own)
+    if not rows.any():
+        raise ToolkitError("the device's traces hold no phases", "Deploy the runtime again")
+    return max(int(np.median(phases["hwm"][rows] * KIB - counted)), 1_000_000)

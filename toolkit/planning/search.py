@@ -1,0 +1,119 @@
+"""Find the fastest settings that fit a budget.
+
+What does not change the trained adapter is tried first: the method, and where hidden states wait.
+Only when none of it fits are settings relaxed that do change it, as few as possible: optimizer,
+sequence length, rank. What the user fixed is never touched.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+
+from toolkit.planning.predict import Planner, Prediction
+from toolkit.planning.settings import Machine, Settings
+
+RESERVE = 0.04
+"""Share of a budget left free, for what a prediction may be wrong by."""
+_SHORTEST = 64
+_LOWEST_RANK = 4
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The answer to a budget.
+
+    Attributes:
+        best: The fastest that fits; None when nothing does.
+        others: What else fits, fastest first, one of each method and place.
+        relaxed: Names of the settings that had to be changed for `best`.
+        asked: The prediction for the settings asked for.
+        smallest: The smallest that was tried.
+    """
+
+    budget: int
+    best: Prediction | None
+    others: list[Prediction]
+    relaxed: list[str]
+    asked: Prediction
+    smallest: Prediction
+
+    @property
+    def missing(self) -> int:
+        """Bytes by which the smallest exceeds the budget, its reserve included."""
+        return max(0, int(self.smallest.peak - (1 - RESERVE) * self.budget))
+
+
+def propose(
+    planner: Planner, settings: Settings, machine: Machine, budget: int, fixed: Collection[str]
+) -> Proposal:
+    """Return the fastest settings that fit.
+
+    Args:
+        settings: What was asked for, with defaults where nothing was.
+        budget: Highest resident memory, bytes.
+        fixed: Names of the settings that must stay.
+
+    Raises:
+        ToolkitError: The model or a setting is not supported.
+    """
+    limit = (1 - RESERVE) * budget
+    asked = planner.predict(settings, machine)
+    smallest = asked
+    for changes, candidates in _by_changes(settings, fixed):
+        predictions = []
+        for candidate in candidates:
+            predictions += [planner.predict(s, machine) for s in _same_result(candidate, fixed)]
+        smallest = min([smallest, *predictions], key=lambda p: p.peak)
+        fitting = sorted((p for p in predictions if p.peak <= limit), key=_preference)
+        if fitting:
+            best = fitting[0]
+            relaxed = [
+                name
+                for name in ("optimizer", "seq_len", "rank")
+                if getattr(best.settings, name) != getattr(settings, name)
+            ]
+            alike = [p for p in fitting[1:] if changes == 0]
+            return Proposal(budget, best, alike, relaxed, asked, smallest)
+    return Proposal(budget, None, [], [], asked, smallest)
+
+
+def _preference(prediction: Prediction) -> tuple:
+    """Longer sequences and higher ranks first where these were relaxed, then the faster."""
+    settings = prediction.settings
+    return (-settings.seq_len, -settings.rank, prediction.seconds, prediction.peak)
+
+
+def _same_result(settings: Settings, fixed: Collection[str]) -> Iterator[Settings]:
+    """Yield settings that train the same adapter another way."""
+    methods = [settings.method] if "method" in fixed else ["mesp", "mebp"]
+    places = [settings.checkpoints] if "checkpoints" in fixed else ["ram", "spill"]
+    for method, place in product(methods, places):
+        yield replace(settings, method=method, checkpoints=place)
+
+
+def _by_changes(settings: Settings, fixed: Collection[str]) -> Iterator[tuple[int, list[Settings]]]:
+    """Yield settings with no, one, two ... kinds of them relaxed."""
+    optimizers = [settings.optimizer]
+    if "optimizer" not in fixed and settings.optimizer == "adamw":
+        optimizers.append("sgd")
+    lengths = [settings.seq_len]
+    if "seq_len" not in fixed:
+        lengths += _halves(settings.seq_len, _SHORTEST)
+    ranks = [settings.rank]
+    if "rank" not in fixed:
+        ranks += _halves(settings.rank, _LOWEST_RANK)
+    groups: dict[int, list[Settings]] = {}
+    for optimizer, seq_len, rank in product(optimizers, lengths, ranks):
+        changed = (optimizer != optimizers[0]) + (seq_len != lengths[0]) + (rank != ranks[0])
+        alpha = settings.alpha * rank / settings.rank
+        candidate = replace(settings, optimizer=optimizer, seq_len=seq_len, rank=rank, alpha=alpha)
+        groups.setdefault(changed, []).append(candidate)
+    yield from sorted(groups.items())
+
+
+def _halves(value: int, lowest: int) -> list[int]:
+    result = []
+    while value // 2 >= lowest:
+        value //= 2
+        result.append(value)
+    return result

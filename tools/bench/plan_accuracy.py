@@ -1,0 +1,231 @@
+"""Predictions of `toolkit plan` against measurement, over many configurations.
+
+    python tools/bench/plan_accuracy.py                    all 27; needs minutes and a calm machine
+    python tools/bench/plan_accuracy.py --models smollm2-135m --lengths 64
+
+Every configuration is a run of the local trainer on random weights. Memory is compared with the
+kernel's high-water mark of the whole run. Time is compared with the median of the steps after the
+first; the speed a prediction needs is measured before and after each model's runs with the model
+that `toolkit plan --device local` uses, since shared machines drift. Exit code 1 when a prediction
+is off by more than 8 % (memory) or 20 % (time).
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+FOLDER = ROOT / ".cache" / "bench" / "plan"
+MODELS = ("smollm2-135m", "smollm2-360m", "qwen2.5-0.5b")
+LENGTHS = (64, 256, 512)
+MEMORY_BAR, TIME_BAR = 0.08, 0.20
+# (method, optimizer, checkpoints, sequences) at each length: every value of each meets all lengths.
+VARIANTS = {
+    64: (("mesp", "adamw", "ram", 1), ("mebp", "sgd", "spill", 2), ("mesp", "sgd", "ram", 4)),
+    256: (("mesp", "sgd", "ram", 1), ("mebp", "adamw", "ram", 1), ("mesp", "adamw", "spill", 2)),
+    512: (("mesp", "adamw", "spill", 1), ("mebp", "sgd", "ram", 1), ("mesp", "sgd", "auto", 1)),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One configuration: bytes and seconds, predicted and measured."""
+
+    model: str
+    seq_len: int
+    method: str
+    optimizer: str
+    checkpoints: str
+    sequences: int
+    peak: int
+    predicted_peak: int
+    seconds: float
+    predicted_seconds: float
+
+    @property
+    def memory_error(self) -> float:
+        return self.predicted_peak / self.peak - 1
+
+    @property
+    def time_error(self) -> float:
+        return self.predicted_seconds / self.seconds - 1
+
+
+def main() -> int:
+    """Measure, print every configuration and the worst errors; return the exit code."""
+    options = _options()
+    results: list[Result] = []
+    for name in options.models:
+        results += _model(name, options)
+    _print(results)
+    if options.json:
+        rows = [vars(r) | {"memory_error": r.memory_error, "time_error": r.time_error}
+                for r in results]  # fmt: skip
+        Path(options.json).write_text(json.dumps(rows, indent=1) + "\n")
+    worst_memory = max(abs(r.memory_error) for r in results)
+    worst_time = max(abs(r.time_error) for r in results)
+    return int(worst_memory > MEMORY_BAR or (worst_time > TIME_BAR and not options.memory_only))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", default=MODELS, help="recipes (%(default)s)")
+    parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS, choices=LENGTHS)
+    parser.add_argument("--steps", type=int, default=3, help="of every run (%(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="(%(default)s)")
+    parser.add_argument("--memory-only", action="store_true", help="do not judge times")
+    parser.add_argument("--json", metavar="FILE", help="write the results here")
+    return parser.parse_args()
+
+
+def _model(name: str, options: argparse.Namespace) -> list[Result]:
+    from toolkit.planning.model import open_model
+    from toolkit.planning.predict import Planner
+
+    before = _machine()
+    measured = []
+    variants = [(t, *v) for t in options.lengths for v in VARIANTS[t]]
+    for seq_len, method, optimizer, place, sequences in variants:
+        run = _run(name, seq_len, method, optimizer, place, sequences, options)
+        measured.append(run)
+        print(".", end="", flush=True, file=sys.stderr)
+    after = _machine()
+    results = []
+    planners: dict[str, Any] = {}
+    for variant, run in zip(variants, measured, strict=True):
+        seq_len, method, optimizer, place, sequences = variant
+        model = open_model(str(_bundle(name, method)))
+        planner = planners.setdefault(name, Planner(model.config))
+        settings = replace(
+            model.settings,
+            seq_len=seq_len,
+            method=method,
+            optimizer=optimizer,
+            checkpoints=place,
+            sequences=sequences,
+        )
+        predictions = [
+            planner.predict(settings, replace(machine, kernels=run["kernels"]))
+            for machine in (before, after)
+        ]
+        results.append(
+            Result(
+                name,
+                *variant,
+                peak=run["peak"],
+                predicted_peak=round(statistics.mean(p.peak for p in predictions)),
+                seconds=run["seconds"],
+                predicted_seconds=statistics.mean(p.seconds for p in predictions),
+            )
+        )
+    return results
+
+
+def _machine() -> Any:
+    from toolkit.device import open_device
+    from toolkit.planning.measure import measure
+
+    with open_device("local") as device:
+        return measure(device)
+
+
+def _bundle(name: str, method: str) -> Path:
+    path = FOLDER / f"{name}-{method}"
+    if not (path / "manifest.json").is_file():
+        lengths = itertools.chain(*(("--seq-len", str(length)) for length in LENGTHS))
+        _toolkit("export", "--random-weights", name, "--method", method, *lengths, "-o", str(path))
+    return path
+
+
+def _data(name: str, seq_len: int, method: str) -> Path:
+    path = FOLDER / f"data-{name}-{seq_len}.ptd"
+    if not path.is_file():
+        from toolkit.bundle.manifest import read_manifest
+        from toolkit.data.dataset import random_rows, write_rows
+
+        vocab = read_manifest(_bundle(name, method))["shape"]["vocab_size"]
+        write_rows(path, random_rows(8, seq_len, vocab, 0))
+    return path
+
+
+def _toolkit(*arguments: str) -> None:
+    command = [sys.executable, "-m", "toolkit.cli.main", *arguments]
+    subprocess.run(command, check=True, stdout=sys.stderr, cwd=ROOT)
+
+
+def _run(
+    name: str,
+    seq_len: int,
+    method: str,
+    optimizer: str,
+    place: str,
+    sequences: int,
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    """Train a few steps and return what the trace says."""
+    from toolkit.planning.scratch import Kernels
+    from toolkit.runtime import native_directory
+    from toolkit.trace.analysis import read_analysis
+
+    bundle, data = _bundle(name, method), _data(name, seq_len, method)
+    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+        flags = {
+            "bundle": bundle,
+            "data": data,
+            "out": f"{folder}/run",
+            "steps": options.steps,
+            "optimizer": optimizer,
+            "checkpoints": place,
+            "grad-accum": sequences,
+            "threads": options.threads,
+            "save-every": 0,
+        }
+        words = [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
+        command = [str(native_directory("trainer") / "trainer"), "train", *words]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        analysis = read_analysis(f"{folder}/run")
+    seconds = analysis.trace.steps["seconds"][1:]
+    device = analysis.trace.run.device
+    return {
+        "peak": analysis.peak.bytes,
+        "seconds": statistics.median(seconds.tolist()),
+        "kernels": Kernels(device.isa, device.threads),
+    }
+
+
+def _print(results: list[Result]) -> None:
+    print(
+        f"{'model':14} {'T':>4} {'method':6} {'optim.':6} {'states':6} {'seq':>3} "
+        f"{'predicted':>10} {'measured':>10} {'error':>7} "
+        f"{'predicted':>10} {'measured':>10} {'error':>7}"
+    )
+    for r in results:
+        print(
+            f"{r.model:14} {r.seq_len:4} {r.method:6} {r.optimizer:6} {r.checkpoints:6} "
+            f"{r.sequences:3} {r.predicted_peak / 1e6:7.1f} MB {r.peak / 1e6:7.1f} MB "
+            f"{r.memory_error:+7.1%} {r.predicted_seconds:8.2f} s {r.seconds:8.2f} s "
+            f"{r.time_error:+7.1%}"
+        )
+    for what, errors, bar in (
+        ("memory", [r.memory_error for r in results], MEMORY_BAR),
+        ("time", [r.time_error for r in results], TIME_BAR),
+    ):
+        sizes = sorted(map(abs, errors))
+        print(
+            f"{what}: {len(errors)} configurations, median error {sizes[len(sizes) // 2]:.1%}, "
+            f"largest {sizes[-1]:.1%} (bar {bar:.0%})"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
