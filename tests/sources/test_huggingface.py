@@ -59,6 +59,24 @@ def test_license_and_tokenizer(tmp_path):
     assert saved.chat_template == tokenizer.chat_template
 
 
+def test_rotary_settings_as_older_checkpoints_write_them(tmp_path):
+    save_model(tmp_path, "llama")
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    del config["rope_parameters"]
+    scaling = {
+        "rope_type": "llama3",
+        "factor": 32.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    }
+    old = {"rope_theta": 500000.0, "rope_scaling": scaling, "torch_dtype": "bfloat16"}
+    path.write_text(json.dumps({**config, **old}))
+    rope = open_source(str(tmp_path)).config.rope_parameters
+    assert rope == {**scaling, "rope_theta": 500000.0}
+
+
 def change_config(folder, **changes):
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))

@@ -27,6 +27,8 @@ def test_seed_and_name_decide():
     assert torch.equal(make(3).read(NAME), make(3).read(NAME))
     assert not torch.equal(make(3).read(NAME), make(4).read(NAME))
     assert not torch.equal(make(3).read(NAME), make(3).read(NAME.replace("gate", "up")))
+    blocks = make(vocab_size=512).read("model.embed_tokens.weight").split(256)
+    assert not torch.equal(*blocks)
 
 
 def test_distribution():
