@@ -62,10 +62,6 @@ void Trainer::open_run() {
   }
   const TraceLevel level = trace_level_from(options_.trace);
   trace_ = std::make_unique<Trace>(options_.out, level, options_.resume);
-  AtomicFile pid(path("pid"));
-  const std::string number = std::to_string(getpid()) + "\n";
-  pid.write(number.data(), number.size());
-  pid.commit();
 }
 
 void Trainer::open_model() {
@@ -129,30 +125,6 @@ void Trainer::restore() {
   report_.steps = options_.steps;
   sampler_ = std::make_unique<Sampler>(data_->samples(), uint64_t(options_.seed),
                                        order_from(options_.order), progress.position);
-}
-
-void Trainer::write_run_record() {
-  Json json;
-  json.field("version", 1).field("toolkit", kVersion);
-  if (bundle_ != nullptr) json.field("model", bundle_->model_name).field("method", bundle_->method);
-  if (resumed_from_ >= 0) json.field("resumed_from", resumed_from_);
-  if (resumed_from_ < 0) json.null("resumed_from");
-  json.field("time_unix", opened_at_).raw("settings", settings_json(options_));
-  if (network_ != nullptr) {
-    json.raw("bundle", Json()
-                           .field("layers", bundle_->layers)
-                           .field("hidden_size", bundle_->hidden_size)
-                           .field("vocab_size", bundle_->vocab_size)
-                           .field("seq_len", data_->seq_len())
-                           .field("rank", bundle_->rank)
-                           .field("alpha", bundle_->alpha)
-                           .field("base_bytes", bundle_->base().size())
-                           .field("adapter_parameters", network_->adapter().parameters())
-                           .str());
-  }
-  json.raw("device", device_json(threads(), trace_->can_reset_peak()));
-  trace_->record("run", json);
-  started_ = true;
 }
 
 bool Trainer::stop_requested() {
@@ -246,26 +218,6 @@ void Trainer::apply_clipped() {
   for (size_t i = 0; i < layout.total_floats(); ++i) gradient[i] *= factor;
   optimizer_->update(values_.floats(), gradient, 0, layout.total_floats(), report_.lr,
                      report_.step + 1);
-}
-
-void Trainer::write_step(const StepReport& report, const std::vector<int64_t>& samples) {
-  // What became dirty since the last step, with its trace and save. Spilled states that overwrite
-  // pages not yet on storage cost nothing there, and the kernel does not count them.
-  const int64_t written = trace_->written_bytes() - counted_bytes_;
-  counted_bytes_ += written;
-  std::string list;
-  for (int64_t sample : samples) list += (list.empty() ? "" : ",") + std::to_string(sample);
-  trace_->record("step", Json()
-                             .field("step", report.step)
-                             .field("t", trace_->now())
-                             .field("seconds", report.seconds)
-                             .field("loss", report.loss)
-                             .field("lr", report.lr)
-                             .field("tokens", report.tokens)
-                             .field("grad_norm", report.grad_norm)
-                             .field("peak", report.peak_kib)
-                             .raw("samples", "[" + list + "]")
-                             .field("written_bytes", written));
 }
 
 void Trainer::evaluate() {

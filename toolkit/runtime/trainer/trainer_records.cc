@@ -1,0 +1,52 @@
+// What a run writes into its trace about itself.
+#include "kernels/parallel.h"
+#include "trainer/device_info.h"
+#include "trainer/trainer.h"
+
+namespace toolkit {
+
+void Trainer::write_run_record() {
+  Json json;
+  json.field("version", 1).field("toolkit", kVersion);
+  if (bundle_ != nullptr) json.field("model", bundle_->model_name).field("method", bundle_->method);
+  if (resumed_from_ >= 0) json.field("resumed_from", resumed_from_);
+  if (resumed_from_ < 0) json.null("resumed_from");
+  json.field("time_unix", opened_at_).raw("settings", settings_json(options_));
+  if (network_ != nullptr) {
+    json.raw("bundle", Json()
+                           .field("layers", bundle_->layers)
+                           .field("hidden_size", bundle_->hidden_size)
+                           .field("vocab_size", bundle_->vocab_size)
+                           .field("seq_len", data_->seq_len())
+                           .field("rank", bundle_->rank)
+                           .field("alpha", bundle_->alpha)
+                           .field("base_bytes", bundle_->base().size())
+                           .field("adapter_parameters", network_->adapter().parameters())
+                           .str());
+  }
+  json.raw("device", device_json(threads(), trace_->can_reset_peak()));
+  trace_->record("run", json);
+  started_ = true;
+}
+
+void Trainer::write_step(const StepReport& report, const std::vector<int64_t>& samples) {
+  // What became dirty since the last step, with its trace and save. Spilled states that overwrite
+  // pages not yet on storage cost nothing there, and the kernel does not count them.
+  const int64_t written = trace_->written_bytes() - counted_bytes_;
+  counted_bytes_ += written;
+  std::string list;
+  for (int64_t sample : samples) list += (list.empty() ? "" : ",") + std::to_string(sample);
+  trace_->record("step", Json()
+                             .field("step", report.step)
+                             .field("t", trace_->now())
+                             .field("seconds", report.seconds)
+                             .field("loss", report.loss)
+                             .field("lr", report.lr)
+                             .field("tokens", report.tokens)
+                             .field("grad_norm", report.grad_norm)
+                             .field("peak", report.peak_kib)
+                             .raw("samples", "[" + list + "]")
+                             .field("written_bytes", written));
+}
+
+}  // namespace toolkit
