@@ -81,6 +81,11 @@ int toolkit_trainer_run(toolkit_trainer* trainer, toolkit_progress_callback call
 
 void toolkit_trainer_request_stop(toolkit_trainer* trainer) { trainer->trainer->request_stop(); }
 
+void toolkit_trainer_note(toolkit_trainer* trainer, const char* event, const char* detail) {
+  std::string ignored;  // not the trainer's, which belongs to the thread that runs
+  guarded(ignored, [&] { trainer->trainer->note(event, detail); });
+}
+
 void toolkit_trainer_progress(const toolkit_trainer* trainer, toolkit_progress* progress) {
   const toolkit::StepReport& report = trainer->trainer->report();
   *progress = {

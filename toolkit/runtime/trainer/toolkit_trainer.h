@@ -52,6 +52,10 @@ TOOLKIT_API int toolkit_trainer_run(toolkit_trainer* trainer, toolkit_progress_c
                                     void* user);
 /* Ends the run at the next step boundary. Safe from any thread and from signal handlers. */
 TOOLKIT_API void toolkit_trainer_request_stop(toolkit_trainer* trainer);
+/* Adds an event to the trace: why a run pauses or goes on. Safe from any thread while the run goes
+ * on. */
+TOOLKIT_API void toolkit_trainer_note(toolkit_trainer* trainer, const char* event,
+                                      const char* detail);
 /* Call it from the thread that runs, or between steps. */
 TOOLKIT_API void toolkit_trainer_progress(const toolkit_trainer* trainer,
                                           toolkit_progress* progress);

@@ -39,6 +39,8 @@ class Trainer {
   // The run ends at the next step boundary. Safe in signal handlers and other threads.
   void request_stop() { stop_ = true; }
   bool stopped() const { return stopped_; }
+  // Adds an event to the trace; safe in other threads.
+  void note(const char* event, const std::string& detail) { trace_->event(event, detail); }
   const StepReport& report() const { return report_; }
 
  private:

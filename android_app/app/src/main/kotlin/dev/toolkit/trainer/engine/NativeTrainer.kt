@@ -1,0 +1,21 @@
+package dev.toolkit.trainer.engine
+
+/** The functions of libtoolkit_jni.so (toolkit/runtime/jni/bridge.cc); [Trainer] is the way to use them. */
+internal object NativeTrainer {
+    @JvmStatic external fun create(options: ByteArray): Long
+
+    @JvmStatic external fun step(trainer: Long): Boolean
+
+    @JvmStatic external fun requestStop(trainer: Long)
+
+    @JvmStatic external fun note(trainer: Long, event: ByteArray, detail: ByteArray)
+
+    /** step, steps, tokens, loss, lr, grad_norm, seconds, peak_kib, running, stopped */
+    @JvmStatic external fun progress(trainer: Long): DoubleArray
+
+    @JvmStatic external fun close(trainer: Long)
+
+    @JvmStatic external fun evaluate(options: ByteArray, lines: LineListener)
+
+    @JvmStatic external fun info(): ByteArray
+}

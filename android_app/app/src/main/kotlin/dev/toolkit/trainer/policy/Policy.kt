@@ -1,0 +1,78 @@
+package dev.toolkit.trainer.policy
+
+/** When a run may go on; see the settings screen. */
+data class PolicySettings(
+    val onlyWhileCharging: Boolean = true,
+    /** Percent; 0 is off. */
+    val minimumBattery: Int = 20,
+    /** Status of PowerManager from which a run waits: 2 moderate, 3 severe; 0 is off. */
+    val thermalLimit: Int = THERMAL_MODERATE,
+    /** MiB of memory that must be free; 0 is off. */
+    val minimumFreeMib: Int = 300,
+    /** 0: the phone's fast cores. */
+    val threads: Int = 0,
+    val continueAfterRestart: Boolean = true,
+) {
+    companion object {
+        const val THERMAL_MODERATE = 2
+        const val THERMAL_SEVERE = 3
+    }
+}
+
+/** The phone as the policy sees it; null where the phone does not say. */
+data class Conditions(
+    val charging: Boolean,
+    val batteryLevel: Int?,
+    val batteryCelsius: Float?,
+    val thermalStatus: Int,
+    val freeMib: Long,
+    val totalMib: Long,
+    val lowMemory: Boolean,
+)
+
+/** What a run waits for. */
+enum class Hold { CHARGER, BATTERY, THERMAL, MEMORY }
+
+/** A hold and its words, for the screen and the trace. */
+data class Waiting(val hold: Hold, val text: String)
+
+/** Decides whether a run must wait. Pure: everything it knows is passed in. */
+object Policy {
+    private const val BATTERY_MARGIN = 5
+    private val thermalNames = listOf("normal", "light", "moderate", "severe", "critical", "emergency", "shutdown")
+
+    /**
+     * Returns what to wait for, or null to train. What a run is [held] by must get clearly better before
+     * it goes on, so that it does not stop and go at a limit.
+     */
+    fun decide(settings: PolicySettings, now: Conditions, held: Hold?): Waiting? =
+        charger(settings, now) ?: battery(settings, now, held) ?: thermal(settings, now, held) ?: memory(settings, now, held)
+
+    private fun charger(settings: PolicySettings, now: Conditions): Waiting? =
+        if (settings.onlyWhileCharging && !now.charging) Waiting(Hold.CHARGER, "Waiting for the charger") else null
+
+    private fun battery(settings: PolicySettings, now: Conditions, held: Hold?): Waiting? {
+        val level = now.batteryLevel ?: return null
+        if (settings.minimumBattery <= 0) return null
+        val enough = (settings.minimumBattery + if (held == Hold.BATTERY) BATTERY_MARGIN else 0).coerceAtMost(100)
+        if (level >= enough) return null
+        val goesOn = (settings.minimumBattery + BATTERY_MARGIN).coerceAtMost(100)
+        return Waiting(Hold.BATTERY, "Battery at $level %, goes on at $goesOn %")
+    }
+
+    private fun thermal(settings: PolicySettings, now: Conditions, held: Hold?): Waiting? {
+        if (settings.thermalLimit <= 0) return null
+        val limit = settings.thermalLimit - if (held == Hold.THERMAL) 1 else 0
+        if (now.thermalStatus < limit) return null
+        val name = thermalNames.getOrElse(now.thermalStatus) { "unknown" }
+        return Waiting(Hold.THERMAL, "The phone is hot (thermal status $name), goes on when it has cooled down")
+    }
+
+    private fun memory(settings: PolicySettings, now: Conditions, held: Hold?): Waiting? {
+        if (settings.minimumFreeMib <= 0) return null
+        val enough = if (held == Hold.MEMORY) settings.minimumFreeMib * 5L / 4 else settings.minimumFreeMib.toLong()
+        if (now.freeMib >= enough && !now.lowMemory) return null
+        val goesOn = settings.minimumFreeMib * 5L / 4
+        return Waiting(Hold.MEMORY, "${now.freeMib} MB of memory free, goes on at $goesOn MB")
+    }
+}

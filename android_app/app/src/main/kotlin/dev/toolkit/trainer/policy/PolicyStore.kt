@@ -1,0 +1,32 @@
+package dev.toolkit.trainer.policy
+
+import android.content.Context
+import android.content.SharedPreferences
+
+/** Keeps [PolicySettings] in the app's preferences. */
+class PolicyStore(context: Context) {
+    private val preferences: SharedPreferences = context.getSharedPreferences("policy", Context.MODE_PRIVATE)
+
+    fun read(): PolicySettings {
+        val usual = PolicySettings()
+        return PolicySettings(
+            preferences.getBoolean("only_while_charging", usual.onlyWhileCharging),
+            preferences.getInt("minimum_battery", usual.minimumBattery),
+            preferences.getInt("thermal_limit", usual.thermalLimit),
+            preferences.getInt("minimum_free_mib", usual.minimumFreeMib),
+            preferences.getInt("threads", usual.threads),
+            preferences.getBoolean("continue_after_restart", usual.continueAfterRestart),
+        )
+    }
+
+    fun write(settings: PolicySettings) {
+        preferences.edit()
+            .putBoolean("only_while_charging", settings.onlyWhileCharging)
+            .putInt("minimum_battery", settings.minimumBattery)
+            .putInt("thermal_limit", settings.thermalLimit)
+            .putInt("minimum_free_mib", settings.minimumFreeMib)
+            .putInt("threads", settings.threads)
+            .putBoolean("continue_after_restart", settings.continueAfterRestart)
+            .apply()
+    }
+}

@@ -1,0 +1,17 @@
+package dev.toolkit.trainer.service
+
+import android.content.BroadcastReceiver
+import android.content.Context
+import android.content.Intent
+import dev.toolkit.trainer.TrainerApp
+
+/** Continues a run that a restart of the phone or an update of the app interrupted, if the settings say so. */
+class BootReceiver : BroadcastReceiver() {
+    override fun onReceive(context: Context, intent: Intent) {
+        if (intent.action != Intent.ACTION_BOOT_COMPLETED && intent.action != Intent.ACTION_MY_PACKAGE_REPLACED) return
+        val app = TrainerApp.of(context)
+        if (app.policy.read().continueAfterRestart && app.controller.interrupted().isNotEmpty()) {
+            TrainingService.start(context, TrainingService.CONTINUE)
+        }
+    }
+}

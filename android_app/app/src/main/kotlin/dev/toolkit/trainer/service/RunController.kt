@@ -1,0 +1,242 @@
+package dev.toolkit.trainer.service
+
+import android.util.Log
+import dev.toolkit.trainer.engine.EngineException
+import dev.toolkit.trainer.engine.Progress
+import dev.toolkit.trainer.engine.Trainer
+import dev.toolkit.trainer.policy.Conditions
+import dev.toolkit.trainer.policy.Policy
+import dev.toolkit.trainer.policy.PolicySettings
+import dev.toolkit.trainer.policy.Waiting
+import dev.toolkit.trainer.store.AppException
+import dev.toolkit.trainer.store.BundleStore
+import dev.toolkit.trainer.store.DataStore
+import dev.toolkit.trainer.store.Run
+import dev.toolkit.trainer.store.RunState
+import dev.toolkit.trainer.store.RunStore
+import java.util.concurrent.CopyOnWriteArraySet
+import java.util.concurrent.TimeUnit
+import java.util.concurrent.locks.ReentrantLock
+import kotlin.concurrent.thread
+import kotlin.concurrent.withLock
+
+/** What the run that is held by this process does just now. */
+enum class Doing { OPENING, TRAINING, SAVING, WAITING }
+
+/** A moment of the active run. */
+data class ActiveRun(val name: String, val doing: Doing, val waiting: Waiting?, val progress: Progress?)
+
+/**
+ * Holds at most one run: trains it step by step on a thread of its own, lets it wait while the policy says
+ * so, and keeps its record. While a run waits, the engine is closed and its memory free.
+ */
+class RunController(
+    private val runs: RunStore,
+    private val bundles: BundleStore,
+    private val data: DataStore,
+    private val settings: () -> PolicySettings,
+    private val conditions: () -> Conditions,
+) {
+    private enum class Wish { TRAIN, PAUSE, STOP }
+
+    private val lock = ReentrantLock()
+    private val changed = lock.newCondition()
+    private val listeners = CopyOnWriteArraySet<() -> Unit>()
+    private var wish = Wish.TRAIN
+    private var worker: Thread? = null
+    private var trainer: Trainer? = null
+
+    /** The active run, or null. */
+    @Volatile var active: ActiveRun? = null
+        private set
+
+    /** Called on any thread after something changed. */
+    fun addListener(listener: () -> Unit) = listeners.add(listener)
+
+    fun removeListener(listener: () -> Unit) = listeners.remove(listener)
+
+    /**
+     * Starts or continues a run; nothing happens when it is active already.
+     *
+     * @throws AppException the run or what it needs is not there, or another run is active
+     */
+    fun start(name: String): Run {
+        val run = runs.require(name)
+        lock.withLock {
+            val other = active
+            if (other != null) {
+                if (other.name == name) {
+                    if (wish != Wish.TRAIN) throw AppException("Run “$name” is being saved. Try again in a moment.")
+                    return run
+                }
+                throw AppException("Run “${other.name}” is active. Pause it first: two at once need too much memory.")
+            }
+            bundles.require(run.bundle)
+            data.require(run.data)
+            wish = Wish.TRAIN
+            val started = runs.save(run.copy(state = RunState.RUNNING, reason = ""))
+            active = ActiveRun(name, Doing.OPENING, null, null)
+            worker = thread(name = "training") { work(started) }
+        }
+        notifyListeners()
+        return run
+    }
+
+    /** Runs that were going on when their process ended. */
+    fun interrupted(): List<Run> = runs.list().filter {
+        it.name != active?.name && (it.state == RunState.RUNNING || it.state == RunState.WAITING)
+    }
+
+    /** Saves and holds the active run until the user continues it. */
+    fun pause() = end(Wish.PAUSE)
+
+    /** Saves and ends the active run. */
+    fun stop() = end(Wish.STOP)
+
+    /** Looks at the phone's conditions again now. */
+    fun recheck() = lock.withLock { changed.signalAll() }
+
+    /** Waits until no run is active; for tests and for shutting down. */
+    fun join(milliseconds: Long): Boolean {
+        worker?.join(milliseconds)
+        return active == null
+    }
+
+    private fun end(how: Wish) {
+        lock.withLock {
+            if (active == null) return
+            wish = how
+            trainer?.requestStop()
+            changed.signalAll()
+        }
+        notifyListeners()
+    }
+
+    private fun work(started: Run) {
+        var run = started
+        var outcome = RunState.FAILED
+        var reason = ""
+        try {
+            var waited: Waiting? = null
+            while (true) {
+                waited = awaitPermission(run, waited) ?: waited
+                if (wished() != Wish.TRAIN) {
+                    outcome = afterWish()
+                    break
+                }
+                run = record(run.copy(state = RunState.RUNNING, reason = ""))
+                val held = train(run, waited)
+                run = run.copy(step = active?.progress?.step ?: run.step)
+                if (held == null) {
+                    outcome = if (wished() == Wish.TRAIN || finished()) RunState.COMPLETED else afterWish()
+                    break
+                }
+                waited = held
+            }
+        } catch (error: EngineException) {
+            reason = error.message ?: "unknown failure"
+        } catch (error: AppException) {
+            reason = error.message ?: "unknown failure"
+        } catch (error: RuntimeException) {
+            reason = "unexpected failure: $error"
+            Log.e(TAG, "run ${run.name}", error)
+        } finally {
+            run = run.copy(step = active?.progress?.step ?: run.step)
+            record(run.copy(state = outcome, reason = reason))
+            lock.withLock { active = null }
+            Log.i(TAG, "run ${run.name}: ${outcome.name.lowercase()} at step ${run.step} $reason")
+            notifyListeners()
+        }
+    }
+
+    /** Waits while the policy says so. Returns what was waited for, or null if nothing. */
+    private fun awaitPermission(run: Run, before: Waiting?): Waiting? {
+        var waited: Waiting? = before
+        var shown: Waiting? = null
+        while (wished() == Wish.TRAIN) {
+            val waiting = Policy.decide(settings(), conditions(), waited?.hold) ?: break
+            waited = waiting
+            if (waiting != shown) {
+                shown = waiting
+                show(ActiveRun(run.name, Doing.WAITING, waiting, active?.progress))
+                record(run.copy(state = RunState.WAITING, reason = waiting.text, step = active?.progress?.step ?: run.step))
+            }
+            lock.withLock { if (wish == Wish.TRAIN) changed.await(RECHECK_SECONDS, TimeUnit.SECONDS) }
+        }
+        return waited
+    }
+
+    /** Trains until the run is over or must stop. Returns what it has to wait for, or null. */
+    private fun train(run: Run, waited: Waiting?): Waiting? {
+        show(ActiveRun(run.name, Doing.OPENING, null, active?.progress))
+        val opened = Trainer(options(run))
+        try {
+            lock.withLock {
+                trainer = opened
+                if (wish != Wish.TRAIN) opened.requestStop()
+            }
+            if (waited != null) opened.note("resumed", "${waited.text}: over")
+            var held: Waiting? = null
+            do {
+                show(ActiveRun(run.name, if (held == null) Doing.TRAINING else Doing.SAVING, held, opened.progress()))
+                if (held == null) {
+                    held = Policy.decide(settings(), conditions(), null)
+                    if (held != null) {
+                        opened.note("paused", held.text)
+                        opened.requestStop()
+                    } else if (wished() != Wish.TRAIN) {
+                        opened.note("paused", if (wished() == Wish.PAUSE) "by the user" else "stopped by the user")
+                    }
+                }
+            } while (opened.step())
+            show(ActiveRun(run.name, Doing.SAVING, held, opened.progress()))
+            return held.takeUnless { finished() }
+        } finally {
+            lock.withLock { trainer = null }
+            opened.close()
+        }
+    }
+
+    private fun options(run: Run): Map<String, String> {
+        val bundle = bundles.require(run.bundle)
+        val set = data.require(run.data)
+        val threads = if (run.settings.threads > 0) run.settings.threads else settings().threads
+        return buildMap {
+            putAll(run.settings.options())
+            put("bundle", bundle.folder.path)
+            put("data", set.train.path)
+            if (set.hasValidation && set.validation.isFile) put("eval-data", set.validation.path)
+            put("out", run.folder.path)
+            put("threads", threads.toString())
+            if (run.trace.exists()) put("resume", "true")
+        }
+    }
+
+    private fun wished(): Wish = lock.withLock { wish }
+
+    private fun afterWish(): RunState = if (wished() == Wish.STOP) RunState.STOPPED else RunState.PAUSED
+
+    private fun finished(): Boolean = active?.progress?.let { it.step >= it.steps } ?: false
+
+    /** Writes run.json; a full disk must not end a run that the engine could still save. */
+    private fun record(run: Run): Run {
+        try {
+            runs.save(run)
+        } catch (error: AppException) {
+            Log.w(TAG, error.message, error)
+        }
+        return run
+    }
+
+    private fun show(now: ActiveRun) {
+        active = now
+        notifyListeners()
+    }
+
+    private fun notifyListeners() = listeners.forEach { it() }
+
+    private companion object {
+        const val TAG = "toolkit"
+        const val RECHECK_SECONDS = 15L
+    }
+}

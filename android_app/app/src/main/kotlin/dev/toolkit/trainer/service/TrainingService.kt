@@ -1,0 +1,165 @@
+package dev.toolkit.trainer.service
+
+import android.app.Service
+import android.content.BroadcastReceiver
+import android.content.Context
+import android.content.Intent
+import android.content.IntentFilter
+import android.content.pm.ServiceInfo
+import android.os.Build
+import android.os.Handler
+import android.os.IBinder
+import android.os.Looper
+import android.os.PowerManager
+import android.util.Log
+import dev.toolkit.trainer.R
+import dev.toolkit.trainer.TrainerApp
+import dev.toolkit.trainer.store.AppException
+import dev.toolkit.trainer.store.RunState
+import dev.toolkit.trainer.ui.Numbers
+
+/**
+ * Keeps the process in the foreground while a run is active, also while it waits for the charger.
+ *
+ * Its type is `specialUse`: `dataSync` and `mediaProcessing` end after six hours a day on Android 15, and
+ * training on the phone is none of the other types. The processor is kept awake only while a step runs.
+ */
+class TrainingService : Service() {
+    private val app by lazy { TrainerApp.of(this) }
+    private val notifications by lazy { Notifications(this) }
+    private val main = Handler(Looper.getMainLooper())
+    private val onChange: () -> Unit = { main.removeCallbacks(refresh); main.post(refresh) }
+    private val refresh = Runnable { refresh() }
+    private var wakeLock: PowerManager.WakeLock? = null
+    private var running: String? = null
+    private val powerChanges = object : BroadcastReceiver() {
+        override fun onReceive(context: Context, intent: Intent) = app.controller.recheck()
+    }
+
+    override fun onCreate() {
+        super.onCreate()
+        notifications.createChannels()
+        wakeLock = getSystemService(PowerManager::class.java)!!
+            .newWakeLock(PowerManager.PARTIAL_WAKE_LOCK, "toolkit:training").apply { setReferenceCounted(false) }
+        // Protected broadcasts: only the system can send them.
+        val filter = IntentFilter(Intent.ACTION_POWER_CONNECTED)
+        filter.addAction(Intent.ACTION_POWER_DISCONNECTED)
+        filter.addAction(Intent.ACTION_BATTERY_CHANGED)
+        registerReceiver(powerChanges, filter)
+        app.controller.addListener(onChange)
+    }
+
+    override fun onStartCommand(intent: Intent?, flags: Int, startId: Int): Int {
+        // The system wants this within seconds of the start, whatever comes of it.
+        enterForeground()
+        when (intent?.action) {
+            START -> start(intent.getStringExtra(RUN))
+            PAUSE -> app.controller.pause()
+            STOP -> stopRun(intent.getStringExtra(RUN))
+            // Null: the system restarted us after it had ended the process.
+            null, CONTINUE -> app.controller.interrupted().firstOrNull()?.let { start(it.name) }
+        }
+        refresh()
+        return START_STICKY
+    }
+
+    private fun start(name: String?) {
+        try {
+            val run = app.controller.start(name.orEmpty())
+            running = run.name
+            notifications.cancelEnded(run.name)
+        } catch (error: AppException) {
+            Log.w(TAG, error.message, error)
+            lastError = error.message
+            val run = name?.let { app.runs.find(it) } ?: return
+            if (run.name == app.controller.active?.name) return
+            if (run.state == RunState.RUNNING || run.state == RunState.WAITING) {
+                // It cannot go on by itself; without this it would be tried again at every start.
+                runCatching { app.runs.save(run.copy(state = RunState.FAILED, reason = error.message.orEmpty())) }
+            }
+            notifications.ended(run, R.string.run_failed, error.message.orEmpty(), canResume = false)
+        }
+    }
+
+    private fun stopRun(name: String?) {
+        val active = app.controller.active
+        if (active != null && (name == null || name == active.name)) app.controller.stop()
+    }
+
+    private fun refresh() {
+        val active = app.controller.active
+        if (active == null) {
+            announceEnd()
+            leave()
+            return
+        }
+        running = active.name
+        if (active.doing == Doing.WAITING) wakeLock?.release() else wakeLock?.acquire(WAKE_MILLISECONDS)
+        notifications.update(active)
+    }
+
+    private fun announceEnd() {
+        val run = running?.let { app.runs.find(it) } ?: return
+        running = null
+        val at = getString(R.string.at_step, Numbers.count(run.step), Numbers.count(run.settings.steps.toLong()))
+        when (run.state) {
+            RunState.COMPLETED -> notifications.ended(run, R.string.run_completed, getString(R.string.adapter_saved), false)
+            RunState.PAUSED -> notifications.ended(run, R.string.run_paused, at, true)
+            RunState.FAILED -> notifications.ended(run, R.string.run_failed, run.reason, false)
+            else -> Unit
+        }
+    }
+
+    private fun enterForeground() {
+        val notification = notifications.ongoing(app.controller.active)
+        if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.UPSIDE_DOWN_CAKE) {
+            startForeground(Notifications.ONGOING_ID, notification, ServiceInfo.FOREGROUND_SERVICE_TYPE_SPECIAL_USE)
+        } else {
+            startForeground(Notifications.ONGOING_ID, notification)
+        }
+    }
+
+    private fun leave() {
+        wakeLock?.release()
+        stopForeground(STOP_FOREGROUND_REMOVE)
+        stopSelf()
+    }
+
+    override fun onTrimMemory(level: Int) {
+        super.onTrimMemory(level)
+        // The policy decides at once with fresh figures; the engine closes when it has to wait.
+        app.controller.recheck()
+    }
+
+    override fun onDestroy() {
+        app.controller.removeListener(onChange)
+        main.removeCallbacks(refresh)
+        unregisterReceiver(powerChanges)
+        wakeLock?.release()
+        super.onDestroy()
+    }
+
+    override fun onBind(intent: Intent?): IBinder? = null
+
+    companion object {
+        const val START = "dev.toolkit.trainer.action.START"
+        const val PAUSE = "dev.toolkit.trainer.action.PAUSE"
+        const val STOP = "dev.toolkit.trainer.action.STOP"
+        const val CONTINUE = "dev.toolkit.trainer.action.CONTINUE"
+        const val RUN = "run"
+        private const val TAG = "toolkit"
+
+        // Renewed at every step; no step of any model takes this long.
+        private const val WAKE_MILLISECONDS = 60L * 60 * 1000
+
+        /** Why the last start was refused, for tests. */
+        @Volatile var lastError: String? = null
+
+        fun intent(context: Context, action: String, run: String? = null): Intent =
+            Intent(context, TrainingService::class.java).setAction(action).putExtra(RUN, run)
+
+        fun start(context: Context, action: String, run: String? = null) {
+            context.startForegroundService(intent(context, action, run))
+        }
+    }
+}

@@ -1,0 +1,42 @@
+package dev.toolkit.trainer.store
+
+import java.io.File
+import java.io.FileOutputStream
+import java.io.IOException
+import java.io.OutputStream
+
+/** Writes a file that appears only when it is complete: temporary name, fsync, rename. */
+fun File.writeAtomically(write: (OutputStream) -> Unit) {
+    val temporary = File(parentFile, "$name.new")
+    try {
+        parentFile?.mkdirs()
+        FileOutputStream(temporary).use { file ->
+            write(file)
+            file.flush()
+            file.fd.sync()
+        }
+        if (!temporary.renameTo(this)) throw IOException("cannot rename $temporary")
+    } catch (error: IOException) {
+        temporary.delete()
+        val reason = if (error.message.orEmpty().contains("ENOSPC") ||
+            error.message.orEmpty().contains("No space left")
+        ) {
+            "the storage is full. Free some space and try again"
+        } else {
+            error.message ?: error.javaClass.simpleName
+        }
+        throw AppException("$name cannot be written: $reason", error)
+    }
+}
+
+/** Reads a file of at most [limit] bytes as text, or returns null if there is none or it is longer. */
+fun File.readTextUpTo(limit: Long): String? =
+    try {
+        if (isFile && length() <= limit) readText() else null
+    } catch (_: IOException) {
+        null
+    }
+
+/** Whether this file is inside [folder] once all links are resolved. */
+fun File.isInside(folder: File): Boolean =
+    canonicalFile.path.startsWith(folder.canonicalFile.path + File.separator)

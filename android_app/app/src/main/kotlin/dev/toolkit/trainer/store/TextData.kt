@@ -1,0 +1,66 @@
+package dev.toolkit.trainer.store
+
+import dev.toolkit.trainer.tokenizer.TokenizerFile
+import org.json.JSONObject
+import java.io.File
+import java.nio.ByteBuffer
+import java.nio.charset.CodingErrorAction
+
+/** Makes training data from the user's text. The text itself is not kept, only its tokens. */
+class TextData(private val folders: AppFolders) {
+    /**
+     * Writes data set [name] for [bundle]; one text is one document.
+     *
+     * @throws AppException no text, an unknown tokenizer, a taken name, or a full storage
+     */
+    fun make(name: String, bundle: Bundle, texts: List<String>): DataSet {
+        val folder = File(folders.data, Names.check(name, "data set"))
+        if (folder.exists()) throw AppException("There is training data “$name” already. Choose another name or delete it.")
+        val documents = texts.filter { it.isNotBlank() }
+        if (documents.isEmpty()) throw AppException("There is no text to learn from.")
+        val file = TokenizerFile(bundle.folder)
+        val tokenizer = file.read()
+        val end = file.endToken(tokenizer)
+        val length = bundle.sequenceLengths.max()
+        val sequences = Sequences(length, file.padToken(tokenizer))
+        for (text in documents) {
+            val tokens = tokenizer.encode(text)
+            sequences.add(if (end == null || tokens.lastOrNull() == end) tokens else tokens + end)
+        }
+        val rows = sequences.rows()
+        if (rows.isEmpty()) throw AppException("The text is too short: the model needs at least two tokens.")
+        write(folder, bundle, documents.size, sequences, rows, length)
+        return DataStore(folders).require(name)
+    }
+
+    private fun write(
+        folder: File, bundle: Bundle, documents: Int, sequences: Sequences, rows: List<Array<IntArray>>, length: Int,
+    ) {
+        val part = File(folders.data, "${folder.name}.part")
+        part.deleteRecursively()
+        try {
+            TokenFile(rows.size, length).write(File(part, "train.ptd"), rows)
+            val train = JSONObject().put("documents", documents).put("sequences", rows.size)
+                .put("tokens", sequences.tokens).put("labelled", sequences.tokens)
+            val report = JSONObject().put("version", 1).put("bundle", bundle.name).put("train", train)
+                .put("settings", JSONObject().put("seq_len", length))
+            // Written last: a folder without it is no data set.
+            File(part, "data.json").writeAtomically { it.write((report.toString(2) + "\n").toByteArray()) }
+            if (!part.renameTo(folder)) throw AppException("The training data cannot be saved. Free some space and try again.")
+        } finally {
+            part.deleteRecursively()
+        }
+    }
+
+    companion object {
+        /** Most bytes of one picked file. */
+        const val LARGEST_FILE = 32 shl 20
+
+        /** UTF-8 to text as Python's `errors="replace"` does it; a byte order mark is left out. */
+        fun decode(bytes: ByteArray): String {
+            val decoder = Charsets.UTF_8.newDecoder().onMalformedInput(CodingErrorAction.REPLACE)
+                .onUnmappableCharacter(CodingErrorAction.REPLACE)
+            return decoder.decode(ByteBuffer.wrap(bytes)).toString().removePrefix("\ufeff")
+        }
+    }
+}

@@ -1,0 +1,36 @@
+package dev.toolkit.trainer.tokenizer
+
+import java.util.BitSet
+
+/** Character classes of the patterns that tokenizers split by; see [UnicodeRanges] for why they are our own. */
+internal object Characters {
+    private val letters = decode(UnicodeRanges.LETTERS)
+    private val numbers = decode(UnicodeRanges.NUMBERS)
+    private val spaces = decode(UnicodeRanges.SPACES)
+    private val digits = decode(UnicodeRanges.DIGITS)
+
+    fun isLetter(c: Int): Boolean = letters[c]
+
+    fun isNumber(c: Int): Boolean = numbers[c]
+
+    fun isSpace(c: Int): Boolean = spaces[c]
+
+    /** What the pre-tokenizer `Digits` takes for one: not quite the same as a number of the patterns. */
+    fun isDigit(c: Int): Boolean = digits[c]
+
+    /** Neither space nor letter nor number. */
+    fun isOther(c: Int): Boolean = !spaces[c] && !letters[c] && !numbers[c]
+
+    fun isLineEnd(c: Int): Boolean = c == '\r'.code || c == '\n'.code
+
+    private fun decode(text: String): BitSet {
+        val set = BitSet(0x110000)
+        var at = 0
+        for ((skip, length) in text.split(' ').map { it.toInt(36) }.chunked(2)) {
+            val first = at + skip
+            at = first + length
+            set.set(first, at + 1)
+        }
+        return set
+    }
+}

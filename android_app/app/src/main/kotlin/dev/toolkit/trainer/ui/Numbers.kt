@@ -1,0 +1,53 @@
+package dev.toolkit.trainer.ui
+
+import java.util.Locale
+import kotlin.math.abs
+import kotlin.math.roundToLong
+
+/** Numbers as people read them; one way everywhere in the app. */
+object Numbers {
+    fun count(value: Long): String = String.format(Locale.getDefault(), "%,d", value)
+
+    fun loss(value: Double): String = if (value.isFinite()) String.format(Locale.getDefault(), "%.3f", value) else "–"
+
+    fun loss(value: Float?): String = if (value == null) "–" else loss(value.toDouble())
+
+    /** Learning rates: 1e-4, 2.5e-5. */
+    fun rate(value: Double): String {
+        val (digits, exponent) = String.format(Locale.ROOT, "%.2e", value).split('e')
+        return "${digits.trimEnd('0').trimEnd('.')}e${exponent.toInt()}"
+    }
+
+    /** Decimal units, as phones show storage and memory. */
+    fun bytes(value: Long): String {
+        var scaled = value.toDouble()
+        var unit = 0
+        while (abs(scaled) >= 999.5 && unit < UNITS.size - 1) {
+            scaled /= 1000
+            unit++
+        }
+        val digits = if (unit == 0 || scaled >= 99.95) 0 else 1
+        return String.format(Locale.getDefault(), "%.${digits}f %s", scaled, UNITS[unit])
+    }
+
+    fun perSecond(value: Double): String =
+        String.format(Locale.getDefault(), if (value >= 10) "%.0f" else "%.1f", value)
+
+    fun celsius(value: Float): String = String.format(Locale.getDefault(), "%.0f °C", value)
+
+    /** Of a step: 0.03 s, 1.6 s, 85 s. */
+    fun seconds(value: Double): String =
+        String.format(Locale.getDefault(), if (value < 1) "%.2f s" else if (value < 20) "%.1f s" else "%.0f s", value)
+
+    /** 45 s, 12 min, 3 h 20 min. */
+    fun duration(seconds: Double): String {
+        val whole = seconds.roundToLong()
+        return when {
+            whole < 90 -> "$whole s"
+            whole < 90 * 60 -> "${(whole + 30) / 60} min"
+            else -> "${whole / 3600} h ${whole % 3600 / 60} min"
+        }
+    }
+
+    private val UNITS = listOf("B", "kB", "MB", "GB")
+}

@@ -1,0 +1,78 @@
+package dev.toolkit.trainer.ui
+
+import android.app.Activity
+import android.content.Context
+import android.os.Handler
+import android.os.Looper
+import android.view.View
+import android.widget.AdapterView
+import android.widget.ArrayAdapter
+import android.widget.Spinner
+import android.widget.TextView
+import android.widget.Toolbar
+import dev.toolkit.trainer.R
+import dev.toolkit.trainer.TrainerApp
+import java.util.concurrent.ExecutorService
+import java.util.concurrent.Executors
+
+/** What all screens share: the bar, access to the app, and work off the main thread. */
+abstract class Screen : Activity() {
+    protected val app: TrainerApp get() = TrainerApp.of(this)
+    private var worker: ExecutorService? = null
+    private val main = Handler(Looper.getMainLooper())
+
+    /** Sets the layout and its bar; [up] shows the arrow back. */
+    protected fun show(layout: Int, title: CharSequence, up: Boolean) {
+        setContentView(layout)
+        setTitle(title)
+        val bar = requireViewById<Toolbar>(R.id.bar)
+        setActionBar(bar)
+        bar.title = title
+        if (!up) return
+        bar.setNavigationIcon(R.drawable.ic_back)
+        bar.setNavigationContentDescription(R.string.back)
+        bar.setNavigationOnClickListener { finish() }
+    }
+
+    /** Runs [work] on one background thread, in order, then [done] here unless the screen is gone. */
+    protected fun <T> inBackground(work: () -> T, done: (T) -> Unit) {
+        val executor = worker ?: Executors.newSingleThreadExecutor().also { worker = it }
+        executor.execute {
+            val result = work()
+            main.post { if (!isDestroyed) done(result) }
+        }
+    }
+
+    override fun onDestroy() {
+        worker?.shutdown()
+        super.onDestroy()
+    }
+
+    protected fun text(id: Int): TextView = requireViewById(id)
+
+    companion object {
+        /** Shows a message, or hides the view when there is none. */
+        fun TextView.message(text: String?) {
+            visibility = if (text.isNullOrEmpty()) View.GONE else View.VISIBLE
+            if (this.text.toString() != text.orEmpty()) this.text = text.orEmpty()
+        }
+
+        fun View.visible(visible: Boolean) {
+            visibility = if (visible) View.VISIBLE else View.GONE
+        }
+
+        /** Fills a drop-down; the choice is kept over a refill when it is still there. */
+        fun Spinner.fill(labels: List<String>, selected: Int, onChoice: (Int) -> Unit) {
+            adapter = choices(context, labels)
+            if (labels.isNotEmpty()) setSelection(selected.coerceIn(0, labels.size - 1), false)
+            onItemSelectedListener = object : AdapterView.OnItemSelectedListener {
+                override fun onItemSelected(parent: AdapterView<*>?, view: View?, position: Int, id: Long) = onChoice(position)
+
+                override fun onNothingSelected(parent: AdapterView<*>?) = Unit
+            }
+        }
+
+        private fun choices(context: Context, labels: List<String>) =
+            ArrayAdapter(context, R.layout.item_choice, labels).apply { setDropDownViewResource(R.layout.item_choice_open) }
+    }
+}

@@ -1,0 +1,105 @@
+package dev.toolkit.trainer.ui
+
+import android.os.Build
+import android.os.Bundle
+import android.view.View
+import android.widget.SeekBar
+import android.widget.Spinner
+import android.widget.Switch
+import dev.toolkit.trainer.R
+import dev.toolkit.trainer.engine.Engine
+import dev.toolkit.trainer.policy.PolicySettings
+
+/** When and how runs train. A change is kept at once. */
+class SettingsActivity : Screen() {
+    private var settings = PolicySettings()
+
+    override fun onCreate(savedInstanceState: Bundle?) {
+        super.onCreate(savedInstanceState)
+        show(R.layout.activity_settings, getString(R.string.settings), up = true)
+        settings = app.policy.read()
+        showSwitches()
+        slider(R.id.battery, R.id.battery_label, BATTERY_STEP, settings.minimumBattery, ::batteryText) {
+            change(settings.copy(minimumBattery = it))
+        }
+        slider(R.id.memory, R.id.memory_label, MEMORY_STEP, settings.minimumFreeMib, ::memoryText) {
+            change(settings.copy(minimumFreeMib = it))
+        }
+        showThermal()
+        showThreads()
+        text(R.id.about).text = about()
+    }
+
+    private fun change(to: PolicySettings) {
+        if (to == settings) return
+        settings = to
+        app.policy.write(to)
+        app.controller.recheck()
+    }
+
+    private fun showSwitches() {
+        requireViewById<Switch>(R.id.only_charging).apply {
+            isChecked = settings.onlyWhileCharging
+            setOnCheckedChangeListener { _, on -> change(settings.copy(onlyWhileCharging = on)) }
+        }
+        requireViewById<Switch>(R.id.continue_after_restart).apply {
+            isChecked = settings.continueAfterRestart
+            setOnCheckedChangeListener { _, on -> change(settings.copy(continueAfterRestart = on)) }
+        }
+    }
+
+    private fun slider(id: Int, labelId: Int, step: Int, value: Int, label: (Int) -> String, onChange: (Int) -> Unit) {
+        text(labelId).text = label(value)
+        requireViewById<SeekBar>(id).apply {
+            progress = value / step
+            setOnSeekBarChangeListener(object : SeekBar.OnSeekBarChangeListener {
+                override fun onProgressChanged(bar: SeekBar, progress: Int, fromUser: Boolean) {
+                    text(labelId).text = label(progress * step)
+                    onChange(progress * step)
+                }
+
+                override fun onStartTrackingTouch(bar: SeekBar) = Unit
+
+                override fun onStopTrackingTouch(bar: SeekBar) = Unit
+            })
+        }
+    }
+
+    private fun batteryText(level: Int): String =
+        getString(R.string.minimum_battery, if (level == 0) getString(R.string.off) else getString(R.string.percent, level))
+
+    private fun memoryText(mib: Int): String =
+        getString(R.string.minimum_memory, if (mib == 0) getString(R.string.off) else Numbers.bytes(mib.toLong() shl 20))
+
+    private fun showThermal() {
+        val limits = listOf(PolicySettings.THERMAL_MODERATE, PolicySettings.THERMAL_SEVERE, 0)
+        val labels = listOf(R.string.thermal_moderate, R.string.thermal_severe, R.string.thermal_off).map { getString(it) }
+        val spinner = requireViewById<Spinner>(R.id.thermal)
+        spinner.fill(labels, limits.indexOf(settings.thermalLimit)) { change(settings.copy(thermalLimit = limits[it])) }
+        val supported = Build.VERSION.SDK_INT >= Build.VERSION_CODES.Q
+        spinner.isEnabled = supported
+        requireViewById<View>(R.id.thermal_unsupported).visible(!supported)
+    }
+
+    private fun showThreads() {
+        val info = if (Engine.available) Engine.info() else null
+        val cores = info?.optInt("cores") ?: Runtime.getRuntime().availableProcessors()
+        val automatic = info?.let { getString(R.string.threads_automatic_count, it.optInt("threads")) } ?: getString(R.string.threads_automatic)
+        val labels = listOf(automatic) + (1..cores).map { it.toString() }
+        requireViewById<Spinner>(R.id.threads).fill(labels, settings.threads) { change(settings.copy(threads = it)) }
+    }
+
+    private fun about(): String {
+        if (!Engine.available) return getString(R.string.no_engine)
+        val info = Engine.info()
+        return getString(
+            R.string.about_engine, info.optString("version"), info.optString("abi"), info.optString("isa"), info.optInt("cores"),
+            "${info.optInt("page_size") / 1024} KiB",
+        )
+    }
+
+    private companion object {
+        const val BATTERY_STEP = 5
+        const val MEMORY_STEP = 100
+    }
+}
