@@ -36,6 +36,8 @@ def main() -> int:
         _prepare(options.chats)
         _train(options)
         results = _evaluate(options.evaluate)
+    except KeyboardInterrupt:
+        return 130
     except subprocess.CalledProcessError as error:
         print(f"error: the command above ended with code {error.returncode}", file=sys.stderr)
         return 1
@@ -136,6 +138,9 @@ def _conclude(results: dict[str, Any], samples: dict[str, str], seconds: float) 
         print(f"without adapter:  {samples['before']!r}")
         print(f"with adapter:     {samples['after']!r}")
     report = DEMO / "runs" / RUN / "report.html"
+    end = json.loads((DEMO / "runs" / RUN / "trace.jsonl").read_text().splitlines()[-1])
+    if end.get("status") != "completed":
+        print(f"\nnote: the training was stopped after {end.get('steps')} steps")
     print(f"\nreport: {report}")
     print(f"adapter: {DEMO / 'runs' / RUN} (loads in peft)")
     print(f"\n{'held-out chats':18}{'before':>10}{'after':>10}")

@@ -13,7 +13,7 @@ from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.flat_tensor import FlatTensorReader
 from toolkit.oracle.batch import labelled
 from toolkit.oracle.gradients import compare, step_gradients
-from toolkit.oracle.model import build_model
+from toolkit.oracle.model import build_exact_model
 from toolkit.oracle.verification import write_perturbed_adapter
 from toolkit.runtime import operators_library
 
@@ -81,7 +81,7 @@ def test_step(make_bundle, tmp_path, family, method):
         "start": torch.from_numpy(rows.start[2]),
     }
     loss, gradients = step.gradients(row, labelled(rows, [2]))
-    model = build_model(bundle, tmp_path / "adapter.ptd", torch.float64)
+    model = build_exact_model(bundle, tmp_path / "adapter.ptd")
     expected = step_gradients(model, rows, [2])
     errors = compare(gradients, expected.tensors)
     assert len(errors) == len(gradients) == 2 * 7 * 2

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from tests.support.trainer import read_trace, run_trainer
@@ -18,7 +17,7 @@ from toolkit.data.chat import ChatEncoder
 from toolkit.data.dataset import read_rows
 from toolkit.data.prepare import Settings, prepare
 from toolkit.oracle.gradients import compare, step_gradients
-from toolkit.oracle.model import build_model
+from toolkit.oracle.model import build_exact_model, build_model
 from toolkit.oracle.training import TrainSettings, train
 from toolkit.oracle.verification import write_perturbed_adapter
 from toolkit.programs import PROJECTIONS
@@ -57,7 +56,7 @@ def test_gradients(bundle, data, tmp_path):
         *("gradients", "--bundle", bundle.path, "--data", data, "--adapter", adapter),
         *("--samples", "0,3", "--out", out),
     )
-    model = build_model(bundle, adapter, torch.float64)
+    model = build_exact_model(bundle, adapter)
     expected = step_gradients(model, read_rows(data), [0, 3])
     errors = compare(load_file(out), expected.tensors)
     assert len(errors) == 30 * 7 * 2
