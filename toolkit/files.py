@@ -31,8 +31,8 @@ def atomic_file(path: str | Path, mode: str = "wb") -> Iterator[IO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
         _sync_directory(path.parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -41,7 +41,7 @@ def atomic_file(path: str | Path, mode: str = "wb") -> Iterator[IO]:
 
 @contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary directory that replaces `path` only when the block ends without an error."""
+    """Yield a directory that replaces `path` only when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -51,13 +51,13 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
             if entry.is_file():
                 with entry.open("rb") as file:
                     os.fsync(file.fileno())
-        os.chmod(temporary, 0o777 & ~_umask())
+        temporary.chmod(0o777 & ~_umask())
         _sync_directory(temporary)
         old = None
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-            os.rename(path, old / path.name)
-        os.rename(temporary, path)
+            path.rename(old / path.name)
+        temporary.rename(path)
         _sync_directory(path.parent)
         if old is not None:
             shutil.rmtree(old)

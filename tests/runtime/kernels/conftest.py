@@ -6,8 +6,9 @@ import pytest
 from executorch.runtime import Program
 from torch import Tensor
 
-from tests.runtime.kernels.native import execute, export_calls, library, outputs_of
+from tests.runtime.kernels.native import execute, export_calls, library
 from tests.support.operators import Sizes, arguments, in_double
+from tests.support.programs import outputs_of
 from toolkit.ops import OPERATORS
 
 CASES = {

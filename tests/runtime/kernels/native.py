@@ -9,16 +9,11 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from executorch.exir import (
-    EdgeCompileConfig,
-    ExecutorchBackendConfig,
-    to_edge_transform_and_lower,
-)
-from executorch.exir.passes import MemoryPlanningPass
 from executorch.runtime import Program, Runtime
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.support.operators import Sizes
+from tests.support.programs import lower_calls, tensors_of
 from toolkit.ops import OPERATORS
 from toolkit.runtime import operators_library
 
@@ -75,46 +70,10 @@ def library() -> Library:
     return Library()
 
 
-class Calls(nn.Module):
-    """One graph that calls operators, each on its own arguments.
-
-    Exporting it costs little more than exporting a single call.
-    """
-
-    def __init__(self, calls: dict[str, list]) -> None:
-        super().__init__()
-        self.calls = calls
-
-    def forward(self, *tensors: Tensor) -> list[Tensor]:
-        remaining = iter(tensors)
-        results = []
-        for name, args in self.calls.items():
-            given = [next(remaining) if isinstance(a, Tensor) else a for a in args]
-            results += outputs_of(OPERATORS[name](*given))
-        return results
-
-
-def outputs_of(result: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
-    return list(result) if isinstance(result, tuple) else [result]
-
-
-def tensors_of(calls: dict[str, list]) -> list[Tensor]:
-    return [a for args in calls.values() for a in args if isinstance(a, Tensor)]
-
-
 def export_calls(methods: dict[str, dict[str, list]]) -> Program:
     """Export methods of operator calls (name -> arguments in schema order) and load them."""
-    exported = {
-        method: torch.export.export(Calls(calls), tuple(tensors_of(calls)), strict=False)
-        for method, calls in methods.items()
-    }
-    edge = to_edge_transform_and_lower(
-        exported, compile_config=EdgeCompileConfig(_check_ir_validity=False)
-    )
-    planning = MemoryPlanningPass(alloc_graph_input=False, alloc_graph_output=False)
-    program = edge.to_executorch(ExecutorchBackendConfig(memory_planning_pass=planning))
     library()  # the operators must be registered before a method that calls them is loaded
-    return Runtime.get().load_program(program.buffer)
+    return Runtime.get().load_program(lower_calls(methods).buffer)
 
 
 def execute(program: Program, method: str, calls: dict[str, list]) -> dict[str, list[Tensor]]:
