@@ -1,16 +1,22 @@
-"""toolkit analyze: explain a run from its trace."""
+"""toolkit analyze: explain runs from their traces."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toolkit.cli.common import console, print_json
 
+if TYPE_CHECKING:
+    from toolkit.trace.analysis import Analysis
+
 
 def analyze(
-    run: Annotated[
-        Path, typer.Argument(help="Run directory (with trace.jsonl inside) or a trace file.")
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="Run directories (with trace.jsonl inside) or trace files."
+        ),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print the analysis as JSON.")] = False,
     output: Annotated[
@@ -18,30 +24,94 @@ def analyze(
         typer.Option("--output", "-o", help="Report to write [default: report.html beside it]."),
     ] = None,
     show: Annotated[bool, typer.Option("--open", help="Open the report in a browser.")] = False,
+    perfetto: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a trace for ui.perfetto.dev too, with a process for every run.",
+            metavar="FILE",
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Memory the run was to stay within, e.g. 100MB.", metavar="SIZE"),
+    ] = None,
+    table: Annotated[
+        bool,
+        typer.Option(
+            "--table",
+            help="Print the published figures with the runs, or all runs below RUN, beside them.",
+        ),
+    ] = False,
 ) -> None:
     """Explain where every megabyte and millisecond of a run went.
 
-    Prints a summary and writes a self-contained HTML report. The trace of a killed run is analyzed
-    up to where it ends.
+    Prints a summary and writes a self-contained HTML report for every run. The trace of a killed
+    run is analyzed up to where it ends.
 
     \b
     Examples:
       toolkit analyze runs/run1
       toolkit analyze runs/run1 --open
-      toolkit analyze runs/run1/trace.jsonl -o /tmp/report.html
+      toolkit analyze runs/run1 runs/run2 --perfetto runs.pftrace
+      toolkit analyze runs --table
+      toolkit analyze runs/run1 --budget 100MB
       toolkit analyze runs/run1 --json | jq .peak.bytes
     """
+    if table:
+        _table(runs, json)
+        return
+    if len(runs) > 1 and output is not None:
+        raise typer.BadParameter("-o names one report; several runs have one each")
+    from toolkit.planning.sizes import parse_size
     from toolkit.trace.analysis import read_analysis
     from toolkit.trace.report import write_report
-    from toolkit.trace.summary import print_summary
 
-    analysis = read_analysis(run)
-    report = write_report(analysis, output or analysis.trace.path.with_name("report.html"))
+    limit = None if budget is None else parse_size(budget)
+    analyses = [read_analysis(run, limit) for run in runs]
+    reports = [
+        write_report(analysis, output or analysis.trace.path.with_name("report.html"))
+        for analysis in analyses
+    ]
+    if perfetto is not None:
+        from toolkit.trace.perfetto import write_perfetto
+
+        write_perfetto(analyses, perfetto)
     if json:
-        print_json({**analysis.to_json(), "report": str(report)})
+        found = [
+            {**analysis.to_json(), "report": str(report)}
+            for analysis, report in zip(analyses, reports, strict=True)
+        ]
+        print_json(found[0] if len(found) == 1 else found)
     else:
-        print_summary(console, analysis)
-        console.print()
-        console.print(f"Report: {report}", markup=False, highlight=False, soft_wrap=True)
-    if show:
+        _print(analyses, reports, perfetto)
+    for report in reports if show else ():
         typer.launch(report.resolve().as_uri())
+
+
+def _print(analyses: "list[Analysis]", reports: list[Path], perfetto: Path | None) -> None:
+    from toolkit.trace.summary import print_overview, print_summary
+
+    if len(analyses) == 1:
+        print_summary(console, analyses[0])
+    else:
+        print_overview(console, analyses)
+    console.print()
+    written = [("Report", report) for report in reports]
+    written += [("Perfetto trace", perfetto)] if perfetto else []
+    for what, path in written:
+        console.print(f"{what}: {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(runs: list[Path], json: bool) -> None:
+    from toolkit.trace.published_table import (
+        print_published,
+        published_rows,
+        read_runs,
+        rows_to_json,
+    )
+
+    rows = published_rows(read_runs(runs))
+    if json:
+        print_json(rows_to_json(rows))
+    else:
+        print_published(console, rows)

@@ -17,6 +17,7 @@ from toolkit.cli.common import error_console
 from toolkit.errors import ToolkitError
 
 COMMANDS = {
+    "plan": "Predict memory and time from a model's shape, and fit them to a budget.",
     "export": "Turn a model into a bundle of training programs and quantized weights.",
     "inspect": "Show what a bundle holds: sizes, programs, quantization errors.",
     "data": "Turn text or chats into training data for a bundle.",
@@ -25,6 +26,7 @@ COMMANDS = {
     "train": "Train on a device, with progress; can be stopped and resumed.",
     "pull": "Bring a run's trace and adapter back from a device.",
     "analyze": "Explain where a run's memory and time went.",
+    "compare": "Show what grew from one run to another; a guard for memory budgets.",
     "verify": "Check a device's gradients against PyTorch, tensor by tensor.",
     "evaluate": "Measure loss and perplexity on a device, with and without an adapter.",
     "runtime": "Build the runtime that runs on devices.",

@@ -29,6 +29,7 @@ def print_summary(console: Console, analysis: Analysis) -> None:
         console.print(_finding(finding))
     for heading, table in (
         ("Memory at the peak", _parts(analysis)),
+        ("Mappings of the process", _mappings(analysis)),
         ("Time by phase", _phases(analysis)),
         ("Published", _published(analysis)),
     ):
@@ -36,6 +37,40 @@ def print_summary(console: Console, analysis: Analysis) -> None:
             console.print()
             console.print(Text(heading, style="bold"))
             console.print(Padding(table, (0, 0, 0, 1)))
+
+
+def print_overview(console: Console, analyses: list[Analysis]) -> None:
+    """Print one line for each run, then what must be known about any of them."""
+    columns = ("length", "steps", "peak", "step", "tokens/s", "loss")
+    table = _table(
+        ("run", "left"), ("model", "left"), ("method", "left"), *((n, "right") for n in columns)
+    )
+    table.add_column("largest at the peak")
+    for analysis in analyses:
+        run, timing, peak = analysis.trace.run, analysis.timing, analysis.peak
+        parts = peak.named_parts[:2] if peak else []
+        table.add_row(
+            Text(_name(analysis)),
+            Text(analysis.title),
+            Text(run.method),
+            count(run.bundle.seq_len),
+            count(timing.steps),
+            megabytes(peak.bytes if peak else None),
+            duration(timing.step_median_seconds),
+            count(timing.tokens_per_second),
+            number(analysis.training.last_loss),
+            ", ".join(f"{part.label} {percent(part.share)}" for part in parts),
+        )
+    console.print(table)
+    for analysis in analyses:
+        for finding in analysis.findings:
+            if finding.severity != "note":
+                console.print(Text(f"{_name(analysis)}: ", style="dim") + _finding(finding))
+
+
+def _name(analysis: Analysis) -> str:
+    path = analysis.trace.path
+    return path.parent.name or path.name
 
 
 def _title(analysis: Analysis) -> Text:
@@ -73,6 +108,15 @@ def _parts(analysis: Analysis) -> Table | None:
     table = _table(("category", "left"), ("size", "right"), ("share", "right"), ("", "left"))
     for part in analysis.peak.parts:
         table.add_row(part.label, megabytes(part.bytes), percent(part.share), _bar(part.share))
+    return table
+
+
+def _mappings(analysis: Analysis) -> Table | None:
+    if not analysis.mappings:
+        return None
+    table = _table(("mapped", "left"), ("resident", "right"), ("anonymous", "right"))
+    for group in analysis.mappings:
+        table.add_row(Text(group.name), megabytes(group.bytes), megabytes(group.anonymous))
     return table
 
 

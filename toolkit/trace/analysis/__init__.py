@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import to_builtins
 
 from toolkit.trace.analysis.findings import Facts, Finding, find_findings
+from toolkit.trace.analysis.mappings import MappingGroup, group_mappings
 from toolkit.trace.analysis.memory import Part, Peak, Place, find_peak
 from toolkit.trace.analysis.timing import LayerTotal, PhaseTotal, Timing, analyze_timing
 from toolkit.trace.analysis.training import Storage, Training, analyze_storage, analyze_training
@@ -19,6 +20,7 @@ __all__ = [
     "Analysis",
     "Finding",
     "LayerTotal",
+    "MappingGroup",
     "Part",
     "Peak",
     "PhaseTotal",
@@ -41,6 +43,7 @@ class Analysis:
     training: Training
     storage: Storage
     published: Comparison | None
+    mappings: list[MappingGroup]
     findings: list[Finding]
 
     @property
@@ -73,14 +76,15 @@ class Analysis:
                 },
                 "storage": asdict(self.storage),
                 "published": None if self.published is None else asdict(self.published),
+                "mappings": [asdict(group) for group in self.mappings],
                 "findings": [asdict(finding) for finding in self.findings],
                 "left_out": asdict(trace.left_out),
             }
         )
 
 
-def analyze_trace(trace: Trace) -> Analysis:
-    """Return the analysis of a trace."""
+def analyze_trace(trace: Trace, budget: int | None = None) -> Analysis:
+    """Return the analysis of a trace; a peak above `budget` bytes is one of its findings."""
     peak = find_peak(trace)
     timing = analyze_timing(trace)
     training = analyze_training(trace)
@@ -92,17 +96,18 @@ def analyze_trace(trace: Trace) -> Analysis:
         training=training,
         storage=storage,
         published=compare_with_published(trace.run),
-        findings=find_findings(Facts(trace, peak, timing, training, storage)),
+        mappings=group_mappings(trace.smaps),
+        findings=find_findings(Facts(trace, peak, timing, training, storage, budget)),
     )
 
 
-def read_analysis(run: str | Path) -> Analysis:
+def read_analysis(run: str | Path, budget: int | None = None) -> Analysis:
     """Read and analyze the trace of a run directory or file.
 
     Raises:
         ToolkitError: As `read_trace`.
     """
-    return analyze_trace(read_trace(run))
+    return analyze_trace(read_trace(run), budget)
 
 
 def _peak_to_json(peak: Peak | None) -> dict[str, Any] | None:

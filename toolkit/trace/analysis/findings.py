@@ -14,6 +14,7 @@ SEVERITIES = ("error", "warning", "note")
 HOT_CELSIUS = 60.0
 HOT_BATTERY_CELSIUS = 43.0
 SLOWDOWN = 1.15
+COLD_START = 1.3
 FAULTS_PER_SECOND = 50
 WANTED_EXPLAINED = 0.95
 NOTABLE_OUTSIDE = 0.1
@@ -39,18 +40,21 @@ class Facts:
     timing: Timing
     training: Training
     storage: Storage
+    budget: int | None = None
 
 
 def find_findings(facts: Facts) -> list[Finding]:
     """Return everything worth a word, errors first."""
     rules = (
         _how_it_ended,
+        _budget,
         _non_finite_loss,
         _loss_rose,
         _swap,
         _thermal,
         _slowdown,
         _page_cache,
+        _cold_start,
         _flash,
         _outside,
         _hwm_reset,
@@ -97,6 +101,21 @@ def _how_it_ended(facts: Facts) -> Finding | None:
             "note", "stopped", f"The run was stopped after {plural(trace.end.steps, 'step')}"
         )
     return None
+
+
+def _budget(facts: Facts) -> Finding | None:
+    budget, peak = facts.budget, facts.peak
+    if budget is None or peak is None or peak.bytes <= budget:
+        return None
+    over = peak.bytes - budget
+    largest = peak.named_parts[:1]
+    detail = f"The largest part is {largest[0].label}, {megabytes(largest[0].bytes)}. "
+    return Finding(
+        "error",
+        "budget",
+        f"The peak is {megabytes(over)} above the budget of {megabytes(budget)}",
+        (detail if largest else "") + "toolkit plan proposes settings that fit.",
+    )
 
 
 def _non_finite_loss(facts: Facts) -> Finding | None:
@@ -190,6 +209,26 @@ def _page_cache(facts: Facts) -> Finding | None:
         f"{count(faults / seconds)} a second",
         f"{megabytes(read)} were read from storage: the weights do not stay in the page cache, so "
         "part of the time is waiting for flash.",
+    )
+
+
+def _cold_start(facts: Facts) -> Finding | None:
+    """Say so when the first step waited for storage: it is then no measure of speed."""
+    phases, steps = facts.trace.phases, facts.trace.steps
+    median = facts.timing.step_median_seconds
+    if not len(phases) or len(steps) < 3 or not median:
+        return None
+    first = phases["step"] == int(steps["step"][0])
+    faults = int(phases["major_faults"][first].sum(dtype=float))
+    seconds = float(steps["seconds"][0])
+    if not faults or not seconds > COLD_START * median:
+        return None
+    read = megabytes(float(phases["read_bytes"][first].sum(dtype=float)))
+    return Finding(
+        "note",
+        "cold-start",
+        f"The first step took {duration(seconds)}, the median step {duration(median)}",
+        f"The page cache was cold: {plural(faults, 'major page fault')}, {read} read from storage.",
     )
 
 
