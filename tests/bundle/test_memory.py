@@ -53,8 +53,9 @@ def peak_kib(folder: Path, layers: int) -> int:
 
 @pytest.mark.slow
 def test_peak_memory_does_not_grow_with_layers(tmp_path):
-    few, many = peak_kib(tmp_path, 2), peak_kib(tmp_path, 10)
-    weights = 8 * (768 * 768 * 8 // 3 + 3 * 768 * 2048) * 2 // 1024  # of 8 layers, bfloat16, KiB
-    assert weights > 90_000
-    # Holding or mapping what was read would add all of it; the allocator's noise is far below.
+    few, many = peak_kib(tmp_path, 2), peak_kib(tmp_path, 20)
+    weights = 18 * (768 * 768 * 8 // 3 + 3 * 768 * 2048) * 2 // 1024  # of 18 layers, bfloat16, KiB
+    assert weights > 200_000
+    # Holding or mapping what was read would add all of it. Measured: a sixth of it at most, since
+    # threads leave their heaps fragmented up to some bound.
     assert many - few < weights / 3

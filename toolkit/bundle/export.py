@@ -146,11 +146,11 @@ def _base_tensors(
     frequencies: Tensor,
     quality: list[TensorQuality],
 ) -> Iterator[Tensor]:
-    embedding, *rest = parts
-    yield from weights.weight_tensors(source, embedding, schemes, quality)
-    yield frequencies
-    for part in rest:
-        yield from weights.weight_tensors(source, part, schemes, quality)
+    for part, tensors in weights.weight_tensors(source, parts, schemes, quality):
+        yield from tensors
+        tensors.clear()
+        if part.kind == "embedding":
+            yield frequencies
 
 
 def _write_adapter(

@@ -1,6 +1,10 @@
 """Quantized weights from a source, a run of rows at a time."""
 
+import itertools
+import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -13,8 +17,8 @@ from toolkit.quantization.report import ErrorMeter, TensorQuality
 from toolkit.quantization.schemes import quantize
 from toolkit.sources import Source
 
-_CHUNK = 1 << 23
-"""Elements read and quantized at a time: 32 MiB of float32."""
+_CHUNK = 1 << 22
+"""Elements read and quantized at a time: 16 MiB of float32."""
 DEFAULT_SCHEMES = {"linear": "int4", "embedding": "int8", "head": "int8"}
 
 
@@ -70,19 +74,48 @@ def check_shapes(source: Source, parts: list[Part]) -> None:
 
 
 def weight_tensors(
-    source: Source, part: Part, schemes: dict[str, str], quality: list[TensorQuality]
-) -> Iterator[Tensor]:
-    """Yield the tensors of `part.specs(schemes)`, and append to the report of their quality."""
+    source: Source,
+    parts: list[Part],
+    schemes: dict[str, str],
+    quality: list[TensorQuality],
+) -> Iterator[tuple[Part, list[Tensor]]]:
+    """Yield every weight with the tensors of `part.specs(schemes)`, in order.
+
+    Weights are quantized in parallel, one per core, a few ahead of the one that is asked for. The
+    report of their quality is appended to `quality` in order too.
+    """
+    cores = len(os.sched_getaffinity(0))
+    threads = torch.get_num_threads()
+    # One thread per weight: operators that share their work wait for each other on a busy machine.
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(cores, thread_name_prefix="quantize")
+    ahead: deque[tuple[Part, Future]] = deque()
+    waiting = iter(parts)
+    try:
+        while True:
+            for part in itertools.islice(waiting, 2 * cores - len(ahead)):
+                ahead.append((part, pool.submit(_tensors_of, source, part, schemes)))
+            if not ahead:
+                return
+            part, future = ahead.popleft()
+            tensors, entry = future.result()
+            del future
+            if entry is not None:
+                quality.append(entry)
+            yield part, tensors
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+def _tensors_of(
+    source: Source, part: Part, schemes: dict[str, str]
+) -> tuple[list[Tensor], TensorQuality | None]:
     if part.kind == "vector":
-        yield source.read(part.source)
-        return
-    scheme = schemes[part.kind]
-    quantized, entry = quantize_part(source, part, scheme)
-    quality.append(entry)
-    yield quantized.codes
-    yield quantized.scale
-    if quantized.offset is not None:
-        yield quantized.offset
+        return [source.read(part.source)], None
+    quantized, entry = quantize_part(source, part, schemes[part.kind])
+    tensors = [quantized.codes, quantized.scale, quantized.offset]
+    return [tensor for tensor in tensors if tensor is not None], entry
 
 
 def quantize_part(source: Source, part: Part, scheme: str) -> tuple[QuantizedTensor, TensorQuality]:
