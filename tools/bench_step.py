@@ -3,7 +3,7 @@
 Both train the same LoRA adapter (rank 8, seven projections) on the same weights and rows with SGD,
 batch 1. PyTorch holds the dequantized weights in float32 and uses gradient checkpointing. Machines
 are shared and their speed drifts, so the two take turns and medians and their ratio are reported,
-with the time the hypervisor took (steal).
+with the time the hypervisor took (steal) and the load.
 
 Peaks are the kernel's high-water mark (VmHWM) of each process. PyTorch's is given for the steps
 alone: building the model needs more.
@@ -83,6 +83,7 @@ def _measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "pytorch": _summary(theirs),
         "ratio": _median(ours) / _median(theirs),
         "steal": _share_stolen(steal, _cpu_times()),
+        "load_average": os.getloadavg()[1],
         "cpu": _cpu_name(),
     }
 
@@ -241,7 +242,11 @@ def _print(result: dict[str, Any]) -> None:
             f"  peak {row['peak_mb']:8.1f} MB",
             file=sys.stderr,
         )
-    print(f"  time {result['ratio']:.2f} x PyTorch, steal {result['steal']:.1%}", file=sys.stderr)
+    print(
+        f"  time {result['ratio']:.2f} x PyTorch; steal {result['steal']:.1%}, "
+        f"load average {result['load_average']:.1f} (over {result['threads']}: others compete)",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":
