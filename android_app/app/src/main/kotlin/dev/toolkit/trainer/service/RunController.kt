@@ -104,7 +104,7 @@ class RunController(
 
     private fun end(how: Wish) {
         lock.withLock {
-            if (active == null) return
+            if (active == null || wish == how) return
             wish = how
             trainer?.requestStop()
             changed.signalAll()

@@ -1,0 +1,68 @@
+package dev.toolkit.trainer
+
+import android.content.Intent
+import android.os.BatteryManager
+import dev.toolkit.trainer.policy.PolicySettings
+import dev.toolkit.trainer.store.AppFolders
+import dev.toolkit.trainer.store.Run
+import dev.toolkit.trainer.store.RunSettings
+import org.junit.rules.TemporaryFolder
+import org.robolectric.RuntimeEnvironment
+import org.robolectric.Shadows.shadowOf
+import java.io.File
+import java.time.Duration
+
+/** What tools/android/fixtures.py made, and a phone with it on. */
+object Fixtures {
+    val folder = File(System.getProperty("toolkit.fixtures")!!)
+
+    /** The settings that the reference run of the command line had. */
+    val reference = RunSettings(steps = 8, learningRate = 1e-3, gradientAccumulation = 2, seed = 3, saveEvery = 3, threads = 1)
+
+    /** Puts bundles and data where `toolkit deploy` puts them, and the phone on its charger. */
+    fun deploy(temporary: TemporaryFolder, bundles: List<String> = listOf("tiny", "words")): TrainerApp {
+        val deployed = temporary.newFolder("toolkit")
+        for (name in bundles) File(folder, "bundles/$name").copyRecursively(File(deployed, "bundles/$name"))
+        File(folder, "data/rows").copyRecursively(File(deployed, "data/rows"))
+        AppFolders.deployedOverride = deployed
+        power(plugged = true, level = 80)
+        val app = RuntimeEnvironment.getApplication() as TrainerApp
+        // A machine that tests run on is short of memory at times; the tests of the policy set their own figures.
+        app.policy.write(PolicySettings(minimumFreeMib = 0))
+        return app
+    }
+
+    fun deployed(): File = AppFolders.deployedOverride!!
+
+    fun power(plugged: Boolean, level: Int) {
+        val intent = Intent(Intent.ACTION_BATTERY_CHANGED).putExtra(BatteryManager.EXTRA_PLUGGED, if (plugged) 1 else 0)
+            .putExtra(BatteryManager.EXTRA_LEVEL, level).putExtra(BatteryManager.EXTRA_SCALE, 100)
+            .putExtra(BatteryManager.EXTRA_TEMPERATURE, 314)
+        @Suppress("DEPRECATION")
+        RuntimeEnvironment.getApplication().sendStickyBroadcast(intent)
+        idle()
+    }
+
+    fun create(app: TrainerApp, name: String, settings: RunSettings = reference): Run =
+        app.runs.create(name, app.bundles.require("tiny"), app.data.require("rows"), settings)
+
+    /** Lets the main thread do what is waiting for it. */
+    fun idle() = shadowOf(android.os.Looper.getMainLooper()).idle()
+
+    fun advance(milliseconds: Long) = shadowOf(android.os.Looper.getMainLooper()).idleFor(Duration.ofMillis(milliseconds))
+
+    /** Waits until something holds, with the main thread at work meanwhile. */
+    fun await(what: String, seconds: Int = 30, condition: () -> Boolean) {
+        val end = System.nanoTime() + seconds * 1_000_000_000L
+        while (!condition()) {
+            check(System.nanoTime() < end) { "waited in vain: $what" }
+            Thread.sleep(5)
+            idle()
+        }
+        idle()
+    }
+
+    fun adapter(run: Run): ByteArray = run.adapter.readBytes()
+
+    fun referenceAdapter(): ByteArray = File(folder, "reference/adapter_model.safetensors").readBytes()
+}

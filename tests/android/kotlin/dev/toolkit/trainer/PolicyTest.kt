@@ -1,0 +1,67 @@
+package dev.toolkit.trainer
+
+import dev.toolkit.trainer.policy.Conditions
+import dev.toolkit.trainer.policy.Hold
+import dev.toolkit.trainer.policy.Policy
+import dev.toolkit.trainer.policy.PolicySettings
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertNull
+import org.junit.Assert.assertTrue
+import org.junit.Test
+
+/** When a run waits, and how much better things must be before it goes on. */
+class PolicyTest {
+    private val good = Conditions(true, 80, 30f, 0, 2000, 8000, false)
+    private val settings = PolicySettings()
+
+    private fun hold(now: Conditions, held: Hold? = null, with: PolicySettings = settings) = Policy.decide(with, now, held)?.hold
+
+    @Test
+    fun `good conditions hold nothing`() = assertNull(hold(good))
+
+    @Test
+    fun `waits for the charger only if told so`() {
+        assertEquals(Hold.CHARGER, hold(good.copy(charging = false)))
+        assertNull(hold(good.copy(charging = false), with = settings.copy(onlyWhileCharging = false)))
+    }
+
+    @Test
+    fun `the battery must rise five points above the limit`() {
+        assertEquals(Hold.BATTERY, hold(good.copy(batteryLevel = 19)))
+        assertNull(hold(good.copy(batteryLevel = 20)))
+        assertEquals(Hold.BATTERY, hold(good.copy(batteryLevel = 24), Hold.BATTERY))
+        assertNull(hold(good.copy(batteryLevel = 25), Hold.BATTERY))
+        assertNull(hold(good.copy(batteryLevel = 1), with = settings.copy(minimumBattery = 0)))
+        assertNull("a phone that does not say", hold(good.copy(batteryLevel = null)))
+        assertNull(hold(good.copy(batteryLevel = 100), Hold.BATTERY, settings.copy(minimumBattery = 99)))
+    }
+
+    @Test
+    fun `the phone must cool down below the limit`() {
+        assertEquals(Hold.THERMAL, hold(good.copy(thermalStatus = 2)))
+        assertNull(hold(good.copy(thermalStatus = 1)))
+        assertEquals(Hold.THERMAL, hold(good.copy(thermalStatus = 1), Hold.THERMAL))
+        assertNull(hold(good.copy(thermalStatus = 0), Hold.THERMAL))
+        val severe = settings.copy(thermalLimit = PolicySettings.THERMAL_SEVERE)
+        assertNull(hold(good.copy(thermalStatus = 2), with = severe))
+        assertEquals(Hold.THERMAL, hold(good.copy(thermalStatus = 3), with = severe))
+        assertEquals(Hold.THERMAL, hold(good.copy(thermalStatus = 2), Hold.THERMAL, severe))
+        assertNull(hold(good.copy(thermalStatus = 5), with = settings.copy(thermalLimit = 0)))
+    }
+
+    @Test
+    fun `memory must be a quarter above the limit`() {
+        assertEquals(Hold.MEMORY, hold(good.copy(freeMib = 299)))
+        assertEquals(Hold.MEMORY, hold(good.copy(lowMemory = true)))
+        assertNull(hold(good.copy(freeMib = 300)))
+        assertEquals(Hold.MEMORY, hold(good.copy(freeMib = 374), Hold.MEMORY))
+        assertNull(hold(good.copy(freeMib = 375), Hold.MEMORY))
+    }
+
+    @Test
+    fun `says what it waits for and until when`() {
+        assertEquals("Battery at 12 %, goes on at 25 %", Policy.decide(settings, good.copy(batteryLevel = 12), null)?.text)
+        assertTrue("severe" in Policy.decide(settings, good.copy(thermalStatus = 3), null)!!.text)
+        assertEquals("100 MB of memory free, goes on at 375 MB", Policy.decide(settings, good.copy(freeMib = 100), null)?.text)
+    }
+}

@@ -1,0 +1,81 @@
+package dev.toolkit.trainer
+
+import dev.toolkit.trainer.store.AppException
+import dev.toolkit.trainer.store.RunState
+import dev.toolkit.trainer.store.TextData
+import dev.toolkit.trainer.store.TraceReader
+import org.json.JSONArray
+import org.json.JSONObject
+import org.junit.Assert.assertArrayEquals
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
+import org.junit.Assert.assertThrows
+import org.junit.Assert.assertTrue
+import org.junit.Rule
+import org.junit.Test
+import org.junit.rules.TemporaryFolder
+import org.junit.runner.RunWith
+import org.robolectric.RobolectricTestRunner
+import java.io.File
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+
+/** Text to training data on the phone, against `toolkit data`, and a run on it. */
+@RunWith(RobolectricTestRunner::class)
+class TextDataTest {
+    @get:Rule val temporary = TemporaryFolder()
+
+    @Test
+    fun `makes the rows that toolkit data makes`() {
+        val app = Fixtures.deploy(temporary)
+        val expected = JSONObject(File(Fixtures.folder, "texts/rows.json").readText())
+        val texts = expected.getJSONArray("texts").let { list -> List(list.length()) { list.getString(it) } }
+        val set = TextData(app.folders).make("mine", app.bundles.require("words"), texts)
+        assertTrue(set.own)
+        assertEquals(expected.getJSONArray("tokens").length(), set.sequences)
+        val file = ByteBuffer.wrap(set.train.readBytes()).order(ByteOrder.LITTLE_ENDIAN)
+        // Each tensor is a segment of its own, 16 KiB after the one before it.
+        for ((index, name) in listOf("tokens", "labels", "positions", "start").withIndex()) {
+            val rows = expected.getJSONArray(name)
+            val actual = IntArray(set.sequences * set.sequenceLength) { file.getInt(16384 * (index + 1) + 4 * it) }
+            assertArrayEquals(name, flattened(rows), actual)
+        }
+    }
+
+    @Test
+    fun `a run learns from it`() {
+        val app = Fixtures.deploy(temporary)
+        val set = TextData(app.folders).make("mine", app.bundles.require("words"), listOf("hello there, how are you? ".repeat(40)))
+        val settings = Fixtures.reference.copy(steps = 20, learningRate = 5e-3)
+        app.runs.create("a", app.bundles.require("words"), set, settings)
+        app.controller.start("a")
+        assertTrue(app.controller.join(60_000))
+        val run = app.runs.require("a")
+        assertEquals(run.reason, RunState.COMPLETED, run.state)
+        val steps = TraceReader(run.trace).read().steps
+        assertTrue(steps.last().loss!! < 0.8 * steps.first().loss!!)
+    }
+
+    @Test
+    fun `refuses nothing, almost nothing and a taken name, and deletes`() {
+        val app = Fixtures.deploy(temporary)
+        val data = TextData(app.folders)
+        val bundle = app.bundles.require("words")
+        assertThrows(AppException::class.java) { data.make("mine", bundle, listOf(" \n")) }
+        for (name in listOf("../mine", "", "a/b", "x".repeat(65), ".hidden", "mine.part")) {
+            assertThrows(name, AppException::class.java) { data.make(name, bundle, listOf("hello")) }
+        }
+        assertThrows(AppException::class.java) { data.make("mine", app.bundles.require("tiny"), listOf("hello")) }
+        data.make("mine", bundle, listOf("hello there"))
+        assertThrows(AppException::class.java) { data.make("mine", bundle, listOf("hello there")) }
+        val folder = app.data.require("mine").folder
+        app.data.delete("mine")
+        assertFalse(folder.exists())
+        app.data.delete("rows")
+        assertTrue("deployed data is not the user's to delete here", app.data.find("rows") != null)
+    }
+
+    private fun flattened(rows: JSONArray): IntArray =
+        (0 until rows.length()).flatMap { row -> rows.getJSONArray(row).let { values -> List(values.length()) { values.getInt(it) } } }
+            .toIntArray()
+}

@@ -1,0 +1,86 @@
+"""Makes what the app's tests compare with: bundles, data, the trainer's own result, tokens.
+
+Writes build/android/fixtures; nothing of it is committed. `make android` calls it before Maven.
+
+    python tools/android/fixtures.py
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+import tokenizer_cases  # noqa: E402
+
+from tests.support import tiny  # noqa: E402
+from tests.support.bundles import export_tiny  # noqa: E402
+from tests.support.chatml import SMOLLM2, make_tokenizer  # noqa: E402
+from tests.support.trainer import run_trainer  # noqa: E402
+from toolkit.bundle.adapter import LoraSettings  # noqa: E402
+from toolkit.bundle.export import ExportSettings, export_bundle  # noqa: E402
+from toolkit.bundle.layout import parameter_shapes  # noqa: E402
+from toolkit.bundle.manifest import read_manifest, write_manifest  # noqa: E402
+from toolkit.data.dataset import read_rows  # noqa: E402
+from toolkit.data.prepare import Settings, prepare, prepare_random  # noqa: E402
+from toolkit.programs import PROJECTIONS  # noqa: E402
+from toolkit.sources.random import RandomSource  # noqa: E402
+
+TARGET = ROOT / "build/android/fixtures"
+SEQ_LEN = 24
+TEXTS = ["hello there, how are you doing today?\n" * 9, "I am fine thank you! 東京 🙂", "x"]
+
+
+def main() -> None:
+    """Write all fixtures anew."""
+    shutil.rmtree(TARGET, ignore_errors=True)
+    export_tiny(TARGET / "bundles/tiny", "llama", seq_lens=(SEQ_LEN,))
+    prepare_random(12, SEQ_LEN, 150, 5, TARGET / "data/rows")
+    write_text_bundle(TARGET / "bundles/words")
+    write_text_rows(TARGET / "texts")
+    write_reference(TARGET / "reference")
+    tokenizer_cases.write(TARGET / "tokenizers")
+
+
+def write_text_bundle(folder: Path) -> None:
+    """Export a tiny model whose vocabulary is that of a real byte-level tokenizer, with it."""
+    config = tiny.tiny_config("llama")
+    config.vocab_size = 400
+    config.initializer_range = 0.2
+    source = RandomSource(config, parameter_shapes(config), "tiny-words", seed=2)
+    export_bundle(source, folder, ExportSettings(LoraSettings(4, 8.0, PROJECTIONS), (SEQ_LEN,)))
+    make_tokenizer(SMOLLM2).save_pretrained(folder)
+    manifest = read_manifest(folder)
+    (folder / "manifest.json").unlink()
+    kept = {"format", "format_version", "toolkit", "files"}
+    write_manifest(folder, {key: value for key, value in manifest.items() if key not in kept})
+
+
+def write_text_rows(folder: Path) -> None:
+    """Write texts and the rows that `toolkit data` makes of them."""
+    folder.mkdir(parents=True)
+    files = []
+    for index, text in enumerate(TEXTS):
+        files.append(folder / f"{index}.txt")
+        files[-1].write_text(text)
+    settings = Settings(SEQ_LEN, loss="all", validation=0)
+    prepare(files, make_tokenizer(SMOLLM2), settings, folder / "data")
+    rows = read_rows(folder / "data/train.ptd")
+    names = ("tokens", "labels", "positions", "start")
+    content = {"texts": TEXTS, **{name: getattr(rows, name).tolist() for name in names}}
+    (folder / "rows.json").write_text(json.dumps(content))
+
+
+def write_reference(folder: Path) -> None:
+    """Train with the command line, as the app's tests do through the bridge."""
+    run_trainer(
+        *("train", "--bundle", TARGET / "bundles/tiny", "--data", TARGET / "data/rows/train.ptd"),
+        *("--out", folder, "--steps", 8, "--lr", "1e-3", "--grad-accum", 2, "--seed", 3),
+        *("--threads", 1, "--save-every", 3),
+    )
+
+
+if __name__ == "__main__":
+    main()
