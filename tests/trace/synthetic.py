@@ -202,8 +202,9 @@ class _Writer:
         recipe = self.recipe
         begin = self.t
         self.t += int(ms * MILLISECOND * max(0.7, self.random.gauss(1, 0.06)))
+        record = self.phase_record(phase, step, layer, begin, written, sizes)
         if recipe.detail == "full":
-            yield self.phase_record(phase, step, layer, begin, written, sizes)
+            yield record
         self.t += 20_000
         while self.t >= self.next_sample:
             yield self.sample(step)

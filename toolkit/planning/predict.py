@@ -13,7 +13,7 @@ from toolkit.planning.arena import arena_bytes
 from toolkit.planning.checkpoints import Checkpoints, plan_checkpoints
 from toolkit.planning.cost import Work, work_of
 from toolkit.planning.graph import Program, trace_programs
-from toolkit.planning.scratch import run
+from toolkit.planning.scratch import Kernels, run
 from toolkit.planning.settings import Machine, Settings
 from toolkit.planning.weights import resident_weights
 from toolkit.planning.workspace import Workspace
@@ -51,7 +51,7 @@ class Prediction:
         phases: embed, forward, head, backward, optimizer.
         base_bytes: Size of the frozen weights in the bundle.
         adapter_parameters: Trained parameters.
-        written: Bytes written to flash a step for checkpoints that are spilled.
+        checkpoints: Where hidden states wait, and what that writes to flash.
     """
 
     settings: Settings
@@ -87,16 +87,12 @@ class Prediction:
 
     @property
     def written(self) -> int:
+        """Bytes written to flash a step, for checkpoints that are spilled."""
         return self.checkpoints.written
 
 
 class Planner:
-    """Predicts steps of one model.
-
-    Args:
-        config: Configuration of a supported family.
-        base_bytes: Size of the frozen weights; None to count them.
-    """
+    """Predicts steps of one model, given the configuration of a supported family."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -108,7 +104,11 @@ class Planner:
         Raises:
             ToolkitError: The model or a setting is not supported.
         """
-        programs = self._trace(
+        return _Step(self.config, self.programs(settings), settings, machine).prediction()
+
+    def programs(self, settings: Settings) -> dict[str, Program]:
+        """Return the programs that an export with these settings would have, each traced once."""
+        return self._trace(
             settings.seq_len,
             settings.rank,
             settings.alpha,
@@ -116,7 +116,6 @@ class Planner:
             settings.method,
             tuple(settings.schemes.items()),
         )
-        return _Step(self.config, programs, settings, machine).prediction()
 
     def _traced(
         self,
@@ -151,7 +150,7 @@ class _Step:
         )
 
     def prediction(self) -> Prediction:
-        scratch = self._scratch()
+        scratch = workspace_of(self.programs, self.machine.kernels).resident
         phases = [
             Phase(name, self._memory(self.programs[method], scratch), self._seconds(name, method))
             for name, method in _METHODS.items()
@@ -167,14 +166,6 @@ class _Step:
             self.parameters,
             self.checkpoints,
         )
-
-    def _scratch(self) -> int:
-        workspace = Workspace()
-        for _ in range(2):  # The second round finds the workspace in its final size.
-            for method in _METHODS.values():
-                for operation in self.programs[method].operations:
-                    run(operation, self.machine.kernels, workspace)
-        return workspace.resident
 
     def _memory(self, program: Program, scratch: int) -> dict[str, int]:
         floats = self.layer_floats * self.layers
@@ -210,9 +201,18 @@ class _Step:
         return self.parameters * passes / self.machine.speed.updated
 
     def _base_bytes(self) -> int:
-        block = sum(v.bytes for v in self.programs["block_forward"].base)
-        ends = {v.name: v.bytes for m in ("embed", "head_backward") for v in self.programs[m].base}
-        return self.layers * block + sum(ends.values())
+        sizes = {v.name: v.bytes for m in _METHODS.values() for v in self.programs[m].base}
+        return sum(size * (self.layers if "{layer}" in name else 1) for name, size in sizes.items())
+
+
+def workspace_of(programs: dict[str, Program], kernels: Kernels) -> Workspace:
+    """Return the kernels' workspace as some steps leave it."""
+    workspace = Workspace()
+    for _ in range(2):  # The second round finds it in its final size.
+        for method in _METHODS.values():
+            for operation in programs[method].operations:
+                run(operation, kernels, workspace)
+    return workspace
 
 
 def _round_up(value: int, multiple: int) -> int:

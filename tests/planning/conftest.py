@@ -1,0 +1,54 @@
+"""Bundles of tiny random models, each exported once, and runs of the trainer on them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.bundles import export_tiny
+from tests.support.trainer import read_trace, run_trainer
+from toolkit.data.dataset import random_rows, write_rows
+
+LENGTHS = (24, 136)
+VOCABULARY = 150
+
+
+@dataclass(frozen=True)
+class TinyRun:
+    """A run of two steps."""
+
+    device: dict[str, Any]
+    phases: list[dict[str, Any]]
+
+
+@pytest.fixture(
+    scope="session",
+    params=[("llama", True, "mesp"), ("qwen2", False, "mebp")],
+    ids=["llama-tied-mesp", "qwen2-untied-mebp"],
+)
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    family, tied, method = request.param
+    folder = tmp_path_factory.mktemp("planned") / method
+    return export_tiny(folder, family, tied=tied, method=method, layers=3, seq_lens=LENGTHS)
+
+
+@pytest.fixture
+def train(bundle: Path, tmp_path: Path) -> Callable[..., TinyRun]:
+    """Return a function that trains for two steps with given flags."""
+
+    def run(seq_len: int, **flags: Any) -> TinyRun:
+        data = tmp_path / f"{seq_len}.ptd"
+        write_rows(data, random_rows(8, seq_len, VOCABULARY, 0))
+        out = tmp_path / "run"
+        fixed = {"bundle": bundle, "data": data, "out": out, "steps": 2, "trace": "full"}
+        words = [
+            word
+            for name, value in {**fixed, **flags}.items()
+            for word in (f"--{name.replace('_', '-')}", value)
+        ]
+        run_trainer("train", *words)
+        return TinyRun(read_trace(out, "run")[0]["device"], read_trace(out, "phase"))
+
+    return run

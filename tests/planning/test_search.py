@@ -1,0 +1,94 @@
+"""Budgets: the fastest that fits, nothing fixed touched, and the truth when nothing fits."""
+
+from dataclasses import replace
+
+import pytest
+
+from toolkit.errors import ToolkitError
+from toolkit.planning.commands import commands
+from toolkit.planning.model import Model, open_model
+from toolkit.planning.predict import Planner
+from toolkit.planning.search import RESERVE, Proposal, propose
+from toolkit.planning.settings import Machine
+from toolkit.planning.sizes import parse_size
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return open_model("smollm2-135m")
+
+
+@pytest.fixture(scope="module")
+def planner(model: Model) -> Planner:
+    return Planner(model.config)
+
+
+def ask(planner: Planner, model: Model, megabytes: float, *fixed: str, **settings) -> Proposal:
+    asked = replace(model.settings, **settings)
+    return propose(planner, asked, Machine(), int(megabytes * 1e6), {*fixed, *settings})
+
+
+def test_the_fastest_of_all_that_fit(planner: Planner, model: Model) -> None:
+    proposal = ask(planner, model, 500)
+    assert proposal.relaxed == [] and len(proposal.others) == 3
+    seconds = [p.seconds for p in (proposal.best, *proposal.others)]
+    assert seconds == sorted(seconds)
+    assert proposal.best.settings.checkpoints == "ram"
+    assert not proposal.best.checkpoints.spilled
+
+
+def test_a_smaller_budget_moves_checkpoints_first(planner: Planner, model: Model) -> None:
+    in_ram = min(
+        planner.predict(replace(model.settings, method=m, checkpoints="ram"), Machine()).peak
+        for m in ("mesp", "mebp")
+    )
+    proposal = ask(planner, model, in_ram / 1e6)
+    assert proposal.best.peak <= (1 - RESERVE) * proposal.budget
+    assert proposal.relaxed == [] and proposal.best.checkpoints.spilled
+
+
+def test_relaxed_as_little_as_possible(planner: Planner, model: Model) -> None:
+    proposal = ask(planner, model, 35)
+    assert proposal.relaxed == ["optimizer"]
+    assert proposal.best.settings.optimizer == "sgd"
+    assert proposal.asked.peak > proposal.budget
+    proposal = ask(planner, model, 35, optimizer="adamw")
+    assert "optimizer" not in proposal.relaxed and proposal.best.settings.optimizer == "adamw"
+    assert proposal.best.settings.alpha == 2 * proposal.best.settings.rank
+
+
+def test_nothing_fits_and_by_how_much(planner: Planner, model: Model) -> None:
+    proposal = ask(planner, model, 10)
+    assert proposal.best is None
+    smallest = proposal.smallest
+    assert smallest.settings.optimizer == "sgd" and smallest.settings.seq_len == 64
+    assert proposal.missing == pytest.approx(smallest.peak - 10e6 * (1 - RESERVE), abs=1)
+    enough = int(smallest.peak / (1 - RESERVE)) + 1
+    again = propose(planner, model.settings, Machine(), enough, ())
+    assert again.best is not None
+
+
+def test_what_is_fixed_stays(planner: Planner, model: Model) -> None:
+    fixed = {"method": "mebp", "checkpoints": "ram", "seq_len": 256, "rank": 8}
+    proposal = ask(planner, model, 10, "optimizer", **fixed)
+    assert proposal.best is None
+    assert all(getattr(proposal.smallest.settings, k) == v for k, v in fixed.items())
+
+
+def test_commands_can_be_copied(model: Model) -> None:
+    settings = replace(model.settings, seq_len=128, optimizer="sgd", sequences=4)
+    export, deploy, train = commands(model, settings, "local")
+    assert export.startswith("toolkit export HuggingFaceTB/SmolLM2-135M-Instruct -o ")
+    assert "--seq-len 128 --rank 8 --alpha 16 --method mesp" in export
+    assert "--device local" in deploy and "--data DATA" in deploy
+    assert "--optimizer sgd --checkpoints auto --grad-accum 4" in train
+
+
+def test_sizes() -> None:
+    assert parse_size("100MB") == 100_000_000
+    assert parse_size(" 1.5 GB ") == 1_500_000_000
+    assert parse_size("96MiB") == 96 << 20
+    assert parse_size("12345678") == 12_345_678
+    for text in ("", "MB", "-5MB", "0", "1e9", "5 apples", "1" * 30):
+        with pytest.raises(ToolkitError, match="is not a size"):
+            parse_size(text)
