@@ -108,13 +108,13 @@ def _budget(facts: Facts) -> Finding | None:
     if budget is None or peak is None or peak.bytes <= budget:
         return None
     over = peak.bytes - budget
-    largest = peak.named_parts[:1]
-    detail = f"The largest part is {largest[0].label}, {megabytes(largest[0].bytes)}. "
+    parts = [f"{part.label}, {megabytes(part.bytes)}" for part in peak.named_parts[:1]]
+    largest = f"The largest part is {parts[0]}. " if parts else ""
     return Finding(
         "error",
         "budget",
         f"The peak is {megabytes(over)} above the budget of {megabytes(budget)}",
-        (detail if largest else "") + "toolkit plan proposes settings that fit.",
+        f"{largest}toolkit plan proposes settings that fit.",
     )
 
 
