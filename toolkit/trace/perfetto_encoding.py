@@ -6,6 +6,7 @@ protos/perfetto/trace/ in Perfetto's repository; tests read the bytes back with 
 """
 
 import struct
+from functools import lru_cache
 
 SLICE_BEGIN, SLICE_END, INSTANT, COUNTER = 1, 2, 3, 4
 UNIT_COUNT, UNIT_BYTES = 2, 3
@@ -73,6 +74,7 @@ def counter_track(uuid: int, parent: int, name: str, unit: int, unit_name: str =
     return data(60, number(1, uuid) + text(2, name) + number(5, parent) + data(8, counter))
 
 
+@lru_cache(maxsize=256, typed=True)
 def annotation(name: str, value: str | int | float | bool | None) -> bytes:
     """Return TrackEvent.debug_annotations with one value."""
     if isinstance(value, bool):

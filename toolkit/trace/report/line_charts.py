@@ -11,7 +11,7 @@ from toolkit.trace.report.charts import Chart, Key, Marker, Shape
 from toolkit.trace.report.downsample import extremes
 from toolkit.trace.report.memory_charts import bytes_scale
 from toolkit.trace.report.scale import Scale, step_scale, time_scale, value_scale
-from toolkit.trace.units import count, number
+from toolkit.trace.units import count, megabytes, number
 
 _SMALL = 150
 _MAX_EVALUATIONS = 200
@@ -65,16 +65,18 @@ def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def step_charts(analysis: Analysis) -> list[Chart]:
-    """Return the small charts by step: learning rate, tokens per second, step time, gradients."""
+    """Return the small charts by step: learning rate, speed, step time, gradients, flash."""
     steps = analysis.trace.steps
     seconds = steps["seconds"]
     with np.errstate(divide="ignore", invalid="ignore"):
         speed = np.where(seconds > 0, steps["tokens"] / seconds, np.nan)
+    written = np.cumsum(steps["written_bytes"])
     candidates = [
         _by_step(analysis, "lr", "Learning rate", steps["lr"], number),
         _by_step(analysis, "speed", "Tokens per second", speed, count),
         _by_step(analysis, "seconds", "Seconds per step", seconds, number),
         _by_step(analysis, "norm", "Gradient norm", steps["grad_norm"], number),
+        _by_step(analysis, "written", "Written to flash in all", written, megabytes),
     ]
     return [chart for chart in candidates if chart is not None]
 

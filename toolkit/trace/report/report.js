@@ -1,4 +1,4 @@
-// Shows values under the pointer. The page is complete without it; texts are only ever set as text.
+// Shows values under the pointer and copies tables. The page is complete without it; texts are only ever set as text.
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("hover").textContent);
@@ -52,5 +52,32 @@
     plot.addEventListener("pointermove", show);
     plot.addEventListener("pointerdown", show);
     plot.addEventListener("pointerleave", hide);
+  }
+  // Rows of tab-separated cells, as spreadsheets take them. A page opened from a file may not have
+  // the clipboard; then the table is selected and copied the old way.
+  const copy = async (table) => {
+    const rows = [...table.rows].map((row) => [...row.cells].map((cell) => cell.innerText.trim()).join("\t"));
+    try {
+      await navigator.clipboard.writeText(rows.join("\n") + "\n");
+      return true;
+    } catch {
+      const selection = getSelection();
+      selection.removeAllRanges();
+      selection.selectAllChildren(table);
+      const done = document.execCommand("copy");
+      if (done) selection.removeAllRanges();
+      return done;
+    }
+  };
+  for (const table of document.querySelectorAll("table.data")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy";
+    button.textContent = "Copy table";
+    button.addEventListener("click", async () => {
+      button.textContent = (await copy(table)) ? "Copied" : "Selected: press Ctrl+C";
+      setTimeout(() => { button.textContent = "Copy table"; }, 2000);
+    });
+    table.parentElement.after(button);
   }
 })();
