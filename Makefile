@@ -3,7 +3,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: setup demo test test-fast lint format clean
+.PHONY: setup demo test test-fast android lint format clean
 
 setup:
 	PYTHON=$(PYTHON) tools/setup
@@ -16,6 +16,10 @@ test: setup lint
 
 test-fast: setup
 	$(BIN)/pytest -m "not slow"
+
+# The app: tests on the JVM with the real engine, then a signed debug APK. No Android SDK is needed.
+android: setup
+	tools/android/build
 
 lint: setup
 	$(BIN)/ruff check .

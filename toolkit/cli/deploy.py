@@ -27,6 +27,12 @@ def deploy(
         str | None,
         typer.Option("--name", help="Name of bundle and data on the device (default: their own)."),
     ] = None,
+    app: Annotated[
+        bool, typer.Option("--app", help="For the Android app instead of the shell's runtime.")
+    ] = False,
+    apk: Annotated[
+        Path | None, typer.Option("--apk", help="With --app: install this APK first.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Copy the runtime, a bundle and its data to a device.
@@ -38,7 +44,10 @@ def deploy(
     Examples:
       toolkit deploy bundle --data data --device local
       toolkit deploy bundle --data data --device 192.168.1.20:5555 --name chat
+      toolkit deploy bundle --device 192.168.1.20:5555 --app --apk toolkit-trainer-debug.apk
     """
+    if apk is not None and not app:
+        raise typer.BadParameter("--apk is for --app")
     _check_folder(bundle, "manifest.json", "bundle", "toolkit export MODEL -o bundle")
     bundle_name = check_name(name or bundle.resolve().name, "bundle")
     data_name = None
@@ -46,25 +55,45 @@ def deploy(
         _check_folder(data, "data.json", "data set", "toolkit data FILE --tokenizer bundle -o data")
         data_name = check_name(name or data.resolve().name, "data set")
     with open_device(device) as target:
-        result = _deploy(target, bundle, bundle_name, data, data_name)
+        if app:
+            _prepare_app(target, apk)
+        result = _deploy(target, bundle, bundle_name, data, data_name, with_runtime=not app)
     if as_json:
         print_json(result)
 
 
+def _prepare_app(device: Device, apk: Path | None) -> None:
+    """Install the APK if one is given, else check that the app is there."""
+    from toolkit.device.app import install, require_app
+
+    if apk is not None and device.kind == "adb":
+        install(device, apk)
+        _say(f"app: {apk.name} is installed")
+    require_app(device)
+
+
 def _deploy(
-    device: Device, bundle: Path, bundle_name: str, data: Path | None, data_name: str | None
+    device: Device,
+    bundle: Path,
+    bundle_name: str,
+    data: Path | None,
+    data_name: str | None,
+    *,
+    with_runtime: bool,
 ) -> dict[str, Any]:
     info = device.info()
-    folder = runtime_folder(device, info.abi)
-    with transfer_bar("runtime") as progress:
-        runtime = deploy_runtime(device, folder, info.abi, progress)
+    runtime = None
+    if with_runtime:  # The app brings its own.
+        folder = runtime_folder(device, info.abi)
+        with transfer_bar("runtime") as progress:
+            runtime = deploy_runtime(device, folder, info.abi, progress)
     target = bundle_path(device, bundle_name)
     sent = {"bundle": _send(device, bundle, target, f"bundle {bundle_name}")}
     if data is not None and data_name is not None:
         sent["data"] = _send(device, data, data_path(device, data_name), f"data {data_name}")
     return {
         "device": info.to_json(),
-        "runtime": runtime.path,
+        "runtime": runtime.path if runtime else None,
         "bundle": bundle_name,
         "data": data_name,
         "transfers": {what: vars(report) for what, report in sent.items()},

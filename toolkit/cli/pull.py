@@ -9,6 +9,7 @@ from toolkit.cli.common import console, error_console, print_json
 from toolkit.cli.transfers import transfer_bar
 from toolkit.cli.units import bytes_text
 from toolkit.device import open_device
+from toolkit.device.app import inside_app
 from toolkit.device.fetch import pull_run
 from toolkit.device.layout import check_name
 
@@ -24,6 +25,9 @@ def pull(
     with_state: Annotated[
         bool, typer.Option("--with-state", help="Also copy the state that --resume needs.")
     ] = False,
+    app: Annotated[
+        bool, typer.Option("--app", help="From the Android app (a debug build) on the phone.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Bring a run's trace and adapter back from a device.
@@ -36,7 +40,8 @@ def pull(
       toolkit pull --device 192.168.1.20:5555 run1 -o runs/run1
     """
     target = output if output is not None else Path("runs") / check_name(run, "run")
-    with open_device(device) as source, transfer_bar(f"pull {run}") as progress:
+    with open_device(device) as phone, transfer_bar(f"pull {run}") as progress:
+        source = inside_app(phone) if app else phone
         pulled = pull_run(source, run, target, with_state=with_state, progress=progress)
     if pulled.left:
         error_console.print(

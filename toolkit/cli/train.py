@@ -82,6 +82,9 @@ def train(
     detach: Annotated[
         bool, typer.Option("--detach", help="Start the run and leave it to itself.")
     ] = False,
+    app: Annotated[
+        bool, typer.Option("--app", help="Train in the Android app instead of the shell.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the trace's records as JSON lines.")
     ] = False,
@@ -123,7 +126,11 @@ def train(
     }
     _check_usage(out, steps, attach_to, resume, settings)
     with open_device(device) as target:
-        if attach_to is not None:
+        if app:
+            run = _app_run(
+                target, attach_to or out, bundle, data, adapter, settings, resume, attach_to
+            )
+        elif attach_to is not None:
             run = attach(target, check_name(attach_to, "run"))
         else:
             assert out is not None
@@ -183,6 +190,31 @@ def _start(
     if adapter is not None:
         arguments += ["--adapter", _push_adapter(device, name, adapter)]
     return start(device, runtime, name, arguments, resume=resume, settings=given)
+
+
+def _app_run(
+    device: Device,
+    name: str | None,
+    bundle: str | None,
+    data: str | None,
+    adapter: Path | None,
+    settings: dict[str, Value],
+    resume: bool,
+    attach_to: str | None,
+) -> Run:
+    from toolkit.device import app
+    from toolkit.device.base import ShellDevice
+
+    app.require_app(device)
+    assert name is not None and isinstance(device, ShellDevice)
+    if attach_to is not None:
+        return app.AppRun(app.AppDevice(device), check_name(name, "run"))
+    if adapter is not None:
+        raise ToolkitError("the app has no --adapter", "Leave it away, or train without --app")
+    if not resume:
+        bundle = choose(device, "bundles", bundle).name
+        data = choose(device, "data", data).name
+    return app.start(device, name, bundle, data, settings, resume=resume)
 
 
 def _text(value: Value) -> str | None:

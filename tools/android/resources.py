@@ -1,7 +1,7 @@
 """Compiles and links the app's resources with aapt2; called by android_app/pom.xml.
 
-Writes below build/android: resources.apk (manifest and resources), generated/ (R.java), keep.pro (what
-the manifest names) and test-config/ (what Robolectric reads).
+Writes below build/android: resources.apk (manifest and resources), generated/ (R.java), keep.pro
+(what the manifest names) and test-config/ (what Robolectric reads).
 
     python tools/android/resources.py --framework android-all.jar
 """
@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def merged_manifest() -> Path:
-    """Insert what the Android Gradle plugin takes from build files: the package and the SDK levels."""
+    """Insert the package, which the Android Gradle plugin takes from build files."""
     text = (SOURCE / "AndroidManifest.xml").read_text()
     head = "<manifest xmlns:android="
     if text.count(head) != 1:

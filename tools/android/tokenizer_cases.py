@@ -1,8 +1,8 @@
 """Strings that tokenizers differ on, with their tokens by the `tokenizers` library.
 
-For each tokenizer a folder with tokenizer.json, and cases.bin, big-endian: number of cases, then per
-case length and bytes of the text (UTF-8, sometimes broken), then per tokenizer, in the order of
-names.txt, number of tokens and tokens.
+For each tokenizer a folder with tokenizer.json, and cases.bin, big-endian: number of cases, then
+per case length and bytes of the text (UTF-8, sometimes broken), then per tokenizer, in the order
+of names.txt, number of tokens and tokens.
 """
 
 import json
@@ -23,14 +23,33 @@ _CL100K = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|NUMBERS| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-_WORDS = (
-    "the and Hello WORLD it's I'VE they'Re we'lL don'T x'ſ 'dare can't l'été naïve Straße ﬁn İstanbul"
-    " function() {return x+=1;} https://example.org/a?b=c&d e-mail@host 3.14159 1,000,000 2³ ½ Ⅷ ٣٤"
-    " 東京都 こんにちは 안녕하세요 สวัสดี नमस्ते שלום مرحبا Привет γειά ไทย ကမ္ဘာ"
-    " 👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇩🇪 ❤️ e\u0301 \u1112\u1161\u11ab \u0958 \u212b \ufb01 \u2126 _ __init__ #tag @you $5 €9 % ..."
-    " <|im_start|> <|im_end|> <|endoftext|> <|im_ <s>"
-).split(" ")
-_SPACES = [" ", " ", " ", "  ", "   ", "\n", "\n\n", "\r\n", "\t", " \n", "\n ", "\u00a0", "\u3000", "\u2028", "\v", "\x85", ""]
+_TEXT = """
+the and Hello WORLD it's I'VE they'Re we'lL don'T x'\u017f 'dare can't
+l'été naïve Straße ﬁn İstanbul
+function() {return x+=1;} https://example.org/a?b=c&d e-mail@host 3.14159 1,000,000 2³ ½ Ⅷ ٣٤
+東京都 こんにちは 안녕하세요 สวัสดี नमस्ते שלום مرحبا Привет γειά ไทย ကမ္ဘာ
+👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇩🇪 ❤️ e\u0301 \u1112\u1161\u11ab \u0958 \u212b \ufb01 \u2126
+_ __init__ #tag @you $5 €9 % ... <|im_start|> <|im_end|> <|endoftext|> <|im_ <s>
+"""
+_SPACES = [
+    " ",
+    " ",
+    " ",
+    "  ",
+    "   ",
+    "\n",
+    "\n\n",
+    "\r\n",
+    "\t",
+    " \n",
+    "\n ",
+    "\u00a0",
+    "\u3000",
+    "\u2028",
+    "\v",
+    "\x85",
+    "",
+]
 
 
 def write(folder: Path) -> None:
@@ -71,7 +90,12 @@ def variants(base: dict[str, Any]) -> dict[str, Tokenizer]:
 
     def split(numbers: str) -> dict[str, Any]:
         regex = _CL100K.replace("NUMBERS", numbers)
-        return {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False}
+        return {
+            "type": "Split",
+            "pattern": {"Regex": regex},
+            "behavior": "Isolated",
+            "invert": False,
+        }
 
     def sequence(*steps: dict[str, Any]) -> dict[str, Any]:
         return {"type": "Sequence", "pretokenizers": list(steps)}
@@ -98,17 +122,32 @@ def make_cases(count: int, source: random.Random) -> list[bytes]:
         for c in range(0x110000)
         if not 0xD800 <= c <= 0xDFFF and unicodedata.category(chr(c)) not in ("Cn", "Co")
     ]
-    cases = [b"", b" ", b"\n", "\ufeffx".encode(), b"\xff", b"\xed\xa0\x80", b"\xf0\x9f\x98", b"a" * 5000]
+    cases = [
+        b"",
+        b" ",
+        b"\n",
+        "\ufeffx".encode(),
+        b"\xff",
+        b"\xed\xa0\x80",
+        b"\xf0\x9f\x98",
+        b"a" * 5000,
+    ]
     cases += [("é " * 700).encode(), b" " * 300, b"\r\n" * 200, b"1234567890" * 40]
+    words = _TEXT.split()
     while len(cases) < count:
         kind = len(cases) % 6
         if kind in (0, 1, 2):
-            parts = [source.choice(_WORDS) + source.choice(_SPACES) for _ in range(source.randint(1, 12))]
+            parts = [
+                source.choice(words) + source.choice(_SPACES) for _ in range(source.randint(1, 12))
+            ]
             text = "".join(parts)
         elif kind == 3:
             text = "".join(chr(source.choice(assigned)) for _ in range(source.randint(1, 16)))
         elif kind == 4:
-            text = "".join(source.choice("aZ'sSſtTreVEml d1²٣\n\r\t  \u00a0,.!é東🙂\u0301") for _ in range(24))
+            text = "".join(
+                source.choice("aZ'sS\u017ftTreVEml d1²٣\n\r\t  \u00a0,.!é東🙂\u0301")
+                for _ in range(24)
+            )
         else:
             text = "".join(chr(source.randint(1, 0x2FF)) for _ in range(source.randint(1, 20)))
         data = text.encode()
@@ -124,6 +163,7 @@ def broken(data: bytes, source: random.Random) -> bytes:
     for _ in range(source.randint(1, 3)):
         at = source.randrange(len(damaged) + 1)
         damaged[at : at + source.randint(0, 2)] = bytes(
-            source.choice(b"\x80\xbf\xc0\xc3\xe2\xed\xf0\xf4\xf8\xff") for _ in range(source.randint(0, 2))
+            source.choice(b"\x80\xbf\xc0\xc3\xe2\xed\xf0\xf4\xf8\xff")
+            for _ in range(source.randint(0, 2))
         )
     return bytes(damaged)

@@ -31,16 +31,16 @@ def main() -> None:
     lines = [
         "package dev.toolkit.trainer.tokenizer",
         "",
-        "// Written by tools/android/unicode_tables.py: code point ranges as pairs of distances in base 36, from the",
-        "// end of the last range to the beginning of the next and from there to its end.",
+        "// Written by tools/android/unicode_tables.py: code point ranges as pairs of distances in",
+        "// base 36, from the end of the last range to the beginning of the next and to its end.",
         "internal object UnicodeRanges {",
     ]
     for name, (what, members) in tables.items():
         lines += [f"    /** {what.replace(chr(92) * 2, chr(92))} */", f"    const val {name} ="]
         lines += literal(ranges(members))
-    TARGET.write_text("\n".join(lines[:-1] + [lines[-1], "}"]) + "\n")
+    TARGET.write_text("\n".join([*lines, "}"]) + "\n")
     for name, (_, members) in tables.items():
-        print(f"{name}: {sum(map(len, (members,)))} code points")
+        print(f"{name}: {len(members)} code points")
 
 
 def code_points() -> list[int]:

@@ -1,5 +1,16 @@
-# Finds the ExecuTorch SDK in a wheel: executorch::runtime, and the rpath of what links it.
-if(NOT EXECUTORCH_ROOT)
+# Finds the ExecuTorch SDK in a wheel: executorch::runtime, and the rpath of what links it. For Android it is an
+# install of upstream's own CMake build, one folder per ABI, whose targets have other names.
+set(TOOLKIT_EXECUTORCH_ANDROID "" CACHE PATH "ExecuTorch installs for Android: ABI/lib/cmake/ExecuTorch")
+if(ANDROID)
+  find_package(executorch CONFIG REQUIRED PATHS ${TOOLKIT_EXECUTORCH_ANDROID}/${ANDROID_ABI} NO_DEFAULT_PATH
+               NO_CMAKE_FIND_ROOT_PATH)
+  if(NOT TARGET executorch::runtime)
+    add_library(toolkit_executorch INTERFACE)
+    target_link_libraries(toolkit_executorch INTERFACE executorch executorch_core extension_data_loader)
+    target_compile_definitions(toolkit_executorch INTERFACE C10_USING_CUSTOM_GENERATED_MACROS)
+    add_library(executorch::runtime ALIAS toolkit_executorch)
+  endif()
+elseif(NOT EXECUTORCH_ROOT)
   find_package(executorch CONFIG QUIET)
   if(NOT executorch_FOUND AND NOT CMAKE_CROSSCOMPILING)
     find_package(Python3 COMPONENTS Interpreter REQUIRED)

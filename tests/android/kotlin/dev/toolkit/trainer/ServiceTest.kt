@@ -76,7 +76,7 @@ class ServiceTest {
         start(TrainingService.intent(app, TrainingService.START, "a"))
         train()
         val shadow = shadowOf(service!!.get())
-        assertEquals(ServiceInfo.FOREGROUND_SERVICE_TYPE_SPECIAL_USE, shadow.foregroundServiceType)
+        assertEquals(ServiceInfo.FOREGROUND_SERVICE_TYPE_SPECIAL_USE, service!!.get().foregroundServiceType)
         val notification = ongoing()!!
         assertEquals(listOf("Pause", "Stop"), notification.actions.map { it.title.toString() })
         assertTrue(text(notification), text(notification).startsWith("Step "))

@@ -1,7 +1,7 @@
 package dev.toolkit.trainer.tokenizer
 
-// Written by tools/android/unicode_tables.py: code point ranges as pairs of distances in base 36, from the
-// end of the last range to the beginning of the next and from there to its end.
+// Written by tools/android/unicode_tables.py: code point ranges as pairs of distances in
+// base 36, from the end of the last range to the beginning of the next and to its end.
 internal object UnicodeRanges {
     /** `\p{L}` of a pattern */
     const val LETTERS =

@@ -1,0 +1,91 @@
+plugins {
+    alias(libs.plugins.android.application)
+    alias(libs.plugins.kotlin.android)
+}
+
+// One folder per ABI, each an ExecuTorch install: -Pexecutorch.android=/path, or gradle.properties.
+val executorch = providers.gradleProperty("executorch.android").orNull
+
+android {
+    namespace = "dev.toolkit.trainer"
+    compileSdk = 35
+    ndkVersion = "28.2.13676358"
+
+    defaultConfig {
+        applicationId = "dev.toolkit.trainer"
+        minSdk = 28
+        targetSdk = 35
+        versionCode = 1
+        versionName = "0.1.0"
+        ndk { abiFilters += listOf("arm64-v8a", "x86_64") }
+        if (executorch != null) {
+            externalNativeBuild {
+                cmake {
+                    targets += "toolkit_jni"
+                    // The libraries of ExecuTorch are static; C++ of the NDK goes in with them, once.
+                    arguments += listOf(
+                        "-DANDROID_STL=c++_static",
+                        "-DTOOLKIT_EXECUTORCH_ANDROID=$executorch",
+                        "-DCMAKE_BUILD_TYPE=Release",
+                    )
+                }
+            }
+        }
+    }
+
+    if (executorch != null) {
+        externalNativeBuild {
+            cmake {
+                path = file("../../toolkit/runtime/CMakeLists.txt")
+                version = "3.28.0+"
+            }
+        }
+    }
+
+    buildTypes {
+        release {
+            isMinifyEnabled = true
+            isShrinkResources = true
+            proguardFiles(getDefaultProguardFile("proguard-android-optimize.txt"), "proguard-rules.pro")
+        }
+    }
+
+    compileOptions {
+        sourceCompatibility = JavaVersion.VERSION_17
+        targetCompatibility = JavaVersion.VERSION_17
+    }
+
+    sourceSets["main"].kotlin.srcDir("src/main/kotlin")
+    sourceSets["test"].kotlin.srcDir("../../tests/android/kotlin")
+    sourceSets["test"].resources.srcDir("../../tests/android/resources")
+
+    testOptions {
+        unitTests {
+            isIncludeAndroidResources = true
+            all {
+                // `make android` builds the engine for this machine and the fixtures first.
+                it.systemProperty("java.library.path", rootDir.resolve("../build/native").path)
+                it.systemProperty("toolkit.fixtures", rootDir.resolve("../build/android/fixtures").path)
+                it.systemProperty("toolkit.screenshots", rootDir.resolve("../build/android/screenshots").path)
+                it.maxHeapSize = "3g"
+            }
+        }
+    }
+
+    packaging {
+        // Mapped from the APK itself, aligned to 16 KiB.
+        jniLibs.useLegacyPackaging = false
+    }
+}
+
+kotlin {
+    compilerOptions {
+        jvmTarget = org.jetbrains.kotlin.gradle.dsl.JvmTarget.JVM_17
+        allWarningsAsErrors = true
+    }
+}
+
+dependencies {
+    testImplementation(libs.junit)
+    testImplementation(libs.robolectric)
+}

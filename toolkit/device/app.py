@@ -1,0 +1,253 @@
+"""The Android app as a place to train: installing it, starting runs through its guarded entry, and
+reading its private folder with `run-as`, which debuggable builds allow.
+
+The app answers a request with one line of JSON in the log (tag `toolkit.answer`); its runs have the
+same files as runs of the shell, so watching and pulling them is the same code over another device.
+"""
+
+import json
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.device.base import Device, OnBytes, ShellDevice
+from toolkit.device.layout import check_name
+from toolkit.device.runs import Run, Value
+from toolkit.device.shell import command_line, quote
+from toolkit.errors import ToolkitError
+
+PACKAGE = "dev.toolkit.trainer"
+FOLDER = f"/data/data/{PACKAGE}/files"
+_SERVICE = f"{PACKAGE}/.service.AutomationService"
+_ACTION = f"{PACKAGE}.automation"
+_TAG = "toolkit.answer"
+_ANSWER_SECONDS = 15.0
+_INSTALL_SECONDS = 300.0
+SETTINGS = (
+    *("steps", "lr", "optimizer", "grad-accum", "schedule", "warmup-steps", "seed", "order"),
+    *("save-every", "threads", "trace"),
+)
+"""Options of `toolkit train` that the app's runs have."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the app said to a request; `error` is empty when it did as it was told."""
+
+    request: str
+    error: str
+
+
+def parse_answers(log: str) -> list[Answer]:
+    """Return the app's answers in the output of `logcat -v raw`, the oldest first."""
+    answers = []
+    for line in log.splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if not isinstance(record, dict) or not isinstance(record.get("request"), str):
+            continue
+        if record.get("ok") is True:
+            answers.append(Answer(record["request"], ""))
+        elif isinstance(record.get("error"), str):
+            text = "".join(c if c.isprintable() else "?" for c in record["error"][:500])
+            answers.append(Answer(record["request"], text or "the app gives no reason"))
+    return answers
+
+
+def parse_install(output: str) -> str:
+    """Return why `pm install` failed, or nothing if it succeeded."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    if any(line == "Success" for line in lines):
+        return ""
+    for line in lines:
+        found = re.search(r"Failure \[(\w+)", line)
+        if found:
+            return found[1]
+    return lines[-1][:200] if lines else "the package manager said nothing"
+
+
+def parse_state(content: bytes) -> tuple[str, str]:
+    """Return state and reason of a run of the app from its run.json; empty if there is none."""
+    try:
+        record = json.loads(content)
+        return str(record["state"]), str(record.get("reason", ""))[:500]
+    except (ValueError, KeyError, TypeError):
+        return "", ""
+
+
+def install(device: Device, apk: Path, on_bytes: OnBytes = lambda count: None) -> None:
+    """Install an APK, keeping the data of an older version of the app.
+
+    Raises:
+        ToolkitError: The phone refuses it; names the package manager's reason.
+    """
+    if not apk.is_file():
+        raise ToolkitError(f"there is no APK {apk}", "Build it with `make android` or Gradle")
+    path = f"{device.root}/app.apk"
+    device.make_directory(device.root)
+    device.remove(path)
+    with apk.open("rb") as file:
+        device.append(path, file, apk.stat().st_size, on_bytes)
+    try:
+        result = device.shell(command_line("pm", "install", "-r", "-t", path), _INSTALL_SECONDS)
+    finally:
+        device.remove(path)
+    if reason := parse_install(result.text):
+        remedy = {
+            "INSTALL_FAILED_UPDATE_INCOMPATIBLE": f"Uninstall the other build of {PACKAGE}",
+            "INSTALL_FAILED_INSUFFICIENT_STORAGE": "Free some space on the phone",
+            "INSTALL_FAILED_USER_RESTRICTED": "Allow installing over USB in the developer options",
+        }.get(reason, "")
+        raise ToolkitError(f"device {device.spec} does not install {apk.name}: {reason}", remedy)
+
+
+def require_app(device: Device) -> None:
+    """Raise unless the device is a phone with the app on it."""
+    if device.kind != "adb":
+        raise ToolkitError(
+            f"device {device.spec} runs no Android apps",
+            "Name a phone with --device, or leave --app away",
+        )
+    if device.shell(command_line("pm", "path", PACKAGE)).code != 0:
+        raise ToolkitError(
+            f"the app is not installed on device {device.spec}",
+            f"Run `toolkit deploy BUNDLE --device {device.spec} --app --apk FILE.apk`",
+        )
+
+
+def ask(device: Device, action: str, extras: Mapping[str, Value]) -> None:
+    """Send a request to the app's guarded entry and wait for its answer.
+
+    Raises:
+        ToolkitError: The app refuses; the message is its own.
+    """
+    request = secrets.token_hex(6)
+    words = ["am", "start-foreground-service", "-n", _SERVICE, "-a", f"{_ACTION}.{action}"]
+    for name, value in {"request": request, **extras}.items():
+        if value is not None:
+            words += ["--es", name, str(value)]
+    started = device.shell(command_line(*words))
+    if started.code != 0 or "Error:" in started.text:
+        line = next((part for part in started.text.splitlines() if "rror" in part), started.text)
+        raise ToolkitError(f"the app cannot be asked: {line.strip()[:200]}", "Install it again")
+    answer = _await_answer(device, request)
+    if answer.error:
+        raise ToolkitError(f"the app on {device.spec} refuses: {answer.error}")
+
+
+def _await_answer(device: Device, request: str) -> Answer:
+    end = time.monotonic() + _ANSWER_SECONDS
+    while time.monotonic() < end:
+        log = device.shell(command_line("logcat", "-d", "-v", "raw", "-s", f"{_TAG}:I")).text
+        for answer in parse_answers(log):
+            if answer.request == request:
+                return answer
+        time.sleep(0.3)
+    raise ToolkitError(
+        f"the app on {device.spec} does not answer", "Unlock the phone, open the app and try again"
+    )
+
+
+class AppDevice(ShellDevice):
+    """A phone seen from inside the app: every command runs as the app, below its own folder."""
+
+    def __init__(self, phone: ShellDevice) -> None:
+        self._phone = phone
+        self.spec = phone.spec
+        self.kind = phone.kind
+        self.root = FOLDER
+
+    def connect(self) -> None:
+        """Check that the app allows it; the phone itself is connected already.
+
+        Raises:
+            ToolkitError: The build is not debuggable.
+        """
+        result = self._phone.shell(command_line("run-as", PACKAGE, "true"))
+        if result.code != 0:
+            raise ToolkitError(
+                f"the app on {self.spec} does not let `run-as` in: {result.text.strip()[:200]}",
+                "Install a debug build, or use the app's own Export to Downloads",
+            )
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _exchange(
+        self, line: str, source: Iterator[bytes] | None, timeout: float
+    ) -> Iterator[bytes]:
+        return self._phone._exchange(f"run-as {PACKAGE} sh -c {quote(line)}", source, timeout)
+
+
+def inside_app(device: Device) -> AppDevice:
+    """Return a connected phone as the app on it sees it.
+
+    Raises:
+        ToolkitError: This is no phone, the app is not on it, or it is not debuggable.
+    """
+    require_app(device)
+    assert isinstance(device, ShellDevice)
+    inside = AppDevice(device)
+    inside.connect()
+    return inside
+
+
+class AppRun(Run):
+    """A run of the app; the app starts and ends it, this side looks."""
+
+    def alive(self) -> bool:
+        """Whether the app holds the run; while it waits for better conditions it does."""
+        state, _ = parse_state(self.device.read(f"{self.path}/run.json"))
+        running = self.device.shell(command_line("pidof", PACKAGE)).code == 0
+        return running and state in ("running", "waiting")
+
+    def request_stop(self) -> None:
+        """Ask the app to save and pause the run."""
+        phone = self.device._phone if isinstance(self.device, AppDevice) else self.device
+        ask(phone, "STOP", {})
+
+    def discard_if_unstarted(self) -> bool:
+        """The app's runs are the app's to delete."""
+        return False
+
+    def failure(self) -> str:
+        """The reason that the app shows as well."""
+        state, reason = parse_state(self.device.read(f"{self.path}/run.json"))
+        return reason or f"the app left it {state or 'without a record'}"
+
+
+def start(
+    phone: ShellDevice,
+    name: str,
+    bundle: str | None,
+    data: str | None,
+    settings: Mapping[str, Value],
+    *,
+    resume: bool,
+) -> AppRun:
+    """Start or resume a run in the app and return it, to be watched.
+
+    Raises:
+        ToolkitError: The app refuses, or a setting is not one of the app's.
+    """
+    unknown = [
+        f"--{key}" for key, value in settings.items() if value is not None and key not in SETTINGS
+    ]
+    if unknown:
+        raise ToolkitError(
+            f"the app has no {', '.join(unknown)}", "Leave it away, or train without --app"
+        )
+    inside = inside_app(phone)
+    run = AppRun(inside, check_name(name, "run"))
+    entry = inside.stat(f"{run.path}/trace.jsonl")
+    run.trace_offset = entry.size if entry is not None else 0
+    extras: dict[str, Any] = {"run": name, "bundle": bundle, "data": data}
+    extras |= {key: value for key, value in settings.items() if key in SETTINGS}
+    ask(phone, "TRAIN", {"run": name, "resume": "true"} if resume else extras)
+    return run

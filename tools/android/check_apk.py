@@ -1,0 +1,107 @@
+"""Checks the finished APK: what it asks for, what it opens to others, what it is built for.
+
+Reads the manifest inside the APK, not the one in the sources. Prints `aapt2 dump badging`.
+
+    python tools/android/check_apk.py [APK]
+"""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+AAPT2 = ROOT / ".cache/android/aapt2"
+APK = ROOT / "build/android/toolkit-trainer-debug.apk"
+PERMISSIONS = {
+    "android.permission.FOREGROUND_SERVICE",
+    "android.permission.FOREGROUND_SERVICE_SPECIAL_USE",
+    "android.permission.POST_NOTIFICATIONS",
+    "android.permission.RECEIVE_BOOT_COMPLETED",
+    "android.permission.WAKE_LOCK",
+}
+EXPORTED = {
+    "dev.toolkit.trainer.ui.MainActivity": None,
+    "dev.toolkit.trainer.service.AutomationService": "android.permission.DUMP",
+}
+"""Components that other apps can reach, and the permission that guards them."""
+
+
+def main() -> int:
+    """Print badging; 1 if something is not as stated."""
+    apk = Path(sys.argv[1]) if len(sys.argv) > 1 else APK
+    badging = dump("badging", apk)
+    tree = dump("xmltree", "--file", "AndroidManifest.xml", apk)
+    print(badging)
+    problems = [*check_badging(badging), *check_components(components(tree)), *check_files(apk)]
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    if not problems:
+        print(f"{apk}: {apk.stat().st_size / 1e6:.2f} MB, manifest as stated")
+    return int(bool(problems))
+
+
+def check_badging(badging: str) -> list[str]:
+    """Permissions and versions."""
+    problems = []
+    asked = set(re.findall(r"^uses-permission: name='([^']+)'", badging, re.M))
+    if asked != PERMISSIONS:
+        problems.append(f"permissions differ: {sorted(asked ^ PERMISSIONS)}")
+    wanted = ("package: name='dev.toolkit.trainer'", "targetSdkVersion:'35'")
+    problems += [f"badging lacks {words}" for words in wanted if words not in badging]
+    if not re.search(r"^(sdkVersion|minSdkVersion):'28'", badging, re.M):
+        problems.append("the lowest Android version is not 9")
+    return problems
+
+
+def components(tree: str) -> dict[str, dict[str, str]]:
+    """Attributes of every component, by name, from `aapt2 dump xmltree`."""
+    found: dict[str, dict[str, str]] = {}
+    current: dict[str, str] | None = None
+    for line in tree.splitlines():
+        element = re.match(r"\s*E: (\S+)", line)
+        if element:
+            kinds = ("activity", "activity-alias", "service", "receiver", "provider")
+            current = {} if element[1] in kinds else None
+        attribute = re.match(r"\s*A: \S*?(\w+)\(0x\w+\)=(?:\"([^\"]*)\"|(\S+))", line)
+        if attribute and current is not None:
+            current[attribute[1]] = attribute[2] if attribute[2] is not None else attribute[3]
+            if attribute[1] == "name":
+                found[qualified(current["name"])] = current
+    return found
+
+
+def qualified(name: str) -> str:
+    """The full class name of a component."""
+    return f"dev.toolkit.trainer{name}" if name.startswith(".") else name
+
+
+def check_components(found: dict[str, dict[str, str]]) -> list[str]:
+    """Only the stated components are exported, with their guards; every one says whether it is."""
+    problems = [f"{name} does not say exported" for name, a in found.items() if "exported" not in a]
+    exported = {
+        name: a.get("permission") for name, a in found.items() if a.get("exported") == "true"
+    }
+    if exported != EXPORTED:
+        problems.append(f"exported components are {exported}")
+    return problems
+
+
+def check_files(apk: Path) -> list[str]:
+    """Native libraries are stored, not compressed, so that they can be mapped from the APK."""
+    with zipfile.ZipFile(apk) as archive:
+        libraries = [info for info in archive.infolist() if info.filename.endswith(".so")]
+        if "classes.dex" not in archive.namelist():
+            return ["there is no classes.dex"]
+    return [f"{info.filename} is compressed" for info in libraries if info.compress_type]
+
+
+def dump(*arguments: object) -> str:
+    """Run `aapt2 dump`."""
+    command = [str(AAPT2), "dump", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())

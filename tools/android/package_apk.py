@@ -1,0 +1,126 @@
+"""Shrinks and dexes the app's classes, and packs and signs the APK; called by android_app/pom.xml.
+
+The order of a release build: R8 (with the keep rules of the app and of its manifest), the native
+libraries if there are any for phones in build/android/jniLibs/ABI, zipalign, apksigner. The key is
+a debug key made here; a release is signed by whoever publishes it.
+
+    python tools/android/package_apk.py --help
+"""
+
+import argparse
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "build/android"
+APK = BUILD / "toolkit-trainer-debug.apk"
+MIN_SDK = 28
+ABIS = ("arm64-v8a", "x86_64")
+_PASSWORD = "android"  # of a debug key, as Android Studio's
+
+
+def main() -> int:
+    """Write the APK and print where it is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("repository", "framework", "r8", "kotlin", "classes"):
+        parser.add_argument(f"--{name}", required=True)
+    options = parser.parse_args()
+    repository = Path(options.repository)
+    framework = artifact(repository, "org/robolectric", "android-all", options.framework)
+    kotlin = artifact(repository, "org/jetbrains/kotlin", "kotlin-stdlib", options.kotlin)
+    classes = pack_classes(Path(options.classes))
+    shrink(
+        artifact(repository, "com/android/tools", "r8", options.r8), framework, [classes, kotlin]
+    )
+    sign(align(assemble()))
+    print(f"{APK}  {APK.stat().st_size / 1e6:.2f} MB")
+    return 0
+
+
+def artifact(repository: Path, group: str, name: str, version: str) -> Path:
+    """Return a jar of the local Maven repository."""
+    path = repository / group / name / version / f"{name}-{version}.jar"
+    if not path.is_file():
+        sys.exit(f"error: {path} is missing. Run `make android`, which fetches it")
+    return path
+
+
+def pack_classes(folder: Path) -> Path:
+    """Put the compiled classes into a jar, which R8 wants."""
+    jar = BUILD / "classes.jar"
+    with zipfile.ZipFile(jar, "w") as archive:
+        for path in sorted(folder.rglob("*.class")):
+            archive.write(path, path.relative_to(folder))
+    return jar
+
+
+def shrink(r8: Path, framework: Path, inputs: list[Path]) -> None:
+    """Write build/android/dex/classes.dex."""
+    dex = BUILD / "dex"
+    dex.mkdir(exist_ok=True)
+    rules = [ROOT / "android_app/app/proguard-rules.pro", BUILD / "keep.pro"]
+    run(
+        *("java", "-Xmx2g", "-cp", r8, "com.android.tools.r8.R8", "--release"),
+        *("--min-api", MIN_SDK, "--lib", framework, "--output", dex),
+        *(word for rule in rules for word in ("--pg-conf", rule)),
+        *inputs,
+    )
+
+
+def assemble() -> Path:
+    """Add classes and native libraries to the linked resources; both stored as they are mapped."""
+    unaligned = BUILD / "unaligned.apk"
+    unaligned.write_bytes((BUILD / "resources.apk").read_bytes())
+    with zipfile.ZipFile(unaligned, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(BUILD / "dex/classes.dex", "classes.dex")
+        for abi in ABIS:
+            for library in sorted((BUILD / "jniLibs" / abi).glob("*.so")):
+                archive.write(library, f"lib/{abi}/{library.name}", zipfile.ZIP_STORED)
+    return unaligned
+
+
+def align(apk: Path) -> Path:
+    """Align what is mapped at run time; the native libraries to pages."""
+    aligned = BUILD / "aligned.apk"
+    run("zipalign", "-f", "-p", 4, apk, aligned)
+    run("zipalign", "-c", "-p", 4, aligned)
+    return aligned
+
+
+def sign(apk: Path) -> None:
+    """Sign with a debug key, made at the first time, and verify."""
+    store = BUILD / "debug.keystore"
+    if not store.exists():
+        run(
+            *(
+                "keytool",
+                "-genkeypair",
+                "-keystore",
+                store,
+                "-storepass",
+                _PASSWORD,
+                "-alias",
+                "debug",
+            ),
+            *("-keyalg", "RSA", "-keysize", 2048, "-validity", 10000, "-dname", "CN=Debug"),
+            *("-storetype", "PKCS12"),
+        )
+    run(
+        *("apksigner", "sign", "--ks", store, "--ks-pass", f"pass:{_PASSWORD}", "--ks-key-alias"),
+        *("debug", "--min-sdk-version", MIN_SDK, "--out", APK, apk),
+    )
+    run("apksigner", "verify", "--min-sdk-version", MIN_SDK, APK)
+
+
+def run(*command: object) -> None:
+    """Run a tool; show what it says only when it fails."""
+    words = [str(word) for word in command]
+    result = subprocess.run(words, capture_output=True, text=True, check=False)
+    if result.returncode:
+        sys.exit(f"error: {words[0]} failed\n{result.stdout}{result.stderr}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
