@@ -48,6 +48,47 @@ def test_open_shows_the_report(run: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert opened == [(run / "report.html").as_uri()]
 
 
+@pytest.fixture
+def second(tmp_path: Path) -> Path:
+    return write_trace(tmp_path / "run2" / "trace.jsonl", Recipe(steps=3, layers=4)).parent
+
+
+def test_several_runs(run: Path, second: Path, tmp_path: Path) -> None:
+    result = runner.invoke(app, ["analyze", str(run), str(second)])
+    assert result.exit_code == 0, result.output
+    assert "run1" in result.output and "run2" in result.output
+    assert (run / "report.html").exists() and (second / "report.html").exists()
+    result = runner.invoke(app, ["analyze", str(run), str(second), "--json"])
+    assert [len(value["training"]["loss"]) for value in json.loads(result.output)] == [5, 3]
+    arguments = ["analyze", str(run), str(second), "-o", str(tmp_path / "x.html")]
+    assert runner.invoke(app, arguments).exit_code == 2
+
+
+def test_perfetto(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.pftrace"
+    result = runner.invoke(app, ["analyze", str(run), "--perfetto", str(out)])
+    assert result.exit_code == 0
+    assert f"Perfetto trace: {out}" in result.output.replace("\n", "")
+    assert out.stat().st_size > 1000
+
+
+def test_a_budget_that_was_exceeded(run: Path) -> None:
+    result = runner.invoke(app, ["analyze", str(run), "--json", "--budget", "1MB"])
+    findings = {finding["code"]: finding for finding in json.loads(result.output)["findings"]}
+    assert findings["budget"]["severity"] == "error"
+    result = runner.invoke(app, ["analyze", str(run), "--json", "--budget", "1GB"])
+    assert "budget" not in {f["code"] for f in json.loads(result.output)["findings"]}
+
+
+def test_published_table(run: Path) -> None:
+    result = runner.invoke(app, ["analyze", str(run.parent), "--table"])
+    assert result.exit_code == 0, result.output
+    assert "iPhone 17 Pro" in result.output and "Other models" in result.output
+    assert not (run / "report.html").exists()
+    rows = json.loads(runner.invoke(app, ["analyze", str(run), "--table", "--json"]).output)
+    assert rows[-1]["measured"][0]["run"] == "run1"
+
+
 def test_failures_are_one_line(tmp_path: Path) -> None:
     result = runner.invoke(app, ["analyze", str(tmp_path / "nothing")])
     assert result.exit_code == 1
@@ -68,6 +109,5 @@ def test_wrong_usage() -> None:
 def test_help_ends_in_examples() -> None:
     result = runner.invoke(app, ["analyze", "--help"])
     assert result.exit_code == 0
-    assert result.output.rstrip().splitlines()[-1].strip() == "--json | jq .peak.bytes" or (
-        "toolkit analyze runs/run1 --open" in result.output
-    )
+    assert "toolkit analyze runs/run1 --open" in result.output
+    assert "--json | jq .peak.bytes" in result.output

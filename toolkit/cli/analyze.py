@@ -15,7 +15,7 @@ def analyze(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...", help="Run directories (with trace.jsonl inside) or trace files."
+            metavar="RUN", help="Run directories (with trace.jsonl inside) or trace files."
         ),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print the analysis as JSON.")] = False,

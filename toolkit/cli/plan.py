@@ -145,6 +145,6 @@ def _machine(device: str | None, threads: int | None, isa: str | None) -> "Machi
         from toolkit.planning.measure import measure
 
         with open_device(device) as opened, error_console.status("connecting") as status:
-            machine = measure(opened, status.update)
+            machine = measure(opened, threads or 0, status.update)
     kernels = Kernels(isa or machine.kernels.isa, threads or machine.kernels.threads)
     return replace(machine, kernels=kernels)

@@ -52,6 +52,7 @@ _METHODS = {"forward": "block_forward", "head": "head_backward", "backward": "bl
 
 def measure(
     device: Device,
+    threads: int = 0,
     status: Callable[[str], None] = lambda text: None,
     progress: Progress = lambda name, done, total: None,
 ) -> Machine:
@@ -59,6 +60,7 @@ def measure(
 
     Args:
         device: Connected.
+        threads: Of the trainer; 0 leaves their number to the device.
         status: Told what is going on.
         progress: Told about bytes sent.
 
@@ -76,6 +78,7 @@ def measure(
             data, run = f"{folder}/{length}.ptd", f"{folder}/run{length}"
             send_file(device, _rows(Path(temporary), length), data)
             flags = {"bundle": remote, "data": data, "out": run, "steps": _STEPS[length]}
+            flags["threads"] = threads
             words = [word for name, value in flags.items() for word in (f"--{name}", value)]
             for _ in run_trainer(device, runtime, "train", *words, "--trace", "full"):
                 pass

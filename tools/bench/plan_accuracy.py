@@ -93,14 +93,14 @@ def _model(name: str, options: argparse.Namespace) -> list[Result]:
     from toolkit.planning.model import open_model
     from toolkit.planning.predict import Planner
 
-    before = _machine()
+    before = _machine(options.threads)
     measured = []
     variants = [(t, *v) for t in options.lengths for v in VARIANTS[t]]
     for seq_len, method, optimizer, place, sequences in variants:
         run = _run(name, seq_len, method, optimizer, place, sequences, options)
         measured.append(run)
         print(".", end="", flush=True, file=sys.stderr)
-    after = _machine()
+    after = _machine(options.threads)
     results = []
     planners: dict[str, Any] = {}
     for variant, run in zip(variants, measured, strict=True):
@@ -132,12 +132,12 @@ def _model(name: str, options: argparse.Namespace) -> list[Result]:
     return results
 
 
-def _machine() -> Any:
+def _machine(threads: int) -> Any:
     from toolkit.device import open_device
     from toolkit.planning.measure import measure
 
     with open_device("local") as device:
-        return measure(device)
+        return measure(device, threads)
 
 
 def _bundle(name: str, method: str) -> Path:

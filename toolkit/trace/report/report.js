@@ -78,6 +78,6 @@
       button.textContent = (await copy(table)) ? "Copied" : "Selected: press Ctrl+C";
       setTimeout(() => { button.textContent = "Copy table"; }, 2000);
     });
-    table.parentElement.after(button);
+    table.after(button);
   }
 })();
