@@ -137,12 +137,12 @@ class AutomationTest {
     @Test
     fun `a full disk fails the run, keeps what was saved, and can be resumed`() {
         val disk = File(temporary.root, "disk").also { it.mkdirs() }
-        val mounted = ProcessBuilder("mount", "-t", "tmpfs", "-o", "size=1200k", "tmpfs", disk.path).start().waitFor() == 0
+        val mounted = ProcessBuilder("mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", disk.path).start().waitFor() == 0
         assumeTrue("needs the right to mount", mounted)
         try {
             app.folders.runs.parentFile!!.mkdirs()
             java.nio.file.Files.createSymbolicLink(app.folders.runs.toPath(), disk.toPath())
-            Fixtures.create(app, "a", Fixtures.reference.copy(steps = 40, trace = "full"))
+            Fixtures.create(app, "a", Fixtures.reference.copy(steps = 400, trace = "full"))
             app.controller.start("a")
             assertTrue(app.controller.join(60_000))
             val failed = app.runs.require("a")
@@ -153,7 +153,7 @@ class AutomationTest {
             assertThrows(AppException::class.java) { Fixtures.create(app, "b").also { app.runs.save(it.copy(reason = "x".repeat(300_000))) } }
             assertEquals("the record of the run is whole", RunState.FAILED, app.runs.require("a").state)
 
-            ProcessBuilder("mount", "-o", "remount,size=16m", disk.path).start().waitFor()
+            ProcessBuilder("mount", "-o", "remount,size=64m", disk.path).start().waitFor()
             app.controller.start("a")
             assertTrue(app.controller.join(60_000))
             val run = app.runs.require("a")

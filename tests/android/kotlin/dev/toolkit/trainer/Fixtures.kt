@@ -57,9 +57,9 @@ object Fixtures {
         while (!condition()) {
             check(System.nanoTime() < end) { "waited in vain: $what" }
             Thread.sleep(5)
-            idle()
+            advance(50)
         }
-        idle()
+        advance(1000)
     }
 
     fun adapter(run: Run): ByteArray = run.adapter.readBytes()

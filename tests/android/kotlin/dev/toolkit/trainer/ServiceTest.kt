@@ -185,7 +185,7 @@ class ServiceTest {
         await("the pause") { app.controller.active == null }
         val events = TraceReader(app.runs.require("a").trace).read().events
         assertNotNull("$events", events.find { it.event == "paused" && it.detail.startsWith(words) })
-        assertNotNull("$events", events.find { it.event == "resumed" && it.detail.startsWith(words.take(8)) && it.detail.endsWith("over") })
+        assertNotNull("$events", events.find { it.event == "resumed" && it.detail == hold.over })
     }
 
     @Test

@@ -1,7 +1,7 @@
 package dev.toolkit.trainer
 
 import dev.toolkit.trainer.store.AppException
-import dev.toolkit.trainer.store.TextData
+import dev.toolkit.trainer.store.Utf8
 import dev.toolkit.trainer.tokenizer.TokenizerFile
 import org.json.JSONObject
 import org.junit.Assert.assertEquals
@@ -32,7 +32,7 @@ class TokenizerTest {
             assertTrue(count >= 100_000)
             repeat(count) {
                 val bytes = ByteArray(cases.readInt()).also(cases::readFully)
-                val text = TextData.decode(bytes)
+                val text = Utf8.decode(bytes)
                 for ((name, tokenizer) in names.zip(tokenizers)) {
                     val expected = List(cases.readInt()) { cases.readInt() }
                     val actual = tokenizer.encode(text).toList()

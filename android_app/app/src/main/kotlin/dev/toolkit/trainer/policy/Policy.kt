@@ -30,8 +30,13 @@ data class Conditions(
     val lowMemory: Boolean,
 )
 
-/** What a run waits for. */
-enum class Hold { CHARGER, BATTERY, THERMAL, MEMORY }
+/** What a run waits for, and the words for when that is over. */
+enum class Hold(val over: String) {
+    CHARGER("on the charger again"),
+    BATTERY("the battery is charged enough"),
+    THERMAL("the phone has cooled down"),
+    MEMORY("enough memory is free"),
+}
 
 /** A hold and its words, for the screen and the trace. */
 data class Waiting(val hold: Hold, val text: String)

@@ -158,8 +158,8 @@ class RunController(
             waited = waiting
             if (waiting != shown) {
                 shown = waiting
-                show(ActiveRun(run.name, Doing.WAITING, waiting, active?.progress))
                 record(run.copy(state = RunState.WAITING, reason = waiting.text, step = active?.progress?.step ?: run.step))
+                show(ActiveRun(run.name, Doing.WAITING, waiting, active?.progress))
             }
             lock.withLock { if (wish == Wish.TRAIN) changed.await(RECHECK_SECONDS, TimeUnit.SECONDS) }
         }
@@ -175,7 +175,7 @@ class RunController(
                 trainer = opened
                 if (wish != Wish.TRAIN) opened.requestStop()
             }
-            if (waited != null) opened.note("resumed", "${waited.text}: over")
+            if (waited != null) opened.note("resumed", waited.hold.over)
             var held: Waiting? = null
             do {
                 show(ActiveRun(run.name, if (held == null) Doing.TRAINING else Doing.SAVING, held, opened.progress()))

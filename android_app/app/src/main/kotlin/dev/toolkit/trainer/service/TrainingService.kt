@@ -7,9 +7,7 @@ import android.content.Intent
 import android.content.IntentFilter
 import android.content.pm.ServiceInfo
 import android.os.Build
-import android.os.Handler
 import android.os.IBinder
-import android.os.Looper
 import android.os.PowerManager
 import android.util.Log
 import dev.toolkit.trainer.R
@@ -27,9 +25,8 @@ import dev.toolkit.trainer.ui.Numbers
 class TrainingService : Service() {
     private val app by lazy { TrainerApp.of(this) }
     private val notifications by lazy { Notifications(this) }
-    private val main = Handler(Looper.getMainLooper())
-    private val onChange: () -> Unit = { main.removeCallbacks(refresh); main.post(refresh) }
-    private val refresh = Runnable { refresh() }
+    private val throttle = Throttle(REFRESH_MILLISECONDS, ::refresh)
+    private val onChange: () -> Unit = throttle::request
     private var wakeLock: PowerManager.WakeLock? = null
     private var running: String? = null
     private val powerChanges = object : BroadcastReceiver() {
@@ -133,7 +130,7 @@ class TrainingService : Service() {
 
     override fun onDestroy() {
         app.controller.removeListener(onChange)
-        main.removeCallbacks(refresh)
+        throttle.cancel()
         unregisterReceiver(powerChanges)
         wakeLock?.release()
         super.onDestroy()
@@ -148,6 +145,9 @@ class TrainingService : Service() {
         const val CONTINUE = "dev.toolkit.trainer.action.CONTINUE"
         const val RUN = "run"
         private const val TAG = "toolkit"
+
+        // The system drops notifications that come faster than ten a second.
+        private const val REFRESH_MILLISECONDS = 500L
 
         // Renewed at every step; no step of any model takes this long.
         private const val WAKE_MILLISECONDS = 60L * 60 * 1000

@@ -3,8 +3,6 @@ package dev.toolkit.trainer.store
 import dev.toolkit.trainer.tokenizer.TokenizerFile
 import org.json.JSONObject
 import java.io.File
-import java.nio.ByteBuffer
-import java.nio.charset.CodingErrorAction
 
 /** Makes training data from the user's text. The text itself is not kept, only its tokens. */
 class TextData(private val folders: AppFolders) {
@@ -55,12 +53,5 @@ class TextData(private val folders: AppFolders) {
     companion object {
         /** Most bytes of one picked file. */
         const val LARGEST_FILE = 32 shl 20
-
-        /** UTF-8 to text as Python's `errors="replace"` does it; a byte order mark is left out. */
-        fun decode(bytes: ByteArray): String {
-            val decoder = Charsets.UTF_8.newDecoder().onMalformedInput(CodingErrorAction.REPLACE)
-                .onUnmappableCharacter(CodingErrorAction.REPLACE)
-            return decoder.decode(ByteBuffer.wrap(bytes)).toString().removePrefix("\ufeff")
-        }
     }
 }

@@ -51,7 +51,7 @@ internal class BytePairs(private val byteIds: IntArray, private val merges: Merg
             if (previous[at] >= 0) push(queue, ids, previous[at], at)
             if (next[at] >= 0) push(queue, ids, at, next[at])
         }
-        return ids.filter { it >= 0 }.toIntArray()
+        return ids.take(count).filter { it >= 0 }.toIntArray()
     }
 
     private fun push(queue: PriorityQueue<Long>, ids: IntArray, left: Int, right: Int) {

@@ -35,6 +35,8 @@ class TokenizerFile(private val folder: File) {
             throw AppException("The tokenizer of this model cannot be read: ${error.message}. Send the model again.", error)
         } catch (error: JSONException) {
             throw AppException("The tokenizer of this model cannot be read: ${error.message}. Send the model again.", error)
+        } catch (error: NumberFormatException) {
+            throw AppException("The tokenizer of this model is damaged: ${error.message}. Send the model again.", error)
         } catch (error: IllegalStateException) {
             throw AppException("The tokenizer of this model is damaged: ${error.message}. Send the model again.", error)
         }

@@ -5,8 +5,6 @@ import android.content.Intent
 import android.content.pm.PackageManager
 import android.os.Build
 import android.os.Bundle
-import android.os.Handler
-import android.os.Looper
 import android.view.Menu
 import android.view.MenuItem
 import android.view.View
@@ -14,6 +12,7 @@ import android.view.ViewGroup
 import android.widget.TextView
 import dev.toolkit.trainer.R
 import dev.toolkit.trainer.engine.Engine
+import dev.toolkit.trainer.service.Throttle
 import dev.toolkit.trainer.store.Bundle as ModelBundle
 import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.store.TraceReader
@@ -22,9 +21,8 @@ import dev.toolkit.trainer.store.TraceReader
 class MainActivity : Screen() {
     private class Listing(val runs: List<Run>, val losses: Map<String, Float?>, val bundles: List<ModelBundle>)
 
-    private val main = Handler(Looper.getMainLooper())
-    private val onChange: () -> Unit = { main.removeCallbacks(refresh); main.post(refresh) }
-    private val refresh = Runnable { refresh() }
+    private val throttle = Throttle(REFRESH_MILLISECONDS, ::refresh)
+    private val onChange: () -> Unit = throttle::request
     private val readers = HashMap<String, TraceReader>()
 
     override fun onCreate(savedInstanceState: Bundle?) {
@@ -44,7 +42,7 @@ class MainActivity : Screen() {
 
     override fun onStop() {
         app.controller.removeListener(onChange)
-        main.removeCallbacks(refresh)
+        throttle.cancel()
         super.onStop()
     }
 

@@ -12,6 +12,9 @@ object Numbers {
 
     fun loss(value: Float?): String = if (value == null) "–" else loss(value.toDouble())
 
+    /** Of a chart's axis, whose values are round. */
+    fun axis(value: Float): String = String.format(Locale.getDefault(), "%.3f", value).trimEnd('0').trimEnd('.', ',')
+
     /** Learning rates: 1e-4, 2.5e-5. */
     fun rate(value: Double): String {
         val (digits, exponent) = String.format(Locale.ROOT, "%.2e", value).split('e')

@@ -5,8 +5,6 @@ import android.content.Context
 import android.content.Intent
 import android.net.Uri
 import android.os.Bundle
-import android.os.Handler
-import android.os.Looper
 import android.view.Menu
 import android.view.MenuItem
 import android.view.View
@@ -18,6 +16,7 @@ import android.widget.Toast
 import dev.toolkit.trainer.R
 import dev.toolkit.trainer.service.ActiveRun
 import dev.toolkit.trainer.service.Doing
+import dev.toolkit.trainer.service.Throttle
 import dev.toolkit.trainer.service.TrainingService
 import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.Run
@@ -30,9 +29,8 @@ import dev.toolkit.trainer.store.TraceSummary
 class RunActivity : Screen() {
     private lateinit var name: String
     private lateinit var reader: TraceReader
-    private val main = Handler(Looper.getMainLooper())
-    private val onChange: () -> Unit = { main.removeCallbacks(refresh); main.post(refresh) }
-    private val refresh = Runnable { refresh() }
+    private val throttle = Throttle(REFRESH_MILLISECONDS, ::refresh)
+    private val onChange: () -> Unit = throttle::request
 
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
@@ -55,7 +53,7 @@ class RunActivity : Screen() {
 
     override fun onStop() {
         app.controller.removeListener(onChange)
-        main.removeCallbacks(refresh)
+        throttle.cancel()
         super.onStop()
     }
 
@@ -115,7 +113,7 @@ class RunActivity : Screen() {
         val losses = FloatArray(points.size) { points[it].loss!! }
         requireViewById<ChartView>(R.id.loss).apply {
             lineColor = getColor(R.color.chart_loss)
-            format = { Numbers.loss(it) }
+            format = { Numbers.axis(it) }
             show(LongArray(points.size) { points[it].step }, losses)
             contentDescription = if (losses.isEmpty()) getString(R.string.chart_empty) else getString(
                 R.string.chart_loss_spoken, losses.size, Numbers.loss(losses.first()), Numbers.loss(losses.last()), Numbers.loss(losses.min()),
@@ -125,10 +123,10 @@ class RunActivity : Screen() {
             lineColor = getColor(R.color.chart_memory)
             fromZero = true
             markHighest = true
-            format = { Numbers.bytes((it * 1024).toLong()) }
+            format = { Numbers.bytes(it.toLong()) }
             budgetLabel = getString(R.string.chart_budget, Numbers.bytes(trace.availableKib * 1024))
-            val peaks = FloatArray(trace.steps.size) { trace.steps[it].peakKib.toFloat() }
-            show(LongArray(peaks.size) { trace.steps[it].step }, peaks, trace.availableKib.takeIf { it > 0 }?.toFloat())
+            val peaks = FloatArray(trace.steps.size) { trace.steps[it].peakKib * 1024f }
+            show(LongArray(peaks.size) { trace.steps[it].step }, peaks, trace.availableKib.takeIf { it > 0 }?.let { it * 1024f })
             contentDescription = if (peaks.isEmpty()) getString(R.string.chart_empty) else getString(
                 R.string.chart_memory_spoken, peaks.size, Numbers.bytes(trace.peakKib * 1024), Numbers.bytes(trace.availableKib * 1024),
             )

@@ -51,6 +51,8 @@ abstract class Screen : Activity() {
     protected fun text(id: Int): TextView = requireViewById(id)
 
     companion object {
+        const val REFRESH_MILLISECONDS = 500L
+
         /** Shows a message, or hides the view when there is none. */
         fun TextView.message(text: String?) {
             visibility = if (text.isNullOrEmpty()) View.GONE else View.VISIBLE

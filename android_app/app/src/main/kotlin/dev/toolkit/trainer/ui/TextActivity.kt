@@ -19,6 +19,7 @@ import dev.toolkit.trainer.store.Bundle as ModelBundle
 import dev.toolkit.trainer.store.DataSet
 import dev.toolkit.trainer.store.Names
 import dev.toolkit.trainer.store.TextData
+import dev.toolkit.trainer.store.Utf8
 import java.io.ByteArrayOutputStream
 import java.io.FileNotFoundException
 import java.io.IOException
@@ -164,7 +165,7 @@ class TextActivity : Screen() {
                     }
                 }
             }
-            return TextData.decode(content.toByteArray())
+            return Utf8.decode(content.toByteArray())
         } catch (error: IOException) {
             throw AppException("${file.name} cannot be read. Add it again.", error)
         } catch (error: SecurityException) {
