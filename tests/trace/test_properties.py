@@ -13,8 +13,11 @@ from rich.console import Console
 from tests.trace.synthetic import Recipe, records, to_line
 from toolkit.errors import ToolkitError
 from toolkit.trace.analysis import read_analysis
+from toolkit.trace.comparison import compare_runs
+from toolkit.trace.comparison_summary import print_comparison
+from toolkit.trace.perfetto import write_perfetto
 from toolkit.trace.report import render_report
-from toolkit.trace.summary import print_summary
+from toolkit.trace.summary import print_overview, print_summary
 
 LINES = [to_line(r) for r in records(Recipe(steps=26, layers=2, phone=True))]
 PARSED = [json.loads(line) for line in LINES]
@@ -49,6 +52,11 @@ def survives(content: bytes) -> None:
         render_report(analysis).encode()
         console = Console(width=100, color_system=None, file=io.StringIO())
         print_summary(console, analysis)
+        print_overview(console, [analysis, analysis])
+        comparison = compare_runs(analysis, analysis)
+        json.dumps(comparison.to_json(), allow_nan=False)
+        print_comparison(console, comparison)
+        write_perfetto([analysis], Path(folder) / "out.pftrace").unlink()
         assert [p.name for p in Path(folder).iterdir()] == ["trace.jsonl"]
 
 

@@ -41,7 +41,7 @@ def print_proposal(console: Console, model: Model, proposal: Proposal, device: s
     if proposal.best is None:
         return
     if proposal.others:
-        _say(console, "\nAlso fits, with the same result", "bold")
+        _say(console, "\nFits, with the same result", "bold")
         table = _table("method", "checkpoints", "peak", "step", "flash a step")
         for other in (proposal.best, *proposal.others):
             settings = other.settings
