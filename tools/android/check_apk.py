@@ -26,6 +26,11 @@ EXPORTED = {
     "dev.toolkit.trainer.service.AutomationService": "android.permission.DUMP",
 }
 """Components that other apps can reach, and the permission that guards them."""
+BRIDGE = tuple(
+    f"dev.toolkit.trainer.engine.{name}"
+    for name in ("NativeTrainer", "EngineException", "LineListener")
+)
+"""Classes that libtoolkit_jni.so looks up."""
 
 
 def main() -> int:
@@ -89,12 +94,18 @@ def check_components(found: dict[str, dict[str, str]]) -> list[str]:
 
 
 def check_files(apk: Path) -> list[str]:
-    """Native libraries are stored, not compressed, so that they can be mapped from the APK."""
+    """What the bridge and the manifest name survived shrinking; native libraries can be mapped."""
     with zipfile.ZipFile(apk) as archive:
         libraries = [info for info in archive.infolist() if info.filename.endswith(".so")]
         if "classes.dex" not in archive.namelist():
             return ["there is no classes.dex"]
-    return [f"{info.filename} is compressed" for info in libraries if info.compress_type]
+        dex = archive.read("classes.dex")
+    lost = [
+        name for name in (*BRIDGE, *EXPORTED) if f"L{name.replace('.', '/')};".encode() not in dex
+    ]
+    return [f"{name} is not in classes.dex" for name in lost] + [
+        f"{info.filename} is compressed" for info in libraries if info.compress_type
+    ]
 
 
 def dump(*arguments: object) -> str:

@@ -8,6 +8,7 @@ a debug key made here; a release is signed by whoever publishes it.
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -63,10 +64,19 @@ def shrink(r8: Path, framework: Path, inputs: list[Path]) -> None:
     rules = [ROOT / "android_app/app/proguard-rules.pro", BUILD / "keep.pro"]
     run(
         *("java", "-Xmx2g", "-cp", r8, "com.android.tools.r8.R8", "--release"),
-        *("--min-api", MIN_SDK, "--lib", framework, "--output", dex),
+        # The framework's jar leaves java.* to the JVM that Robolectric runs on.
+        *("--min-api", MIN_SDK, "--lib", framework, "--lib", java_home(), "--output", dex),
         *(word for rule in rules for word in ("--pg-conf", rule)),
         *inputs,
     )
+
+
+def java_home() -> Path:
+    """Return the home of the JDK that `javac` belongs to."""
+    compiler = shutil.which("javac")
+    if compiler is None:
+        sys.exit("error: there is no javac. Install a JDK 17")
+    return Path(compiler).resolve().parents[1]
 
 
 def assemble() -> Path:

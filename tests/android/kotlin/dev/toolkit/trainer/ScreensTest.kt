@@ -1,6 +1,7 @@
 package dev.toolkit.trainer
 
 import android.app.Activity
+import android.app.ActivityManager
 import android.content.Intent
 import android.content.res.Configuration
 import android.graphics.Bitmap
@@ -59,6 +60,10 @@ class ScreensTest {
     @Test
     fun `screens with content`() {
         val app = Fixtures.deploy(temporary)
+        val memory = ActivityManager.MemoryInfo()
+        memory.availMem = 412_000L shl 10
+        memory.totalMem = 7_700_000L shl 10
+        shadowOf(app.getSystemService(ActivityManager::class.java)).setMemoryInfo(memory)
         fill(app)
         for (look in looks) {
             apply(look)

@@ -149,7 +149,8 @@ class RunActivity : Screen() {
             }
             if (trace.peakKib > 0) {
                 val peak = Numbers.bytes(trace.peakKib * 1024)
-                add(R.string.figure_peak to getString(R.string.figure_peak_value, peak, Numbers.bytes(conditions.freeMib shl 20)))
+                val free = Numbers.bytes(conditions.freeMib shl 20)
+                add(R.string.figure_peak to if (conditions.freeMib > 0) getString(R.string.figure_peak_value, peak, free) else peak)
             }
             conditions.batteryLevel?.let {
                 val charging = getString(if (conditions.charging) R.string.charging else R.string.not_charging)
@@ -159,7 +160,7 @@ class RunActivity : Screen() {
             val set = run.settings
             val rate = Numbers.rate(set.learningRate)
             add(R.string.figure_settings to getString(R.string.figure_settings_value, set.optimizer, rate, set.gradientAccumulation))
-            val adapter = if (run.adapter.isFile) getString(R.string.adapter_pull, run.adapter.path, name) else getString(R.string.adapter_none)
+            val adapter = if (run.adapter.isFile) getString(R.string.adapter_pull, run.adapter.name, name) else getString(R.string.adapter_none)
             add(R.string.figure_adapter to adapter)
         }
         val table = requireViewById<ViewGroup>(R.id.figures)

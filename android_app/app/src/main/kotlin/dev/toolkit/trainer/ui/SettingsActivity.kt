@@ -69,7 +69,7 @@ class SettingsActivity : Screen() {
         getString(R.string.minimum_battery, if (level == 0) getString(R.string.off) else getString(R.string.percent, level))
 
     private fun memoryText(mib: Int): String =
-        getString(R.string.minimum_memory, if (mib == 0) getString(R.string.off) else Numbers.bytes(mib.toLong() shl 20))
+        getString(R.string.minimum_memory, if (mib == 0) getString(R.string.off) else Numbers.bytes(mib * 1_000_000L))
 
     private fun showThermal() {
         val limits = listOf(PolicySettings.THERMAL_MODERATE, PolicySettings.THERMAL_SEVERE, 0)
