@@ -121,16 +121,13 @@ def _run_trainer(bundle: Path, data: Path, options: argparse.Namespace) -> dict[
         command = [str(native_directory("trainer") / "trainer"), "train", "--bundle", str(bundle)]
         command += ["--data", str(data), "--out", str(run), "--steps", str(options.steps + 1)]
         command += ["--optimizer", "sgd", "--lr", "1e-3", "--threads", str(options.threads)]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
+        if subprocess.run(command, stdout=subprocess.DEVNULL).returncode != 0:
             raise SystemExit("error: the trainer failed")
         records = [json.loads(line) for line in (run / "trace.jsonl").read_text().splitlines()]
         steps = [record for record in records if record["type"] == "step"]
-    # The trainer resets its high-water mark between phases: the kernel's last word can be low.
-    peak = max(usage.ru_maxrss, *(step["peak"] for step in steps))
-    return {"seconds": [step["seconds"] for step in steps[1:]], "peak_kib": peak}
+    # The trainer resets its high-water mark between phases and keeps the highest of all.
+    [end] = [record for record in records if record["type"] == "end"]
+    return {"seconds": [step["seconds"] for step in steps[1:]], "peak_kib": end["peak"]}
 
 
 class _PyTorch:
