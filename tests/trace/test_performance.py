@@ -17,7 +17,8 @@ from toolkit.trace.report import write_report
 report = write_report(read_analysis(sys.argv[1]), Path(sys.argv[1]).with_name("report.html"))
 usage = resource.getrusage(resource.RUSAGE_SELF)
 status = Path("/proc/self/status").read_text()
-peak = int(status.split("VmHWM:")[1].split()[0])  # ru_maxrss would include the parent's, before exec
+# ru_maxrss would include what the parent had before exec.
+peak = int(status.split("VmHWM:")[1].split()[0])
 print(json.dumps([usage.ru_utime + usage.ru_stime, peak, report.stat().st_size]))
 """
 
