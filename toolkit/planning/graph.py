@@ -17,7 +17,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from toolkit.programs import program_functions
-from toolkit.programs.lower import Function, _add
+from toolkit.programs.lower import DECOMPOSITIONS, Function
 from toolkit.programs.modules import Lora
 
 
@@ -73,13 +73,9 @@ def trace_programs(
 
 
 def _trace(function: Function) -> Program:
-    decompositions = {
-        torch.ops.aten.add.Tensor: _add,
-        torch.ops.aten.detach.default: lambda x: x,
-    }
     with FakeTensorMode():
         examples = tuple(binding.example() for binding in function.inputs)
-        graph = make_fx(function.call, decomposition_table=decompositions)(*examples)
+        graph = make_fx(function.call, decomposition_table=DECOMPOSITIONS)(*examples)
     graph.graph.eliminate_dead_code()
     return _Reader(function, graph).program()
 

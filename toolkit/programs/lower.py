@@ -41,11 +41,7 @@ class _Traced(nn.Module):
 def trace(function: Function) -> ExportedProgram:
     """Trace and export one function; unused recomputation is dropped."""
     examples = tuple(binding.example() for binding in function.inputs)
-    decompositions = {
-        torch.ops.aten.add.Tensor: _add,
-        torch.ops.aten.detach.default: lambda x: x,
-    }
-    graph = make_fx(function.call, decomposition_table=decompositions, tracing_mode="fake")(
+    graph = make_fx(function.call, decomposition_table=DECOMPOSITIONS, tracing_mode="fake")(
         *examples
     )
     graph.graph.eliminate_dead_code()
@@ -96,3 +92,10 @@ def _add(a: Tensor, b: Tensor, *, alpha: float = 1) -> Tensor:
     if alpha != 1 or a.shape != b.shape:
         return NotImplemented
     return torch.ops.toolkit.add(a, b)
+
+
+DECOMPOSITIONS = {
+    torch.ops.aten.add.Tensor: _add,
+    torch.ops.aten.detach.default: lambda x: x,
+}
+"""What leaves a traced graph: only our own operators remain."""
