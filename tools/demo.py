@@ -6,12 +6,14 @@ runs; only the sample at the end is made here, by transformers and peft.
 
 import argparse
 import json
+import logging
 import os
 import shlex
 import shutil
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,8 @@ def _run(command: list[str], *, shown: str, capture: bool = False) -> str:
 
 def _samples() -> dict[str, str]:
     """Answer a held-out chat's first message by transformers, with and without the adapter."""
+    warnings.simplefilter("ignore", FutureWarning)
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     import torch
     from peft import PeftModel
 
