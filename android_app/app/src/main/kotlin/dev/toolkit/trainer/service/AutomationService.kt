@@ -29,7 +29,8 @@ class AutomationService : Service() {
             startForeground(Notifications.ONGOING_ID, notifications.ongoing(app.controller.active))
         }
         if (intent != null) answer(app, intent)
-        stopForeground(STOP_FOREGROUND_DETACH)
+        // The training service shows the same notification as its own; the system keeps it then.
+        stopForeground(STOP_FOREGROUND_REMOVE)
         stopSelf(startId)
         return START_NOT_STICKY
     }
