@@ -34,6 +34,8 @@ from toolkit.trace.report import render_report  # noqa: E402
 from toolkit.trace.summary import print_overview, print_summary  # noqa: E402
 
 RENDER_EVERY = 10
+TOO_SLOW = 5.0
+"""Seconds of processor time for one small trace, after which it counts as a hang."""
 NUMBERS = (
     0,
     -1,
@@ -198,7 +200,7 @@ def main() -> int:
     options = parser.parse_args()
     mutator = Mutator()
     outcomes: Counter[str] = Counter()
-    slowest = 0.0
+    slowest, slowest_index = 0.0, 0
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "run"
@@ -208,9 +210,12 @@ def main() -> int:
         other = read_analysis(good)
         for index in range(options.count):
             content = mutator.trace(options.seed, index)
-            begin = time.monotonic()
+            begin = time.process_time()
             try:
-                outcomes[check(content, folder, index % RENDER_EVERY == 0, other)] += 1
+                outcome = check(content, folder, index % RENDER_EVERY == 0, other)
+                seconds = time.process_time() - begin
+                assert seconds < TOO_SLOW, f"it took {seconds:.1f} s"
+                outcomes[outcome] += 1
             except Exception:
                 outcomes["unhandled"] += 1
                 options.keep.mkdir(parents=True, exist_ok=True)
@@ -218,12 +223,15 @@ def main() -> int:
                 kept.write_bytes(content)
                 print(f"trace {index} of seed {options.seed}, kept as {kept}:")
                 traceback.print_exc(file=sys.stdout)
-            slowest = max(slowest, time.monotonic() - begin)
+            slowest, slowest_index = max(
+                (slowest, slowest_index), (time.process_time() - begin, index)
+            )
             if index % 10_000 == 9_999:
                 print(f"{index + 1:,}: {dict(outcomes)}", flush=True)
     minutes = (time.monotonic() - started) / 60
     print(
-        f"{options.count:,} traces in {minutes:.1f} min, slowest {slowest:.2f} s: "
+        f"{options.count:,} traces in {minutes:.1f} min, "
+        f"slowest {slowest:.2f} s of processor time (trace {slowest_index}): "
         + ", ".join(f"{count:,} {name}" for name, count in outcomes.items())
     )
     return 1 if outcomes["unhandled"] else 0
