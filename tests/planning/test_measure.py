@@ -37,7 +37,7 @@ def test_this_machine(tiny: Path) -> None:
     assert machine.available > 1e8
     # A process with the runtime takes about 4.4 MB before it does anything.
     assert 3e6 < machine.runtime_bytes < 9e6
-    assert machine.speed.products > 1e8 and set(machine.speed.factors) == set(measure.PHASES)
+    assert machine.speed.products > 1e8 and set(machine.speed.rates) == set(measure.PHASES)
     assert len(said) == 2 and left == []
     made = (calibration_bundle() / "manifest.json").stat().st_mtime_ns
     assert (calibration_bundle() / "manifest.json").stat().st_mtime_ns == made

@@ -3,14 +3,14 @@
 import pytest
 
 from toolkit.planning.cost import Work
-from toolkit.planning.speed import ASSUMED, Speed, fit_speed
+from toolkit.planning.speed import ASSUMED, PHASES, Rate, Speed, fit_speed
 
 WORK = {
     "forward": Work(2e9, 1e7, 5e6, 4e6),
     "head": Work(6e9, 0, 1e7, 1e6),
     "backward": Work(6e9, 4e7, 1.5e7, 2e7),
 }
-TRUE = Speed(products=90e9, attention=36e9, unpacked=1e9, moved=9e9)
+TRUE = Speed({"forward": Rate(90e9, 1e9), "head": Rate(120e9, 4e9), "backward": Rate(70e9, 5e8)})
 
 
 def timed(speed: Speed, lengths: tuple[float, ...] = (0.1, 1.0)) -> list:
@@ -29,25 +29,25 @@ def timed(speed: Speed, lengths: tuple[float, ...] = (0.1, 1.0)) -> list:
 
 def test_rates_are_recovered() -> None:
     speed = fit_speed(timed(TRUE))
-    assert speed.products == pytest.approx(TRUE.products, rel=1e-6)
-    assert speed.unpacked == pytest.approx(TRUE.unpacked, rel=1e-6)
-    assert all(factor == pytest.approx(1) for factor in speed.factors.values())
+    for phase in PHASES:
+        assert speed.rates[phase].products == pytest.approx(TRUE.rates[phase].products, rel=1e-6)
+        assert speed.rates[phase].unpacked == pytest.approx(TRUE.rates[phase].unpacked, rel=1e-6)
 
 
-def test_phases_have_their_own_factors() -> None:
-    slow_head = Speed(TRUE.products, TRUE.attention, TRUE.unpacked, TRUE.moved, factors={"head": 2})
-    speed = fit_speed(timed(slow_head))
-    for phase, work, seconds in timed(slow_head):
-        assert speed.seconds(phase, work) == pytest.approx(seconds, rel=0.25)
+def test_noise_stays_noise() -> None:
+    noisy = [(p, w, s * (1.05 if i % 2 else 0.95)) for i, (p, w, s) in enumerate(timed(TRUE))]
+    speed = fit_speed(noisy)
+    for phase, work, seconds in timed(TRUE, (0.1, 0.5, 2.0)):
+        assert speed.seconds(phase, work) == pytest.approx(seconds, rel=0.15)
 
 
 def test_one_length_alone_still_gives_positive_rates() -> None:
     for lengths in ((1.0,), (0.1,)):
-        speed = fit_speed(timed(TRUE, lengths))
-        assert 0 < speed.products < 1e13 and 0 < speed.unpacked < 1e13
+        for rate in fit_speed(timed(TRUE, lengths)).rates.values():
+            assert 0 < rate.products < 1e13 and 0 < rate.unpacked < 1e13
 
 
 def test_nothing_timed() -> None:
     with pytest.raises(ValueError, match="no timed phases"):
-        fit_speed([])
+        fit_speed(timed(TRUE)[:2])
     assert ASSUMED.seconds("forward", WORK["forward"]) > ASSUMED.overhead

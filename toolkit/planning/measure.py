@@ -1,6 +1,6 @@
 """Measure a device's speed and floor in a few seconds, with a small model of our own.
 
-Two runs of a few steps, with short and with long sequences: long ones tell the rate of products,
+Runs of a few steps, with short and with long sequences: long ones tell the rate of products,
 short ones that of unpacking weights. The model is made once and kept in the user's cache.
 """
 
@@ -35,8 +35,8 @@ from toolkit.trace.schema import PHASES as TRACE_PHASES
 from toolkit.trace.trace import Trace
 from toolkit.trace.units import KIB
 
-LENGTHS = (32, 256)
-_STEPS = {32: 6, 256: 3}
+LENGTHS = (32, 128, 512)
+_STEPS = {32: 10, 128: 5, 512: 3}
 _SHAPE = {
     "hidden_size": 768,
     "intermediate_size": 2048,

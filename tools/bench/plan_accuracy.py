@@ -5,8 +5,8 @@
 
 Every configuration is a run of the local trainer on random weights. Memory is compared with the
 kernel's high-water mark of the whole run. Time is compared with the median of the steps after the
-first; the speed a prediction needs is measured before and after each model's runs with the model
-that `toolkit plan --device local` uses, since shared machines drift. Exit code 1 when a prediction
+first; the speed a prediction needs is measured before and after every run as `toolkit plan
+--device local` does it, and the mean taken, since shared machines drift within minutes. Exit code 1 when a prediction
 is off by more than 8 % (memory) or 20 % (time).
 """
 
@@ -93,42 +93,43 @@ def _model(name: str, options: argparse.Namespace) -> list[Result]:
     from toolkit.planning.model import open_model
     from toolkit.planning.predict import Planner
 
-    before = _machine(options.threads)
-    measured = []
-    variants = [(t, *v) for t in options.lengths for v in VARIANTS[t]]
-    for seq_len, method, optimizer, place, sequences in variants:
-        run = _run(name, seq_len, method, optimizer, place, sequences, options)
-        measured.append(run)
-        print(".", end="", flush=True, file=sys.stderr)
-    after = _machine(options.threads)
     results = []
     planners: dict[str, Any] = {}
-    for variant, run in zip(variants, measured, strict=True):
-        seq_len, method, optimizer, place, sequences = variant
-        model = open_model(str(_bundle(name, method)))
-        planner = planners.setdefault(name, Planner(model.config))
-        settings = replace(
-            model.settings,
-            seq_len=seq_len,
-            method=method,
-            optimizer=optimizer,
-            checkpoints=place,
-            sequences=sequences,
-        )
-        predictions = [
-            planner.predict(settings, replace(machine, kernels=run["kernels"]))
-            for machine in (before, after)
-        ]
-        results.append(
-            Result(
-                name,
-                *variant,
-                peak=run["peak"],
-                predicted_peak=round(statistics.mean(p.peak for p in predictions)),
-                seconds=run["seconds"],
-                predicted_seconds=statistics.mean(p.seconds for p in predictions),
+    before = _machine(options.threads)
+    for seq_len in options.lengths:
+        for method, optimizer, place, sequences in VARIANTS[seq_len]:
+            model = open_model(str(_bundle(name, method)))
+            planner = planners.setdefault(name, Planner(model.config))
+            run = _run(name, seq_len, method, optimizer, place, sequences, options)
+            after = _machine(options.threads)
+            settings = replace(
+                model.settings,
+                seq_len=seq_len,
+                method=method,
+                optimizer=optimizer,
+                checkpoints=place,
+                sequences=sequences,
             )
-        )
+            predictions = [
+                planner.predict(settings, replace(machine, kernels=run["kernels"]))
+                for machine in (before, after)
+            ]
+            before = after
+            results.append(
+                Result(
+                    name,
+                    seq_len,
+                    method,
+                    optimizer,
+                    place,
+                    sequences,
+                    peak=run["peak"],
+                    predicted_peak=round(statistics.mean(p.peak for p in predictions)),
+                    seconds=run["seconds"],
+                    predicted_seconds=statistics.mean(p.seconds for p in predictions),
+                )
+            )
+            print(".", end="", flush=True, file=sys.stderr)
     return results
 
 
