@@ -6,8 +6,8 @@
 Every configuration is a run of the local trainer on random weights. Memory is compared with the
 kernel's high-water mark of the whole run. Time is compared with the median of the steps after the
 first; the speed a prediction needs is measured before and after every run as `toolkit plan
---device local` does it, and the mean taken, since shared machines drift within minutes. Exit code 1 when a prediction
-is off by more than 8 % (memory) or 20 % (time).
+--device local` does it, and the mean taken, since shared machines drift within minutes. Exit code
+1 when a prediction is off by more than 8 % (memory) or 20 % (time).
 """
 
 import argparse
