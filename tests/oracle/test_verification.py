@@ -28,7 +28,7 @@ def _gradients(error: float) -> Gradients:
     ("device", "pytorch", "passed"),
     [
         (-2e-4, 2e-4, True),  # both are as far from float64, on different sides
-        (-6e-4, 2e-4, False),  # three times as far as PyTorch
+        (-9e-4, 2e-4, False),  # more than four times as far as PyTorch
         (-3e-3, 2e-3, False),  # no excuse reaches beyond ten tolerances
         (0.5, 0.0, False),
         (float("nan"), 2e-4, False),

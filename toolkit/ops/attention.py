@@ -3,12 +3,12 @@
 `start` carries packed documents (the first token of t's document), and can carry a window.
 Head h reads key-value head h // (H / K). For each head, with masked scores left out:
 
-    p  = softmax(s q k^T) [T, T]        out = p v           lse = log sum exp(s q k^T)
+    p  = softmax(s q k^T) [T, T]        out = p v
     dv = p^T g                          dp  = g v^T
-    dz = p * (dp - sum_j p dp)          where sum_j p dp = sum g * out
+    dz = p * (dp - sum_j p dp)
     dq = s dz k                         dk  = s dz^T q      dk, dv summed over a group's heads
 
-`attention` recomputes p from lse, blockwise, in the kernels (FlashAttention, arXiv 2205.14135);
+`attention` recomputes p, blockwise, in the kernels (compare FlashAttention, arXiv 2205.14135);
 `attention_saved` keeps p.
 """
 
@@ -40,13 +40,13 @@ def _scores(q: Tensor, k: Tensor, start: Tensor, heads: int, kv_heads: int, scal
 
 
 @operator(
-    f"attention({_INPUTS}, {_SETTINGS}) -> (Tensor out, Tensor lse)",
-    shapes=lambda q, k, v, start, heads, *_: [q.shape, (heads, q.shape[1])],
+    f"attention({_INPUTS}, {_SETTINGS}) -> (Tensor out)",
+    shapes=lambda q, *_: [q.shape],
 )
 def attention(
     q: Tensor, k: Tensor, v: Tensor, start: Tensor, heads: int, kv_heads: int, scale: float
-) -> tuple[Tensor, Tensor]:
-    """(out, lse).
+) -> Tensor:
+    """out = softmax(scale q k^T) v.
 
     Args:
         q: [1, T, H*d].
@@ -58,15 +58,13 @@ def attention(
         scale: Factor of the scores, usually 1 / sqrt(d).
 
     Returns:
-        out [1, T, H*d] and lse [H, T], the logarithm of the softmax denominators.
+        [1, T, H*d].
     """
-    out, _ = attention_saved.reference(q, k, v, start, heads, kv_heads, scale)
-    return out, _scores(q, k, start, heads, kv_heads, scale).logsumexp(-1)
+    return attention_saved.reference(q, k, v, start, heads, kv_heads, scale)[0]
 
 
 @operator(
-    f"attention_backward(Tensor grad, {_INPUTS}, Tensor out, Tensor lse, {_SETTINGS})"
-    " -> (Tensor dq, Tensor dk, Tensor dv)",
+    f"attention_backward(Tensor grad, {_INPUTS}, {_SETTINGS}) -> (Tensor dq, Tensor dk, Tensor dv)",
     shapes=lambda grad, q, k, v, *_: [q.shape, k.shape, v.shape],
 )
 def attention_backward(
@@ -74,22 +72,19 @@ def attention_backward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    out: Tensor,
-    lse: Tensor,
     start: Tensor,
     heads: int,
     kv_heads: int,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(dq, dk, dv), with the probabilities computed again from lse [H, T]."""
-    probs = (_scores(q, k, start, heads, kv_heads, scale) - lse[..., None]).exp()
-    mean = (_split(grad, heads) * _split(out, heads)).sum(-1, keepdim=True)
-    return _backward(grad, q, k, v, probs, mean, heads, kv_heads, scale)
+    """(dq, dk, dv), with the probabilities computed again."""
+    probs = _scores(q, k, start, heads, kv_heads, scale).softmax(-1)
+    return _backward(grad, q, k, v, probs, heads, kv_heads, scale)
 
 
-@attention.gradient("out", "lse")
-def _(grad, q, k, v, start, heads, kv_heads, scale, *, out, lse):
-    dq, dk, dv = attention_backward(grad, q, k, v, out, lse, start, heads, kv_heads, scale)
+@attention.gradient()
+def _(grad, q, k, v, start, heads, kv_heads, scale):
+    dq, dk, dv = attention_backward(grad, q, k, v, start, heads, kv_heads, scale)
     return {"q": dq, "k": dk, "v": dv}
 
 
@@ -122,9 +117,7 @@ def attention_saved_backward(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(dq, dk, dv), with probs [H, T, T] as the forward saved them."""
-    dp = _split(grad, heads) @ _split(v, kv_heads, heads // kv_heads).mT
-    mean = (probs * dp).sum(-1, keepdim=True)
-    return _backward(grad, q, k, v, probs, mean, heads, kv_heads, scale)
+    return _backward(grad, q, k, v, probs, heads, kv_heads, scale)
 
 
 @attention_saved.gradient("probs")
@@ -139,16 +132,15 @@ def _backward(
     k: Tensor,
     v: Tensor,
     probs: Tensor,
-    mean: Tensor,
     heads: int,
     kv_heads: int,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients from the probabilities [H, T, T] and mean [H, T, 1] = sum_j p dp."""
+    """Gradients from the probabilities [H, T, T]."""
     group = heads // kv_heads
     g = _split(grad, heads)
     dp = g @ _split(v, kv_heads, group).mT
-    dz = scale * probs * (dp - mean)
+    dz = scale * probs * (dp - (probs * dp).sum(-1, keepdim=True))
     dq = dz @ _split(k, kv_heads, group)
     dk = dz.mT @ _split(q, heads)
     dv = probs.mT @ g

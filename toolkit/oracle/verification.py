@@ -15,9 +15,11 @@ from toolkit.oracle.gradients import Gradients, TensorError, compare
 
 TOLERANCE = 1e-4
 """Largest relative error of a gradient tensor and of the loss."""
-ROUNDING_FACTOR, ROUNDING_CAP = 2.0, 10.0
+ROUNDING_FACTOR, ROUNDING_CAP = 4.0, 10.0
 """Where float32 itself is worse than the tolerance, a device may be so many times as far from
-float64 as PyTorch in float32, and never more than so many tolerances."""
+float64 as PyTorch in float32, and never more than so many tolerances. Both errors are single draws:
+one rounding of a massive activation decides them (over eight seeds on SmolLM2-135M their ratio was
+0.6 to 2.3)."""
 _PERTURBATION = 0.02
 
 

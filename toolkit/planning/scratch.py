@@ -177,11 +177,11 @@ def _attention(strip: int, o: Operation, k: Kernels, w: Workspace) -> None:
     w.floats(_round_up(floats, 16) * k.threads)
 
 
-def _attention_backward(saved: bool, o: Operation, k: Kernels, w: Workspace) -> None:
-    q, heads = o.arguments[1], o.arguments[6 if saved else 7]
+def _attention_backward(o: Operation, k: Kernels, w: Workspace) -> None:
+    q, heads = o.arguments[1], o.arguments[-3]
     tokens, size = q.shape[-2], q.shape[-1] // heads
-    strip = _round_up(tokens, k.group) if saved else _STRIP
-    w.floats(heads * tokens)
+    strip = max(_round_up(tokens, k.group), _STRIP)
+    w.floats(4 * heads * tokens)
     with w.scope():
         w.floats(-(-tokens // k.block))
         packed = 2 * (_right(size, tokens) + _right(tokens, size))
@@ -223,8 +223,8 @@ _KERNELS = {
     "swiglu_mlp_backward": _mlp_backward,
     "attention": lambda *a: _attention(_STRIP, *a),
     "attention_saved": lambda *a: _attention(0, *a),
-    "attention_backward": lambda *a: _attention_backward(False, *a),
-    "attention_saved_backward": lambda *a: _attention_backward(True, *a),
+    "attention_backward": _attention_backward,
+    "attention_saved_backward": _attention_backward,
     "linear_cross_entropy": lambda *a: _head(True, *a),
     "linear_cross_entropy_loss": lambda *a: _head(False, *a),
 }

@@ -119,8 +119,8 @@ class Attention(nn.Module):
         v = self.v_proj(hidden_states)
         q = _ops.rope(q, positions, inv_freq, self.attention_scaling, False)
         k = _ops.rope(k, positions, inv_freq, self.attention_scaling, False)
-        attend = _ops.attention_saved if self.method == "mebp" else _ops.attention
-        out = attend(q, k, v, start, self.heads, self.kv_heads, self.scale)[0]
+        inputs = (q, k, v, start, self.heads, self.kv_heads, self.scale)
+        out = _ops.attention_saved(*inputs)[0] if self.method == "mebp" else _ops.attention(*inputs)
         return self.o_proj(out), None
 
 

@@ -31,11 +31,21 @@ def call(name: str, **changes) -> dict[str, list]:
     return {name: list((values | changes).values())}
 
 
+def sink() -> dict[str, torch.Tensor]:
+    """Queries and keys such that every query sees little but key 0."""
+    values = dict(zip(OPERATORS["attention"].arguments, arguments("attention", SIZES), strict=True))
+    q, k = values["q"].clone(), 0.1 * values["k"]
+    q.view(-1, SIZES.head_dim)[:, 0] = 8.0
+    k[:, 0].view(-1, SIZES.head_dim)[:, 0] = 4.0
+    return {"q": q, "k": k}
+
+
 def attention_with(scale: float, start: torch.Tensor | None = None) -> dict[str, list]:
     changes = {"scale": scale} if start is None else {"scale": scale, "start": start}
     return call("attention", **changes)
 
 
+NO_DOCUMENTS = torch.zeros(SIZES.t, dtype=torch.int32)
 ALL_IGNORED = torch.full((1, SIZES.t), -100, dtype=torch.int32)
 CALLS = {
     "silu": call("silu_mul", gate=WIDE, up=torch.ones_like(WIDE)),
@@ -46,6 +56,7 @@ CALLS = {
     "linear": call("lora_linear_backward"),
     "mlp": call("swiglu_mlp_backward"),
     "start": attention_with(0.3),
+    "sink": call("attention_backward", start=NO_DOCUMENTS, **sink()),
 }
 
 
@@ -73,17 +84,36 @@ def test_exponential_is_accurate_to_two_units_in_the_last_place(program, isa):
 
 
 def test_peaked_attention_stays_finite_and_exact(program):
-    out, lse = run(program, "peaked")
-    reference = OPERATORS["attention"].reference(
-        *(
-            a.double() if isinstance(a, torch.Tensor) and a.is_floating_point() else a
-            for a in CALLS["peaked"]["attention"]
+    (out,) = run(program, "peaked")
+    arguments = [
+        a.double() if isinstance(a, torch.Tensor) and a.is_floating_point() else a
+        for a in CALLS["peaked"]["attention"]
+    ]
+    reference = OPERATORS["attention"].reference(*arguments)
+    q, k = (a.view(-1, SIZES.head_dim).norm(dim=-1).max().item() for a in arguments[:2])
+    # An error of eps in a score of ~1000 is one of 1000 eps in the probability.
+    bound = 16 * EPSILON * 300.0 * q * k
+    assert_within("out", out, reference, bound * reference.abs().max().item())
+
+
+def test_gradient_at_an_attention_sink_keeps_its_digits(program):
+    """Rows that look at one key have dS = P (dP - delta) with both terms nearly equal."""
+    values = dict(
+        zip(
+            OPERATORS["attention_backward"].arguments,
+            CALLS["sink"]["attention_backward"],
+            strict=True,
         )
     )
-    # An error of eps in a score of ~1000 is one of 1000 eps in the probability.
-    bound = 64 * EPSILON * reference[1].abs().max().item()
-    assert_within("out", out, reference[0], bound * reference[0].abs().max().item())
-    assert_within("lse", lse, reference[1], bound)
+    exact = OPERATORS["attention_backward"].reference(
+        *(
+            a.double() if torch.is_tensor(a) and a.is_floating_point() else a
+            for a in values.values()
+        )
+    )
+    dq = run(program, "sink")[0]
+    assert exact[0].abs().max() < 1e-3 * values["grad"].abs().max()  # the terms do cancel
+    assert (dq - exact[0]).norm() < 64 * EPSILON * exact[0].norm()
 
 
 def test_no_labels_give_no_loss_and_no_gradient(program):

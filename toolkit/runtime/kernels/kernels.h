@@ -83,12 +83,11 @@ struct MlpGradient {
      transposes. */                                                                                \
   X(rope, (const float* x, const int32_t* positions, const float* inv_freq, int64_t tokens,        \
            int64_t heads, int64_t head_size, float attention_scaling, bool inverse, float* y))     \
-  /* out = softmax(scale q kᵀ) v, lse [H, T] = log of the softmax's denominator. */                \
+  /* out = softmax(scale q kᵀ) v. */                                                               \
   X(attention, (const AttentionShape& shape, const float* q, const float* k, const float* v,       \
-                float* out, float* lse))                                                           \
+                float* out))                                                                       \
   X(attention_backward, (const AttentionShape& shape, const float* grad, const float* q,           \
-                         const float* k, const float* v, const float* out, const float* lse,       \
-                         float* dq, float* dk, float* dv))                                         \
+                         const float* k, const float* v, float* dq, float* dk, float* dv))         \
   /* The same with the probabilities [H, T, T] kept (zero where masked). */                        \
   X(attention_saved, (const AttentionShape& shape, const float* q, const float* k, const float* v, \
                       float* out, float* probs))                                                   \

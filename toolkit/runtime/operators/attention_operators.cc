@@ -56,42 +56,34 @@ void attention(Arguments& args, bool saved) {
   const QkvReader in(args);
   const AttentionShape s = in.shape(args);
   float* out = args.out_like("out", in.q, in.q.columns);
+  float* probs = saved ? args.out("probs", {s.heads, s.tokens, s.tokens}) : nullptr;
+  if (!args.ok()) return;
   if (saved) {
-    float* probs = args.out("probs", {s.heads, s.tokens, s.tokens});
-    if (args.ok()) kernels().attention_saved(s, in.q.data, in.k.data, in.v.data, out, probs);
+    kernels().attention_saved(s, in.q.data, in.k.data, in.v.data, out, probs);
   } else {
-    float* lse = args.out("lse", {s.heads, s.tokens});
-    if (args.ok()) kernels().attention(s, in.q.data, in.k.data, in.v.data, out, lse);
+    kernels().attention(s, in.q.data, in.k.data, in.v.data, out);
   }
 }
 
 void attention_backward(Arguments& args, bool saved) {
   const Rows grad = args.rows("grad");
   const QkvReader in(args);
-  Rows out;
-  if (!saved) out = args.rows("out");
-  const Rows kept = args.rows(saved ? "probs" : "lse");
+  Rows probs;
+  if (saved) probs = args.rows("probs");
   const AttentionShape s = in.shape(args);
   args.require(grad.rows == in.q.rows && grad.columns == in.q.columns, "grad",
                "must have the shape of q");
-  if (saved) {
-    args.require(kept.rows == s.heads * s.tokens && kept.columns == s.tokens, "probs",
-                 "must be [H, T, T]");
-  } else {
-    args.require(out.rows == in.q.rows && out.columns == in.q.columns, "out",
-                 "must have the shape of q");
-    args.require(kept.rows == s.heads && kept.columns == s.tokens, "lse", "must be [H, T]");
-  }
+  args.require(!saved || (probs.rows == s.heads * s.tokens && probs.columns == s.tokens), "probs",
+               "must be [H, T, T]");
   float* dq = args.out_like("dq", in.q, in.q.columns);
   float* dk = args.out_like("dk", in.k, in.k.columns);
   float* dv = args.out_like("dv", in.v, in.v.columns);
   if (!args.ok()) return;
   if (saved) {
-    kernels().attention_saved_backward(s, grad.data, in.q.data, in.k.data, in.v.data, kept.data, dq,
-                                       dk, dv);
+    kernels().attention_saved_backward(s, grad.data, in.q.data, in.k.data, in.v.data, probs.data,
+                                       dq, dk, dv);
   } else {
-    kernels().attention_backward(s, grad.data, in.q.data, in.k.data, in.v.data, out.data, kept.data,
-                                 dq, dk, dv);
+    kernels().attention_backward(s, grad.data, in.q.data, in.k.data, in.v.data, dq, dk, dv);
   }
 }
 

@@ -3,8 +3,7 @@
 //
 // A task is one head and kBlock query rows. Keys come in strips of kStrip; the running maximum m,
 // the sum l and the accumulated output are rescaled when m grows (online softmax), so scratch grows
-// with the strip, not with T². A thread packs keys and values of the kv-head it is at. lse = m +
-// log l is kept for the backward.
+// with the strip, not with T². A thread packs keys and values of the kv-head it is at.
 #include "kernels/isa/attention.h"
 
 #include <cmath>
@@ -54,7 +53,7 @@ Buffers carve(float* base, const AttentionShape& s, int64_t strip) {
 }
 
 void block_forward(const AttentionShape& s, const float* q, int64_t head, int64_t block,
-                   const Buffers& b, float* out, float* lse) {
+                   const Buffers& b, float* out) {
   const int64_t size = s.head_size, stride = s.heads * size;
   const int64_t t0 = block * kBlock, rows = min(kBlock, s.tokens - t0), key_end = t0 + rows;
   pack_left_blocks(head_of(q, s.heads, head, size).rows(t0), rows, size, s.scale, 0, 1, b.query);
@@ -87,10 +86,7 @@ void block_forward(const AttentionShape& s, const float* q, int64_t head, int64_
     multiply_strip(Product(rows, size, to, stride, key > key_begin)
                        .add({b.packed, count}, packed_right(b.values, s.tokens, size, 0, key)));
   }
-  for (int64_t i = 0; i < rows; ++i) {
-    scale_row(to + i * stride, size, 1.0f / running.sum[i]);
-    lse[head * s.tokens + t0 + i] = running.maximum[i] + std::log(running.sum[i]);
-  }
+  for (int64_t i = 0; i < rows; ++i) scale_row(to + i * stride, size, 1.0f / running.sum[i]);
 }
 
 void block_forward_saved(const AttentionShape& s, const float* q, int64_t head, int64_t block,
@@ -152,10 +148,10 @@ void query_costs(const AttentionShape& s, float* cost) {
   }
 }
 
-void attention(const AttentionShape& s, const float* q, const float* k, const float* v, float* out,
-               float* lse) {
+void attention(const AttentionShape& s, const float* q, const float* k, const float* v,
+               float* out) {
   for_tasks(s, k, v, kStrip, [&](int64_t head, int64_t block, const Buffers& b) {
-    block_forward(s, q, head, block, b, out, lse);
+    block_forward(s, q, head, block, b, out);
   });
 }
 

@@ -1,18 +1,27 @@
-// Causal grouped-query attention, backward. With P the probabilities, delta[t] = Σ_d g[t,d]
-// out[t,d]:
+// Causal grouped-query attention, backward. With P the probabilities:
 //
-//   dP = g vᵀ,  dS = P * (dP - delta),  dq = scale dS k,  dk = scale dSᵀ q,  dv = Pᵀ g
+//   dP = g vᵀ,  dS = P * ((dP - pivot) - delta),  delta = Σ_j P (dP - pivot) / Σ_j P
+//   dq = scale dS k,  dk = scale dSᵀ q,  dv = Pᵀ g
 //
-// Two passes over strips of scores, both recomputing P = exp(scale q kᵀ - lse) (or reading it where
-// it was saved): the first owns query blocks and makes dq, the second owns key blocks and sums dk
-// and dv over the heads of its group. Every output element has one owner, so there is nothing to
-// reduce between threads.
+// Two passes, both recomputing P = exp(S - m) / l with S = scale q kᵀ (or reading it where it was
+// saved): the first owns query blocks and makes whole rows of S and dP, m, l, delta and dq; the
+// second owns key blocks, goes through the queries in strips and sums dk and dv over the heads of
+// its group. Every output element has one owner, so there is nothing to reduce between threads.
+//
+// The pivot, dP at the row's most probable key, changes nothing but the rounding: where a row looks
+// at one key (an attention sink), dP - Σ P dP is a small difference of large terms, and with
+// Σ_d g[t,d] out[t,d] for the sum it would be noise. Both passes add up S and dP in the same order,
+// so they are the same to the last bit. m and l are kept apart because their sum in one float,
+// m + log l, would lose the last digits of P.
 #include "kernels/isa/attention.h"
+#include "kernels/isa/softmax.h"
 #include "kernels/parallel.h"
 
 namespace toolkit {
 namespace TOOLKIT_ISA {
 namespace {
+
+enum RowState { kMaximum, kReciprocal, kPivot, kDelta, kRowStates };
 
 struct Inputs {
   const AttentionShape& s;
@@ -20,11 +29,16 @@ struct Inputs {
   const float* q;
   const float* k;
   const float* v;
-  const float* lse;    // [H, T], or null when probs is given
   const float* probs;  // [H, T, T] or null
-  float* delta;        // [H, T]
-  int64_t strip;       // strip length
+  float* rows;         // [kRowStates, H, T]
+
+  float* row_state(RowState which, int64_t head) const {
+    return rows + (which * s.heads + head) * s.tokens;
+  }
 };
+
+/// Length of the first pass's strips: whole rows.
+int64_t row_strip(const Inputs& in) { return round_up(in.s.tokens, kGroup); }
 
 /// Scratch of one thread: packed heads, two packed row blocks, two strips and one packed strip.
 struct Buffers {
@@ -39,7 +53,7 @@ struct Buffers {
 int64_t buffer_floats(const Inputs& in) {
   const int64_t size = in.s.head_size, tokens = in.s.tokens;
   return 2 * (right_floats(size, tokens) + right_floats(tokens, size)) +
-         kBlock * (2 * size + 3 * in.strip);
+         kBlock * (2 * size + 3 * max(row_strip(in), kStrip));
 }
 
 Buffers carve(float* base, const Inputs& in) {
@@ -54,8 +68,8 @@ Buffers carve(float* base, const Inputs& in) {
     base += kBlock * size;
   }
   b.scores = base;
-  b.products = b.scores + kBlock * in.strip;
-  b.packed = b.products + kBlock * in.strip;
+  b.products = b.scores + kBlock * max(row_strip(in), kStrip);
+  b.packed = b.products + kBlock * max(row_strip(in), kStrip);
   return b;
 }
 
@@ -63,80 +77,96 @@ void zero(float* p, int64_t count) {
   for (int64_t i = 0; i < count; ++i) p[i] = 0;
 }
 
-/// products[i] = P (products[i] - delta) for one query row over keys [lo, hi) of the strip, zero
-/// elsewhere.
-void score_gradient_row(float* products, const float* scores, int64_t lo, int64_t hi, int64_t count,
-                        bool are_probs, float lse, float delta) {
-  zero(products, lo);
-  for_vectors(lo, hi, [&](int64_t i, int n) {
-    const Floats raw = load_part(scores + i, n);
-    const Floats p = are_probs ? raw : exp(raw - lse);
-    store_part(products + i, p * (load_part(products + i, n) - delta), n);
-  });
-  zero(products + hi, count - hi);
+/// row[lo, hi), the scores of query t, become probabilities; m and 1 / l are kept.
+void softmax_row(const Inputs& in, int64_t head, int64_t t, float* row, int64_t lo, int64_t hi) {
+  const float best = row_maximum(row + lo, hi - lo, kNegative);
+  const float reciprocal = 1.0f / exponentials(row + lo, hi - lo, best);
+  scale_row(row + lo, hi - lo, reciprocal);
+  in.row_state(kMaximum, head)[t] = best;
+  in.row_state(kReciprocal, head)[t] = reciprocal;
 }
 
-float dot(const float* a, const float* b, int64_t count) {
-  Floats total{};
-  for_vectors(0, count,
-              [&](int64_t i, int n) { total += load_part(a + i, n) * load_part(b + i, n); });
-  return sum(total);
+/// For query t over its keys [lo, hi): products, dP, become dS, zero elsewhere; pivot and delta are
+/// kept.
+void score_gradient_row(const Inputs& in, int64_t head, int64_t t, const float* probs,
+                        float* products, int64_t lo, int64_t hi, int64_t count) {
+  const float best = row_maximum(probs + lo, hi - lo, 0.0f);
+  int64_t likely = lo;
+  while (likely + 1 < hi && probs[likely] != best) ++likely;
+  const float pivot = products[likely];
+  Floats weighted{}, total{};
+  for_vectors(lo, hi, [&](int64_t i, int n) {
+    const Floats p = load_part(probs + i, n);
+    total += p;
+    weighted += p * (load_part(products + i, n) - pivot);
+  });
+  const float delta = sum(weighted) / sum(total);
+  in.row_state(kPivot, head)[t] = pivot;
+  in.row_state(kDelta, head)[t] = delta;
+  zero(products, lo);
+  for_vectors(lo, hi, [&](int64_t i, int n) {
+    const Floats difference = load_part(products + i, n) - pivot;
+    store_part(products + i, load_part(probs + i, n) * (difference - delta), n);
+  });
+  zero(products + hi, count - hi);
 }
 
 void query_block(const Inputs& in, int64_t head, int64_t block, const Buffers& b, float* dq) {
   const AttentionShape& s = in.s;
   const int64_t size = s.head_size, stride = s.heads * size, tokens = s.tokens;
   const int64_t t0 = block * kBlock, rows = min(kBlock, tokens - t0), key_end = t0 + rows;
-  pack_left_blocks(head_of(in.q, s.heads, head, size).rows(t0), rows, size, s.scale, 0, 1,
-                   b.left[0]);
+  int64_t key = key_end;
+  for (int64_t i = 0; i < rows; ++i) key = min(key, first_key(s, t0 + i));
+  key = key / kGroup * kGroup;
+  const int64_t count = key_end - key, strip = row_strip(in);
   pack_left_blocks(head_of(in.grad, s.heads, head, size).rows(t0), rows, size, 1.0f, 0, 1,
                    b.left[1]);
-  int64_t key_begin = key_end;
-  for (int64_t i = 0; i < rows; ++i) key_begin = min(key_begin, first_key(s, t0 + i));
-  key_begin = in.probs != nullptr ? 0 : key_begin / kGroup * kGroup;
-  for (int64_t key = key_begin; key < key_end; key += in.strip) {
-    const int64_t count = min(in.strip, key_end - key);
-    if (in.probs == nullptr) {
-      multiply_strip(Product(rows, count, b.scores, in.strip)
-                         .add({b.left[0], size}, packed_right(b.transposed[0], size, tokens, key)));
-    }
-    multiply_strip(Product(rows, count, b.products, in.strip)
-                       .add({b.left[1], size}, packed_right(b.transposed[1], size, tokens, key)));
-    for (int64_t i = 0; i < rows; ++i) {
-      const int64_t t = t0 + i, hi = max(0, min(t + 1 - key, count));
-      const int64_t lo = min(max(0, first_key(s, t) - key), hi);
-      float* delta = in.delta + head * tokens + t;
-      float* products = b.products + i * in.strip;
-      if (in.probs != nullptr) {
-        const float* probs = in.probs + (head * tokens + t) * tokens;
-        *delta = dot(probs + lo, products + lo, hi - lo);
-        score_gradient_row(products, probs, lo, hi, count, true, 0, *delta);
-      } else {
-        score_gradient_row(products, b.scores + i * in.strip, lo, hi, count, false,
-                           in.lse[head * tokens + t], *delta);
-      }
-    }
-    pack_left_blocks({b.products, in.strip, 1}, rows, count, s.scale, 0, 1, b.packed);
-    multiply_strip(Product(rows, size, dq + t0 * stride + head * size, stride, key > key_begin)
-                       .add({b.packed, count}, packed_right(b.plain[0], tokens, size, 0, key)));
+  multiply_strip(Product(rows, count, b.products, strip)
+                     .add({b.left[1], size}, packed_right(b.transposed[1], size, tokens, key)));
+  if (in.probs == nullptr) {
+    pack_left_blocks(head_of(in.q, s.heads, head, size).rows(t0), rows, size, s.scale, 0, 1,
+                     b.left[0]);
+    multiply_strip(Product(rows, count, b.scores, strip)
+                       .add({b.left[0], size}, packed_right(b.transposed[0], size, tokens, key)));
   }
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t t = t0 + i, lo = first_key(s, t) - key, hi = t + 1 - key;
+    const float* probs = b.scores + i * strip;
+    if (in.probs == nullptr) {
+      softmax_row(in, head, t, b.scores + i * strip, lo, hi);
+    } else {
+      probs = in.probs + (head * tokens + t) * tokens + key;
+    }
+    score_gradient_row(in, head, t, probs, b.products + i * strip, lo, hi, count);
+  }
+  pack_left_blocks({b.products, strip, 1}, rows, count, s.scale, 0, 1, b.packed);
+  multiply_strip(Product(rows, size, dq + t0 * stride + head * size, stride)
+                     .add({b.packed, count}, packed_right(b.plain[0], tokens, size, 0, key)));
 }
 
-/// For one key over queries [lo, count) of the strip: scores become P, products P (products -
-/// delta); zero where the query does not see the key.
-void score_gradient_column(float* scores, float* products, const int32_t* start, int64_t key,
-                           int64_t lo, int64_t count, bool are_probs, const float* lse,
-                           const float* delta) {
+/// For one key over queries [lo, count) of the strip: scores become P, products dS; zero where the
+/// query does not see the key. `query` is the strip's first.
+void score_gradient_column(const Inputs& in, int64_t head, int64_t query, int64_t key, int64_t lo,
+                           int64_t count, float* scores, float* products) {
+  const int32_t* start = in.s.start + query;
+  const float* best = in.row_state(kMaximum, head) + query;
+  const float* reciprocal = in.row_state(kReciprocal, head) + query;
+  const float* pivot = in.row_state(kPivot, head) + query;
+  const float* delta = in.row_state(kDelta, head) + query;
   zero(scores, lo);
   zero(products, lo);
   for_vectors(lo, count, [&](int64_t i, int n) {
     Ints first{};
     for (int j = 0; j < n; ++j) first[j] = start[i + j];
     const Ints seen = first <= static_cast<int32_t>(key);
-    const Floats raw = load_part(scores + i, n);
-    const Floats p = are_probs ? raw : (Floats)(seen & (Ints)exp(raw - load_part(lse + i, n)));
-    store_part(scores + i, p, n);
-    store_part(products + i, p * (load_part(products + i, n) - load_part(delta + i, n)), n);
+    Floats p = load_part(scores + i, n);
+    if (in.probs == nullptr) {
+      p = exp(p - load_part(best + i, n)) * load_part(reciprocal + i, n);
+      p = (Floats)(seen & (Ints)p);
+      store_part(scores + i, p, n);
+    }
+    const Floats difference = load_part(products + i, n) - load_part(pivot + i, n);
+    store_part(products + i, p * (difference - load_part(delta + i, n)), n);
   });
 }
 
@@ -152,41 +182,38 @@ void key_block(const Inputs& in, int64_t head, int64_t kv, int64_t block, bool a
   const AttentionShape& s = in.s;
   const int64_t size = s.head_size, stride = s.kv_heads * size, tokens = s.tokens;
   const int64_t j0 = block * kBlock, rows = min(kBlock, tokens - j0);
-  pack_left_blocks(head_of(in.k, s.kv_heads, kv, size).rows(j0), rows, size, s.scale, 0, 1,
-                   b.left[0]);
+  pack_left_blocks(head_of(in.k, s.kv_heads, kv, size).rows(j0), rows, size, 1.0f, 0, 1, b.left[0]);
   pack_left_blocks(head_of(in.v, s.kv_heads, kv, size).rows(j0), rows, size, 1.0f, 0, 1, b.left[1]);
   const int64_t end = query_end(s, j0 + rows - 1);
   const int64_t out = j0 * stride + kv * size;
-  for (int64_t query = j0 / kGroup * kGroup; query < end; query += in.strip) {
-    const int64_t count = min(in.strip, end - query);
-    const float* lse = in.lse == nullptr ? nullptr : in.lse + head * tokens + query;
-    const float* delta = in.delta + head * tokens + query;
+  for (int64_t query = j0 / kGroup * kGroup; query < end; query += kStrip) {
+    const int64_t count = min(kStrip, end - query);
     if (in.probs == nullptr) {
       multiply_strip(
-          Product(rows, count, b.scores, in.strip)
+          Product(rows, count, b.scores, kStrip)
               .add({b.left[0], size}, packed_right(b.transposed[0], size, tokens, query)));
     } else {
       transpose(in.probs + (head * tokens + query) * tokens + j0, count, rows, tokens, b.scores,
-                in.strip);
+                kStrip);
     }
-    multiply_strip(Product(rows, count, b.products, in.strip)
+    multiply_strip(Product(rows, count, b.products, kStrip)
                        .add({b.left[1], size}, packed_right(b.transposed[1], size, tokens, query)));
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t lo = min(max(0, j0 + i - query), count);
-      score_gradient_column(b.scores + i * in.strip, b.products + i * in.strip, s.start + query,
-                            j0 + i, lo, count, in.probs != nullptr, lse, delta);
+      score_gradient_column(in, head, query, j0 + i, lo, count, b.scores + i * kStrip,
+                            b.products + i * kStrip);
     }
-    pack_left_blocks({b.scores, in.strip, 1}, rows, count, 1.0f, 0, 1, b.packed);
+    pack_left_blocks({b.scores, kStrip, 1}, rows, count, 1.0f, 0, 1, b.packed);
     multiply_strip(Product(rows, size, dv + out, stride, accumulate)
                        .add({b.packed, count}, packed_right(b.plain[1], tokens, size, 0, query)));
-    pack_left_blocks({b.products, in.strip, 1}, rows, count, s.scale, 0, 1, b.packed);
+    pack_left_blocks({b.products, kStrip, 1}, rows, count, s.scale, 0, 1, b.packed);
     multiply_strip(Product(rows, size, dk + out, stride, accumulate)
                        .add({b.packed, count}, packed_right(b.plain[0], tokens, size, 0, query)));
     accumulate = true;
   }
 }
 
-/// First pass: dq (and, with saved probabilities, delta).
+/// First pass: delta and dq.
 void query_pass(const Inputs& in, const float* cost, float* slices, int64_t slice, float* dq) {
   const AttentionShape& s = in.s;
   const int64_t blocks = divide_up(s.tokens, kBlock), shares = threads();
@@ -228,6 +255,7 @@ void key_pass(const Inputs& in, const float* cost, float* slices, int64_t slice,
         const Head q = head_of(in.q, s.heads, head, s.head_size);
         const Head grad = head_of(in.grad, s.heads, head, s.head_size);
         pack_head_transposed(q, s.tokens, s.head_size, b.transposed[0]);
+        scale_row(b.transposed[0], right_floats(s.head_size, s.tokens), s.scale);
         pack_head_plain(q, s.tokens, s.head_size, b.plain[0]);
         pack_head_transposed(grad, s.tokens, s.head_size, b.transposed[1]);
         pack_head_plain(grad, s.tokens, s.head_size, b.plain[1]);
@@ -258,27 +286,17 @@ void backward(const Inputs& in, float* dq, float* dk, float* dv) {
 }  // namespace
 
 void attention_backward(const AttentionShape& s, const float* grad, const float* q, const float* k,
-                        const float* v, const float* out, const float* lse, float* dq, float* dk,
-                        float* dv) {
+                        const float* v, float* dq, float* dk, float* dv) {
   Scratch scratch;
-  float* delta = scratch.floats(s.heads * s.tokens);
-  parallel(s.tokens, [&](int64_t begin, int64_t end, int) {
-    for (int64_t t = begin; t < end; ++t) {
-      for (int64_t h = 0; h < s.heads; ++h) {
-        const int64_t at = (t * s.heads + h) * s.head_size;
-        delta[h * s.tokens + t] = dot(grad + at, out + at, s.head_size);
-      }
-    }
-  });
-  backward({s, grad, q, k, v, lse, nullptr, delta, kStrip}, dq, dk, dv);
+  backward({s, grad, q, k, v, nullptr, scratch.floats(kRowStates * s.heads * s.tokens)}, dq, dk,
+           dv);
 }
 
 void attention_saved_backward(const AttentionShape& s, const float* grad, const float* q,
                               const float* k, const float* v, const float* probs, float* dq,
                               float* dk, float* dv) {
   Scratch scratch;
-  float* delta = scratch.floats(s.heads * s.tokens);
-  backward({s, grad, q, k, v, nullptr, probs, delta, round_up(s.tokens, kGroup)}, dq, dk, dv);
+  backward({s, grad, q, k, v, probs, scratch.floats(kRowStates * s.heads * s.tokens)}, dq, dk, dv);
 }
 
 }  // namespace TOOLKIT_ISA

@@ -10,13 +10,14 @@ namespace toolkit {
 namespace TOOLKIT_ISA {
 namespace {
 
-float reciprocal_norm(const float* x, int64_t size, float eps) {
-  Floats squares{};
+/// mean(x²) + eps.
+double mean_square(const float* x, int64_t size, float eps) {
+  Doubles squares{};
   for_vectors(0, size, [&](int64_t i, int count) {
-    const Floats v = load_part(x + i, count);
+    const Doubles v = widen(load_part(x + i, count));
     squares += v * v;
   });
-  return 1.0f / std::sqrt(sum(squares) / static_cast<float>(size) + eps);
+  return sum(squares) / static_cast<double>(size) + static_cast<double>(eps);
 }
 
 }  // namespace
@@ -27,7 +28,7 @@ void rms_norm(const float* x, const float* weight, int64_t tokens, int64_t size,
     for (int64_t t = begin; t < end; ++t) {
       const float* row = x + t * size;
       float* out = y + t * size;
-      const float r = reciprocal_norm(row, size, eps);
+      const float r = static_cast<float>(1 / std::sqrt(mean_square(row, size, eps)));
       for_vectors(0, size, [&](int64_t i, int count) {
         store_part(out + i, load_part(weight + i, count) * (load_part(row + i, count) * r), count);
       });
@@ -36,23 +37,26 @@ void rms_norm(const float* x, const float* weight, int64_t tokens, int64_t size,
   });
 }
 
+// dx = r (w g - x c) with c = r² mean(w g x). In double, because the two terms cancel where one
+// feature holds most of the row's square (a token with massive activations).
 void rms_norm_backward(const float* grad, const float* x, const float* weight, const float* rstd,
                        int64_t tokens, int64_t size, float eps, float* dx) {
   parallel(tokens, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; ++t) {
       const float* row = x + t * size;
       const float* g = grad + t * size;
-      float* out = dx + t * size;
-      const float r = rstd != nullptr ? rstd[t] : reciprocal_norm(row, size, eps);
-      Floats products{};
-      for_vectors(0, size, [&](int64_t i, int count) {
-        products +=
-            load_part(g + i, count) * load_part(weight + i, count) * load_part(row + i, count);
+      const double r = rstd != nullptr ? rstd[t] : 1 / std::sqrt(mean_square(row, size, eps));
+      const auto weighted = [&](int64_t i, int n) {
+        return widen(load_part(g + i, n)) * widen(load_part(weight + i, n));
+      };
+      Doubles products{};
+      for_vectors(0, size, [&](int64_t i, int n) {
+        products += weighted(i, n) * widen(load_part(row + i, n));
       });
-      const float c = r * r * sum(products) / static_cast<float>(size);
-      for_vectors(0, size, [&](int64_t i, int count) {
-        const Floats weighted = load_part(g + i, count) * load_part(weight + i, count);
-        store_part(out + i, r * (weighted - load_part(row + i, count) * c), count);
+      const double c = r * r * sum(products) / static_cast<double>(size);
+      for_vectors(0, size, [&](int64_t i, int n) {
+        const Doubles difference = weighted(i, n) - widen(load_part(row + i, n)) * c;
+        store_part(dx + t * size + i, narrow(difference * r), n);
       });
     }
   });

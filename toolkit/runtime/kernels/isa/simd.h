@@ -19,6 +19,7 @@ constexpr int kPanel = 16;               // rows of a weight panel
 constexpr int kParts = kPanel / kLanes;  // vectors that make 16 floats
 
 typedef float Floats __attribute__((vector_size(4 * TOOLKIT_LANES)));
+typedef double Doubles __attribute__((vector_size(8 * TOOLKIT_LANES)));
 typedef int32_t Ints __attribute__((vector_size(4 * TOOLKIT_LANES)));
 typedef float Floats4 __attribute__((vector_size(16)));
 typedef uint8_t Bytes16 __attribute__((vector_size(16)));
@@ -50,6 +51,13 @@ TOOLKIT_INLINE Floats minimum(Floats a, Floats b) { return a < b ? a : b; }
 
 TOOLKIT_INLINE float sum(Floats v) {
   float total = v[0];
+  for (int i = 1; i < kLanes; ++i) total += v[i];
+  return total;
+}
+TOOLKIT_INLINE Doubles widen(Floats v) { return __builtin_convertvector(v, Doubles); }
+TOOLKIT_INLINE Floats narrow(Doubles v) { return __builtin_convertvector(v, Floats); }
+TOOLKIT_INLINE double sum(Doubles v) {
+  double total = v[0];
   for (int i = 1; i < kLanes; ++i) total += v[i];
   return total;
 }
