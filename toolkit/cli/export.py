@@ -47,7 +47,10 @@ def export(
     seq_len: Annotated[
         list[int] | None,
         typer.Option(
-            "--seq-len", min=1, help="Sequence length; repeat for several. [default: 256]"
+            "--seq-len",
+            min=1,
+            metavar="<int>",
+            help="Sequence length; repeat for several. [default: 256]",
         ),
     ] = None,
     rank: Annotated[

@@ -165,7 +165,11 @@ class Sample(Struct, frozen=True, tag="sample"):
 
 
 class Step(Struct, frozen=True, tag="step"):
-    """One optimizer step, numbered from 1."""
+    """One optimizer step, numbered from 1.
+
+    `tokens` counts what was computed, prompts and padding included; `labelled` what the loss is the
+    mean of.
+    """
 
     step: StepNumber
     t: Nanoseconds
@@ -173,6 +177,7 @@ class Step(Struct, frozen=True, tag="step"):
     loss: Number | None = None
     lr: Number | None = None
     tokens: Count = 0
+    labelled: Count = 0
     grad_norm: Number | None = None
     peak: Kib = 0
     written_bytes: Bytes = 0

@@ -26,7 +26,7 @@ typedef struct toolkit_trainer toolkit_trainer;
 typedef struct {
   int64_t step;     /* steps done */
   int64_t steps;    /* steps in all */
-  int64_t tokens;   /* labelled tokens of the last step */
+  int64_t tokens;   /* of the last step, prompts and padding included */
   int64_t peak_kib; /* peak memory of the process in the last step */
   double loss;      /* of the last step, mean over labelled tokens */
   double lr;

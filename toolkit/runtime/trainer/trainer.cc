@@ -188,7 +188,8 @@ void Trainer::train_step() {
   if (clip_) apply_clipped();
   report_.step = step;
   report_.loss = sum.mean();
-  report_.tokens = sum.tokens;
+  report_.tokens = int64_t(samples.size()) * data_->seq_len();
+  report_.labelled = sum.tokens;
   report_.grad_norm = std::sqrt(squares_);
   report_.seconds = 1e-9 * double(trace_->now() - begin);
   report_.peak_kib = trace_->step_peak();

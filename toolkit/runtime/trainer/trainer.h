@@ -22,7 +22,8 @@ namespace toolkit {
 struct StepReport {
   int64_t step = 0, steps = 0;  // done, in all
   double loss = 0, lr = 0, grad_norm = 0, seconds = 0;
-  int64_t tokens = 0;    // labelled
+  int64_t tokens = 0;    // computed, prompts and padding included
+  int64_t labelled = 0;  // that the loss is the mean of
   int64_t peak_kib = 0;  // of the step
 };
 

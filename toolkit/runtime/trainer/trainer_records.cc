@@ -43,6 +43,7 @@ void Trainer::write_step(const StepReport& report, const std::vector<int64_t>& s
                              .field("loss", report.loss)
                              .field("lr", report.lr)
                              .field("tokens", report.tokens)
+                             .field("labelled", report.labelled)
                              .field("grad_norm", report.grad_norm)
                              .field("peak", report.peak_kib)
                              .raw("samples", "[" + list + "]")

@@ -30,7 +30,7 @@ class TraceSummary(
     val lastLoss: Float? get() = steps.lastOrNull { it.loss != null }?.loss
     val peakKib: Long get() = steps.maxOfOrNull { it.peakKib } ?: 0
 
-    /** Labelled tokens a second over the last steps. */
+    /** Tokens a second over the last steps, prompts and padding included. */
     val tokensPerSecond: Double? get() {
         val recent = steps.takeLast(10)
         val seconds = recent.sumOf { it.seconds.toDouble() }
