@@ -12,6 +12,7 @@ from toolkit.trace.schema import CATEGORIES
 
 STEPS = 3
 LAYERS = 3
+SEQUENCES = 2
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def traced(make_case, tmp_path_factory):
         tmp_path_factory.mktemp("traced") / "run",
         steps=STEPS,
         save_every=2,
-        grad_accum=2,
+        grad_accum=SEQUENCES,
         checkpoints="spill",
         eval_data=case.data,
     )
@@ -96,6 +97,30 @@ def test_memory_is_what_the_kernel_says(traced):
     assert last["gradients"] * LAYERS == 2 * last["adapters"]  # one layer's, and one to add
     backward = [p for p in records(traced, "phase") if p["phase"] == "backward"]
     assert all(p["ledger"]["arena"] > 0 and p["ledger"]["scratch"] > 0 for p in backward)
+
+
+def test_the_ledger_explains_the_high_water_mark(traced):
+    """No category is derived from the mark, so that their sum can be held against it."""
+    for phase in records(traced, "phase"):
+        if phase["phase"] in ("forward", "head", "backward") and phase["step"] > 1:
+            explained = sum(phase["ledger"].values()) / (phase["mem"]["hwm"] * 1024)
+            assert 0.95 <= explained <= 1.05, phase
+
+
+def test_operators_account_for_the_time_of_their_phases(traced):
+    phases = records(traced, "phase")
+    for name, operator in (
+        ("embed", "quantized_embedding"),
+        ("forward", "swiglu_mlp"),
+        ("head", "linear_cross_entropy"),
+        ("backward", "swiglu_mlp_backward"),
+    ):
+        for phase in (p for p in phases if p["phase"] == name):
+            times = phase["operators"]
+            assert times[operator]["calls"] == SEQUENCES
+            assert all(time["ns"] >= 0 for time in times.values())
+            assert sum(t["ns"] for t in times.values()) <= phase["end"] - phase["begin"]
+    assert all(p["operators"] == {} for p in phases if p["phase"] in ("load", "optimizer", "save"))
 
 
 def test_peaks_of_steps_and_run_are_those_of_the_phases(traced):

@@ -3,8 +3,11 @@
 #include <executorch/runtime/kernel/operator_registry.h>
 #include <executorch/runtime/platform/log.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <mutex>
+
+#include "kernels/observer.h"
 
 namespace toolkit {
 
@@ -12,7 +15,12 @@ void run_operator(const char* name, Operator op, KernelRuntimeContext& context, 
   static std::mutex mutex;
   std::lock_guard<std::mutex> lock(mutex);
   Arguments arguments(name, context, stack);
+  const OperatorObserver observer = operator_observer();
+  if (observer == nullptr) return op(arguments);
+  const auto begin = std::chrono::steady_clock::now();
   op(arguments);
+  const auto spent = std::chrono::steady_clock::now() - begin;
+  observer(name, std::chrono::duration_cast<std::chrono::nanoseconds>(spent).count());
 }
 
 bool register_operator(const char* full_name, void (*boxed)(KernelRuntimeContext&, Stack)) {

@@ -10,7 +10,6 @@
 #include <cerrno>
 #include <chrono>
 
-#include "kernels/workspace.h"
 #include "trainer/error.h"
 #include "trainer/memory.h"
 
@@ -71,7 +70,9 @@ Trace::Trace(const std::string& directory, TraceLevel level, bool append) : Trac
   const int64_t keep = append ? whole_lines(file_) : 0;
   if (ftruncate(file_.fd(), keep) != 0) fail_errno("write", path);
   if (lseek(file_.fd(), keep, SEEK_SET) < 0) fail_errno("write", path);
-  if (level_ == TraceLevel::full) sensors_ = std::make_unique<Sensors>();
+  if (level_ != TraceLevel::full) return;
+  sensors_ = std::make_unique<Sensors>();
+  profile().enable();
 }
 
 Trace::~Trace() { close(); }
@@ -154,18 +155,15 @@ void Trace::close() {
   file_.close();
 }
 
-std::string Trace::ledger_json(const MemoryReading& memory, int64_t mapped) const {
-  int64_t bytes[kCategories], others = 0;
-  for (int i = 1; i < kCategories; ++i) {
-    bytes[i] = ledger().get(Category(i));
-    if (Category(i) == Category::scratch) bytes[i] += int64_t(workspace_bytes());
-    if (Category(i) == Category::runtime) bytes[i] += runtime_kib_ * 1024;
-    others += bytes[i];
-  }
-  // Weights are file pages of which only those in use are resident: what the kernel saw at the peak
-  // beyond everything else in the account, and never more than what was mapped.
-  const int64_t resident = std::max<int64_t>(0, memory.hwm * 1024 - others);
-  bytes[0] = proc_.can_reset_peak() ? std::min(mapped, resident) : mapped;
+std::string Trace::ledger_json() const {
+  int64_t bytes[kCategories];
+  for (int i = 0; i < kCategories; ++i) bytes[i] = profile().held(Category(i));
+  // Pages of files beyond those at the phase's begin are weights; before that, code of the runtime
+  // that was first used since it was measured.
+  const Residency begin = profile().baseline(), peak = profile().peak();
+  bytes[int(Category::base)] += std::max<int64_t>(0, peak.file_kib - begin.file_kib) * 1024;
+  bytes[int(Category::runtime)] +=
+      (runtime_.total_kib + std::max<int64_t>(0, begin.file_kib - runtime_.file_kib)) * 1024;
   Json json;
   for (int i = 0; i < kCategories; ++i) json.field(category_name(Category(i)), bytes[i]);
   return json.str();
@@ -192,7 +190,8 @@ void Trace::end_phase(const Phase& phase) {
                      .field("read_bytes", io.read_bytes - phase.io_.read_bytes)
                      .field("written_bytes", io.written_bytes - phase.io_.written_bytes)
                      .str());
-  json.raw("ledger", ledger_json(memory, phase.mapped_));
+  json.raw("ledger", ledger_json());
+  json.raw("operators", profile().operators_json());
   record("phase", json);
   proc_.reset_peak();
 }
@@ -218,13 +217,15 @@ void Trace::maybe_smaps(const Phase& phase) {
 
 Phase::Phase(Trace& trace, const char* name, int64_t layer)
     : trace_(trace), name_(name), layer_(layer), begin_(trace.now()) {
-  if (trace.level_ == TraceLevel::full) io_ = trace.proc_.io();
+  if (trace.level_ != TraceLevel::full) return;
+  io_ = trace.proc_.io();
+  profile().begin();
 }
 
 Phase::~Phase() { end(); }
 
 void Phase::snapshot() {
-  mapped_ = ledger().get(Category::base);
+  profile().sample();
   trace_.maybe_smaps(*this);
 }
 

@@ -14,6 +14,7 @@
 #include "trainer/files.h"
 #include "trainer/json.h"
 #include "trainer/memory_stats.h"
+#include "trainer/profile.h"
 #include "trainer/sensors.h"
 
 namespace toolkit {
@@ -50,7 +51,7 @@ class Trace {
   int64_t written_bytes() const { return proc_.io().written_bytes; }
   bool can_reset_peak() const { return proc_.can_reset_peak(); }
   // Takes the present size for that of the runtime itself; everything later is accounted for.
-  void measure_runtime() { runtime_kib_ = proc_.memory().rss(); }
+  void measure_runtime() { runtime_ = resident_now(); }
   void close();
 
  private:
@@ -62,7 +63,7 @@ class Trace {
 
   void append(const std::string& line);
   void end_phase(const Phase& phase);
-  std::string ledger_json(const MemoryReading& memory, int64_t mapped) const;
+  std::string ledger_json() const;
   void maybe_smaps(const Phase& phase);
   void sample();
 
@@ -78,7 +79,7 @@ class Trace {
   std::thread sampler_;
 
   int64_t step_ = 0, steps_seen_ = 0, step_peak_ = 0, run_peak_ = 0;
-  int64_t runtime_kib_ = 0;
+  Residency runtime_;
   Worst worst_;  // phase with the highest peak in the first step
   bool smaps_done_ = false;
 };
@@ -88,8 +89,8 @@ class Phase {
  public:
   Phase(Trace& trace, const char* name, int64_t layer = -1);
   ~Phase();
-  // Notes the mapped weights; called before they are unmapped, which must happen before the end so
-  // that the next phase's peak does not start with them.
+  // Reads what is resident; called before the weights are unmapped, which must happen before the
+  // end so that the next phase's peak does not start with them.
   void snapshot();
   void end();
 
@@ -99,7 +100,6 @@ class Phase {
   const char* name_;
   int64_t layer_;
   int64_t begin_;
-  int64_t mapped_ = 0;
   IoReading io_;
   bool ended_ = false;
 };

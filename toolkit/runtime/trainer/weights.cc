@@ -11,6 +11,7 @@
 #include "kernels/release.h"
 #include "trainer/error.h"
 #include "trainer/memory.h"
+#include "trainer/profile.h"
 
 namespace toolkit {
 namespace {
@@ -27,6 +28,7 @@ void release_pages(const void* data, size_t bytes) {
   const uintptr_t begin = reinterpret_cast<uintptr_t>(data), end = begin + bytes;
   for (const Range& range : ranges) {
     if (begin < range.begin || end > range.end) continue;
+    profile().sample();
     // Rounding down drops a page whose start was released before; the end waits for its rest.
     const uintptr_t page = page_size();
     const uintptr_t from = begin / page * page;
@@ -77,15 +79,15 @@ WeightMapping::WeightMapping(const File& file, const std::vector<WeightRef>& ref
     const size_t bytes = (end - begin + page - 1) / page * page;
     void* address = mmap(nullptr, bytes, PROT_READ, MAP_SHARED, file.fd(), begin);
     if (address == MAP_FAILED) fail_errno("map", file.path());
+    // A huge page of the page cache would make 2 MiB resident where one tile is read.
+    madvise(address, bytes, MADV_NOHUGEPAGE);
     runs_.push_back({address, bytes});
-    mapped_ += bytes;
     add_range(address, bytes);
     for (size_t k = first; k < last; ++k) {
       pointers_[order[k]] = static_cast<char*>(address) + (refs[order[k]].offset - begin);
     }
     first = last;
   }
-  ledger().add(Category::base, mapped_);
 }
 
 WeightMapping::~WeightMapping() {
@@ -93,7 +95,6 @@ WeightMapping::~WeightMapping() {
     remove_range(run.address);
     munmap(run.address, run.bytes);
   }
-  ledger().add(Category::base, -mapped_);
 }
 
 void WeightMapping::drop_pages() {

@@ -39,7 +39,6 @@ class WeightMapping {
   };
   std::vector<Run> runs_;
   std::vector<const void*> pointers_;
-  int64_t mapped_ = 0;
 };
 
 // Asks the kernel, from a thread of its own, to read file ranges before they are mapped.

@@ -187,8 +187,9 @@ void cross_entropy(const float* x, const int32_t* labels, int64_t tokens, const 
 
 void embedding(const int32_t* tokens, int64_t count, const QuantizedMatrix& w, float* out) {
   // Each row is a place of its own in a large file, and reading it maps a neighbourhood of pages
-  // (300 KiB a token were seen); released after every slice they are never all in memory.
-  constexpr int64_t kSlice = 8;
+  // (300 KiB a token, 2 MiB where the page cache has huge folios); released after every slice they
+  // are never all in memory.
+  constexpr int64_t kSlice = 2;
   for (int64_t first = 0; first < count; first += kSlice) {
     parallel(min(kSlice, count - first), [&](int64_t begin, int64_t end, int) {
       for (int64_t t = first + begin; t < first + end; ++t) {

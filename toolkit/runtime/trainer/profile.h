@@ -1,0 +1,51 @@
+// What a phase's operators took, and what was resident meanwhile.
+//
+// Residency is read whenever a kernel is about to give weights back and after every operator; the
+// reading with the largest total is kept, with what the engine held then. The kernel's high-water
+// mark says how much there was; this says of what, independently of it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "trainer/memory.h"
+
+namespace toolkit {
+
+struct Residency {
+  int64_t total_kib = 0;
+  int64_t file_kib = 0;  // pages of files: libraries, weights, data
+};
+
+Residency resident_now();  // from /proc/self/statm
+
+struct OperatorTime {
+  const char* name;
+  int64_t calls, nanoseconds;
+};
+
+// One at a time in a process; the thread that runs the engine uses it.
+class Profile {
+ public:
+  void enable();
+  void begin();
+  void sample();
+  Residency baseline() const { return baseline_; }  // at begin()
+  Residency peak() const { return peak_; }          // reading with the largest total since
+  int64_t held(Category category) const { return held_[int(category)]; }  // bytes, at the peak
+  std::string operators_json() const;  // {"name": {"calls": 1, "ns": 2}, ...}
+
+ private:
+  void keep(const Residency& present);
+  static void observe(const char* name, int64_t nanoseconds);
+
+  bool enabled_ = false;
+  Residency baseline_, peak_;
+  int64_t held_[kCategories] = {};
+  std::vector<OperatorTime> times_;
+};
+
+Profile& profile();
+
+}  // namespace toolkit
