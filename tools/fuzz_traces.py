@@ -88,7 +88,8 @@ class Mutator:
         )
         self.files = [[to_line(record) for record in records(recipe)] for recipe in recipes]
         every = [json.loads(line) for lines in self.files for line in lines]
-        self.kinds = list({record["type"]: record for record in every}.values())
+        kinds = {(record["type"], record.get("phase")): record for record in every}
+        self.kinds = list(kinds.values())
 
     def trace(self, seed: int, index: int) -> bytes:
         """Return trace `index` of a seed."""
@@ -127,8 +128,11 @@ class Mutator:
                     break
                 place = rng.choice(nested)
             key = rng.choice(sorted(place))
-            if rng.random() < 0.1:
+            chance = rng.random()
+            if chance < 0.1:
                 del place[key]
+            elif chance < 0.25:
+                place[rng.choice(WORDS)] = place[key]
             else:
                 place[key] = self._value(rng)
             if not place:

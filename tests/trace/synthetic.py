@@ -13,6 +13,30 @@ from pathlib import Path
 
 MILLISECOND = 1_000_000
 FLOOR_KIB = 4300
+# Calls and share of the phase's time, by operator.
+OPERATORS = {
+    "embed": {"quantized_embedding": (1, 0.7)},
+    "forward": {
+        "rms_norm": (2, 0.02),
+        "lora_linear": (4, 0.32),
+        "rope": (2, 0.01),
+        "attention": (1, 0.12),
+        "swiglu_mlp": (1, 0.44),
+        "add": (2, 0.01),
+    },
+    "head": {"rms_norm": (1, 0.002), "linear_cross_entropy": (1, 0.97)},
+    "backward": {
+        "rms_norm": (2, 0.01),
+        "lora_linear": (3, 0.1),
+        "attention": (1, 0.05),
+        "add": (3, 0.006),
+        "lora_linear_backward": (4, 0.27),
+        "attention_backward": (1, 0.11),
+        "swiglu_mlp_backward": (1, 0.36),
+        "rms_norm_backward": (2, 0.015),
+        "rope": (4, 0.009),
+    },
+}
 
 
 @dataclass
@@ -25,6 +49,7 @@ class Recipe:
     rank: int = 8
     seed: int = 0
     detail: str = "full"
+    operators: bool = True
     model: str = "SmolLM2-135M-Instruct"
     method: str = "mesp"
     phone: bool = False
@@ -236,7 +261,17 @@ class _Writer:
                 "written_bytes": written,
             },
             "ledger": ledger,
+            **self.operators(phase, self.t - begin),
         }
+
+    def operators(self, phase: str, ns: int) -> dict:
+        if not self.recipe.operators or phase not in OPERATORS:
+            return {}
+        times = {
+            name: {"calls": calls, "ns": int(ns * share)}
+            for name, (calls, share) in OPERATORS[phase].items()
+        }
+        return {"operators": times}
 
     def memory(self, rss: int) -> dict:
         file = max(FLOOR_KIB, rss // 5)

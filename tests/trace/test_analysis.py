@@ -244,3 +244,40 @@ def test_json_is_standard_and_complete(tmp_path: Path) -> None:
     assert copy["training"]["loss"][0] == [1, None]
     assert len(copy["training"]["loss"]) == 12
     assert copy["run"]["settings"]["optimizer"] == "adamw"
+
+
+MAPPED = [
+    {"name": "/lib/libc.so.6", "rss": 1500},
+    {"name": "/bundle/programs.pte", "rss": 100},
+    {"name": "[heap]", "rss": 2000, "anonymous": 2000},
+    {"name": "[stack]", "rss": 40, "anonymous": 40},
+    {"name": "", "rss": 9000, "anonymous": 9000},
+    {"name": "/bundle/base.ptd", "rss": 5000},
+]
+
+
+def test_what_the_ledger_lacks_is_named_from_the_mappings(tmp_path: Path) -> None:
+    """The runtime's 2,000 KiB stand for code and files first, then for stacks and allocator."""
+    ledger = {"base": 5000, "arena": 6000, "scratch": 2500, "runtime": 2000}
+    known = {name: kib * KIB for name, kib in ledger.items()}
+    run = [next(iter(records(SMALL)))]
+    run.append(
+        {"type": "phase", "phase": "backward", "step": 1, "layer": 0, "begin": 0, "end": 9,
+         "mem": {"hwm": 18_000}, "ledger": known}
+    )  # fmt: skip
+    run.append({"type": "smaps", "step": 1, "phase": "backward", "entries": MAPPED})
+    peak = analyze_records(tmp_path, run).peak
+    assert peak.parts[-1].bytes == 2500 * KIB
+    found = {part.name: part.bytes / KIB for part in peak.rest}
+    assert found == {
+        "allocator": 2000 - (2000 - 1500 - 100 - 40),
+        "slack of buffers, stacks of threads": 9000 - 8500,
+        "not there when the mappings were read": 2500 - 1640 - 500,
+    }
+    run[1]["mem"]["hwm"] = 16_000
+    rest = analyze_records(tmp_path, run).peak.rest
+    assert [part.bytes for part in rest] == [500 * KIB], "never more than there is to explain"
+    run[1]["mem"]["hwm"] = 15_000
+    assert analyze_records(tmp_path, run).peak.rest == []
+    del run[2]
+    assert analyze_records(tmp_path, run).peak.rest == []

@@ -110,6 +110,27 @@ def test_counters_hold_what_the_trace_says(phone: tuple[Analysis, Reading]) -> N
     assert len(reading.counter("hottest zone")) == len(analysis.trace.samples)
 
 
+def test_phases_carry_the_time_of_their_operators(phone: tuple[Analysis, Reading]) -> None:
+    _, reading = phone
+    arguments = {
+        entry.iid: entry.name
+        for p in reading.packets
+        for entry in p.interned_data.debug_annotation_names
+    }
+    sums: dict[str, int] = {}
+    for p in reading.events:
+        for annotation in p.track_event.debug_annotations:
+            if annotation.name_iid:
+                name = arguments[annotation.name_iid]
+                sums[name] = sums.get(name, 0) + annotation.int_value
+    analysis, _ = phone
+    expected: dict[str, float] = {}
+    for total in analysis.timing.operators:
+        name = f"{total.operator} ns"
+        expected[name] = expected.get(name, 0) + total.seconds * 1e9
+    assert sums == pytest.approx(expected)
+
+
 def test_device_and_run_are_metadata(phone: tuple[Analysis, Reading]) -> None:
     _, reading = phone
     run = next(p.track_event for p in reading.events if p.track_event.debug_annotations)

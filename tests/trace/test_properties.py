@@ -21,7 +21,7 @@ from toolkit.trace.summary import print_overview, print_summary
 
 LINES = [to_line(r) for r in records(Recipe(steps=26, layers=2, phone=True))]
 PARSED = [json.loads(line) for line in LINES]
-KINDS = list({record["type"]: record for record in PARSED}.values())
+KINDS = list({(record["type"], record.get("phase")): record for record in PARSED}.values())
 
 numbers = st.one_of(
     st.integers(-1, 5),

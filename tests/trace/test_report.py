@@ -72,6 +72,8 @@ def hostile_trace(tmp_path: Path, text: str) -> Path:
                     record["device"][key] = text
             if record["type"] == "event":
                 record["event"] = record["detail"] = text
+            if record["type"] == "phase":
+                record["operators"] = {text: {"calls": 1, "ns": 1000}}
             if record["type"] == "smaps":
                 record["phase"] = text
                 for entry in record["entries"]:
@@ -92,6 +94,8 @@ def test_report_is_well_formed_and_opens_with_the_answer(tmp_path: Path) -> None
         assert text in plain
     for part in analysis.peak.parts:
         assert part.label in plain
+    for operator in analysis.timing.operators:
+        assert operator.operator in plain
     for word in ("optimizer", "adamw", "Pixel 8", "MeSP, arXiv 2602.13069", "Qwen2.5-0.5B"):
         assert word in plain
     assert plain.index("Peak") < plain.index("Written to flash") < plain.index("Memory over")

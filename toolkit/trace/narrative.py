@@ -64,6 +64,9 @@ def _speed(analysis: Analysis) -> str:
         largest = timing.phases[:2]
         shares = " and ".join(f"{percent(phase.share)} {phase.phase}" for phase in largest)
         texts.append(f"of the run's time {shares}")
+    if timing.operators:
+        operator = timing.operators[0]
+        texts.append(f"{percent(operator.share)} in {operator.operator} ({operator.phase}) alone")
     return ", ".join(texts) + "."
 
 

@@ -2,7 +2,8 @@
 
 A process for every run, with rows of slices for steps and phases, counters for the ledger's
 categories, the high-water mark of every phase, resident memory, page faults and storage traffic,
-and with device, settings and the bundle as arguments of one slice over the whole run. A counter's
+and with device, settings and the bundle as arguments of one slice over the whole run. The slice of
+a phase has the time of its operators in ns as arguments ("attention_backward ns"). A counter's
 value is written when it changes; the high-water mark and the ledger of a phase stand at its begin.
 """
 
@@ -20,6 +21,7 @@ from toolkit.trace import perfetto_encoding as encode
 from toolkit.trace.analysis import Analysis
 from toolkit.trace.analysis.memory import LABELS, resident_of_samples
 from toolkit.trace.analysis.timing import last_time
+from toolkit.trace.operators import NO_OPERATORS
 from toolkit.trace.perfetto_encoding import UNIT_BYTES, UNIT_COUNT, EventWriter
 from toolkit.trace.schema import CATEGORIES, PHASES
 from toolkit.trace.trace import NONE
@@ -80,7 +82,9 @@ class _Run:
     def packets(self) -> Iterator[bytes]:
         """Yield everything; the first packets name what the others refer to."""
         self._name_phases()
-        yield encode.packet(encode.interned_names(self.names), self.number, cleared=True)
+        arguments = [f"{name} ns" for name in self.trace.operators.names]
+        interned = encode.interned_names(self.names, arguments)
+        yield encode.packet(interned, self.number, cleared=True)
         run = self.trace.run
         device = run.device.model or run.device.abi or "device"
         labels = [label for label in (run.method, device, self.analysis.status) if label]
@@ -173,13 +177,22 @@ class _Run:
         phases = self.trace.phases
         track, packet = self._slices("phases")
         yield packet
-        columns = ("phase", "layer", "begin", "end", "step")
-        for phase, layer, begin, end, step in zip(
+        columns = ("phase", "layer", "begin", "end", "step", "operators", "operators_at")
+        for phase, layer, begin, end, step, operators, at in zip(
             *(phases[c].tolist() for c in columns), strict=True
         ):
             name = self.names[_phase_name(phase, layer)]
             arguments = b"" if step == NONE else encode.annotation("step", step)
+            if operators != NO_OPERATORS:
+                arguments += self._operators(operators, at)
             yield from self._slice(track, name, begin, end, arguments)
+
+    def _operators(self, operators: int, at: int) -> bytes:
+        codes = self.trace.operators.lists[operators]
+        times = self.trace.operators.values[at : at + len(codes), 1].tolist()
+        return b"".join(
+            encode.interned_annotation(code + 1, ns) for code, ns in zip(codes, times, strict=True)
+        )
 
     # Counters
 

@@ -51,9 +51,10 @@ def packet(content: bytes, sequence: int, *, cleared: bool = False) -> bytes:
     return data(1, content + number(10, sequence) + number(13, flags))
 
 
-def interned_names(names: dict[str, int]) -> bytes:
-    """Return TracePacket.interned_data with the names of events."""
-    entries = (data(2, number(1, iid) + text(2, name)) for name, iid in names.items())
+def interned_names(names: dict[str, int], arguments: list[str]) -> bytes:
+    """Return TracePacket.interned_data with the names of events and, counted from 1, arguments."""
+    entries = [data(2, number(1, iid) + text(2, name)) for name, iid in names.items()]
+    entries += [data(3, number(1, i) + text(2, name)) for i, name in enumerate(arguments, 1)]
     return data(12, b"".join(entries))
 
 
@@ -86,6 +87,11 @@ def annotation(name: str, value: str | int | float | bool | None) -> bytes:
     else:
         content = text(6, "" if value is None else str(value))
     return data(4, content + text(10, name))
+
+
+def interned_annotation(name: int, value: int) -> bytes:
+    """Return TrackEvent.debug_annotations with a whole number under an interned name."""
+    return data(4, number(1, name) + number(4, value))
 
 
 class EventWriter:

@@ -13,6 +13,7 @@ from msgspec.structs import astuple, replace
 
 from toolkit.errors import ToolkitError
 from toolkit.trace import schema
+from toolkit.trace.operators import NO_OPERATORS, OperatorBuilder
 from toolkit.trace.schema import PHASES, Begin, End, Evaluation, Event, Phase, Run, Sample, Smaps
 from toolkit.trace.schema import Step as StepRecord
 from toolkit.trace.table import TableBuilder
@@ -36,6 +37,7 @@ _MAX_PHASES = 4_000_000
 _MAX_ROWS = 1_000_000
 _MAX_RECORDS = 10_000
 _MAX_PROBLEMS = 100
+_MAX_OFFSET = 1 << 60
 _PHASE_CODE = {name: code for code, name in enumerate(PHASES)}
 
 
@@ -87,6 +89,7 @@ class _Reader:
         self._latest = 0
         self._sessions: list[Session] = []
         self._phases = TableBuilder(PHASE_COLUMNS, "q", _MAX_PHASES)
+        self._operators = OperatorBuilder()
         self._steps = TableBuilder(STEP_COLUMNS, "d", _MAX_ROWS)
         self._samples = TableBuilder(SAMPLE_COLUMNS, "d", _MAX_ROWS)
         self._evaluations: list[Evaluation] = []
@@ -138,11 +141,13 @@ class _Reader:
         phases = ordered_phases(self._phases.build(), left_out)
         steps = last_of_each_step(self._steps.build(), left_out)
         samples = ordered_samples(self._samples.build())
+        left_out.over_limit += self._operators.dropped
         left_out.over_limit += self._phases.dropped + self._steps.dropped + self._samples.dropped
         return Trace(
             path=self._path,
             sessions=self._sessions,
             phases=phases,
+            operators=self._operators.build(),
             steps=steps,
             samples=samples,
             evaluations=self._evaluations,
@@ -215,9 +220,14 @@ class _Reader:
         if end > self._latest:
             self._latest = end
         step, layer = record.step, record.layer
+        operators, at = NO_OPERATORS, 0
+        if record.operators:
+            operators, at = self._operators.add(record.operators)
         self._phases.append(
             (
                 self._line,
+                operators,
+                at,
                 NONE if step is None else step,
                 _PHASE_CODE[record.phase],
                 NONE if layer is None else layer,
@@ -252,7 +262,7 @@ class _Reader:
         if len(self._sessions) >= _MAX_RECORDS:
             self._left_out.over_limit += 1
             return
-        self._offset = self._latest if self._sessions else 0
+        self._offset = min(self._latest, _MAX_OFFSET) if self._sessions else 0
         self._sessions.append(Session(record, self._line, self._offset))
         self._end = None
 

@@ -29,6 +29,7 @@ CATEGORIES = (
 
 Kib = Annotated[int, Meta(ge=0, le=1 << 40)]
 Bytes = Annotated[int, Meta(ge=0, le=1 << 50)]
+SignedBytes = Annotated[int, Meta(ge=-(1 << 50), le=1 << 50)]
 Count = Annotated[int, Meta(ge=0, le=1 << 50)]
 Nanoseconds = Annotated[int, Meta(ge=0, le=1 << 55)]
 StepNumber = Annotated[int, Meta(ge=0, le=1 << 40)]
@@ -63,16 +64,28 @@ class Io(Struct, frozen=True, gc=False):
 
 
 class Ledger(Struct, frozen=True, gc=False):
-    """The engine's own account in bytes, at the peak of a phase."""
+    """The engine's own account in bytes, at the peak of a phase.
 
-    base: Bytes = 0
-    adapters: Bytes = 0
-    optimizer: Bytes = 0
-    gradients: Bytes = 0
-    checkpoints: Bytes = 0
-    arena: Bytes = 0
-    scratch: Bytes = 0
-    runtime: Bytes = 0
+    Every category is counted by itself, so their sum may lie below the high-water mark: the rest is
+    what the engine does not own, such as libraries and slack of the allocator. A difference of two
+    readings can come out negative; it is taken for zero.
+    """
+
+    base: SignedBytes = 0
+    adapters: SignedBytes = 0
+    optimizer: SignedBytes = 0
+    gradients: SignedBytes = 0
+    checkpoints: SignedBytes = 0
+    arena: SignedBytes = 0
+    scratch: SignedBytes = 0
+    runtime: SignedBytes = 0
+
+
+class OperatorTime(Struct, frozen=True, gc=False):
+    """How often a phase called one operator, and the time spent in it."""
+
+    calls: Count = 0
+    ns: Nanoseconds = 0
 
 
 class Bundle(Struct, frozen=True):
@@ -118,7 +131,10 @@ class Run(Struct, frozen=True, tag="run"):
 
 
 class Phase(Struct, frozen=True, gc=False, tag="phase"):
-    """One phase of a step, of one layer where the phase has layers."""
+    """One phase of a step, of one layer where the phase has layers.
+
+    `operators` by name, at full detail; older trainers do not write it.
+    """
 
     phase: PhaseName
     begin: Nanoseconds
@@ -128,6 +144,7 @@ class Phase(Struct, frozen=True, gc=False, tag="phase"):
     mem: Memory = Memory()
     io: Io = Io()
     ledger: Ledger = Ledger()
+    operators: dict[str, OperatorTime] | None = None
 
 
 class Begin(Struct, frozen=True, tag="begin"):

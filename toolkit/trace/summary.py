@@ -14,6 +14,7 @@ from toolkit.trace.units import count, duration, megabytes, number, percent
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 _BAR = 24
+_OPERATORS = 8
 
 
 def print_summary(console: Console, analysis: Analysis) -> None:
@@ -31,6 +32,7 @@ def print_summary(console: Console, analysis: Analysis) -> None:
         ("Memory at the peak", _parts(analysis)),
         ("Mappings of the process", _mappings(analysis)),
         ("Time by phase", _phases(analysis)),
+        ("Time by operator", _operators(analysis)),
         ("Published", _published(analysis)),
     ):
         if table is not None:
@@ -108,6 +110,8 @@ def _parts(analysis: Analysis) -> Table | None:
     table = _table(("category", "left"), ("size", "right"), ("share", "right"), ("", "left"))
     for part in analysis.peak.parts:
         table.add_row(part.label, megabytes(part.bytes), percent(part.share), _bar(part.share))
+    for part in analysis.peak.rest:
+        table.add_row(Text(f"  {part.name}", style="dim"), Text(megabytes(part.bytes), style="dim"))
     return table
 
 
@@ -139,6 +143,34 @@ def _phases(analysis: Analysis) -> Table | None:
     outside = timing.outside_seconds or 0.0
     share = outside / timing.seconds if timing.seconds else 0.0
     table.add_row("outside", duration(outside), percent(share), "", "", "", _bar(share))
+    return table
+
+
+def _operators(analysis: Analysis) -> Table | None:
+    operators = analysis.timing.operators
+    if not operators:
+        return None
+    columns = ("time", "share", "count", "per call")
+    table = _table(
+        ("operator", "left"),
+        ("phase", "left"),
+        *((name, "right") for name in columns),
+        ("", "left"),
+    )
+    for total in operators[:_OPERATORS]:
+        table.add_row(
+            Text(total.operator),
+            total.phase,
+            duration(total.seconds),
+            percent(total.share),
+            count(total.calls),
+            duration(total.seconds / total.calls if total.calls else None),
+            _bar(total.share),
+        )
+    if rest := operators[_OPERATORS:]:
+        seconds, share = sum(o.seconds for o in rest), sum(o.share for o in rest)
+        name = f"{len(rest)} more"
+        table.add_row(name, "", duration(seconds), percent(share), "", "", _bar(share))
     return table
 
 

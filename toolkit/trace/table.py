@@ -1,7 +1,7 @@
 """Compact tables of numbers: rows are appended while reading, columns are numpy views after."""
 
-from array import array
 from collections.abc import Iterable
+from struct import Struct
 from typing import Self
 
 import numpy as np
@@ -50,7 +50,9 @@ class TableBuilder:
     def __init__(self, columns: tuple[str, ...], typecode: str, limit: int) -> None:
         self.columns = columns
         self.dropped = 0
-        self._values = array(typecode)
+        self._dtype = _DTYPES[typecode]
+        self._values = bytearray()
+        self._pack = Struct(f"={len(columns)}{typecode}").pack  # far faster than array.extend
         self._room = limit
 
     def append(self, row: Iterable[float]) -> None:
@@ -59,10 +61,9 @@ class TableBuilder:
             self.dropped += 1
             return
         self._room -= 1
-        self._values.extend(row)
+        self._values += self._pack(*row)
 
     def build(self) -> Table:
         """Return the table; no row can be added afterwards."""
-        dtype = _DTYPES[self._values.typecode]
-        values = np.frombuffer(self._values, dtype) if self._values else np.empty(0, dtype)
+        values = np.frombuffer(self._values, self._dtype)
         return Table(self.columns, values.reshape(-1, len(self.columns)))

@@ -2,12 +2,18 @@
 
 import numpy as np
 
+from toolkit.trace.schema import CATEGORIES
 from toolkit.trace.table import Table
-from toolkit.trace.trace import LeftOut
+from toolkit.trace.trace import PHASE_ORIGIN, LeftOut
 
 
 def ordered_phases(phases: Table, left_out: LeftOut) -> Table:
-    """Sort by begin and leave out exact repetitions (all but the line number)."""
+    """Sort by begin and leave out exact repetitions (in all but their place in the file).
+
+    Negative sizes in the ledger become zero.
+    """
+    ledger = phases.block(f"ledger_{CATEGORIES[0]}", f"ledger_{CATEGORIES[-1]}")
+    np.maximum(ledger, 0, out=ledger)
     begin = phases["begin"]
     backwards = int(np.count_nonzero(np.diff(begin) < 0))
     if backwards:
@@ -16,7 +22,7 @@ def ordered_phases(phases: Table, left_out: LeftOut) -> Table:
         phases = phases.take(np.lexsort(keys))
         begin = phases["begin"]
     candidates = np.flatnonzero(np.diff(begin) == 0)
-    values = phases.values[:, 1:]
+    values = phases.values[:, len(PHASE_ORIGIN) :]
     same = candidates[np.all(values[candidates] == values[candidates + 1], axis=1)]
     if len(same):
         left_out.duplicates += len(same)

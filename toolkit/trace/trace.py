@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from toolkit.trace.operators import OperatorTimes
 from toolkit.trace.schema import (
     CATEGORIES,
     Begin,
@@ -16,8 +17,11 @@ from toolkit.trace.schema import (
 )
 from toolkit.trace.table import Table
 
+PHASE_ORIGIN = ("line", "operators", "operators_at")
+"""Columns that depend on where in the file a phase was."""
+
 PHASE_COLUMNS = (
-    "line",
+    *PHASE_ORIGIN,
     "step",
     "phase",
     "layer",
@@ -97,6 +101,7 @@ class Trace:
         sessions: At least one. Times of all tables run on from one session to the next.
         phases: int64 table of `PHASE_COLUMNS`, sorted by begin; phase is an index into
             `schema.PHASES`, step and layer are `NONE` where absent; ns, KiB, bytes.
+        operators: Time by operator; the columns operators and operators_at lead there.
         steps: float64 table of `STEP_COLUMNS`, one row per step, sorted by step; NaN is unknown.
         samples: float64 table of `SAMPLE_COLUMNS`, sorted by t; NaN is unknown.
         last_begin: The last step start, with its line: where a killed run ended.
@@ -105,6 +110,7 @@ class Trace:
     path: Path
     sessions: list[Session]
     phases: Table
+    operators: OperatorTimes
     steps: Table
     samples: Table
     evaluations: list[Evaluation]

@@ -8,9 +8,15 @@ from typing import Any
 from msgspec import to_builtins
 
 from toolkit.trace.analysis.findings import Facts, Finding, find_findings
-from toolkit.trace.analysis.mappings import MappingGroup, group_mappings
+from toolkit.trace.analysis.mappings import MappingGroup, RestPart, group_mappings
 from toolkit.trace.analysis.memory import Part, Peak, Place, find_peak
-from toolkit.trace.analysis.timing import LayerTotal, PhaseTotal, Timing, analyze_timing
+from toolkit.trace.analysis.timing import (
+    LayerTotal,
+    OperatorTotal,
+    PhaseTotal,
+    Timing,
+    analyze_timing,
+)
 from toolkit.trace.analysis.training import Storage, Training, analyze_storage, analyze_training
 from toolkit.trace.published import Comparison, compare_with_published
 from toolkit.trace.reader import read_trace
@@ -21,10 +27,12 @@ __all__ = [
     "Finding",
     "LayerTotal",
     "MappingGroup",
+    "OperatorTotal",
     "Part",
     "Peak",
     "PhaseTotal",
     "Place",
+    "RestPart",
     "Storage",
     "Timing",
     "Training",

@@ -285,7 +285,9 @@ def _ledger(facts: Facts) -> Finding | None:
     if peak.explained < WANTED_EXPLAINED:
         title = f"The ledger explains {percent(peak.explained)} of the peak"
         rest = megabytes(peak.bytes * (1 - peak.explained))
-        return Finding("note", "ledger-below-peak", title, f"{rest} belong to no category.")
+        named = ", ".join(f"{megabytes(part.bytes)} {part.name}" for part in peak.rest[:3])
+        detail = f"{rest} belong to no category{': ' if named else ''}{named}."
+        return Finding("note", "ledger-below-peak", title, detail)
     return None
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from toolkit.trace.analysis.mappings import RestPart, group_mappings, name_rest
 from toolkit.trace.schema import CATEGORIES, PHASES
 from toolkit.trace.trace import NONE, Trace
 from toolkit.trace.units import KIB
@@ -66,6 +67,7 @@ class Peak:
         seconds: When, since the start; None when only the end record tells it.
         row: Row in `Trace.phases`, None when it lies outside of all phases.
         parts: Ledger by category in descending order, and what the ledger does not explain last.
+        rest: What the mappings, read once in a run, tell about the part that is not in the ledger.
         explained: Share of the peak that the ledger accounts for (above 1: it counts too much).
         resident: What the kernel said at the end of that phase, in bytes: anonymous, file, shmem,
             swap.
@@ -78,6 +80,7 @@ class Peak:
     seconds: float | None = None
     row: int | None = None
     parts: list[Part] = field(default_factory=list)
+    rest: list[RestPart] = field(default_factory=list)
     explained: float | None = None
     resident: dict[str, int] = field(default_factory=dict)
     largest_sample: int | None = None
@@ -165,6 +168,7 @@ def _explain(peak: Peak, trace: Trace) -> None:
     peak.parts = [Part(name, size, size / total) for name, size in ordered if size]
     if known < total:
         peak.parts.append(Part("unexplained", total - known, (total - known) / total))
+        peak.rest = name_rest(total - known, ledger, group_mappings(trace.smaps))
 
 
 def resident_of_samples(trace: Trace) -> np.ndarray:

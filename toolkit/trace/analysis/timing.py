@@ -27,6 +27,18 @@ class PhaseTotal:
 
 
 @dataclass(frozen=True)
+class OperatorTotal:
+    """All calls of one operator in one phase. `share` is of the run's time."""
+
+    phase: str
+    operator: str
+    calls: int
+    seconds: float
+    share: float
+    share_of_phase: float
+
+
+@dataclass(frozen=True)
 class LayerTotal:
     """One layer: time per step (median over the steps) and the largest peak, by direction."""
 
@@ -47,6 +59,7 @@ class Timing:
         tokens: Tokens of all steps.
         tokens_per_second: Tokens over the time of the steps that have both.
         phases: In descending order of time.
+        operators: Of every phase that tells of them, in descending order of time.
         outside_seconds: Time of the run that no phase covers, None without phases.
         layers: By number.
     """
@@ -59,6 +72,7 @@ class Timing:
     tokens: int
     tokens_per_second: float | None
     phases: list[PhaseTotal]
+    operators: list[OperatorTotal]
     outside_seconds: float | None
     layers: list[LayerTotal]
 
@@ -81,6 +95,7 @@ def analyze_timing(trace: Trace) -> Timing:
         tokens=int(tokens.sum()),
         tokens_per_second=float(tokens[known].sum()) / measured if measured else None,
         phases=phases,
+        operators=_operator_totals(trace, phases, seconds),
         outside_seconds=max(seconds - covered, 0.0) if phases else None,
         layers=_layer_totals(trace),
     )
@@ -133,6 +148,40 @@ def _phase_totals(trace: Trace, run_seconds: float) -> list[PhaseTotal]:
 def _sum(values: NDArray[np.int64]) -> int:
     # Sums of hostile values could pass 64 bits; floats only lose the last digits.
     return int(values.sum(dtype=np.float64))
+
+
+def _operator_totals(
+    trace: Trace, phases: list[PhaseTotal], run_seconds: float
+) -> list[OperatorTotal]:
+    codes, lists = trace.phases["phase"], trace.phases["operators"]
+    sums = np.zeros((len(PHASES), len(trace.operators.names), 2))
+    for number, names in enumerate(trace.operators.lists):
+        rows = np.flatnonzero(lists == number)
+        phase, at = codes[rows], trace.phases["operators_at"][rows]
+        for place, name in enumerate(names):
+            calls_and_ns = trace.operators.values[at + place].astype(np.float64)
+            for column in range(2):
+                weights = calls_and_ns[:, column]
+                sums[:, name, column] += np.bincount(phase, weights, len(PHASES))
+    totals = []
+    for phase in phases:
+        for name, (calls, ns) in zip(
+            trace.operators.names, sums[PHASES.index(phase.phase)].tolist(), strict=True
+        ):
+            if not calls and not ns:
+                continue
+            seconds = ns / 1e9
+            totals.append(
+                OperatorTotal(
+                    phase=phase.phase,
+                    operator=name,
+                    calls=int(calls),
+                    seconds=seconds,
+                    share=seconds / run_seconds if run_seconds else 0.0,
+                    share_of_phase=seconds / phase.seconds if phase.seconds else 0.0,
+                )
+            )
+    return sorted(totals, key=lambda total: -total.seconds)
 
 
 def _layer_totals(trace: Trace) -> list[LayerTotal]:

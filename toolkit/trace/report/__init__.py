@@ -65,6 +65,7 @@ def render_report(analysis: Analysis) -> str:
             beside=beside_published(analysis),
             tiles=content.tiles(analysis),
             shares=content.phase_shares(analysis),
+            operators=content.operator_groups(analysis),
             kernel=content.kernel_rows(analysis),
             published=content.published_table(analysis),
             settings=content.settings(analysis),

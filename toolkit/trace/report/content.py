@@ -5,9 +5,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from toolkit.trace.analysis import Analysis
+from toolkit.trace.analysis.timing import OperatorTotal, PhaseTotal
 from toolkit.trace.published import Figure
 from toolkit.trace.text import clean_value
 from toolkit.trace.units import KIB, count, duration, megabytes, number, percent
+
+_COLORS = 8
+_MAX_OPERATORS = 24
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,25 @@ class Share:
     label: str
     color: str
     share: float
+
+
+@dataclass(frozen=True)
+class OperatorGroup:
+    """The operators of one phase; what they leave of its time is `outside`, in seconds.
+
+    `rows` pairs a color with an operator, the longest first; `further` is what was cut off.
+    """
+
+    phase: PhaseTotal
+    rows: list[tuple[str, OperatorTotal]]
+    further: list[OperatorTotal]
+    outside: float
+    shares: list[Share]
+
+    @property
+    def further_seconds(self) -> float:
+        """Time of the operators that have no row."""
+        return sum(total.seconds for total in self.further)
 
 
 @dataclass(frozen=True)
@@ -88,6 +111,30 @@ def phase_shares(analysis: Analysis) -> list[Share]:
     if timing.outside_seconds and timing.seconds:
         shares.append(Share("outside", "unexplained", timing.outside_seconds / timing.seconds))
     return shares
+
+
+def operator_groups(analysis: Analysis) -> list[OperatorGroup]:
+    """Return the operators of every phase that tells of them, in the order of the phases."""
+    timing = analysis.timing
+    families = list(dict.fromkeys(_family(total.operator) for total in timing.operators))
+    colors = {name: f"operator-{min(i, _COLORS - 1)}" for i, name in enumerate(families)}
+    groups = []
+    for phase in timing.phases:
+        mine = [total for total in timing.operators if total.phase == phase.phase]
+        if not mine:
+            continue
+        rows = [(colors[_family(total.operator)], total) for total in mine[:_MAX_OPERATORS]]
+        outside = max(0.0, phase.seconds - sum(total.seconds for total in mine))
+        shares = [Share(total.operator, color, total.share_of_phase) for color, total in rows]
+        if phase.seconds:
+            shares.append(Share("outside of operators", "unexplained", outside / phase.seconds))
+        groups.append(OperatorGroup(phase, rows, mine[_MAX_OPERATORS:], outside, shares))
+    return groups
+
+
+def _family(operator: str) -> str:
+    """Return the operator without what makes it a variant: forward and backward share a color."""
+    return operator.removesuffix("_backward").removesuffix("_saved")
 
 
 def kernel_rows(analysis: Analysis) -> list[tuple[str, str]]:
