@@ -116,7 +116,7 @@ def test_training(case, settings):
     before = {name: p.detach().clone() for name, p in adapter_parameters(model).items()}
     expected = list(train(model, case.rows, settings))
     assert [step["samples"] for step in actual] == [step.samples for step in expected]
-    assert [step["tokens"] for step in actual] == [step.tokens for step in expected]
+    assert [step["labelled"] for step in actual] == [step.tokens for step in expected]
     assert [step["lr"] for step in actual] == pytest.approx([step.lr for step in expected])
     errors = [abs(a["loss"] / e.loss - 1) for a, e in zip(actual, expected, strict=True)]
     assert max(errors) < LOSS_TOLERANCE, errors
