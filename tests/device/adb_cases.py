@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from tests.device.adb_daemon import ADDRESS, Daemon
+from tests.support.fake_system_trace import FAKE_SYSTEM_TRACE, write_fake_atrace
 from tests.support.fake_trainer import write_fake_bundle, write_fake_runtime
 from toolkit import __version__
 from toolkit.device import DeviceCommandError, DeviceLost, open_device
@@ -214,12 +215,12 @@ def train(daemon: Daemon, folder: Path) -> None:
         assert (folder / "out/adapter_model.safetensors").read_bytes() == b"adapter\n"
 
 
-def toolkit(*words: str, code: int = 0) -> str:
-    """Run a command as a process; return its output, or its errors if it must fail."""
+def toolkit(*words: str, code: int = 0, errors: bool = False) -> str:
+    """Run a command as a process; return its output, or its errors if wanted or if it must fail."""
     command = [sys.executable, "-m", "toolkit.cli.main", *words]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert result.returncode == code, (words, result)
-    return result.stdout if code == 0 else result.stderr
+    return result.stdout if code == 0 and not errors else result.stderr
 
 
 def commands(daemon: Daemon, folder: Path) -> None:
@@ -241,6 +242,35 @@ def commands(daemon: Daemon, folder: Path) -> None:
     assert (folder / "runs/run1/adapter_model.safetensors").is_file()
     daemon.kill()
     assert "refused the connection" in toolkit("pull", "--device", ADDRESS, "run1", code=1)
+
+
+def system_trace(daemon: Daemon, folder: Path) -> None:
+    """`train --atrace` with a stand-in for the system's tool, and then without any."""
+    bundle, data = write_fake_bundle(folder)
+    os.environ["TOOLKIT_DEVICE_ROOT"] = f"{folder}/root"
+    os.environ["TOOLKIT_CACHE"] = f"{folder}/cache"
+    write_fake_runtime(folder / "cache/runtime" / __version__ / "x86_64", version=__version__)
+    write_fake_atrace(folder / "bin", folder / "atrace.log")
+    daemon.kill()
+    path = os.environ["PATH"]
+    os.environ["PATH"] = f"{folder}/bin:{path}"
+    daemon.start()
+    os.environ["PATH"] = path
+    os.environ["PYTHONPATH"] = str(Path.cwd())
+    os.chdir(folder)
+    toolkit("deploy", str(bundle), "--data", str(data), "--device", ADDRESS)
+    train = ("train", "--device", ADDRESS, "--steps", "3", "--atrace", "--json", "--out")
+    assert "system trace: runs/run1.system.atrace" in toolkit(*train, "run1", errors=True)
+    assert Path("runs/run1.system.atrace").read_bytes() == FAKE_SYSTEM_TRACE
+    started, stopped = Path("atrace.log").read_text().splitlines()
+    assert started == "--async_start -c -b 16384 sched freq disk"
+    assert stopped.startswith(f"--async_stop -z -o {folder}/root/toolkit-run1-")
+    assert not list(Path("root").glob("toolkit-run1-*")), "it was left on the device"
+    daemon.kill()
+    daemon.start()
+    said = toolkit(*train, "run2", errors=True)
+    assert f"no system trace: device {ADDRESS} offers neither perfetto nor atrace" in said
+    assert not list(Path("runs").glob("run2*"))
 
 
 def refusals(daemon: Daemon, folder: Path) -> None:
@@ -276,6 +306,7 @@ CASES = {
         hostile,
         train,
         commands,
+        system_trace,
         refusals,
         real_training,
     )

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from toolkit.cli.common import print_json
+from toolkit.cli.train_system import system_trace
 from toolkit.cli.train_watch import Outcome, watch
 from toolkit.device import Device, open_device
 from toolkit.device.layout import check_name, choose, run_path
@@ -85,6 +86,12 @@ def train(
     app: Annotated[
         bool, typer.Option("--app", help="Train in the Android app instead of the shell.")
     ] = False,
+    atrace: Annotated[
+        bool,
+        typer.Option(
+            "--atrace", help="Record the phone's system trace too: runs/OUT.system.pftrace."
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the trace's records as JSON lines.")
     ] = False,
@@ -101,6 +108,7 @@ def train(
       toolkit train --out run1 --resume --steps 100
       toolkit train --steps 50 --optimizer adamw --grad-accum 4 --out run2 --detach
       toolkit train --attach run2
+      toolkit train --device SERIAL --steps 5 --out run3 --atrace
     """
     settings: dict[str, Value] = {
         "steps": steps,
@@ -125,7 +133,9 @@ def train(
         "trace": trace,
     }
     _check_usage(out, steps, attach_to, resume, settings)
-    with open_device(device) as target:
+    if atrace and detach:
+        raise typer.BadParameter("--atrace ends with this command, so it takes no --detach")
+    with open_device(device) as target, system_trace(target, attach_to or out, atrace):
         if app:
             run = _app_run(
                 target, attach_to or out, bundle, data, adapter, settings, resume, attach_to
