@@ -18,7 +18,7 @@ from toolkit.planning.predict import Planner, workspace_of
 from toolkit.planning.scratch import Kernels
 from toolkit.planning.settings import Machine
 
-EXACT = ("adapters", "optimizer", "gradients", "checkpoints", "arena")
+EXACT = ("adapters", "optimizer", "gradients", "checkpoints")
 CASES = [
     {"optimizer": "adamw"},
     {"optimizer": "sgd", "threads": 1},
@@ -58,13 +58,17 @@ def test_the_ledger_is_predicted(
     planner = Planner(model.config)
     prediction = planner.predict(settings, Machine(kernels=kernels))
     scratch = workspace_of(planner.programs(settings), kernels)
+    before = 0
     for phase in prediction.phases:
         measured = [p for p in run.phases if p["phase"] == phase.name and p["step"] == 2]
         assert measured, phase.name
         ledger = measured[-1]["ledger"]
-        # Without anything to plan the engine keeps what the phase before it had.
-        categories = EXACT if phase.memory["arena"] else EXACT[:-1]
-        assert {c: ledger[c] for c in categories} == {c: phase.memory[c] for c in categories}
+        assert {c: ledger[c] for c in EXACT} == {c: phase.memory[c] for c in EXACT}
+        # Without anything to plan the engine keeps what the phase before it had. Where the weights
+        # are as small as here, a phase can be at its peak before it has shrunk the arena.
+        arena = phase.memory["arena"]
+        assert ledger["arena"] in {arena, max(arena, before)} or not arena
+        before = arena
         assert ledger["scratch"] == scratch.bytes
     assert 0.7 * scratch.bytes < scratch.resident <= scratch.bytes
 

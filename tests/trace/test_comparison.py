@@ -58,6 +58,24 @@ def test_what_grew_is_named_first(tmp_path: Path) -> None:
     assert "shrank by 4.2 MB" in summary_sentence(shrunk)
 
 
+def test_operators_are_compared_a_step(tmp_path: Path) -> None:
+    first = run_with(tmp_path, "a")
+    path = tmp_path / "b.jsonl"
+    with path.open("wb") as file:
+        for record in records(BASE):
+            if record.get("phase") == "backward":
+                record["operators"]["attention_backward"]["ns"] += 2_000_000
+            file.write(to_line(record))
+    comparison = compare_runs(first, read_analysis(path))
+    change = comparison.operator_seconds[0]
+    assert change.name == "attention_backward (backward)"
+    assert abs(change.difference - 0.002 * BASE.layers) < 1e-9
+    assert all(row.difference == 0 for row in comparison.operator_seconds[1:])
+    without = replace(BASE, operators=False)
+    older = read_analysis(write_trace(tmp_path / "old" / "trace.jsonl", without))
+    assert compare_runs(older, first).operator_seconds == []
+
+
 def test_an_unknown_peak_never_passes(tmp_path: Path) -> None:
     path = tmp_path / "none" / "trace.jsonl"
     path.parent.mkdir()

@@ -50,6 +50,8 @@ class RunComparison:
     Attributes:
         peak, step: Peak in bytes and median time of a step in seconds.
         categories: Bytes at each run's peak, by category of the ledger, the largest change first.
+        operator_seconds: Time per step in seconds by operator, named with its phase, the largest
+            change first; empty where a run does not tell it.
         phase_peaks, phase_seconds: Highest memory in bytes and time per step in seconds, by phase.
         differences: Settings, bundle and device.
         doubts: Why the two may not be comparable.
@@ -62,6 +64,7 @@ class RunComparison:
     categories: list[Change]
     phase_peaks: list[Change]
     phase_seconds: list[Change]
+    operator_seconds: list[Change]
     differences: list[Difference]
     doubts: list[str]
 
@@ -83,6 +86,7 @@ class RunComparison:
             "categories": changes(self.categories),
             "phase_peaks": changes(self.phase_peaks),
             "phase_seconds": changes(self.phase_seconds),
+            "operator_seconds": changes(self.operator_seconds),
             "differences": [asdict(row) for row in self.differences],
             "doubts": self.doubts,
         }
@@ -100,6 +104,7 @@ def compare_runs(first: Analysis, second: Analysis) -> RunComparison:
         categories=_categories(first, second),
         phase_peaks=_phases(first, second, lambda run, phase: phase.peak_bytes or None),
         phase_seconds=_phases(first, second, _per_step),
+        operator_seconds=_operators(first, second),
         differences=_differences(first, second),
         doubts=_doubts(first, second),
     )
@@ -151,6 +156,20 @@ def _phases(first: Analysis, second: Analysis, value: Any) -> list[Change]:
     values = [{p.phase: value(run, p) for p in run.timing.phases} for run in (first, second)]
     rows = [Change(name, values[0].get(name), values[1].get(name)) for name in PHASES]
     return [row for row in rows if row.before is not None or row.after is not None]
+
+
+def _operators(first: Analysis, second: Analysis) -> list[Change]:
+    seconds = [
+        {f"{o.operator} ({o.phase})": o.seconds / run.timing.steps for o in run.timing.operators}
+        if run.timing.steps
+        else {}
+        for run in (first, second)
+    ]
+    if not all(seconds):
+        return []
+    names = dict.fromkeys([*seconds[0], *seconds[1]])
+    rows = [Change(name, seconds[0].get(name), seconds[1].get(name)) for name in names]
+    return sorted(rows, key=lambda row: -abs(row.difference))
 
 
 def _differences(first: Analysis, second: Analysis) -> list[Difference]:

@@ -12,6 +12,7 @@ from toolkit.trace.comparison import Change, RunComparison, summary_sentence
 from toolkit.trace.units import UNKNOWN, duration, megabytes, number, percent
 
 _NOTABLE = 0.02
+_OPERATORS = 6
 
 
 def print_comparison(console: Console, comparison: RunComparison) -> None:
@@ -28,6 +29,8 @@ def print_comparison(console: Console, comparison: RunComparison) -> None:
     _print(console, "Peak by phase", comparison.phase_peaks, megabytes)
     steps = [comparison.step] if comparison.step.ratio is not None else []
     _print(console, "Time a step", [*comparison.phase_seconds, *steps], duration)
+    operators = comparison.operator_seconds[:_OPERATORS]
+    _print(console, "Time a step, operators that changed most", operators, duration)
     _settings(console, comparison)
 
 
@@ -44,7 +47,8 @@ def _print(
         sign = "+" if row.difference > 0 else ""
         change = UNKNOWN if None in (row.before, row.after) else sign + _signed(show, row)
         ratio = "" if row.ratio is None else f"{sign}{percent(row.ratio)}"
-        table.add_row(row.name, show(row.before), show(row.after), change, ratio, style=_style(row))
+        cells = (show(row.before), show(row.after), change, ratio)
+        table.add_row(Text(row.name), *cells, style=_style(row))
     console.print()
     console.print(Text(title, style="bold"))
     console.print(Padding(table, (0, 0, 0, 1)))

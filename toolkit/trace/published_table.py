@@ -98,7 +98,8 @@ def print_published(console: Console, rows: list[Row]) -> None:
             if row.figure:
                 how = f"{row.figure.device}; {row.figure.settings}; memory {row.figure.measured}"
                 console.print(Text(how, style="dim"))
-            console.print(_table([r for r in rows if _origin(r) == origin]))
+            same = [r for r in rows if _origin(r) == origin]
+            console.print(_table(same) if row.figure else _others(row.measured))
     notes = dict.fromkeys(note for row in rows for run in row.measured for note in run.notes)
     if notes:
         console.print()
@@ -119,13 +120,25 @@ def _table(rows: list[Row]) -> Table:
     table.add_column("device, date, run", overflow="fold")
     for row in rows:
         for first, run in enumerate(row.measured or [None]):
-            table.add_row(*_published_cells(row.figure, run, first == 0), *_own_cells(run))
+            table.add_row(*_published_cells(row.figure, first == 0), *_own_cells(run))
     return table
 
 
-def _published_cells(figure: Figure | None, run: Measured | None, first: bool) -> list[Text]:
-    if figure is None:
-        return [Text(cell) for cell in (run.model, run.method, count(run.seq_len), "", "")]
+def _others(runs: list[Measured]) -> Table:
+    """Return the runs of models for which nothing is published."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("model", "method"):
+        table.add_column(name)
+    for name in ("length", "ours MB", "s/step"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("device, date, run", overflow="fold")
+    for run in runs:
+        cells = (run.model, run.method, count(run.seq_len))
+        table.add_row(*map(Text, cells), *_own_cells(run, False))
+    return table
+
+
+def _published_cells(figure: Figure, first: bool) -> list[Text]:
     if not first:
         return [Text("")] * 5
     seconds = UNKNOWN if figure.seconds is None else f"{figure.seconds:.2f}"
@@ -134,11 +147,11 @@ def _published_cells(figure: Figure | None, run: Measured | None, first: bool) -
     return [Text(cell) for cell in cells]
 
 
-def _own_cells(run: Measured | None) -> list[Text]:
+def _own_cells(run: Measured | None, with_length: bool = True) -> list[Text]:
     if run is None:
         return [Text("")] * 3
     seconds = UNKNOWN if run.seconds is None else f"{run.seconds:.2f}"
-    length = "" if run.seq_len is None else f"length {run.seq_len}"
+    length = f"length {run.seq_len}" if with_length and run.seq_len is not None else ""
     place = ", ".join(filter(None, (run.device, run.date, length, run.run)))
     return [Text(f"{run.megabytes:,.1f}", style="bold"), Text(seconds, style="bold"), Text(place)]
 

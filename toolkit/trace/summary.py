@@ -10,7 +10,7 @@ from rich.text import Text
 from toolkit.trace.analysis import Analysis, Finding
 from toolkit.trace.narrative import beside_published, headline, paragraphs
 from toolkit.trace.published import Figure
-from toolkit.trace.units import count, duration, megabytes, number, percent
+from toolkit.trace.units import UNKNOWN, count, duration, megabytes, number, percent
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 _BAR = 24
@@ -43,17 +43,12 @@ def print_summary(console: Console, analysis: Analysis) -> None:
 
 def print_overview(console: Console, analyses: list[Analysis]) -> None:
     """Print one line for each run, then what must be known about any of them."""
-    columns = ("length", "steps", "peak", "step", "tokens/s", "loss")
-    table = _table(
-        ("run", "left"), ("model", "left"), ("method", "left"), *((n, "right") for n in columns)
-    )
-    table.add_column("largest at the peak")
+    columns = [(name, "right") for name in ("length", "steps", "peak", "step", "tokens/s", "loss")]
+    table = _table(("run", "left"), ("method", "left"), *columns, ("model", "left"))
     for analysis in analyses:
         run, timing, peak = analysis.trace.run, analysis.timing, analysis.peak
-        parts = peak.named_parts[:2] if peak else []
         table.add_row(
             Text(_name(analysis)),
-            Text(analysis.title),
             Text(run.method),
             count(run.bundle.seq_len),
             count(timing.steps),
@@ -61,9 +56,12 @@ def print_overview(console: Console, analyses: list[Analysis]) -> None:
             duration(timing.step_median_seconds),
             count(timing.tokens_per_second),
             number(analysis.training.last_loss),
-            ", ".join(f"{part.label} {percent(part.share)}" for part in parts),
+            Text(analysis.title),
         )
     console.print(table)
+    console.print()
+    for analysis in analyses:
+        console.print(Text(f"{_name(analysis)}: ", style="dim") + Text(headline(analysis)))
     for analysis in analyses:
         for finding in analysis.findings:
             if finding.severity != "note":
@@ -189,7 +187,7 @@ def _published(analysis: Analysis) -> RenderableType | None:
         Text("this run"),
         Text(run.method),
         count(run.bundle.seq_len),
-        number(peak, 3),
+        UNKNOWN if peak is None else f"{peak:,.1f}",
         number(step, 3),
         Text(run.device.model or run.device.abi or ""),
         style="bold",
@@ -199,7 +197,7 @@ def _published(analysis: Analysis) -> RenderableType | None:
             figure.model,
             figure.method,
             count(figure.seq_len),
-            number(figure.megabytes, 4),
+            f"{figure.megabytes:,.1f}",
             number(figure.seconds, 3),
             f"{figure.device} ({figure.source.partition(',')[0]})",
         )

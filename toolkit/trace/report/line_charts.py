@@ -76,7 +76,7 @@ def step_charts(analysis: Analysis) -> list[Chart]:
         _by_step(analysis, "speed", "Tokens per second", speed, count),
         _by_step(analysis, "seconds", "Seconds per step", seconds, number),
         _by_step(analysis, "norm", "Gradient norm", steps["grad_norm"], number),
-        _by_step(analysis, "written", "Written to flash in all", written, megabytes),
+        _by_step(analysis, "written", "Written to flash in all", written, megabytes, bytes_scale),
     ]
     return [chart for chart in candidates if chart is not None]
 
@@ -170,14 +170,22 @@ def _duration_scale(highest: float) -> Scale:
 
 
 def _by_step(
-    analysis: Analysis, key: str, title: str, values: NDArray, label: Callable[[float], str]
+    analysis: Analysis,
+    key: str,
+    title: str,
+    values: NDArray,
+    label: Callable[[float], str],
+    make_scale: Callable[[float], Scale] | None = None,
 ) -> Chart | None:
     known = values[np.isfinite(values)]
     if len(known) < 2 or not known.any():
         return None
     numbers = analysis.trace.steps["step"]
     x = step_scale(float(numbers[0]), float(numbers[-1]), wanted=4)
-    y = value_scale(min(0.0, float(known.min())), float(known.max()) * 1.02, label, wanted=3)
+    high = float(known.max()) * 1.02
+    y = value_scale(min(0.0, float(known.min())), high, label, wanted=3)
+    if make_scale is not None:
+        y = make_scale(high)
     chart = Chart(key, title, _SMALL, x, y, f"{title} by step, up to {label(known.max())}.")
     chart.note = "by step"
     path = charts.line_path(numbers, values, (x, y), chart.height)

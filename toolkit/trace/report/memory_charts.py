@@ -9,7 +9,7 @@ from toolkit.trace.analysis.timing import last_time
 from toolkit.trace.report import charts
 from toolkit.trace.report.charts import Chart, Key, Marker, Shape
 from toolkit.trace.report.downsample import arg_highest, column_starts
-from toolkit.trace.report.scale import Scale, time_scale, value_scale
+from toolkit.trace.report.scale import Scale, size_scale, time_scale
 from toolkit.trace.schema import CATEGORIES, PHASES
 from toolkit.trace.trace import Trace
 from toolkit.trace.units import KIB, count, duration, megabytes, number
@@ -24,8 +24,8 @@ def bytes_scale(highest_value: float, wanted: int = 4) -> Scale:
     top = max(highest_value, 1.0)
     sizes = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
     unit, name = next((size, name) for size, name in sizes if top >= size)
-    return value_scale(
-        0.0, top, lambda v: f"{number(v / unit)} {name}" if v else "0", wanted=wanted, unit=unit
+    return size_scale(
+        top, lambda v: f"{number(v / unit)} {name}" if v else "0", wanted=wanted, unit=unit
     )
 
 

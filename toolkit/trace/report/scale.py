@@ -42,6 +42,13 @@ def value_scale(
     return _scale(first * step, last * step, [i * step for i in range(first, last + 1)], label)
 
 
+def size_scale(high: float, label: Callable[[float], str], *, wanted: int, unit: float) -> Scale:
+    """Return an axis from 0 to `high`, not widened, with ticks at round values of `unit`."""
+    step = round_step(high / unit, wanted) * unit
+    ticks = [i * step for i in range(min(int(high / step + 1e-9), _MAX_TICKS) + 1)]
+    return _scale(0.0, high, ticks, label)
+
+
 def time_scale(seconds: float, *, wanted: int = 6) -> Scale:
     """Return an axis from 0 to `seconds`, not widened, with ticks in ms, s, min or h."""
     seconds = seconds if seconds >= 1e-9 else 1.0
