@@ -9,8 +9,10 @@
 namespace toolkit {
 namespace {
 
-// Regions follow each other within microseconds, so both sides spin briefly before they sleep.
-constexpr int kSpins = 4000;
+// Regions follow each other within microseconds, now and then within a millisecond (a block is
+// mapped, a record is written). Waking a sleeping core costs a tenth of that, so both sides spin for
+// about two milliseconds first.
+constexpr int kSpins = 40000;
 
 void pause_cpu() {
 #if defined(__x86_64__) || defined(__i386__)

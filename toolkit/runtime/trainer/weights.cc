@@ -24,18 +24,54 @@ struct Range {
 };
 Range ranges[kMaxRuns];
 
+// Ranges that were consumed and whose pages are not yet given back. Giving back interrupts every
+// core that runs a thread of the process, so it is done for a batch at a time.
+constexpr size_t kBatchBytes = 1 << 20;
+constexpr int kMaxPending = 16;
+struct Pending {
+  uintptr_t begin, end;
+};
+Pending pending[kMaxPending];
+int pending_count = 0;
+size_t pending_bytes = 0;
+
+void give_back(const Pending& consumed, const Range& range) {
+  // Rounding down drops a page whose start was released before; the end waits for its rest.
+  const uintptr_t page = page_size();
+  const uintptr_t from = consumed.begin / page * page;
+  const uintptr_t to = consumed.end == range.end ? consumed.end : consumed.end / page * page;
+  if (from < to) madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
+}
+
+const Range* range_of(uintptr_t begin, uintptr_t end) {
+  for (const Range& range : ranges) {
+    if (begin >= range.begin && end <= range.end) return &range;
+  }
+  return nullptr;
+}
+
+void flush_pending() {
+  profile().sample();
+  for (int i = 0; i < pending_count; ++i) {
+    const Range* range = range_of(pending[i].begin, pending[i].end);
+    if (range != nullptr) give_back(pending[i], *range);
+  }
+  pending_count = 0;
+  pending_bytes = 0;
+}
+
 void release_pages(const void* data, size_t bytes) {
   const uintptr_t begin = reinterpret_cast<uintptr_t>(data), end = begin + bytes;
-  for (const Range& range : ranges) {
-    if (begin < range.begin || end > range.end) continue;
-    profile().sample();
-    // Rounding down drops a page whose start was released before; the end waits for its rest.
-    const uintptr_t page = page_size();
-    const uintptr_t from = begin / page * page;
-    const uintptr_t to = end == range.end ? end : end / page * page;
-    if (from < to) madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
-    return;
+  if (range_of(begin, end) == nullptr) return;
+  pending_bytes += bytes;
+  bool merged = false;
+  for (int i = 0; i < pending_count && !merged; ++i) {
+    Pending& last = pending[i];
+    merged = begin >= last.begin && begin <= last.end;
+    if (merged && end > last.end) last.end = end;
   }
+  if (!merged) pending[pending_count++] = {begin, end};
+  if (pending_bytes >= kBatchBytes || pending_count == kMaxPending) flush_pending();
 }
 
 void add_range(void* address, size_t bytes) {
@@ -54,6 +90,9 @@ void add_range(void* address, size_t bytes) {
 }
 
 void remove_range(void* address) {
+  profile().sample();
+  pending_count = 0;
+  pending_bytes = 0;
   for (Range& range : ranges) {
     if (range.begin == reinterpret_cast<uintptr_t>(address)) range.begin = range.end = 0;
   }
