@@ -14,13 +14,13 @@ from tests.device.adb_cases import CASES
 _missing = cache(adb_daemon.missing)
 
 
-def run_case(case, folder, **environment):
+def run_case(case, folder, module="tests.device.adb_cases", **environment):
     """Run a case in its own namespaces; skip (in CI: fail) where the machine lacks something."""
     if reason := _missing():
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    command = [*adb_daemon.namespace_command(), sys.executable, "-m", "tests.device.adb_cases"]
+    command = [*adb_daemon.namespace_command(), sys.executable, "-m", module]
     result = subprocess.run(
         [*command, case, str(folder)],
         cwd=Path(__file__).resolve().parents[2],

@@ -1,10 +1,13 @@
 """Talking to the app: what the phone says, as it says it, and the command lines that reach it."""
 
+import os
+import zipfile
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
-from toolkit.device import app
+from toolkit.device import app, app_export, app_install
 from toolkit.device.base import ShellDevice
 from toolkit.errors import ToolkitError
 
@@ -17,6 +20,8 @@ def test_answers_are_found_among_other_lines():
             '{"request":"a2","ok":false,"error":"Run “x” is active.\\u001b[2J","run":null}',
             '{"request":3,"ok":true}',
             '{"request":"a4","ok":false}',
+            '{"request":"a6","ok":true,"error":null,"run":"x","file":"x (1).zip"}',
+            '{"request":"a7","ok":true,"file":["/etc"]}',
             "[1]",
             '{"request":"a5","ok":',
         ]
@@ -24,6 +29,8 @@ def test_answers_are_found_among_other_lines():
     assert app.parse_answers(log) == [
         app.Answer("a1", ""),
         app.Answer("a2", "Run “x” is active.?[2J"),
+        app.Answer("a6", "", "x (1).zip"),
+        app.Answer("a7", "", ""),
     ]
 
 
@@ -41,13 +48,21 @@ def test_answers_are_found_among_other_lines():
     ],
 )
 def test_install_results(output, reason):
-    assert app.parse_install(output) == reason
+    assert app_install.parse_install(output) == reason
 
 
 def test_states():
     assert app.parse_state(b'{"state":"failed","reason":"full"}') == ("failed", "full")
     for content in (b"", b"{", b"[]", b'{"state"', b"\xff"):
         assert app.parse_state(content) == ("", "")
+
+
+def test_the_apps_folder_is_where_run_as_begins():
+    assert app.parse_home("/data/user/10/dev.toolkit.trainer\n") == (
+        "/data/user/10/dev.toolkit.trainer/files"
+    )
+    for output in ("", "\n", "run-as: couldn't stat\n", "/data/$(x)\n", "data\n"):
+        assert app.parse_home(output) == app.FOLDER
 
 
 class Phone(ShellDevice):
@@ -131,6 +146,58 @@ def test_commands_inside_the_app_run_as_it():
     assert inside.root == "/data/data/dev.toolkit.trainer/files"
     with pytest.raises(ToolkitError, match="does not let `run-as` in"):
         app.inside_app(Phone(pm_path="package:x\n"))
+
+
+def test_package_paths():
+    output = "package:/data/app/~~x==/base.apk\r\npackage:/data/app/~~x==/split_config.apk\n"
+    paths = app_install.parse_package_paths(output)
+    assert paths == ["/data/app/~~x==/base.apk", "/data/app/~~x==/split_config.apk"]
+    assert app_install.parse_package_paths("") == []
+    assert app_install.parse_package_paths("Error: could not access the Package Manager\n") == []
+
+
+def write_apk(path, *names):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("classes.dex", *names):
+            archive.writestr(name, name)
+    return path
+
+
+def test_the_apk_built_here_is_found_one_with_an_engine_first(tmp_path):
+    assert app_install.built_apk("arm64-v8a", tmp_path) is None
+    outputs = tmp_path / "android_app/app/build/outputs/apk/debug"
+    gradle = write_apk(outputs / "app-debug.apk", "lib/arm64-v8a/libtoolkit_jni.so")
+    maven = write_apk(tmp_path / "build/android/toolkit-trainer-debug.apk")
+    write_apk(tmp_path / "build/android/unaligned.apk", "lib/arm64-v8a/libtoolkit_jni.so")
+    os.utime(gradle, (1, 1))
+    assert app_install.built_apk("arm64-v8a", tmp_path) == gradle
+    assert app_install.built_apk("x86_64", tmp_path) == maven
+
+
+def test_an_app_without_engine_replaces_no_other(tmp_path, monkeypatch):
+    apk = write_apk(tmp_path / "a.apk")
+    monkeypatch.setattr(app_install, "built_apk", lambda abi: apk)
+    phone = Phone(pm_path="package:/data/app/base.apk\n")
+    monkeypatch.setattr(phone, "info", lambda: SimpleNamespace(abi="arm64-v8a"))
+    assert app_install.prepare(phone, None) == "the app is there already"
+    assert not [line for line in phone.lines if "install" in line]
+
+
+@pytest.mark.parametrize("name", ["", "b.zip", "a.zip/../x", "a (1); rm.zip", "../a.zip", "a .zip"])
+def test_export_names_are_not_trusted(name):
+    with pytest.raises(ToolkitError, match="the app names its export"):
+        app_export.export_name(name, "a")
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a (1).zip", "a (23).zip"])
+def test_export_names_as_android_numbers_them(name):
+    assert app_export.export_name(name, "a") == name
+
+
+def test_a_resumed_run_keeps_its_settings():
+    with pytest.raises(ToolkitError, match="keeps its settings: --steps cannot change"):
+        app.start(Phone(), "a", None, None, {"steps": 9}, resume=True)
 
 
 def test_unknown_settings_are_refused_before_anything_is_sent():

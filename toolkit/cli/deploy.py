@@ -31,7 +31,8 @@ def deploy(
         bool, typer.Option("--app", help="For the Android app instead of the shell's runtime.")
     ] = False,
     apk: Annotated[
-        Path | None, typer.Option("--apk", help="With --app: install this APK first.")
+        Path | None,
+        typer.Option("--apk", help="With --app: install this APK (default: the one built here)."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -63,13 +64,10 @@ def deploy(
 
 
 def _prepare_app(device: Device, apk: Path | None) -> None:
-    """Install the APK if one is given, else check that the app is there."""
-    from toolkit.device.app import install, require_app
+    """Install the APK that was given or built, unless the phone has it."""
+    from toolkit.device.app_install import prepare
 
-    if apk is not None and device.kind == "adb":
-        install(device, apk)
-        _say(f"app: {apk.name} is installed")
-    require_app(device)
+    _say(f"app: {prepare(device, apk)}")
 
 
 def _deploy(

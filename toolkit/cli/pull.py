@@ -9,9 +9,11 @@ from toolkit.cli.common import console, error_console, print_json
 from toolkit.cli.transfers import transfer_bar
 from toolkit.cli.units import bytes_text
 from toolkit.device import open_device
-from toolkit.device.app import inside_app
+from toolkit.device.app import debuggable, inside_app
+from toolkit.device.app_export import pull_export
 from toolkit.device.fetch import pull_run
 from toolkit.device.layout import check_name
+from toolkit.errors import ToolkitError
 
 
 def pull(
@@ -25,24 +27,31 @@ def pull(
     with_state: Annotated[
         bool, typer.Option("--with-state", help="Also copy the state that --resume needs.")
     ] = False,
-    app: Annotated[
-        bool, typer.Option("--app", help="From the Android app (a debug build) on the phone.")
-    ] = False,
+    app: Annotated[bool, typer.Option("--app", help="From the Android app on the phone.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Bring a run's trace and adapter back from a device.
 
-    The adapter is in PEFT's format. A run that still goes on gives its trace up to now.
+    The adapter is in PEFT's format. A run that still goes on gives its trace up to now. From an app
+    that is no debug build it comes through the phone's Downloads.
 
     \b
     Examples:
       toolkit pull run1 -o runs/run1
       toolkit pull --device 192.168.1.20:5555 run1 -o runs/run1
+      toolkit pull --device 192.168.1.20:5555 --app run1
     """
     target = output if output is not None else Path("runs") / check_name(run, "run")
     with open_device(device) as phone, transfer_bar(f"pull {run}") as progress:
-        source = inside_app(phone) if app else phone
-        pulled = pull_run(source, run, target, with_state=with_state, progress=progress)
+        if app and not debuggable(phone):
+            if with_state:
+                raise ToolkitError(
+                    "the state stays in an app that is no debug build", "Leave --with-state away"
+                )
+            pulled = pull_export(phone, run, target, progress)
+        else:
+            source = inside_app(phone) if app else phone
+            pulled = pull_run(source, run, target, with_state=with_state, progress=progress)
     if pulled.left:
         error_console.print(
             f"left on the device: {', '.join(pulled.left)}", markup=False, highlight=False

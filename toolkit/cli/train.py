@@ -218,7 +218,7 @@ def _app_run(
     app.require_app(device)
     assert name is not None and isinstance(device, ShellDevice)
     if attach_to is not None:
-        return app.AppRun(app.AppDevice(device), check_name(name, "run"))
+        return app.AppRun(app.inside_app(device), check_name(name, "run"))
     if adapter is not None:
         raise ToolkitError("the app has no --adapter", "Leave it away, or train without --app")
     if not resume:

@@ -1,4 +1,4 @@
-"""The Android app as a place to train: installing it, starting runs through its guarded entry, and
+"""The Android app as a place to train: starting runs through its guarded entry, and
 reading its private folder with `run-as`, which debuggable builds allow.
 
 The app answers a request with one line of JSON in the log (tag `toolkit.answer`); its runs have the
@@ -11,10 +11,9 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from toolkit.device.base import Device, OnBytes, ShellDevice
+from toolkit.device.base import Device, ShellDevice
 from toolkit.device.layout import check_name
 from toolkit.device.runs import Run, Value
 from toolkit.device.shell import command_line, quote
@@ -26,7 +25,6 @@ _SERVICE = f"{PACKAGE}/.service.AutomationService"
 _ACTION = f"{PACKAGE}.automation"
 _TAG = "toolkit.answer"
 _ANSWER_SECONDS = 15.0
-_INSTALL_SECONDS = 300.0
 SETTINGS = (
     *("steps", "lr", "optimizer", "grad-accum", "schedule", "warmup-steps", "seed", "order"),
     *("save-every", "threads", "trace"),
@@ -36,10 +34,14 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What the app said to a request; `error` is empty when it did as it was told."""
+    """What the app said to a request; `error` is empty when it did as it was told.
+
+    `file` is what an export is called in Downloads.
+    """
 
     request: str
     error: str
+    file: str = ""
 
 
 def parse_answers(log: str) -> list[Answer]:
@@ -53,23 +55,12 @@ def parse_answers(log: str) -> list[Answer]:
         if not isinstance(record, dict) or not isinstance(record.get("request"), str):
             continue
         if record.get("ok") is True:
-            answers.append(Answer(record["request"], ""))
+            file = record.get("file")
+            answers.append(Answer(record["request"], "", file if isinstance(file, str) else ""))
         elif isinstance(record.get("error"), str):
             text = "".join(c if c.isprintable() else "?" for c in record["error"][:500])
             answers.append(Answer(record["request"], text or "the app gives no reason"))
     return answers
-
-
-def parse_install(output: str) -> str:
-    """Return why `pm install` failed, or nothing if it succeeded."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    if any(line == "Success" for line in lines):
-        return ""
-    for line in lines:
-        found = re.search(r"Failure \[(\w+)", line)
-        if found:
-            return found[1]
-    return lines[-1][:200] if lines else "the package manager said nothing"
 
 
 def parse_state(content: bytes) -> tuple[str, str]:
@@ -81,30 +72,11 @@ def parse_state(content: bytes) -> tuple[str, str]:
         return "", ""
 
 
-def install(device: Device, apk: Path, on_bytes: OnBytes = lambda count: None) -> None:
-    """Install an APK, keeping the data of an older version of the app.
-
-    Raises:
-        ToolkitError: The phone refuses it; names the package manager's reason.
-    """
-    if not apk.is_file():
-        raise ToolkitError(f"there is no APK {apk}", "Build it with `make android` or Gradle")
-    path = f"{device.root}/app.apk"
-    device.make_directory(device.root)
-    device.remove(path)
-    with apk.open("rb") as file:
-        device.append(path, file, apk.stat().st_size, on_bytes)
-    try:
-        result = device.shell(command_line("pm", "install", "-r", "-t", path), _INSTALL_SECONDS)
-    finally:
-        device.remove(path)
-    if reason := parse_install(result.text):
-        remedy = {
-            "INSTALL_FAILED_UPDATE_INCOMPATIBLE": f"Uninstall the other build of {PACKAGE}",
-            "INSTALL_FAILED_INSUFFICIENT_STORAGE": "Free some space on the phone",
-            "INSTALL_FAILED_USER_RESTRICTED": "Allow installing over USB in the developer options",
-        }.get(reason, "")
-        raise ToolkitError(f"device {device.spec} does not install {apk.name}: {reason}", remedy)
+def parse_home(output: str) -> str:
+    """Return the app's folder for files from what `run-as PACKAGE pwd` printed."""
+    lines = output.splitlines()
+    found = lines and re.fullmatch(r"(/[A-Za-z0-9._-]+)+", lines[-1].strip())
+    return f"{found[0]}/files" if found else FOLDER
 
 
 def require_app(device: Device) -> None:
@@ -121,8 +93,10 @@ def require_app(device: Device) -> None:
         )
 
 
-def ask(device: Device, action: str, extras: Mapping[str, Value]) -> None:
-    """Send a request to the app's guarded entry and wait for its answer.
+def ask(
+    device: Device, action: str, extras: Mapping[str, Value], seconds: float = _ANSWER_SECONDS
+) -> Answer:
+    """Send a request to the app's guarded entry and return its answer.
 
     Raises:
         ToolkitError: The app refuses; the message is its own.
@@ -136,13 +110,14 @@ def ask(device: Device, action: str, extras: Mapping[str, Value]) -> None:
     if started.code != 0 or "Error:" in started.text:
         line = next((part for part in started.text.splitlines() if "rror" in part), started.text)
         raise ToolkitError(f"the app cannot be asked: {line.strip()[:200]}", "Install it again")
-    answer = _await_answer(device, request)
+    answer = _await_answer(device, request, seconds)
     if answer.error:
         raise ToolkitError(f"the app on {device.spec} refuses: {answer.error}")
+    return answer
 
 
-def _await_answer(device: Device, request: str) -> Answer:
-    end = time.monotonic() + _ANSWER_SECONDS
+def _await_answer(device: Device, request: str, seconds: float) -> Answer:
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         log = device.shell(command_line("logcat", "-d", "-v", "raw", "-s", f"{_TAG}:I")).text
         for answer in parse_answers(log):
@@ -152,6 +127,16 @@ def _await_answer(device: Device, request: str) -> Answer:
     raise ToolkitError(
         f"the app on {device.spec} does not answer", "Unlock the phone, open the app and try again"
     )
+
+
+def debuggable(phone: Device) -> bool:
+    """Whether `run-as` may look into the app.
+
+    Raises:
+        ToolkitError: This is no phone, or the app is not on it.
+    """
+    require_app(phone)
+    return phone.shell(command_line("run-as", PACKAGE, "true")).code == 0
 
 
 class AppDevice(ShellDevice):
@@ -169,12 +154,14 @@ class AppDevice(ShellDevice):
         Raises:
             ToolkitError: The build is not debuggable.
         """
-        result = self._phone.shell(command_line("run-as", PACKAGE, "true"))
+        result = self._phone.shell(command_line("run-as", PACKAGE, "pwd"))
         if result.code != 0:
             raise ToolkitError(
                 f"the app on {self.spec} does not let `run-as` in: {result.text.strip()[:200]}",
-                "Install a debug build, or use the app's own Export to Downloads",
+                "Install a debug build, or train on the phone (`toolkit pull --app` needs neither)",
             )
+        # `run-as` begins in the app's folder, which is another one for a second user of the phone.
+        self.root = parse_home(result.text)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -242,6 +229,12 @@ def start(
     if unknown:
         raise ToolkitError(
             f"the app has no {', '.join(unknown)}", "Leave it away, or train without --app"
+        )
+    given = [f"--{key}" for key, value in settings.items() if value is not None]
+    if resume and given:
+        raise ToolkitError(
+            f"a run of the app keeps its settings: {', '.join(given)} cannot change",
+            "Leave it away, or start another run",
         )
     inside = inside_app(phone)
     run = AppRun(inside, check_name(name, "run"))

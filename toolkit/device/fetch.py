@@ -61,9 +61,9 @@ def pull_run(
         raise ToolkitError(
             f"there is no run {run!r} on device {device.spec}", _known_runs(device) or "Train first"
         )
-    _check_target(target)
+    check_target(target)
     partial = target.parent / f".{target.name}.partial"
-    _prepare(partial)
+    prepare_partial(partial)
     pulled = Pulled(left=left)
     total, done = sum(sizes.values()), 0
     for name, size in sizes.items():
@@ -73,9 +73,9 @@ def pull_run(
             done += count
             progress(name, done, total)
 
-        pulled.reused_bytes += _fetch(device, f"{remote}/{name}", partial / name, size, advance)
+        pulled.reused_bytes += fetch_file(device, f"{remote}/{name}", partial / name, size, advance)
         pulled.files[name] = size
-    _install(partial, target, list(sizes))
+    install_files(partial, target, list(sizes))
     return pulled
 
 
@@ -114,19 +114,21 @@ def _known_runs(device: Device) -> str:
     return f"Runs there: {names}" if names else ""
 
 
-def _check_target(target: Path) -> None:
+def check_target(target: Path) -> None:
+    """Raise unless `target` is a folder or can become one."""
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise ToolkitError(f"{target} is not a folder", "Name another folder with -o")
     target.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _prepare(partial: Path) -> None:
+def prepare_partial(partial: Path) -> None:
+    """Make the folder that keeps what came until everything is there."""
     if partial.is_symlink():
         raise ToolkitError(f"{partial} is a symbolic link", "Remove it")
     partial.mkdir(exist_ok=True)
 
 
-def _fetch(
+def fetch_file(
     device: Device, remote: str, local: Path, size: int, advance: Callable[[int], None]
 ) -> int:
     """Fetch the first `size` bytes of a file; return how many of them were here already."""
@@ -166,7 +168,7 @@ def _remote_sha256(device: Device, remote: str, size: int) -> str:
     return output.split()[0] if output.split() else ""
 
 
-def _install(partial: Path, target: Path, names: list[str]) -> None:
+def install_files(partial: Path, target: Path, names: list[str]) -> None:
     """Put the fetched files in place: the folder in one rename, or file by file if it exists."""
     for stray in partial.iterdir():
         if stray.name not in names:
