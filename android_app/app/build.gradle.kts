@@ -67,7 +67,12 @@ android {
                 it.systemProperty("java.library.path", rootDir.resolve("../build/native").path)
                 it.systemProperty("toolkit.fixtures", rootDir.resolve("../build/android/fixtures").path)
                 it.systemProperty("toolkit.screenshots", rootDir.resolve("../build/android/screenshots").path)
+                it.systemProperty("toolkit.results", rootDir.resolve("../build/android/results").path)
                 it.maxHeapSize = "3g"
+                // Robolectric's file descriptors reach into java.io.
+                it.jvmArgs("--add-opens", "java.base/java.io=ALL-UNNAMED")
+                // It wants a process that finds no engine; `make android` gives it one.
+                it.exclude("**/NoEngineTest*")
             }
         }
     }

@@ -28,7 +28,7 @@ object Fixtures {
         power(plugged = true, level = 80)
         val app = RuntimeEnvironment.getApplication() as TrainerApp
         // A machine that tests run on is short of memory at times; the tests of the policy set their own figures.
-        app.policy.write(PolicySettings(minimumFreeMib = 0))
+        app.policy.write(PolicySettings(minimumFreeMb = 0))
         return app
     }
 

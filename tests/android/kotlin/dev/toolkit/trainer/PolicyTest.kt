@@ -51,17 +51,17 @@ class PolicyTest {
 
     @Test
     fun `memory must be a quarter above the limit`() {
-        assertEquals(Hold.MEMORY, hold(good.copy(freeMib = 299)))
+        assertEquals(Hold.MEMORY, hold(good.copy(freeMb = 299)))
         assertEquals(Hold.MEMORY, hold(good.copy(lowMemory = true)))
-        assertNull(hold(good.copy(freeMib = 300)))
-        assertEquals(Hold.MEMORY, hold(good.copy(freeMib = 374), Hold.MEMORY))
-        assertNull(hold(good.copy(freeMib = 375), Hold.MEMORY))
+        assertNull(hold(good.copy(freeMb = 300)))
+        assertEquals(Hold.MEMORY, hold(good.copy(freeMb = 374), Hold.MEMORY))
+        assertNull(hold(good.copy(freeMb = 375), Hold.MEMORY))
     }
 
     @Test
     fun `says what it waits for and until when`() {
         assertEquals("Battery at 12 %, goes on at 25 %", Policy.decide(settings, good.copy(batteryLevel = 12), null)?.text)
         assertTrue("severe" in Policy.decide(settings, good.copy(thermalStatus = 3), null)!!.text)
-        assertEquals("100 MB of memory free, goes on at 375 MB", Policy.decide(settings, good.copy(freeMib = 100), null)?.text)
+        assertEquals("100 MB of memory free, goes on at 375 MB", Policy.decide(settings, good.copy(freeMb = 100), null)?.text)
     }
 }

@@ -45,6 +45,11 @@ class RunControllerTest {
         assertEquals("completed", trace.endStatus)
         assertTrue(trace.peakKib > 1000)
         assertTrue(File(run.folder, "adapter_config.json").isFile)
+        // tools/android/check_adapter.py loads it into peft.
+        val results = File(System.getProperty("toolkit.results")!!, "adapter")
+        for (name in listOf("adapter_model.safetensors", "adapter_config.json")) {
+            File(run.folder, name).copyTo(File(results, name), overwrite = true)
+        }
     }
 
     @Test

@@ -151,16 +151,16 @@ class ServiceTest {
     @Test
     fun `little memory holds a run until there is clearly more`() {
         memory(2000)
-        app.policy.write(PolicySettings(minimumFreeMib = 300))
+        app.policy.write(PolicySettings(minimumFreeMb = 300))
         start(TrainingService.intent(app, TrainingService.START, "a"))
         train()
         waitsAndGoesOn(Hold.MEMORY, "200 MB of memory free", { memory(200) }, { memory(400) }, almost = { memory(320) })
     }
 
-    private fun memory(mib: Long) = shadowOf(app.getSystemService(ActivityManager::class.java)).setMemoryInfo(
+    private fun memory(mb: Long) = shadowOf(app.getSystemService(ActivityManager::class.java)).setMemoryInfo(
         ActivityManager.MemoryInfo().apply {
-            availMem = mib shl 20
-            totalMem = 8000L shl 20
+            availMem = mb * 1_000_000
+            totalMem = 8_000_000_000
         },
     )
 
@@ -196,5 +196,31 @@ class ServiceTest {
         send(TrainingService.PAUSE, "a")
         await("the pause") { app.controller.active == null }
         assertEquals(RunState.PAUSED, app.runs.require("a").state)
+
+        // The trace was closed all the while; it gets the reasons when the engine opens it.
+        Fixtures.power(true, 80)
+        send(TrainingService.START, "a")
+        train()
+        send(TrainingService.PAUSE, "a")
+        await("the second pause") { app.controller.active == null }
+        val events = TraceReader(app.runs.require("a").trace).read().events.filter { it.event == "paused" }
+        assertEquals(listOf("Waiting for the charger", "by the user", "by the user"), events.map { it.detail })
+    }
+
+    @Test
+    fun `a second hold while it waits is in the trace as well`() {
+        Fixtures.power(false, 80)
+        start(TrainingService.intent(app, TrainingService.START, "a"))
+        await("the wait") { app.controller.active?.waiting?.hold == Hold.CHARGER }
+        Fixtures.power(true, 10)
+        await("the other wait") { app.controller.active?.waiting?.hold == Hold.BATTERY }
+        Fixtures.power(true, 80)
+        train()
+        send(TrainingService.PAUSE, "a")
+        await("the pause") { app.controller.active == null }
+        val events = TraceReader(app.runs.require("a").trace).read().events.map { it.detail }
+        assertEquals("Waiting for the charger", events[0])
+        assertEquals("Battery at 10 %, goes on at 25 %", events[1])
+        assertEquals(Hold.BATTERY.over, events[2])
     }
 }

@@ -19,8 +19,8 @@ class PhoneConditions(private val context: Context) {
             batteryLevel = level(battery),
             batteryCelsius = battery.number(BatteryManager.EXTRA_TEMPERATURE, 0).takeIf { it > 0 }?.let { it / 10f },
             thermalStatus = thermalStatus(),
-            freeMib = memory.availMem shr 20,
-            totalMib = memory.totalMem shr 20,
+            freeMb = memory.availMem / MEGABYTE,
+            totalMb = memory.totalMem / MEGABYTE,
             lowMemory = memory.lowMemory,
         )
     }
@@ -36,4 +36,8 @@ class PhoneConditions(private val context: Context) {
         else context.getSystemService(PowerManager::class.java)!!.currentThermalStatus
 
     private fun Intent?.number(name: String, missing: Int): Int = this?.getIntExtra(name, missing) ?: missing
+
+    private companion object {
+        const val MEGABYTE = 1_000_000L
+    }
 }

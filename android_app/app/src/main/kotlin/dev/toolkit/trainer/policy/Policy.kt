@@ -7,8 +7,8 @@ data class PolicySettings(
     val minimumBattery: Int = 20,
     /** Status of PowerManager from which a run waits: 2 moderate, 3 severe; 0 is off. */
     val thermalLimit: Int = THERMAL_MODERATE,
-    /** MiB of memory that must be free; 0 is off. */
-    val minimumFreeMib: Int = 300,
+    /** Megabytes of memory that must be free; 0 is off. */
+    val minimumFreeMb: Int = 300,
     /** 0: the phone's fast cores. */
     val threads: Int = 0,
     val continueAfterRestart: Boolean = true,
@@ -25,8 +25,8 @@ data class Conditions(
     val batteryLevel: Int?,
     val batteryCelsius: Float?,
     val thermalStatus: Int,
-    val freeMib: Long,
-    val totalMib: Long,
+    val freeMb: Long,
+    val totalMb: Long,
     val lowMemory: Boolean,
 )
 
@@ -74,10 +74,10 @@ object Policy {
     }
 
     private fun memory(settings: PolicySettings, now: Conditions, held: Hold?): Waiting? {
-        if (settings.minimumFreeMib <= 0) return null
-        val enough = if (held == Hold.MEMORY) settings.minimumFreeMib * 5L / 4 else settings.minimumFreeMib.toLong()
-        if (now.freeMib >= enough && !now.lowMemory) return null
-        val goesOn = settings.minimumFreeMib * 5L / 4
-        return Waiting(Hold.MEMORY, "${now.freeMib} MB of memory free, goes on at $goesOn MB")
+        if (settings.minimumFreeMb <= 0) return null
+        val enough = if (held == Hold.MEMORY) settings.minimumFreeMb * 5L / 4 else settings.minimumFreeMb.toLong()
+        if (now.freeMb >= enough && !now.lowMemory) return null
+        val goesOn = settings.minimumFreeMb * 5L / 4
+        return Waiting(Hold.MEMORY, "${now.freeMb} MB of memory free, goes on at $goesOn MB")
     }
 }

@@ -13,7 +13,7 @@ class PolicyStore(context: Context) {
             preferences.getBoolean("only_while_charging", usual.onlyWhileCharging),
             preferences.getInt("minimum_battery", usual.minimumBattery),
             preferences.getInt("thermal_limit", usual.thermalLimit),
-            preferences.getInt("minimum_free_mib", usual.minimumFreeMib),
+            preferences.getInt("minimum_free_mb", usual.minimumFreeMb),
             preferences.getInt("threads", usual.threads),
             preferences.getBoolean("continue_after_restart", usual.continueAfterRestart),
         )
@@ -24,7 +24,7 @@ class PolicyStore(context: Context) {
             .putBoolean("only_while_charging", settings.onlyWhileCharging)
             .putInt("minimum_battery", settings.minimumBattery)
             .putInt("thermal_limit", settings.thermalLimit)
-            .putInt("minimum_free_mib", settings.minimumFreeMib)
+            .putInt("minimum_free_mb", settings.minimumFreeMb)
             .putInt("threads", settings.threads)
             .putBoolean("continue_after_restart", settings.continueAfterRestart)
             .apply()

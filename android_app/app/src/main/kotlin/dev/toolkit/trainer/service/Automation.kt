@@ -69,8 +69,8 @@ class Automation(
         private const val MAX_LENGTH = 200
 
         /** The answer that the desk reads from the log: one line of JSON. */
-        fun answer(request: String, error: String?, run: String?): String =
+        fun answer(request: String, error: String?, run: String?, file: String?): String =
             JSONObject().put("request", request).put("ok", error == null).put("error", error ?: JSONObject.NULL)
-                .put("run", run ?: JSONObject.NULL).toString()
+                .put("run", run ?: JSONObject.NULL).put("file", file ?: JSONObject.NULL).toString()
     }
 }

@@ -4,13 +4,17 @@ import android.app.Service
 import android.content.Intent
 import android.content.pm.ServiceInfo
 import android.os.Build
+import android.os.Handler
 import android.os.IBinder
+import android.os.Looper
 import android.util.Log
 import dev.toolkit.trainer.TrainerApp
 import dev.toolkit.trainer.store.AppException
+import dev.toolkit.trainer.store.RunExport
+import kotlin.concurrent.thread
 
 /**
- * The entry of `toolkit train --app`, open only to holders of android.permission.DUMP: the adb shell.
+ * The entry of `toolkit train --app` and `toolkit pull --app`, open only to holders of android.permission.DUMP: the adb shell.
  *
  *     am start-foreground-service -n dev.toolkit.trainer/.service.AutomationService \
  *         -a dev.toolkit.trainer.automation.TRAIN --es request 1 --es run a --es bundle b --es data d --es steps 50
@@ -28,35 +32,62 @@ class AutomationService : Service() {
         } else {
             startForeground(Notifications.ONGOING_ID, notifications.ongoing(app.controller.active))
         }
-        if (intent != null) answer(app, intent)
+        if (intent?.action == EXPORT) {
+            // Adapters are megabytes: not on the main thread.
+            thread(name = "export") {
+                answer(app, intent)
+                Handler(Looper.getMainLooper()).post { leave(startId) }
+            }
+        } else {
+            if (intent != null) answer(app, intent)
+            leave(startId)
+        }
+        return START_NOT_STICKY
+    }
+
+    private fun leave(startId: Int) {
         // The training service shows the same notification as its own; the system keeps it then.
         stopForeground(STOP_FOREGROUND_REMOVE)
         stopSelf(startId)
-        return START_NOT_STICKY
     }
 
     private fun answer(app: TrainerApp, intent: Intent) {
         val request = intent.getStringExtra("request").orEmpty().filter { it.isLetterOrDigit() }.take(40)
-        var name: String? = null
+        var said = Said()
         val error = try {
-            when (intent.action) {
-                TRAIN -> {
-                    app.controller.active?.let { throw AppException("Run “${it.name}” is active. Stop it first.") }
-                    name = Automation(app.runs, app.bundles, app.data).prepare(intent).name
-                    TrainingService.start(this, TrainingService.START, name)
-                }
-                STOP -> {
-                    name = app.controller.active?.name ?: throw AppException("No run is active.")
-                    TrainingService.start(this, TrainingService.PAUSE, name)
-                }
-                else -> throw AppException("This action is not known.")
-            }
+            said = act(app, intent)
             null
         } catch (failure: AppException) {
             failure.message
+        } catch (failure: IllegalStateException) {
+            Log.w("toolkit", "not started", failure)
+            "Android does not let the app start in the background now. Open the app and try again."
         }
-        lastAnswer = Automation.answer(request, error, name)
+        if (error != null) app.controller.refuse(Refusal(null, error, fromComputer = true))
+        lastAnswer = Automation.answer(request, error, said.run, said.file)
         Log.i(TAG, lastAnswer.orEmpty())
+    }
+
+    private class Said(val run: String? = null, val file: String? = null)
+
+    private fun act(app: TrainerApp, intent: Intent): Said = when (intent.action) {
+        TRAIN -> {
+            app.controller.active?.let { throw AppException("Run “${it.name}” is active. Stop it first.") }
+            val run = Automation(app.runs, app.bundles, app.data).prepare(intent)
+            TrainingService.start(this, TrainingService.START, run.name)
+            Said(run.name)
+        }
+        STOP -> {
+            val name = app.controller.active?.name ?: throw AppException("No run is active.")
+            TrainingService.start(this, TrainingService.PAUSE, name)
+            Said(name)
+        }
+        EXPORT -> {
+            val run = app.runs.require(intent.getStringExtra("run"))
+            if (!run.adapter.isFile) throw AppException("Run “${run.name}” has no adapter before its first save.")
+            Said(run.name, RunExport(this).write(run, null))
+        }
+        else -> throw AppException("This action is not known.")
     }
 
     override fun onBind(intent: Intent?): IBinder? = null
@@ -64,6 +95,9 @@ class AutomationService : Service() {
     companion object {
         const val TRAIN = "dev.toolkit.trainer.automation.TRAIN"
         const val STOP = "dev.toolkit.trainer.automation.STOP"
+
+        /** Writes a run to Downloads, for builds that `run-as` cannot look into. */
+        const val EXPORT = "dev.toolkit.trainer.automation.EXPORT"
         private const val TAG = "toolkit.answer"
 
         /** For tests. */

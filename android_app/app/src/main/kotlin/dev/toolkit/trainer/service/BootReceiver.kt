@@ -3,6 +3,7 @@ package dev.toolkit.trainer.service
 import android.content.BroadcastReceiver
 import android.content.Context
 import android.content.Intent
+import android.util.Log
 import dev.toolkit.trainer.TrainerApp
 
 /** Continues a run that a restart of the phone or an update of the app interrupted, if the settings say so. */
@@ -11,7 +12,12 @@ class BootReceiver : BroadcastReceiver() {
         if (intent.action != Intent.ACTION_BOOT_COMPLETED && intent.action != Intent.ACTION_MY_PACKAGE_REPLACED) return
         val app = TrainerApp.of(context)
         if (app.policy.read().continueAfterRestart && app.controller.interrupted().isNotEmpty()) {
-            TrainingService.start(context, TrainingService.CONTINUE)
+            try {
+                TrainingService.start(context, TrainingService.CONTINUE)
+            } catch (error: IllegalStateException) {
+                // The run stays interrupted, and its card says how to go on.
+                Log.w("toolkit", "not continued", error)
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 package dev.toolkit.trainer.service
 
 import android.util.Log
+import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.engine.EngineException
 import dev.toolkit.trainer.engine.Progress
 import dev.toolkit.trainer.engine.Trainer
@@ -22,6 +23,9 @@ import kotlin.concurrent.withLock
 
 /** What the run that is held by this process does just now. */
 enum class Doing { OPENING, TRAINING, SAVING, WAITING }
+
+/** Why a run was not started; [fromComputer] when the desk had asked for it. */
+data class Refusal(val run: String?, val reason: String, val fromComputer: Boolean = false)
 
 /** A moment of the active run. */
 data class ActiveRun(val name: String, val doing: Doing, val waiting: Waiting?, val progress: Progress?)
@@ -50,6 +54,10 @@ class RunController(
     @Volatile var active: ActiveRun? = null
         private set
 
+    /** Why the last request for a run came to nothing, until one succeeds or the user puts it away. */
+    @Volatile var refusal: Refusal? = null
+        private set
+
     /** Called on any thread after something changed. */
     fun addListener(listener: () -> Unit) = listeners.add(listener)
 
@@ -62,6 +70,7 @@ class RunController(
      */
     fun start(name: String): Run {
         val run = runs.require(name)
+        if (!Engine.available) throw AppException("This build has no training engine, so it cannot train.")
         lock.withLock {
             val other = active
             if (other != null) {
@@ -76,10 +85,23 @@ class RunController(
             wish = Wish.TRAIN
             val started = runs.save(run.copy(state = RunState.RUNNING, reason = ""))
             active = ActiveRun(name, Doing.OPENING, null, null)
+            refusal = null
             worker = thread(name = "training") { work(started) }
         }
         notifyListeners()
         return run
+    }
+
+    /** Keeps for the screens why a request came to nothing. */
+    fun refuse(refused: Refusal) {
+        refusal = refused
+        notifyListeners()
+    }
+
+    /** The user has read it. */
+    fun dismissRefusal() {
+        refusal = null
+        notifyListeners()
     }
 
     /** Runs that were going on when their process ended. */
@@ -119,14 +141,17 @@ class RunController(
         try {
             var waited: Waiting? = null
             while (true) {
-                waited = awaitPermission(run, waited) ?: waited
+                val permission = awaitPermission(run, waited)
+                run = permission.first
+                waited = permission.second
                 if (wished() != Wish.TRAIN) {
+                    run = run.copy(untold = run.untold + wishInWords())
                     outcome = afterWish()
                     break
                 }
                 run = record(run.copy(state = RunState.RUNNING, reason = ""))
                 val held = train(run, waited)
-                run = run.copy(step = active?.progress?.step ?: run.step)
+                run = run.copy(step = active?.progress?.step ?: run.step, untold = emptyList())
                 if (held == null) {
                     outcome = if (wished() == Wish.TRAIN || finished()) RunState.COMPLETED else afterWish()
                     break
@@ -149,12 +174,17 @@ class RunController(
         }
     }
 
-    /** Waits while the policy says so. Returns what was waited for, or null if nothing. */
-    private fun awaitPermission(run: Run, before: Waiting?): Waiting? {
+    /**
+     * Waits while the policy says so. Returns the run with the reasons that its closed trace does not have yet,
+     * and what was waited for last, if anything.
+     */
+    private fun awaitPermission(started: Run, before: Waiting?): Pair<Run, Waiting?> {
+        var run = started
         var waited: Waiting? = before
         var shown: Waiting? = null
         while (wished() == Wish.TRAIN) {
             val waiting = Policy.decide(settings(), conditions(), waited?.hold) ?: break
+            if (waiting.hold != waited?.hold) run = run.copy(untold = run.untold + waiting.text)
             waited = waiting
             if (waiting != shown) {
                 shown = waiting
@@ -163,7 +193,7 @@ class RunController(
             }
             lock.withLock { if (wish == Wish.TRAIN) changed.await(RECHECK_SECONDS, TimeUnit.SECONDS) }
         }
-        return waited
+        return run to waited
     }
 
     /** Trains until the run is over or must stop. Returns what it has to wait for, or null. */
@@ -175,6 +205,7 @@ class RunController(
                 trainer = opened
                 if (wish != Wish.TRAIN) opened.requestStop()
             }
+            run.untold.forEach { opened.note("paused", it) }
             if (waited != null) opened.note("resumed", waited.hold.over)
             var held: Waiting? = null
             do {
@@ -185,7 +216,7 @@ class RunController(
                         opened.note("paused", held.text)
                         opened.requestStop()
                     } else if (wished() != Wish.TRAIN) {
-                        opened.note("paused", if (wished() == Wish.PAUSE) "by the user" else "stopped by the user")
+                        opened.note("paused", wishInWords())
                     }
                 }
             } while (opened.step())
@@ -213,6 +244,8 @@ class RunController(
     }
 
     private fun wished(): Wish = lock.withLock { wish }
+
+    private fun wishInWords() = if (wished() == Wish.PAUSE) "by the user" else "stopped by the user"
 
     private fun afterWish(): RunState = if (wished() == Wish.STOP) RunState.STOPPED else RunState.PAUSED
 

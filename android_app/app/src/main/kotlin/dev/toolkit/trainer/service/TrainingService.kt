@@ -48,7 +48,7 @@ class TrainingService : Service() {
 
     override fun onStartCommand(intent: Intent?, flags: Int, startId: Int): Int {
         // The system wants this within seconds of the start, whatever comes of it.
-        enterForeground()
+        if (!enterForeground()) return START_NOT_STICKY
         when (intent?.action) {
             START -> start(intent.getStringExtra(RUN))
             PAUSE -> app.controller.pause()
@@ -67,14 +67,14 @@ class TrainingService : Service() {
             notifications.cancelEnded(run.name)
         } catch (error: AppException) {
             Log.w(TAG, error.message, error)
-            lastError = error.message
+            app.controller.refuse(Refusal(name, error.message.orEmpty()))
             val run = name?.let { app.runs.find(it) } ?: return
             if (run.name == app.controller.active?.name) return
             if (run.state == RunState.RUNNING || run.state == RunState.WAITING) {
                 // It cannot go on by itself; without this it would be tried again at every start.
                 runCatching { app.runs.save(run.copy(state = RunState.FAILED, reason = error.message.orEmpty())) }
             }
-            notifications.ended(run, R.string.run_failed, error.message.orEmpty(), canResume = false)
+            notifications.ended(run, R.string.run_not_started, error.message.orEmpty(), canResume = false)
         }
     }
 
@@ -107,12 +107,20 @@ class TrainingService : Service() {
         }
     }
 
-    private fun enterForeground() {
+    /** False where the system does not let a restarted service in; the run then waits for the user. */
+    private fun enterForeground(): Boolean {
         val notification = notifications.ongoing(app.controller.active)
-        if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.UPSIDE_DOWN_CAKE) {
-            startForeground(Notifications.ONGOING_ID, notification, ServiceInfo.FOREGROUND_SERVICE_TYPE_SPECIAL_USE)
-        } else {
-            startForeground(Notifications.ONGOING_ID, notification)
+        try {
+            if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.UPSIDE_DOWN_CAKE) {
+                startForeground(Notifications.ONGOING_ID, notification, ServiceInfo.FOREGROUND_SERVICE_TYPE_SPECIAL_USE)
+            } else {
+                startForeground(Notifications.ONGOING_ID, notification)
+            }
+            return true
+        } catch (error: IllegalStateException) {
+            Log.w(TAG, "not allowed in the foreground", error)
+            stopSelf()
+            return false
         }
     }
 
@@ -151,9 +159,6 @@ class TrainingService : Service() {
 
         // Renewed at every step; no step of any model takes this long.
         private const val WAKE_MILLISECONDS = 60L * 60 * 1000
-
-        /** Why the last start was refused, for tests. */
-        @Volatile var lastError: String? = null
 
         fun intent(context: Context, action: String, run: String? = null): Intent =
             Intent(context, TrainingService::class.java).setAction(action).putExtra(RUN, run)

@@ -16,7 +16,7 @@ class RunExport(private val context: Context) {
     /**
      * Writes to the document [target], or without one as a new file in Downloads.
      *
-     * @return the file's name
+     * @return the file's name, as the system has numbered it
      * @throws AppException it cannot be written
      */
     fun write(run: Run, target: Uri?): String {
@@ -32,8 +32,13 @@ class RunExport(private val context: Context) {
             if (target == null) resolver.delete(uri, null, null)
             throw AppException("The export cannot be written: ${error.message}. Free some space and try again.", error)
         }
-        return "${run.name}.zip"
+        return nameOf(uri) ?: "${run.name}.zip"
     }
+
+    private fun nameOf(uri: Uri): String? =
+        context.contentResolver.query(uri, arrayOf(MediaStore.MediaColumns.DISPLAY_NAME), null, null, null)?.use {
+            if (it.moveToFirst()) it.getString(0) else null
+        }
 
     private fun create(run: Run): Uri {
         if (Build.VERSION.SDK_INT < Build.VERSION_CODES.Q) throw AppException("Choose where to save the export.")

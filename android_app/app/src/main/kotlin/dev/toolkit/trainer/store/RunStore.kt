@@ -1,5 +1,6 @@
 package dev.toolkit.trainer.store
 
+import org.json.JSONArray
 import org.json.JSONException
 import org.json.JSONObject
 import java.io.File
@@ -106,6 +107,8 @@ data class Run(
     val reason: String = "",
     val created: Long = 0,
     val step: Long = 0,
+    /** Reasons of pauses that the trace gets when the engine opens it next. */
+    val untold: List<String> = emptyList(),
 ) {
     val trace: File get() = File(folder, "trace.jsonl")
     val adapter: File get() = File(folder, "adapter_model.safetensors")
@@ -152,6 +155,7 @@ class RunStore(private val folders: AppFolders) {
         val json = JSONObject().put("version", 1).put("bundle", run.bundle).put("data", run.data)
             .put("settings", run.settings.json()).put("state", run.state.name.lowercase())
             .put("reason", run.reason).put("created", run.created).put("step", run.step)
+            .put("untold", JSONArray(run.untold.takeLast(MOST_UNTOLD)))
         File(run.folder, RECORD).writeAtomically { it.write((json.toString(1) + "\n").toByteArray()) }
         return run
     }
@@ -174,6 +178,7 @@ class RunStore(private val folders: AppFolders) {
                 reason = json.optString("reason"),
                 created = json.optLong("created"),
                 step = json.optLong("step"),
+                untold = json.optJSONArray("untold")?.let { list -> List(list.length()) { list.getString(it) } }.orEmpty(),
             )
         } catch (_: JSONException) {
             null
@@ -183,5 +188,6 @@ class RunStore(private val folders: AppFolders) {
 
     private companion object {
         const val RECORD = "run.json"
+        const val MOST_UNTOLD = 20
     }
 }

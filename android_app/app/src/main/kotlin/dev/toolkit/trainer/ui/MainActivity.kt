@@ -12,6 +12,7 @@ import android.view.ViewGroup
 import android.widget.TextView
 import dev.toolkit.trainer.R
 import dev.toolkit.trainer.engine.Engine
+import dev.toolkit.trainer.service.Refusal
 import dev.toolkit.trainer.service.Throttle
 import dev.toolkit.trainer.store.Bundle as ModelBundle
 import dev.toolkit.trainer.store.Run
@@ -31,6 +32,7 @@ class MainActivity : Screen() {
         requireViewById<View>(R.id.no_engine).visible(!Engine.available)
         requireViewById<View>(R.id.new_run).setOnClickListener { startActivity(Intent(this, NewRunActivity::class.java)) }
         requireViewById<View>(R.id.train_on_text).setOnClickListener { startActivity(Intent(this, TextActivity::class.java)) }
+        requireViewById<View>(R.id.refusal_dismiss).setOnClickListener { app.controller.dismissRefusal() }
         askForNotifications()
     }
 
@@ -68,6 +70,7 @@ class MainActivity : Screen() {
 
     private fun display(listing: Listing) {
         val active = app.controller.active
+        showRefusal(app.controller.refusal)
         requireViewById<View>(R.id.no_runs).visible(listing.runs.isEmpty())
         requireViewById<View>(R.id.no_bundles).visible(listing.bundles.isEmpty())
         fill(R.id.runs, R.layout.item_run, listing.runs) { view, run ->
@@ -77,6 +80,17 @@ class MainActivity : Screen() {
         fill(R.id.bundles, R.layout.item_bundle, listing.bundles) { view, bundle ->
             showBundle(view, bundle, listing)
         }
+    }
+
+    private fun showRefusal(refusal: Refusal?) {
+        requireViewById<View>(R.id.refusal).visible(refusal != null)
+        if (refusal == null) return
+        text(R.id.refusal_title).text = when {
+            refusal.fromComputer -> getString(R.string.refused_computer)
+            refusal.run != null -> getString(R.string.refused_named, refusal.run)
+            else -> getString(R.string.refused)
+        }
+        text(R.id.refusal_reason).text = refusal.reason
     }
 
     private fun showBundle(view: View, bundle: ModelBundle, listing: Listing) {

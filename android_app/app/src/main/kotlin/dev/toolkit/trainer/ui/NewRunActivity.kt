@@ -38,7 +38,10 @@ class NewRunActivity : Screen() {
             sets = data
             val asked = found.indexOfFirst { it.name == intent.getStringExtra(BUNDLE) }
             choice(R.id.bundle).fill(found.map { it.name }, asked) { showData(it) }
-            if (found.isEmpty()) showNoData(R.string.no_bundles) else showData(asked.coerceAtLeast(0))
+            requireViewById<View>(R.id.no_bundles).visible(found.isEmpty())
+            requireViewById<View>(R.id.form).visible(found.isNotEmpty())
+            showData(asked.coerceAtLeast(0))
+            if (!Engine.available) text(R.id.problem).message(getString(R.string.no_engine_title))
         }
     }
 
@@ -49,18 +52,10 @@ class NewRunActivity : Screen() {
         val labels = fitting.map { getString(R.string.data_choice, it.name, Numbers.count(it.sequences.toLong()), it.sequenceLength) }
         choice(R.id.data).fill(labels, fitting.indexOfFirst { it.name == before }) {}
         choice(R.id.data).visible(fitting.isNotEmpty())
-        if (fitting.isEmpty()) showNoData(R.string.no_data) else requireViewById<View>(R.id.no_data).visible(false)
+        requireViewById<View>(R.id.no_data).visible(fitting.isEmpty())
         requireViewById<View>(R.id.start).isEnabled = fitting.isNotEmpty() && Engine.available
         val name = field(R.id.name)
         if (name.text.isEmpty()) name.setText(Names.free("run", app.runs::exists))
-    }
-
-    private fun showNoData(message: Int) {
-        text(R.id.no_data).setText(message)
-        requireViewById<View>(R.id.no_data).visible(true)
-        choice(R.id.bundle).visible(bundles.isNotEmpty())
-        choice(R.id.data).visible(false)
-        requireViewById<View>(R.id.start).isEnabled = false
     }
 
     private fun start() {

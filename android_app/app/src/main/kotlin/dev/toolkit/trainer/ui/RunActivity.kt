@@ -10,10 +10,12 @@ import android.view.MenuItem
 import android.view.View
 import android.view.ViewGroup
 import android.widget.Button
+import android.widget.LinearLayout
 import android.widget.ProgressBar
 import android.widget.TextView
 import android.widget.Toast
 import dev.toolkit.trainer.R
+import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.service.ActiveRun
 import dev.toolkit.trainer.service.Doing
 import dev.toolkit.trainer.service.Throttle
@@ -41,7 +43,9 @@ class RunActivity : Screen() {
         }
         name = run.name
         reader = TraceReader(run.trace)
-        show(R.layout.activity_run, name, up = true)
+        show(R.layout.activity_run, getString(R.string.run), up = true)
+        text(R.id.run_name).text = name
+        requireViewById<View>(R.id.export).setOnClickListener { export() }
     }
 
     override fun onStart() {
@@ -64,7 +68,6 @@ class RunActivity : Screen() {
 
     override fun onOptionsItemSelected(item: MenuItem): Boolean {
         when (item.itemId) {
-            R.id.export -> export()
             R.id.delete -> askToDelete()
             else -> return super.onOptionsItemSelected(item)
         }
@@ -79,7 +82,7 @@ class RunActivity : Screen() {
         val active = app.controller.active?.takeIf { it.name == name }
         text(R.id.details).text = getString(R.string.run_details, run.bundle, run.data)
         text(R.id.status).let { if (it.text.toString() != RunText.status(this, run, active)) it.text = RunText.status(this, run, active) }
-        text(R.id.problem).message(if (active == null && run.state == RunState.FAILED) run.reason else null)
+        text(R.id.problem).message(problem(run, active))
         val step = active?.progress?.step ?: trace.steps.lastOrNull()?.step ?: run.step
         requireViewById<ProgressBar>(R.id.progress).apply {
             visible(run.state != RunState.COMPLETED)
@@ -89,15 +92,27 @@ class RunActivity : Screen() {
         showButtons(run, active)
         showCharts(trace)
         showFigures(run, active, trace, step)
+        showAdapter(run)
         val pauses = trace.events.filter { it.event == "paused" }.takeLast(5)
         requireViewById<View>(R.id.pauses_card).visible(pauses.isNotEmpty())
         text(R.id.pauses).text = pauses.joinToString("\n") { it.detail.replaceFirstChar(Char::uppercase) }
     }
 
+    private fun problem(run: Run, active: ActiveRun?): String? {
+        val refusal = app.controller.refusal?.takeIf { it.run == name }
+        val words = when {
+            !Engine.available -> getString(R.string.no_engine_title)
+            refusal != null -> refusal.reason
+            active == null && run.state == RunState.FAILED -> run.reason
+            else -> null
+        }
+        return words?.replaceFirstChar(Char::uppercase)
+    }
+
     private fun showButtons(run: Run, active: ActiveRun?) {
         val primary = requireViewById<Button>(R.id.primary)
         primary.visible(active != null || RunText.canStart(run))
-        primary.isEnabled = active?.doing != Doing.SAVING
+        primary.isEnabled = active?.doing != Doing.SAVING && Engine.available
         primary.setText(if (active != null) R.string.pause else RunText.startLabel(run))
         val action = if (active != null) TrainingService.PAUSE else TrainingService.START
         primary.setOnClickListener { TrainingService.start(this, action, name) }
@@ -149,8 +164,8 @@ class RunActivity : Screen() {
             }
             if (trace.peakKib > 0) {
                 val peak = Numbers.bytes(trace.peakKib * 1024)
-                val free = Numbers.bytes(conditions.freeMib shl 20)
-                add(R.string.figure_peak to if (conditions.freeMib > 0) getString(R.string.figure_peak_value, peak, free) else peak)
+                val free = Numbers.bytes(conditions.freeMb * 1_000_000)
+                add(R.string.figure_peak to if (conditions.freeMb > 0) getString(R.string.figure_peak_value, peak, free) else peak)
             }
             conditions.batteryLevel?.let {
                 val charging = getString(if (conditions.charging) R.string.charging else R.string.not_charging)
@@ -160,24 +175,40 @@ class RunActivity : Screen() {
             val set = run.settings
             val rate = Numbers.rate(set.learningRate)
             add(R.string.figure_settings to getString(R.string.figure_settings_value, set.optimizer, rate, set.gradientAccumulation))
-            val adapter = if (run.adapter.isFile) getString(R.string.adapter_pull, run.adapter.name, name) else getString(R.string.adapter_none)
-            add(R.string.figure_adapter to adapter)
         }
+        // Two columns of a large font leave no room for words.
+        val stacked = resources.configuration.fontScale > LARGE_FONT
         val table = requireViewById<ViewGroup>(R.id.figures)
         while (table.childCount > rows.size) table.removeViewAt(table.childCount - 1)
         while (table.childCount < rows.size) layoutInflater.inflate(R.layout.item_figure, table)
         rows.forEachIndexed { index, (label, value) ->
-            val row = table.getChildAt(index)
+            val row = table.getChildAt(index) as LinearLayout
+            if (stacked) row.stack()
             row.requireViewById<TextView>(R.id.label).setText(label)
             row.requireViewById<TextView>(R.id.value).apply { if (text.toString() != value) text = value }
         }
     }
 
+    private fun LinearLayout.stack() {
+        if (orientation == LinearLayout.VERTICAL) return
+        orientation = LinearLayout.VERTICAL
+        for (index in 0 until childCount) {
+            getChildAt(index).layoutParams =
+                LinearLayout.LayoutParams(LinearLayout.LayoutParams.MATCH_PARENT, LinearLayout.LayoutParams.WRAP_CONTENT)
+        }
+    }
+
+    private fun showAdapter(run: Run) {
+        val there = run.adapter.isFile
+        text(R.id.adapter_place).text =
+            if (there) getString(R.string.adapter_place, run.adapter.name, name) else getString(R.string.adapter_none)
+        text(R.id.adapter_command).message(if (there) getString(R.string.adapter_command, name) else null)
+        requireViewById<View>(R.id.export).visible(there)
+    }
+
     private fun export() {
         val run = app.runs.find(name) ?: return
-        if (!run.adapter.isFile) {
-            Toast.makeText(this, R.string.export_nothing, Toast.LENGTH_LONG).show()
-        } else if (RunExport.needsPicker) {
+        if (RunExport.needsPicker) {
             val pick = Intent(Intent.ACTION_CREATE_DOCUMENT).addCategory(Intent.CATEGORY_OPENABLE)
             startActivityForResult(pick.setType(RunExport.TYPE).putExtra(Intent.EXTRA_TITLE, "$name.zip"), PICK)
         } else {
@@ -215,6 +246,7 @@ class RunActivity : Screen() {
     companion object {
         private const val NAME = "name"
         private const val PICK = 1
+        private const val LARGE_FONT = 1.4f
 
         fun intent(context: Context, name: String): Intent =
             Intent(context, RunActivity::class.java).putExtra(NAME, name)

@@ -6,6 +6,7 @@ import android.widget.ImageButton
 import android.widget.ProgressBar
 import android.widget.TextView
 import dev.toolkit.trainer.R
+import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.service.ActiveRun
 import dev.toolkit.trainer.service.Doing
 import dev.toolkit.trainer.service.TrainingService
@@ -65,7 +66,7 @@ class RunCard(private val view: View) {
         val context = view.context
         val button = view.requireViewById<ImageButton>(R.id.action)
         button.visible(active != null || RunText.canStart(run))
-        button.isEnabled = active?.doing != Doing.SAVING
+        button.isEnabled = active?.doing != Doing.SAVING && Engine.available
         if (active != null) {
             button.setImageResource(R.drawable.ic_pause)
             button.contentDescription = context.getString(R.string.pause_run, run.name)

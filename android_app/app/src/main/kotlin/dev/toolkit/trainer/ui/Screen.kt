@@ -36,6 +36,7 @@ abstract class Screen : Activity() {
 
     /** Runs [work] on one background thread, in order, then [done] here unless the screen is gone. */
     protected fun <T> inBackground(work: () -> T, done: (T) -> Unit) {
+        if (isDestroyed) return
         val executor = worker ?: Executors.newSingleThreadExecutor().also { worker = it }
         executor.execute {
             val result = work()

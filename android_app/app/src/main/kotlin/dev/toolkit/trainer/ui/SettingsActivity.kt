@@ -22,8 +22,8 @@ class SettingsActivity : Screen() {
         slider(R.id.battery, R.id.battery_label, BATTERY_STEP, settings.minimumBattery, ::batteryText) {
             change(settings.copy(minimumBattery = it))
         }
-        slider(R.id.memory, R.id.memory_label, MEMORY_STEP, settings.minimumFreeMib, ::memoryText) {
-            change(settings.copy(minimumFreeMib = it))
+        slider(R.id.memory, R.id.memory_label, MEMORY_STEP, settings.minimumFreeMb, ::memoryText) {
+            change(settings.copy(minimumFreeMb = it))
         }
         showThermal()
         showThreads()

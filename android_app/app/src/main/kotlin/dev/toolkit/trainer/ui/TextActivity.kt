@@ -106,8 +106,8 @@ class TextActivity : Screen() {
         list.removeAllViews()
         for (file in picked) {
             val row = layoutInflater.inflate(R.layout.item_kept, list, false)
-            row.requireViewById<TextView>(R.id.name).text = file.name
-            row.requireViewById<TextView>(R.id.details).text = Numbers.bytes(file.bytes)
+            row.requireViewById<TextView>(R.id.kept_name).text = file.name
+            row.requireViewById<TextView>(R.id.kept_details).text = Numbers.bytes(file.bytes)
             row.requireViewById<ImageButton>(R.id.delete).apply {
                 contentDescription = getString(R.string.remove_file, file.name)
                 setOnClickListener {
@@ -187,9 +187,9 @@ class TextActivity : Screen() {
         requireViewById<View>(R.id.kept_nothing).visible(sets.isEmpty())
         for (set in sets) {
             val row = layoutInflater.inflate(R.layout.item_kept, list, false)
-            row.requireViewById<TextView>(R.id.name).text = set.name
+            row.requireViewById<TextView>(R.id.kept_name).text = set.name
             val sequences = Numbers.count(set.sequences.toLong())
-            row.requireViewById<TextView>(R.id.details).text = getString(R.string.kept_details, Numbers.count(set.tokens), sequences)
+            row.requireViewById<TextView>(R.id.kept_details).text = getString(R.string.kept_details, Numbers.count(set.tokens), sequences)
             row.requireViewById<ImageButton>(R.id.delete).apply {
                 contentDescription = getString(R.string.delete_data, set.name)
                 setOnClickListener { askToDelete(set) }
