@@ -60,7 +60,7 @@ def test_words() -> None:
 
 def test_failures_are_one_line(tmp_path: Path) -> None:
     for arguments, cause in (
-        (["no-such-model-anywhere"], "no-such-model-anywhere is no bundle, recipe or model"),
+        (["no-such-model-anywhere"], "there is no model 'no-such-model-anywhere'"),
         ([str(tmp_path)], "has no config.json"),
         (["smollm2-135m", "--budget", "lots"], "'lots' is not a size"),
         (["smollm2-135m", "--targets", "wrong"], "LoRA targets wrong do not exist"),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.device import open_device
+from toolkit.ops import OPERATORS
 from toolkit.planning import measure
 from toolkit.planning.measure import calibration_bundle, machine_of
 
@@ -41,6 +42,14 @@ def test_this_machine(tiny: Path) -> None:
     assert len(said) == 2 and left == []
     made = (calibration_bundle() / "manifest.json").stat().st_mtime_ns
     assert (calibration_bundle() / "manifest.json").stat().st_mtime_ns == made
+
+
+def test_operators_that_changed_need_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = measure._programs_digest()
+    assert before == measure._programs_digest()
+    operator = OPERATORS["attention"]
+    monkeypatch.setattr(operator, "outputs", [*operator.outputs, "lse"])
+    assert measure._programs_digest() != before
 
 
 def test_traces_without_phases(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ short ones that of unpacking weights. The model is made once and kept in the use
 import os
 import tempfile
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,7 @@ def machine_of(traces: dict[int, Trace], name: str) -> Machine:
 def calibration_bundle() -> Path:
     """Return the small model's bundle, made when it is not there."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "toolkit"
-    path = cache / f"calibration-{__version__}"
+    path = cache / f"calibration-{__version__}-{_programs_digest()}"
     if not (path / "manifest.json").is_file():
         from toolkit.bundle.adapter import LoraSettings
         from toolkit.bundle.export import ExportSettings, export_bundle
@@ -126,6 +127,14 @@ def calibration_bundle() -> Path:
         source = RandomSource(config, parameter_shapes(config), "calibration", 0)
         export_bundle(source, path, ExportSettings(lora=lora, seq_lens=LENGTHS))
     return path
+
+
+def _programs_digest() -> str:
+    """Return what tells bundles apart whose programs a runtime of the same version may not know."""
+    from toolkit.ops import OPERATORS
+
+    calls = sorted((name, op.arguments, op.outputs) for name, op in OPERATORS.items())
+    return sha256(repr((calls, _SHAPE, LENGTHS)).encode()).hexdigest()[:8]
 
 
 def _config():

@@ -9,7 +9,7 @@ from typing import Any
 
 from toolkit.errors import ToolkitError
 from toolkit.planning.settings import Settings
-from toolkit.recipes import Recipe, find_recipe
+from toolkit.recipes import Recipe, find_recipe, recipes
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,12 @@ def _configured(model: str, path: Path) -> Model:
     """Read config.json of a directory, or that of a hub id, which alone is downloaded."""
     from transformers import AutoConfig
 
+    if not path.is_dir() and "/" not in model:  # hub ids of the families we know have an owner
+        raise ToolkitError(
+            f"there is no model '{model}'",
+            f"Give a directory with config.json, a bundle, a .gguf file, a hub id such as "
+            f"Qwen/Qwen2.5-0.5B, or a recipe: {', '.join(recipes())}",
+        )
     if path.is_dir() and not (path / "config.json").is_file():
         raise ToolkitError(
             f"{path} has no config.json", "Give a model's directory, a bundle or a recipe's name"
@@ -108,7 +114,7 @@ def _configured(model: str, path: Path) -> Model:
     try:
         config = AutoConfig.from_pretrained(path if path.is_dir() else model)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise ToolkitError(
             f"{model} is no bundle, recipe or model whose configuration can be read: {reason}",
             "Give a bundle, a directory with config.json, a .gguf file, a recipe or a hub id",
