@@ -1,13 +1,11 @@
-"""The quantized products x Wᵀ and dy W beside PyTorch's float32 `mm` (MKL or OpenBLAS).
+"""The quantized products x Wᵀ and dy W beside PyTorch's float32 `mm` (MKL, OpenBLAS), in turns.
 
-Machines are shared and their speed drifts, so the two take turns; medians over the turns and the
-median of the turns' ratios are reported, with the time the hypervisor took (steal). A ratio above 1
-means ours is faster, although it also unpacks the weights.
+Ours unpack the weights, PyTorch has them in float32; a ratio above 1 means that ours is faster all
+the same. The ratio of a shape is the median over the turns.
 """
 
-import argparse
 import ctypes
-import json
+import math
 import os
 import statistics
 import sys
@@ -16,24 +14,36 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+# Idle OpenMP threads would otherwise spin while our kernels are being measured.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import torch  # noqa: E402
+import torch
 
-from toolkit.quantization.schemes import quantize  # noqa: E402
-from toolkit.runtime import operators_library  # noqa: E402
+from toolkit.quantization.schemes import quantize
+from toolkit.runtime import operators_library
+from tools.bench import harness
 
-# (input features, output features): q/o, k/v, gate/up and down of Qwen2.5-0.5B.
-SHAPES = [(896, 896), (896, 128), (896, 4864), (4864, 896)]
+# (input features, output features) of q/o, k/v, gate/up and down.
+SHAPES = {
+    "qwen2.5-0.5b": [(896, 896), (896, 128), (896, 4864), (4864, 896)],
+    "qwen2.5-3b": [(2048, 2048), (2048, 256), (2048, 11008), (11008, 2048)],
+    "smollm2-135m": [(576, 576), (576, 192), (576, 1536), (1536, 576)],
+}
+SECONDS = 0.6
+"""Of measuring one shape, at least three turns."""
+# (must, aim) by product, with AVX2 and with AVX-512.
+BARS = {"x Wᵀ": {"avx2": (1.0, 1.15), "avx512": (0.9, 1.0)}}
+BARS["dy W"] = {"avx2": (0.9, 1.05), "avx512": (0.85, 0.95)}
 
 
 @dataclass(frozen=True)
 class Result:
     """One product: medians in GFLOP/s and the median ratio ours / torch."""
 
+    model: str
     product: str
-    scheme: str
+    threads: int
     tokens: int
     depth: int
     rows: int
@@ -45,121 +55,128 @@ class Result:
 
 def main() -> int:
     """Measure, print a table and JSON; return the exit code."""
-    options = _options()
+    parser = harness.parser(__doc__)
+    parser.add_argument("models", nargs="*", default=list(SHAPES), help="(default: all)")
+    parser.add_argument("--tokens", type=int, nargs="*", default=[64, 256, 1024])
+    parser.add_argument("--scheme", default="int4", choices=["int4", "int4-symmetric", "int8"])
+    parser.add_argument("--isa", help="plain, avx2, avx512 or neon (default: the best)")
+    options = parser.parse_args()
+    machine = harness.Machine()
     library = ctypes.CDLL(str(operators_library()))
     library.toolkit_isa.restype = ctypes.c_char_p
     if options.isa and not library.toolkit_select_isa(options.isa.encode()):
         print(f"error: this processor lacks {options.isa}", file=sys.stderr)
         return 1
-    library.toolkit_set_threads(options.threads)
-    torch.set_num_threads(options.threads)
-    steal, results = _steal(), []
-    for depth, rows in SHAPES:
-        for transposed in (False, True):
-            results.append(_measure(library, depth, rows, transposed, options))
-    report = {
-        "isa": library.toolkit_isa().decode(),
-        "threads": options.threads,
-        "steal_seconds": _steal() - steal,
-        "results": [asdict(result) for result in results],
-    }
-    if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=2) + "\n")
-    else:
-        print(json.dumps(report, indent=2))
-    _print(report)
-    return 0
+    isa, results = library.toolkit_isa().decode(), []
+    for threads in range(1, options.threads + 1):
+        library.toolkit_set_threads(threads)
+        torch.set_num_threads(threads)
+        for model in options.models:
+            for depth, rows in SHAPES[model]:
+                weight = quantize(torch.randn(rows, depth) * depth**-0.5, options.scheme)
+                for tokens in options.tokens:
+                    for product in BARS:
+                        figures = _measure(library, weight, product, tokens)
+                        results.append(Result(model, product, threads, tokens, *figures))
+    _print(isa, options.scheme, results)
+    report = {"isa": isa, "scheme": options.scheme, "products": [asdict(r) for r in results]}
+    return harness.finish(options, machine, report, _bars(isa, results))
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--tokens", type=int, default=256, help="rows of x (%(default)s)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="(%(default)s)")
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each (%(default)s)")
-    parser.add_argument("--scheme", default="int4", choices=["int4", "int4-symmetric", "int8"])
-    parser.add_argument("--isa", help="plain, avx2, avx512 or neon (default: the best)")
-    parser.add_argument("--json", metavar="FILE", help="write the results here")
-    return parser.parse_args()
-
-
-def _measure(
-    library: ctypes.CDLL, depth: int, rows: int, transposed: bool, options: argparse.Namespace
-) -> Result:
-    torch.manual_seed(0)
-    quantized = quantize(torch.randn(rows, depth) * depth**-0.5, options.scheme)
-    weight = quantized.dequantize()
-    operand = weight if transposed else weight.T
-    x = torch.randn(options.tokens, operand.shape[0])
-    out, expected = torch.empty(2, options.tokens, operand.shape[1])
-    offset = quantized.offset.data_ptr() if quantized.offset is not None else None
+def _measure(library: ctypes.CDLL, weight, product: str, tokens: int) -> tuple[float, ...]:
+    transposed = product == "dy W"
+    plain = weight.dequantize()
+    operand = plain if transposed else plain.T
+    rows, depth = plain.shape
+    x = torch.randn(tokens, operand.shape[0])
+    out, expected = torch.empty(2, tokens, operand.shape[1])
     arguments = (
         ctypes.c_void_p(x.data_ptr()),
-        ctypes.c_int64(options.tokens),
-        ctypes.c_void_p(quantized.codes.data_ptr()),
-        ctypes.c_void_p(quantized.scale.data_ptr()),
-        ctypes.c_void_p(offset),
+        ctypes.c_int64(tokens),
+        ctypes.c_void_p(weight.codes.data_ptr()),
+        ctypes.c_void_p(weight.scale.data_ptr()),
+        ctypes.c_void_p(weight.offset.data_ptr() if weight.offset is not None else None),
         ctypes.c_int64(rows),
         ctypes.c_int64(depth),
-        quantized.bits,
+        weight.bits,
         int(transposed),
         ctypes.c_void_p(out.data_ptr()),
     )
     ours, theirs = _alternate(
-        lambda: library.toolkit_multiply(*arguments),
-        lambda: torch.mm(x, operand, out=expected),
-        options.rounds,
+        lambda: library.toolkit_multiply(*arguments), lambda: torch.mm(x, operand, out=expected)
     )
-    operations = 2e-9 * options.tokens * rows * depth
-    return Result(
-        product="dy W" if transposed else "x Wᵀ",
-        scheme=options.scheme,
-        tokens=options.tokens,
-        depth=depth,
-        rows=rows,
-        ours=operations / statistics.median(ours),
-        torch=operations / statistics.median(theirs),
-        ratio=statistics.median(b / a for a, b in zip(ours, theirs, strict=True)),
-        worst_error=float((out - expected).abs().max() / expected.abs().max()),
+    operations = 2e-9 * tokens * rows * depth
+    return (
+        depth,
+        rows,
+        operations / statistics.median(ours),
+        operations / statistics.median(theirs),
+        statistics.median(b / a for a, b in zip(ours, theirs, strict=True)),
+        float((out - expected).abs().max() / expected.abs().max()),
     )
 
 
 def _alternate(
-    first: Callable[[], object], second: Callable[[], object], rounds: int
+    first: Callable[[], object], second: Callable[[], object]
 ) -> tuple[list[float], list[float]]:
     """Time two calls in turns, a few repetitions a turn; seconds a call."""
+    first()
+    second()
+    once = max(_time(first, 1), _time(second, 1))
+    repetitions = max(1, round(0.01 / once))
+    rounds = max(3, math.ceil(SECONDS / (2 * once * repetitions)))
     times: tuple[list[float], list[float]] = ([], [])
-    for call in (first, second):
-        call()
-    repetitions = 4
     for _ in range(rounds):
         for call, list_ in zip((first, second), times, strict=True):
-            start = time.perf_counter()
-            for _ in range(repetitions):
-                call()
-            list_.append((time.perf_counter() - start) / repetitions)
+            list_.append(_time(call, repetitions))
     return times
 
 
-def _steal() -> float:
-    """Return the seconds the hypervisor has taken from this machine so far."""
-    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
-    return int(fields[8]) / os.sysconf("SC_CLK_TCK")
+def _time(call: Callable[[], object], repetitions: int) -> float:
+    started = time.perf_counter()
+    for _ in range(repetitions):
+        call()
+    return (time.perf_counter() - started) / repetitions
 
 
-def _print(report: dict) -> None:
-    print(
-        f"\n{report['isa']}, {report['threads']} threads, steal {report['steal_seconds']:.1f} s",
-        file=sys.stderr,
-    )
-    print("product      K     N  ours GF/s  torch GF/s  ratio     error", file=sys.stderr)
-    for r in report["results"]:
-        print(
-            f"{r['product']:8}{r['depth']:6}{r['rows']:6}{r['ours']:11.1f}{r['torch']:12.1f}"
-            f"{r['ratio']:7.2f}{r['worst_error']:10.1e}",
-            file=sys.stderr,
+def _bars(isa: str, results: list[Result]) -> list[harness.Bar]:
+    """Hold the mean over a model's shapes, weighted by their operations, against the bar."""
+    bars = []
+    for product, limits in BARS.items():
+        if isa not in limits:
+            continue
+        for model, threads, tokens in sorted({(r.model, r.threads, r.tokens) for r in results}):
+            chosen = [
+                r
+                for r in results
+                if (r.model, r.threads, r.tokens, r.product) == (model, threads, tokens, product)
+            ]
+            weights = [r.depth * r.rows for r in chosen]
+            # Time of the sum of the products: operations over speed.
+            ours = sum(w / (r.torch * r.ratio) for w, r in zip(weights, chosen, strict=True))
+            theirs = sum(w / r.torch for w, r in zip(weights, chosen, strict=True))
+            name = f"{product}, {model}, T = {tokens}, {threads} thread{'s' * (threads > 1)}"
+            bars.append(harness.Bar(name, theirs / ours, *limits[isa], at_least=True))
+    return bars
+
+
+def _print(isa: str, scheme: str, results: list[Result]) -> None:
+    columns = ("", "threads", "T", "K", "N", "ours GF/s", "torch GF/s", "ratio", "error")
+    rows = [
+        (
+            f"{r.product} {r.model}",
+            r.threads,
+            r.tokens,
+            r.depth,
+            r.rows,
+            f"{r.ours:.0f}",
+            f"{r.torch:.0f}",
+            f"{r.ratio:.2f}",
+            f"{r.worst_error:.0e}",
         )
+        for r in results
+    ]
+    harness.print_table(f"{scheme} with {isa} beside float32 mm", columns, rows)
 
 
 if __name__ == "__main__":

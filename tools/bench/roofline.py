@@ -41,7 +41,7 @@ def main() -> int:
     run = harness.train(case, options.steps + 1, options.threads, "--optimizer", "sgd")
     ceiling = max(before, _sgemm(options.threads))
     rows = list(_rows(run, work, ceiling))
-    step = statistics.median(run.seconds)
+    step = statistics.mean(run.seconds)
     total = sum(row["operations"] for row in rows)
     results = {
         "sgemm_gflops": ceiling / 1e9,
