@@ -34,13 +34,14 @@ object Numbers {
     }
 
     fun perSecond(value: Double): String =
-        String.format(Locale.getDefault(), if (value >= 10) "%.0f" else "%.1f", value)
+        String.format(Locale.getDefault(), if (value >= 10) "%,.0f" else "%.1f", value)
 
     fun celsius(value: Float): String = String.format(Locale.getDefault(), "%.0f °C", value)
 
-    /** Of a step: 0.03 s, 1.6 s, 85 s. */
+    /** Of a step: 3 ms, 1.6 s, 85 s. */
     fun seconds(value: Double): String =
-        String.format(Locale.getDefault(), if (value < 1) "%.2f s" else if (value < 20) "%.1f s" else "%.0f s", value)
+        if (value < 0.1) String.format(Locale.getDefault(), "%.0f ms", value * 1000)
+        else String.format(Locale.getDefault(), if (value < 1) "%.2f s" else if (value < 20) "%.1f s" else "%.0f s", value)
 
     /** 45 s, 12 min, 3 h 20 min. */
     fun duration(seconds: Double): String {

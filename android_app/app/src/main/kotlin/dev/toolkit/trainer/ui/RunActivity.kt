@@ -124,6 +124,8 @@ class RunActivity : Screen() {
     }
 
     private fun showCharts(trace: TraceSummary) {
+        requireViewById<View>(R.id.charts).visible(trace.steps.isNotEmpty())
+        requireViewById<View>(R.id.charts_empty).visible(trace.steps.isEmpty())
         val points = trace.steps.filter { it.loss != null }
         val losses = FloatArray(points.size) { points[it].loss!! }
         requireViewById<ChartView>(R.id.loss).apply {
