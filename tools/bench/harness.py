@@ -49,7 +49,12 @@ class Case:
 
 
 def case(
-    model: str, seq_len: int = 256, method: str = "mesp", rank: int = 8, layers: int | None = None
+    model: str,
+    seq_len: int = 256,
+    method: str = "mesp",
+    rank: int = 8,
+    layers: int | None = None,
+    lengths: Sequence[int] = (),
 ) -> Case:
     """Export a model, once, and make random tokens for it.
 
@@ -59,19 +64,27 @@ def case(
         method: Lowering.
         rank: LoRA rank.
         layers: Depth instead of the recipe's; random weights.
+        lengths: All lengths of the bundle, where it serves several.
     """
     depth = f"-{layers}" if layers else ""
-    folder = CACHE / f"{model}{depth}-{seq_len}-{method}-{rank}"
-    bundle, data = folder / "bundle", folder / "data"
+    length = "all" if lengths else seq_len
+    folder = CACHE / f"{model}{depth}-{length}-{method}-{rank}"
+    bundle, data = folder / "bundle", folder / f"data-{seq_len}"
     if not (bundle / "manifest.json").is_file():
-        _export(model, seq_len, method, rank, layers, bundle)
+        _export(model, lengths or (seq_len,), method, rank, layers, bundle)
     if not (data / "data.json").is_file():
-        toolkit("data", "--random", "16", "--bundle", str(bundle), "-o", str(data))
+        words = ["--random", "16", "--seq-len", str(seq_len)]
+        toolkit("data", *words, "--bundle", str(bundle), "-o", str(data))
     return Case(bundle, data / "train.ptd")
 
 
 def _export(
-    model: str, seq_len: int, method: str, rank: int, layers: int | None, bundle: Path
+    model: str,
+    lengths: Sequence[int],
+    method: str,
+    rank: int,
+    layers: int | None,
+    bundle: Path,
 ) -> None:
     from toolkit.bundle.adapter import LoraSettings
     from toolkit.bundle.export import ExportSettings, export_bundle
@@ -91,7 +104,7 @@ def _export(
         config.num_hidden_layers = layers or config.num_hidden_layers
         source = RandomSource(config, parameter_shapes(config), recipe.name, seed=0)
     lora = LoraSettings(rank, 2.0 * rank, tuple(recipe.targets))
-    export_bundle(source, bundle, ExportSettings(lora, (seq_len,), method))
+    export_bundle(source, bundle, ExportSettings(lora, tuple(lengths), method))
 
 
 def toolkit(*arguments: str, capture: bool = False) -> str:

@@ -1,7 +1,7 @@
 """How peak memory and step time grow: with length, depth, rank and accumulation. JSON and a PNG.
 
-Each curve changes one setting of the 0.5B shape (random weights, SGD). Beside time and peak stand
-the categories of the engine's ledger at the peak, so that what grows has a name.
+Each curve changes one setting of one model (SGD). Beside time and peak stand the categories of the
+engine's ledger at the peak, so that what grows has a name.
 """
 
 import statistics
@@ -12,12 +12,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tools.bench import harness
 
-MODEL = "qwen2.5-0.5b"
 CURVES = {
-    "tokens": (64, 128, 256, 512, 1024, 2048, 4096),
-    "layers": (4, 12, 24, 48),
-    "rank": (4, 8, 16, 32, 64),
-    "accumulation": (1, 2, 4, 8, 16),
+    "tokens": ("qwen2.5-0.5b", (64, 128, 256, 512, 1024, 2048, 4096)),
+    "layers": ("smollm2-135m", (4, 12, 30, 48)),
+    "rank": ("smollm2-135m", (4, 8, 16, 32, 64)),
+    "accumulation": ("smollm2-135m", (1, 2, 4, 8, 16)),
 }
 
 
@@ -29,7 +28,7 @@ def main() -> int:
     options = parser.parse_args()
     machine, results, bars = harness.Machine(), {}, []
     for curve in options.curves:
-        results[curve] = [_point(curve, value, options) for value in CURVES[curve]]
+        results[curve] = [_point(curve, value, options) for value in CURVES[curve][1]]
         _print(curve, results[curve])
         bars += _bars(curve, results[curve])
     _draw(results, options.png)
@@ -38,15 +37,16 @@ def main() -> int:
 
 
 def _point(curve: str, value: int, options: Any) -> dict[str, Any]:
-    seq_len = value if curve == "tokens" else 64 if curve == "layers" else 256
+    model, values = CURVES[curve]
     case = harness.case(
-        MODEL,
-        seq_len,
+        model,
+        value if curve == "tokens" else 256,
         rank=value if curve == "rank" else 8,
         layers=value if curve == "layers" else None,
+        lengths=values if curve == "tokens" else (),
     )
     accumulation = value if curve == "accumulation" else 1
-    steps = 2 if seq_len * accumulation >= 2048 else 4
+    steps = 2 if value >= 2048 else 4
     flags = ("--optimizer", "sgd", "--grad-accum", str(accumulation))
     run = harness.train(case, steps, options.threads, *flags)
     phases = [phase for phase in run.of("phase") if phase["phase"] != "load"]
@@ -96,7 +96,9 @@ def _print(curve: str, points: list[dict[str, Any]]) -> None:
         )
         for p in points
     ]
-    harness.print_table(f"{MODEL} against {curve}", (curve, "s/step", "peak MB", *names), rows)
+    harness.print_table(
+        f"{CURVES[curve][0]} against {curve}", (curve, "s/step", "peak MB", *names), rows
+    )
 
 
 def _draw(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
@@ -113,7 +115,7 @@ def _draw(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
         stacks = [[point["ledger_mb"][name] for point in points] for name in names]
         peak.stackplot(values, stacks, labels=names, alpha=0.75)
         peak.plot(values, [p["peak_mb"] for p in points], "k.-", label="peak (VmHWM)")
-        peak.set(title=f"against {curve}", ylabel="MB", ylim=(0, None))
+        peak.set(title=f"{CURVES[curve][0]} against {curve}", ylabel="MB", ylim=(0, None))
         time.plot(values, [p["seconds"] for p in points], "o-")
         time.set(xlabel=curve, ylabel="seconds a step", ylim=(0, None))
         for axis in (peak, time):
@@ -121,7 +123,7 @@ def _draw(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
             axis.set_xticks(values, [str(value) for value in values])
             axis.grid(alpha=0.3)
     axes[0][0].legend(fontsize="small", loc="upper left")
-    figure.suptitle(f"{MODEL} shape, LoRA rank 8, SGD: peak memory and time of a step")
+    figure.suptitle("Peak memory and time of a step, LoRA, SGD")
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
