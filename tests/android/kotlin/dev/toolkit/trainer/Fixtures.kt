@@ -52,7 +52,7 @@ object Fixtures {
     fun advance(milliseconds: Long) = shadowOf(android.os.Looper.getMainLooper()).idleFor(Duration.ofMillis(milliseconds))
 
     /** Waits until something holds, with the main thread at work meanwhile. */
-    fun await(what: String, seconds: Int = 30, condition: () -> Boolean) {
+    fun await(what: String, seconds: Int = 60, condition: () -> Boolean) {
         val end = System.nanoTime() + seconds * 1_000_000_000L
         while (!condition()) {
             check(System.nanoTime() < end) { "waited in vain: $what" }
