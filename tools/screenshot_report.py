@@ -103,12 +103,15 @@ class Browser:
         shutil.rmtree(self._profile, ignore_errors=True)
 
 
-def take(browser: Browser, report: Path, folder: Path, script: str, crop: int) -> list[str]:
+def take(
+    browser: Browser, report: Path, folder: Path, script: str, crop: int, scripts: bool = True
+) -> list[str]:
     """Take all views of a report; return what the page complained about."""
     target = browser.call("Target.createTarget", url="about:blank")["targetId"]
     session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
     for domain in ("Page", "Log", "Runtime"):
         browser.call(f"{domain}.enable", session)
+    browser.call("Emulation.setScriptExecutionDisabled", session, value=not scripts)
     complaints = []
     for name, (width, scale, scheme) in VIEWS.items():
         features = [{"name": "prefers-color-scheme", "value": scheme}]
@@ -146,6 +149,7 @@ def main() -> int:
     parser.add_argument("report", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("pictures"))
     parser.add_argument("--script", default="", help="JavaScript to run before each picture")
+    parser.add_argument("--no-scripts", action="store_true", help="with JavaScript turned off")
     parser.add_argument("--crop", type=int, default=1500, help="height of one picture, CSS pixels")
     options = parser.parse_args()
     chromium = shutil.which("chromium")
@@ -156,7 +160,8 @@ def main() -> int:
     browser = Browser(chromium)
     try:
         crop = options.crop
-        complaints = take(browser, options.report, options.output, options.script, crop)
+        scripts = not options.no_scripts
+        complaints = take(browser, options.report, options.output, options.script, crop, scripts)
     finally:
         browser.close()
     for complaint in complaints:

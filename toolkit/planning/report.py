@@ -82,7 +82,7 @@ def speed_sentence(prediction: Prediction) -> str:
         f"({count(prediction.tokens_per_second)} tokens/s, {origin})."
     )
     if prediction.written:
-        text += f" It writes {megabytes(prediction.written)} to flash."
+        text += f" It writes up to {megabytes(prediction.written)} to flash."
     return text
 
 
