@@ -76,9 +76,7 @@ class _Step:
             for s in every:
                 self._get(layer, s)
                 self._get(layer + 1, s)
-                self._acquire()
-                self._drop(layer + 1, s)
-                self._place(layer, s)
+                self._move(layer + 1, layer, s)
                 self._rest(layer, s)
 
     def _acquire(self) -> None:
@@ -94,6 +92,12 @@ class _Step:
     def _place(self, layer: int, s: int) -> None:
         self._drop(layer, s)
         self._held.add((layer, s))
+
+    def _move(self, before: int, after: int, s: int) -> None:
+        self._in_file.discard((before, s))
+        self._drop(after, s)
+        self._held.remove((before, s))
+        self._held.add((after, s))
 
     def _drop(self, layer: int, s: int) -> None:
         if (layer, s) in self._held:

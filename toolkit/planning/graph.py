@@ -17,7 +17,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from toolkit.programs import program_functions
-from toolkit.programs.lower import DECOMPOSITIONS, Function
+from toolkit.programs.lower import DECOMPOSITIONS, Function, simplify
 from toolkit.programs.modules import Lora
 
 
@@ -76,7 +76,7 @@ def _trace(function: Function) -> Program:
     with FakeTensorMode():
         examples = tuple(binding.example() for binding in function.inputs)
         graph = make_fx(function.call, decomposition_table=DECOMPOSITIONS)(*examples)
-    graph.graph.eliminate_dead_code()
+    simplify(graph)
     return _Reader(function, graph).program()
 
 

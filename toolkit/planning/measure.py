@@ -7,6 +7,7 @@ short ones that of unpacking weights. The model is made once and kept in the use
 import os
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -113,8 +114,8 @@ def machine_of(traces: dict[int, Trace], name: str) -> Machine:
 
 def calibration_bundle() -> Path:
     """Return the small model's bundle, made when it is not there."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "toolkit"
-    path = cache / f"calibration-{__version__}-{_programs_digest()}"
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "toolkit"
+    path = folder / f"calibration-{__version__}-{_programs_digest()}"
     if not (path / "manifest.json").is_file():
         from toolkit.bundle.adapter import LoraSettings
         from toolkit.bundle.export import ExportSettings, export_bundle
@@ -123,7 +124,7 @@ def calibration_bundle() -> Path:
 
         config, settings = _config(), Settings()
         lora = LoraSettings(settings.rank, settings.alpha, settings.targets)
-        cache.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         source = RandomSource(config, parameter_shapes(config), "calibration", 0)
         export_bundle(source, path, ExportSettings(lora=lora, seq_lens=LENGTHS))
     return path
@@ -153,6 +154,20 @@ def _rows(folder: Path, length: int) -> Path:
 
 def _timed(trace: Trace, length: int) -> list[tuple[str, Work, float]]:
     """Return work and median time of every kind of phase after the first step."""
+    works = _works(length, tuple(_SHAPE.items()))
+    phases = trace.phases
+    seconds = (phases["end"] - phases["begin"]) / 1e9
+    rows = []
+    for phase in PHASES:
+        mine = (phases["phase"] == TRACE_PHASES.index(phase)) & (phases["step"] > 1)
+        if mine.any():
+            rows.append((phase, works[phase], float(np.median(seconds[mine]))))
+    return rows
+
+
+@cache
+def _works(length: int, _shape: tuple) -> dict[str, Work]:
+    """Return the work of every kind of phase of the small model, of the shape in force."""
     settings = Settings(seq_len=length)
     programs = trace_programs(
         _config(),
@@ -161,23 +176,20 @@ def _timed(trace: Trace, length: int) -> list[tuple[str, Work, float]]:
         method=settings.method,
         schemes=settings.schemes,
     )
-    phases = trace.phases
-    seconds = (phases["end"] - phases["begin"]) / 1e9
-    rows = []
-    for phase in PHASES:
-        mine = (phases["phase"] == TRACE_PHASES.index(phase)) & (phases["step"] > 1)
-        if mine.any():
-            work = work_of(programs[_METHODS[phase]].operations)
-            rows.append((phase, work, float(np.median(seconds[mine]))))
-    return rows
+    return {phase: work_of(programs[_METHODS[phase]].operations) for phase in PHASES}
 
 
 def _floor(trace: Trace) -> int:
-    """Return what the process takes beside what its ledger counts, when no weights are mapped."""
+    """Return what the process takes beside what its ledger counts, when no weights are mapped.
+
+    At least what the engine itself measured for its runtime: where a system drops code that has not
+    run for a while, or a buffer is not resident to its last page, the difference falls short of it.
+    """
     phases = trace.phases
     rows = phases["phase"] == TRACE_PHASES.index("optimizer")
     own = [name for name in CATEGORIES if name not in ("base", "runtime")]
     counted = sum(phases[f"ledger_{name}"][rows] for name in own)
     if not rows.any():
         raise ToolkitError("the device's traces hold no phases", "Deploy the runtime again")
-    return max(int(np.median(phases["hwm"][rows] * KIB - counted)), 1_000_000)
+    rest = np.median(phases["hwm"][rows] * KIB - counted)
+    return max(int(rest), int(np.median(phases["ledger_runtime"][rows])), 1_000_000)

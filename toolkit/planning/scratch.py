@@ -14,6 +14,7 @@ _DEPTH_BLOCK = 1024
 _MLP_TILE = 256
 _CLASSES = 512
 _STRIP = 512
+_TOKENS, _HEAD_TOKENS = 256, 512
 _ROW_FLOATS = 8  # struct Row of head.cc
 _BLOCKS = {"avx512": (12, 32), "avx2": (6, 16), "neon": (6, 16), "plain": (4, 16)}
 
@@ -37,6 +38,11 @@ class Kernels:
         """Floats of a packed left operand."""
         return _round_up(rows, self.block) * depth
 
+    def part(self, tokens: int, wanted: int = _TOKENS) -> int:
+        """Return the tokens of a sequence that are worked on at a time."""
+        parts = max(1, (tokens + wanted // 2 - 1) // wanted)
+        return min(tokens, _round_up(-(-tokens // parts), self.block))
+
     def buffers(self) -> int:
         """Floats of all threads' buffers for right operands."""
         return (_DEPTH_BLOCK + 32) * self.group * self.threads
@@ -51,7 +57,7 @@ def run(operation: Operation, kernels: Kernels, workspace: Workspace) -> None:
 
 
 def _linear(x: Value, codes: Value, rank: int, bias: bool, k: Kernels, w: Workspace) -> None:
-    tokens, depth = x.shape[-2:]
+    tokens, depth = k.part(x.shape[-2]), x.shape[-1]
     w.floats(k.buffers())
     w.floats(k.left(tokens, depth))
     if rank:
@@ -73,7 +79,7 @@ def _lora_linear(o: Operation, k: Kernels, w: Workspace) -> None:
 
 def _lora_linear_saved(o: Operation, k: Kernels, w: Workspace) -> None:
     x, _, _, _, bias, a, _, _ = o.arguments
-    tokens, depth = x.shape[-2:]
+    tokens, depth = k.part(x.shape[-2]), x.shape[-1]
     w.floats(k.buffers())
     w.floats(k.left(tokens, depth))
     w.floats(k.left(tokens, a.shape[0]))
@@ -82,7 +88,7 @@ def _lora_linear_saved(o: Operation, k: Kernels, w: Workspace) -> None:
 
 
 def _quantized_linear_backward(o: Operation, k: Kernels, w: Workspace) -> None:
-    tokens, outputs = o.arguments[0].shape[-2:]
+    tokens, outputs = k.part(o.arguments[0].shape[-2]), o.arguments[0].shape[-1]
     w.floats(k.buffers())
     w.floats(k.left(tokens, outputs))
 
@@ -98,7 +104,8 @@ def _lora_linear_saved_backward(o: Operation, k: Kernels, w: Workspace) -> None:
 def _linear_backward(
     grad: Value, x: Value, a: Value, recompute: bool, k: Kernels, w: Workspace
 ) -> None:
-    (tokens, outputs), depth, rank = grad.shape[-2:], x.shape[-1], a.shape[0]
+    tokens, outputs = k.part(grad.shape[-2]), grad.shape[-1]
+    depth, rank = x.shape[-1], a.shape[0]
     w.floats(k.buffers())
     w.floats(k.left(tokens, outputs))
     w.floats(tokens * rank)
@@ -119,7 +126,7 @@ def _rope(o: Operation, k: Kernels, w: Workspace) -> None:
 
 def _mlp(o: Operation, k: Kernels, w: Workspace) -> None:
     x, adapters = o.arguments[0], o.arguments[10:16]
-    tokens, size = x.shape[-2:]
+    tokens, size = k.part(x.shape[-2]), x.shape[-1]
     gate, up, down = (_rank(adapters[2 * i]) for i in range(3))
     w.floats(k.buffers())
     w.floats(k.left(tokens, size))
@@ -137,7 +144,7 @@ def _mlp(o: Operation, k: Kernels, w: Workspace) -> None:
 
 def _mlp_backward(o: Operation, k: Kernels, w: Workspace) -> None:
     x, adapters = o.arguments[1], o.arguments[11:17]
-    tokens, size = x.shape[-2:]
+    tokens, size = k.part(x.shape[-2]), x.shape[-1]
     gate, up, down = (_rank(adapters[2 * i]) for i in range(3))
     w.floats(k.buffers())
     w.floats(k.left(tokens, size))
@@ -190,6 +197,7 @@ def _attention_backward(o: Operation, k: Kernels, w: Workspace) -> None:
 
 def _head(gradient: bool, o: Operation, k: Kernels, w: Workspace) -> None:
     tokens, size = o.arguments[0].shape[-2:]
+    tokens = k.part(tokens, _HEAD_TOKENS)
     w.floats(tokens * _ROW_FLOATS)
     w.floats(k.buffers())
     w.floats(k.left(tokens, size))
