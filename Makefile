@@ -3,7 +3,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: setup demo test test-fast android lint format clean
+.PHONY: setup demo test test-fast android bench lint format clean
 
 setup:
 	PYTHON=$(PYTHON) tools/setup
@@ -20,6 +20,13 @@ test-fast: setup
 # The app: tests on the JVM with the real engine, then a signed debug APK. No Android SDK is needed.
 android: setup
 	tools/android/build
+
+# Every figure of the README, some hours in all: tables on the terminal, JSON and PNG in .cache/bench.
+BENCHMARKS := step memory gemm threads roofline endurance overlap export scaling
+bench: setup
+	for name in $(BENCHMARKS); do \
+	    $(BIN)/python tools/bench/$$name.py --json .cache/bench/$$name.json || failed="$$failed $$name"; \
+	done; [ -z "$$failed" ] || { echo "bars missed:$$failed"; exit 1; }
 
 lint: setup
 	$(BIN)/ruff check .

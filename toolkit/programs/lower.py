@@ -44,9 +44,45 @@ def trace(function: Function) -> ExportedProgram:
     graph = make_fx(function.call, decomposition_table=DECOMPOSITIONS, tracing_mode="fake")(
         *examples
     )
+    simplify(graph)
+    _check_overwritten(function, graph)
+    return torch.export.export(_Traced(graph), examples, strict=False)
+
+
+def _check_overwritten(function: Function, graph: torch.fx.GraphModule) -> None:
+    """The runtime puts a new `grad` where the old one is: nothing may read that after the write."""
+    if "grad" not in (binding.name for binding in function.inputs):
+        return
+    nodes = list(graph.graph.nodes)
+    inputs = [node for node in nodes if node.op == "placeholder"]
+    old = inputs[[binding.name for binding in function.inputs].index("grad")]
+    returned = nodes[-1].args[0]
+    new = returned[[binding.name for binding in function.outputs].index("grad")]
+    last_read = max(nodes.index(user) for user in old.users)
+    if last_read > nodes.index(new):
+        raise ValueError(f"{function.name} reads grad after {new.name} has overwritten it")
+
+
+def simplify(graph: torch.fx.GraphModule) -> None:
+    """Drop what is not needed, and compute norms again for the backward instead of keeping them."""
+    graph.graph.eliminate_dead_code()
+    for node in list(graph.graph.nodes):
+        if node.target is torch.ops.toolkit.rms_norm.default:
+            _recompute_for_backward(graph.graph, node)
     graph.graph.eliminate_dead_code()
     graph.recompile()
-    return torch.export.export(_Traced(graph), examples, strict=False)
+
+
+def _recompute_for_backward(graph: torch.fx.Graph, norm: torch.fx.Node) -> None:
+    """Give the backward operators that use a norm a copy that is made right before the first."""
+    users = [node for node in graph.nodes if norm in node.all_input_nodes]
+    late = [node for node in users if "backward" in str(node.target)]
+    if not late or late == users:
+        return
+    with graph.inserting_before(late[0]):
+        copy = graph.node_copy(norm)
+    for node in late:
+        node.replace_input_with(norm, copy)
 
 
 def lower(

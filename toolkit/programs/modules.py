@@ -114,11 +114,12 @@ class Attention(nn.Module):
         inv_freq: Tensor,
         **_unused: object,
     ) -> tuple[Tensor, None]:
-        q = self.q_proj(hidden_states)
-        k = self.k_proj(hidden_states)
+        # The backward goes in reverse: the largest gradient, that of q, is then used up first.
         v = self.v_proj(hidden_states)
-        q = _ops.rope(q, positions, inv_freq, self.attention_scaling, False)
+        k = self.k_proj(hidden_states)
         k = _ops.rope(k, positions, inv_freq, self.attention_scaling, False)
+        q = self.q_proj(hidden_states)
+        q = _ops.rope(q, positions, inv_freq, self.attention_scaling, False)
         inputs = (q, k, v, start, self.heads, self.kv_heads, self.scale)
         out = _ops.attention_saved(*inputs)[0] if self.method == "mebp" else _ops.attention(*inputs)
         return self.o_proj(out), None

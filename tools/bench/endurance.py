@@ -14,15 +14,19 @@ def main() -> int:
     parser = harness.parser(__doc__)
     parser.add_argument("--steps", type=int, default=1000, help="of the long run (%(default)s)")
     parser.add_argument("--rounds", type=int, default=15, help="turns of tracing (%(default)s)")
+    parser.add_argument(
+        "parts", nargs="*", default=["tracing", "start", "drift"], help="(default: all three)"
+    )
     options = parser.parse_args()
-    machine, bars = harness.Machine(), []
-    tracing = _tracing(options)
-    bars.append(harness.Bar("tracing: % of a step", tracing["percent"], 1.0, 0.3))
-    start = _start(options)
-    bars.append(harness.Bar("start to first step: s", statistics.median(start), 0.5, 0.2))
-    drift = _drift(options)
-    bars.append(harness.Bar("memory drift: MB", drift["drift_mb"], 1.0, 0.0))
-    results = {"tracing": tracing, "start_seconds": start, "drift": drift}
+    machine, bars, results = harness.Machine(), [], {}
+    for part in options.parts:
+        results[part] = {"tracing": _tracing, "start": _start, "drift": _drift}[part](options)
+    if "tracing" in results:
+        bars.append(harness.Bar("tracing: % of a step", results["tracing"]["percent"], 1.0, 0.3))
+    if "start" in results:
+        bars.append(harness.Bar("start to first step: s", _median(results["start"]), 0.5, 0.2))
+    if "drift" in results:
+        bars.append(harness.Bar("memory drift: MB", results["drift"]["drift_mb"], 1.0, 0.0))
     return harness.finish(options, machine, results, bars)
 
 

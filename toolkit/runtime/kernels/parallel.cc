@@ -10,9 +10,10 @@ namespace toolkit {
 namespace {
 
 // Regions follow each other within microseconds, now and then within a millisecond (a block is
-// mapped, a record is written). Waking a sleeping core costs a tenth of that, so both sides spin for
-// about two milliseconds first.
-constexpr int kSpins = 40000;
+// mapped, a record is written). Waking a sleeping core costs a tenth of that, so both sides first
+// spin, then offer the core to others for about two milliseconds, and only then sleep.
+constexpr int kSpins = 4000;
+constexpr int kYields = 4000;
 
 void pause_cpu() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -20,6 +21,14 @@ void pause_cpu() {
 #elif defined(__aarch64__)
   asm volatile("isb");  // waits tens of cycles; "yield" does nothing on most cores
 #endif
+}
+
+void idle(int spin) {
+  if (spin < kSpins) {
+    pause_cpu();
+  } else {
+    std::this_thread::yield();
+  }
 }
 
 thread_local bool inside_region = false;
@@ -59,13 +68,7 @@ class Pool {
     }
     if (sleepers_.load() > 0) wake_.notify_all();
     call(0);
-    for (int spin = 0; pending_.load(std::memory_order_acquire) > 0; ++spin) {
-      if (spin < kSpins) {
-        pause_cpu();
-      } else {
-        std::this_thread::yield();
-      }
-    }
+    for (int spin = 0; pending_.load(std::memory_order_acquire) > 0; ++spin) idle(spin);
   }
 
  private:
@@ -78,9 +81,9 @@ class Pool {
   }
 
   void await_epoch(uint64_t seen) {
-    for (int spin = 0; spin < kSpins; ++spin) {
+    for (int spin = 0; spin < kSpins + kYields; ++spin) {
       if (epoch_.load(std::memory_order_acquire) != seen) return;
-      pause_cpu();
+      idle(spin);
     }
     std::unique_lock<std::mutex> lock(mutex_);
     sleepers_.fetch_add(1);

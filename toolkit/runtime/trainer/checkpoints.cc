@@ -63,6 +63,18 @@ const float* HiddenStates::get(int64_t layer, int64_t sequence) {
   return state.buffer;
 }
 
+float* HiddenStates::edit(int64_t layer, int64_t sequence) {
+  get(layer, sequence);
+  State& state = at(layer, sequence);
+  state.in_file = false;
+  return state.buffer;
+}
+
+void HiddenStates::move(int64_t from, int64_t to, int64_t sequence) {
+  put(to, sequence, edit(from, sequence));
+  at(from, sequence) = State();
+}
+
 void HiddenStates::drop(int64_t layer, int64_t sequence) {
   State& state = at(layer, sequence);
   if (state.buffer != nullptr) free_.push_back(state.buffer);

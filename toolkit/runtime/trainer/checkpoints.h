@@ -27,7 +27,9 @@ class HiddenStates {
   float* acquire();
   void put(int64_t layer, int64_t sequence, float* buffer);  // replaces what was there
   const float* get(int64_t layer, int64_t sequence);         // reads it back if it was spilled
+  float* edit(int64_t layer, int64_t sequence);              // the same, to be changed in place
   void drop(int64_t layer, int64_t sequence);
+  void move(int64_t from, int64_t to, int64_t sequence);  // replaces what was there
   // The state will be needed much later: moves it to the file if there is one.
   void park(int64_t layer, int64_t sequence);
   // The state will be needed for the next layer: moves it out only when there are many sequences.

@@ -116,13 +116,13 @@ void Passes::backward(int64_t layer, const std::vector<int64_t>& samples, const 
     Frame frame = frame_of(data_, samples[s]);
     frame.hidden = states.get(layer, s);
     frame.grad = states.get(layer + 1, s);
-    frame.grad_out = states.acquire();
+    // The program reads `grad` for the last time before it writes the first output.
+    frame.grad_out = states.edit(layer + 1, s);
     frame.adapter = layer_values(values, layer);
     frame.gradients_out = s == 0 ? gradients : second_gradients_.floats();
     network_.run(Kind::block_backward, weights, frame);
     if (s > 0) add_into(gradients, second_gradients_.floats(), count);
-    states.drop(layer + 1, s);
-    states.put(layer, s, frame.grad_out);
+    states.move(layer + 1, layer, s);
     states.rest(layer, s);
   }
   phase.snapshot();

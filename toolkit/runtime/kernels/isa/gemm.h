@@ -122,9 +122,9 @@ void multiply_range(const Product& product, int64_t begin, int64_t end, float* b
 /// The whole product in parallel. buffers: kRightFloats floats a thread.
 void multiply(const Product& product, float* buffers);
 
-/// out [columns, rows] = in [rows, columns] transposed, for small results.
+/// out [columns, rows] (+)= in [rows, columns] transposed, for small results.
 void transpose(const float* in, int64_t rows, int64_t columns, int64_t in_stride, float* out,
-               int64_t out_stride);
+               int64_t out_stride, bool accumulate = false);
 
 }  // namespace TOOLKIT_ISA
 }  // namespace toolkit

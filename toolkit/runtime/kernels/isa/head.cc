@@ -3,7 +3,8 @@
 // Like attention with W as keys and values: for a tile of classes l = x W[v]ᵀ; keep the running
 // maximum m, Z = Σ exp(l - m) and acc = Σ exp(l - m) W[v], rescaled when m grows, and the label's
 // logit. Then loss = m + log Z - l[label] (summed in double) and dx = acc / Z - W[label]. One tile
-// of logits exists at a time. Rows whose label is negative are left out beforehand.
+// of logits exists at a time, for one part of the sequence. Rows whose label is negative are left
+// out beforehand.
 #include <cmath>
 
 #include "kernels/isa/functions.h"
@@ -17,7 +18,8 @@ namespace toolkit {
 namespace TOOLKIT_ISA {
 namespace {
 
-constexpr int64_t kClasses = 512;  // classes of a tile
+constexpr int64_t kClasses = 512;     // classes of a tile
+constexpr int64_t kHeadTokens = 512;  // of a part of the sequence
 
 /// out[k] = W[row, k] for all features.
 void dequantize_row(const QuantizedMatrix& w, int64_t row, float* out) {
@@ -182,7 +184,13 @@ class Head {
 
 void cross_entropy(const float* x, const int32_t* labels, int64_t tokens, const QuantizedMatrix& w,
                    int64_t vocab, float* loss, float* dx) {
-  *loss = static_cast<float>(Head(x, labels, tokens, w, vocab, dx).run());
+  double total = 0;
+  const auto part = [&](int64_t first, int64_t count) {
+    const int64_t at = first * w.depth;
+    total += Head(x + at, labels + first, count, w, vocab, dx != nullptr ? dx + at : nullptr).run();
+  };
+  for_parts(tokens, part, kHeadTokens);
+  *loss = static_cast<float>(total);
 }
 
 void embedding(const int32_t* tokens, int64_t count, const QuantizedMatrix& w, float* out) {

@@ -5,7 +5,7 @@
 //   da = eᵀ x,  db = s gᵀ h
 //
 // Low-rank updates and the bias ride along as extra depth of the one big product, so y and dx are
-// written once. Nothing larger than the packed input is allocated.
+// written once. Nothing larger than the packed input of one part of the sequence is allocated.
 #include "kernels/isa/linear.h"
 
 #include "kernels/parallel.h"
@@ -36,20 +36,25 @@ Left pack_columns_of(Scratch& scratch, const float* data, int64_t rows, int64_t 
 }
 
 void rank_gradient(const Left& low_rank, int64_t rank, const float* full, int64_t columns,
-                   int64_t stride, float* out, float* buffers) {
-  multiply(Product(rank, columns, out, columns).add(low_rank, plain_right(full, stride)), buffers);
+                   int64_t stride, bool accumulate, float* out, float* buffers) {
+  multiply(
+      Product(rank, columns, out, columns, accumulate).add(low_rank, plain_right(full, stride)),
+      buffers);
 }
 
 void rank_gradient_transposed(const Left& low_rank, int64_t rank, const float* full,
-                              int64_t columns, int64_t stride, float* out, float* buffers) {
+                              int64_t columns, int64_t stride, bool accumulate, float* out,
+                              float* buffers) {
   Scratch scratch;
   float* wide = scratch.floats(rank * columns);
-  rank_gradient(low_rank, rank, full, columns, stride, wide, buffers);
-  transpose(wide, rank, columns, columns, out, rank);
+  rank_gradient(low_rank, rank, full, columns, stride, false, wide, buffers);
+  transpose(wide, rank, columns, columns, out, rank, accumulate);
 }
 
-void linear(const float* x, int64_t tokens, const QuantizedMatrix& w, const float* bias,
-            const Adapter& lora, float scaling, float* y, float* h) {
+namespace {
+
+void linear_part(const float* x, int64_t tokens, const QuantizedMatrix& w, const float* bias,
+                 const Adapter& lora, float scaling, float* y, float* h) {
   Scratch scratch;
   float* buffers = right_buffers(scratch);
   const Left input = pack_rows_of(scratch, x, tokens, w.depth, 1.0f);
@@ -72,9 +77,9 @@ void linear(const float* x, int64_t tokens, const QuantizedMatrix& w, const floa
   release_weight(w);
 }
 
-void linear_backward(const float* grad, const float* x, const float* h, int64_t tokens,
-                     const QuantizedMatrix& w, const Adapter& lora, float scaling, float* dx,
-                     const AdapterGradient& gradient) {
+void linear_backward_part(const float* grad, const float* x, const float* h, int64_t tokens,
+                          const QuantizedMatrix& w, const Adapter& lora, float scaling, bool first,
+                          float* dx, const AdapterGradient& gradient) {
   Scratch scratch;
   float* buffers = right_buffers(scratch);
   const Left packed_grad = pack_rows_of(scratch, grad, tokens, w.rows, 1.0f);
@@ -101,9 +106,29 @@ void linear_backward(const float* grad, const float* x, const float* h, int64_t 
     h = recomputed;
   }
   const Left e_columns = pack_columns_of(scratch, e, tokens, rank, scaling);
-  rank_gradient(e_columns, rank, x, w.depth, w.depth, gradient.a, buffers);
+  rank_gradient(e_columns, rank, x, w.depth, w.depth, !first, gradient.a, buffers);
   const Left h_columns = pack_columns_of(scratch, h, tokens, rank, scaling);
-  rank_gradient_transposed(h_columns, rank, grad, w.rows, w.rows, gradient.b, buffers);
+  rank_gradient_transposed(h_columns, rank, grad, w.rows, w.rows, !first, gradient.b, buffers);
+}
+
+}  // namespace
+
+void linear(const float* x, int64_t tokens, const QuantizedMatrix& w, const float* bias,
+            const Adapter& lora, float scaling, float* y, float* h) {
+  for_parts(tokens, [&](int64_t first, int64_t count) {
+    linear_part(x + first * w.depth, count, w, bias, lora, scaling, y + first * w.rows,
+                h != nullptr ? h + first * lora.rank : nullptr);
+  });
+}
+
+void linear_backward(const float* grad, const float* x, const float* h, int64_t tokens,
+                     const QuantizedMatrix& w, const Adapter& lora, float scaling, float* dx,
+                     const AdapterGradient& gradient) {
+  for_parts(tokens, [&](int64_t first, int64_t count) {
+    linear_backward_part(grad + first * w.rows, x != nullptr ? x + first * w.depth : nullptr,
+                         h != nullptr ? h + first * lora.rank : nullptr, count, w, lora, scaling,
+                         first == 0, dx + first * w.depth, gradient);
+  });
 }
 
 }  // namespace TOOLKIT_ISA

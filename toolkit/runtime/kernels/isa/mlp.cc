@@ -3,7 +3,7 @@
 //   G = n Wg[j]ᵀ + s hg Bg[j]ᵀ, U likewise, a = silu(G) * U, y += a Wd[:,j]ᵀ, hd += a Ad[:,j]ᵀ
 //   at the end y += s hd Bdᵀ                                           with hg = n Agᵀ, hu = n Auᵀ
 //
-// Gate, up and activation exist for one tile (T x kTile) at a time.
+// Gate, up and activation exist for one tile (T x kTile) at a time, T one part of the sequence.
 #include "kernels/isa/mlp.h"
 
 #include "kernels/isa/elementwise.h"
@@ -45,7 +45,9 @@ Product tile_projection(const Left& input, const QuantizedMatrix& w, const Adapt
   return product;
 }
 
-void mlp(const float* x, int64_t tokens, const Mlp& m, float* y) {
+namespace {
+
+void mlp_part(const float* x, int64_t tokens, const Mlp& m, float* y) {
   Scratch scratch;
   const int64_t size = m.gate.depth, features = m.gate.rows;
   float* buffers = right_buffers(scratch);
@@ -97,6 +99,15 @@ void mlp(const float* x, int64_t tokens, const Mlp& m, float* y) {
   release_weight(m.gate);
   release_weight(m.up);
   release_weight(m.down);
+}
+
+}  // namespace
+
+void mlp(const float* x, int64_t tokens, const Mlp& m, float* y) {
+  const int64_t size = m.gate.depth;
+  for_parts(tokens, [&](int64_t first, int64_t count) {
+    mlp_part(x + first * size, count, m, y + first * size);
+  });
 }
 
 }  // namespace TOOLKIT_ISA

@@ -5,6 +5,8 @@
 //   da = dy Wd[:,j] + gd Ad[:,j], dAd[:,j] = gdᵀ a, dG = da * U * silu'(G), dU = da * silu(G)
 //   dBg[j] = s dGᵀ hg, eg += s dG Bg[j], dn += dG Wg[j] + dU Wu[j], and the same for u
 // after: dBd = s dyᵀ hd, dAg = egᵀ n, dAu = euᵀ n, dn += eg Ag + eu Au
+//
+// for one part of the sequence after the other; the adapters' gradients are summed over the parts.
 #include "kernels/isa/elementwise.h"
 #include "kernels/isa/mlp.h"
 #include "kernels/parallel.h"
@@ -27,9 +29,15 @@ struct Branch {
 
 class Sweep {
  public:
-  Sweep(const float* grad, const float* x, int64_t tokens, const Mlp& m, float* dx,
+  Sweep(const float* grad, const float* x, int64_t tokens, const Mlp& m, bool first_part, float* dx,
         const MlpGradient& gradient)
-      : grad_(grad), x_(x), tokens_(tokens), m_(m), dx_(dx), down_gradient_(gradient.down) {
+      : grad_(grad),
+        x_(x),
+        tokens_(tokens),
+        m_(m),
+        later_part_(!first_part),
+        dx_(dx),
+        down_gradient_(gradient.down) {
     size_ = m.gate.depth;
     features_ = m.gate.rows;
     buffers_ = right_buffers(scratch_);
@@ -138,11 +146,11 @@ class Sweep {
     for (const Branch* branch : branches_) {
       if (branch->e == nullptr) continue;
       const int64_t rank = branch->lora.rank;
-      rank_gradient_transposed(branch->h_columns, rank, branch->tile, count, count,
+      rank_gradient_transposed(branch->h_columns, rank, branch->tile, count, count, later_part_,
                                branch->gradient.b + first * rank, buffers_);
     }
     if (hd_ != nullptr) {
-      Product da(m_.down_lora.rank, count, down_gradient_.a + first, features_);
+      Product da(m_.down_lora.rank, count, down_gradient_.a + first, features_, later_part_);
       multiply(da.add(gd_columns_, plain_right(act_, count)), buffers_);
     }
   }
@@ -155,12 +163,13 @@ class Sweep {
       const Left e_columns = pack_columns_of(scratch_, branch->e, tokens_, rank, m_.scaling);
       multiply(Product(tokens_, size_, dx_, size_, true).add(e, plain_right(branch->lora.a, size_)),
                buffers_);
-      rank_gradient(e_columns, rank, x_, size_, size_, branch->gradient.a, buffers_);
+      rank_gradient(e_columns, rank, x_, size_, size_, later_part_, branch->gradient.a, buffers_);
     }
     if (hd_ != nullptr) {
       const int64_t rank = m_.down_lora.rank;
       const Left hd = pack_columns_of(scratch_, hd_, tokens_, rank, m_.scaling);
-      rank_gradient_transposed(hd, rank, grad_, size_, size_, down_gradient_.b, buffers_);
+      rank_gradient_transposed(hd, rank, grad_, size_, size_, later_part_, down_gradient_.b,
+                               buffers_);
     }
     release_weight(m_.gate);
     release_weight(m_.up);
@@ -172,6 +181,7 @@ class Sweep {
   const float* x_;
   int64_t tokens_;
   const Mlp& m_;
+  bool later_part_;
   float* dx_;
   AdapterGradient down_gradient_;
   int64_t size_ = 0, features_ = 0;
@@ -187,7 +197,12 @@ class Sweep {
 
 void mlp_backward(const float* grad, const float* x, int64_t tokens, const Mlp& weights, float* dx,
                   const MlpGradient& gradient) {
-  Sweep(grad, x, tokens, weights, dx, gradient).run();
+  const int64_t size = weights.gate.depth;
+  for_parts(tokens, [&](int64_t first, int64_t count) {
+    Sweep(grad + first * size, x + first * size, count, weights, first == 0, dx + first * size,
+          gradient)
+        .run();
+  });
 }
 
 }  // namespace TOOLKIT_ISA

@@ -159,9 +159,12 @@ Right packed_right(const float* data, int64_t depth, int64_t columns, int64_t fi
 }
 
 void transpose(const float* in, int64_t rows, int64_t columns, int64_t in_stride, float* out,
-               int64_t out_stride) {
+               int64_t out_stride, bool accumulate) {
   for (int64_t j = 0; j < columns; ++j) {
-    for (int64_t i = 0; i < rows; ++i) out[j * out_stride + i] = in[i * in_stride + j];
+    for (int64_t i = 0; i < rows; ++i) {
+      float* at = out + j * out_stride + i;
+      *at = accumulate ? *at + in[i * in_stride + j] : in[i * in_stride + j];
+    }
   }
 }
 
