@@ -6,6 +6,7 @@ stream internals (0.4.4, pinned).
 """
 
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +32,7 @@ from toolkit.errors import ToolkitError
 DEFAULT_PORT = 5555
 _AUTH_TIMEOUT = 30.0
 _OPEN_TIMEOUT = 10.0
+_ATTEMPTS, _PAUSE = 3, 0.5
 
 
 def adb_root() -> str:
@@ -50,8 +52,17 @@ class AdbDevice(ShellDevice):
 
     def connect(self) -> None:
         """Connect and authenticate; the phone may ask its owner to accept this computer's key."""
-        transport = self._transport()
-        connection = Connection(transport, default_transport_timeout_s=_OPEN_TIMEOUT)
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._connect_once()
+            except ConnectionResetError as error:
+                # A daemon that is still busy with the connection before this one hangs up.
+                if attempt + 1 == _ATTEMPTS:
+                    raise self._refusal(error) from error
+                time.sleep(_PAUSE)
+
+    def _connect_once(self) -> None:
+        connection = Connection(self._transport(), default_transport_timeout_s=_OPEN_TIMEOUT)
         self._asked_for_permission = False
         try:
             connection.connect(
@@ -60,6 +71,9 @@ class AdbDevice(ShellDevice):
                 read_timeout_s=_AUTH_TIMEOUT,
                 auth_callback=self._permission_asked,
             )
+        except ConnectionResetError:
+            connection.close()
+            raise
         except Exception as error:
             connection.close()
             raise self._refusal(error) from error

@@ -1,70 +1,34 @@
-"""The planned memory of a program: what ExecuTorch's greedy planner will give it.
+"""The planned memory of a program, arranged as an export arranges it (`toolkit.programs.memory`).
 
 Results live from the operator that makes them to the last one that reads them; inputs and outputs
-belong to the caller. Follows `executorch.exir.memory_planning.greedy` (1.5): large tensors first,
-each into the first block that is free for its lifetime, else behind what overlaps with it in a
-block, else into a block of its own.
+belong to the caller.
 """
 
-from dataclasses import dataclass, field
-
 from toolkit.planning.graph import Program, Value
+from toolkit.programs.memory import Lifetime, arrange
 
 _ALIGNMENT = 16
 _ENGINE_ALIGNMENT = 64
 
 
-@dataclass
-class _Tensor:
-    size: int
-    first: int
-    last: int
-
-    def meets(self, other: "_Tensor") -> bool:
-        return self.first <= other.last and other.first <= self.last
-
-
-@dataclass
-class _Block:
-    size: int
-    tensors: list[tuple[int, _Tensor]] = field(default_factory=list)
-
-    def end_of_overlap(self, tensor: _Tensor) -> int:
-        ends = (offset + other.size for offset, other in self.tensors if other.meets(tensor))
-        return max(ends, default=0)
-
-
 def arena_bytes(program: Program) -> int:
     """Return the bytes that the engine reserves for a method's intermediate tensors."""
-    blocks: list[_Block] = []
-    for tensor in sorted(_lifetimes(program), key=lambda tensor: (-tensor.size, -tensor.first)):
-        _place(blocks, tensor)
-    return _round_up(sum(block.size for block in blocks), _ENGINE_ALIGNMENT)
+    return _round_up(arrange(_lifetimes(program))[1], _ENGINE_ALIGNMENT)
 
 
-def _place(blocks: list[_Block], tensor: _Tensor) -> None:
-    for block in blocks:
-        if not block.end_of_overlap(tensor):
-            block.tensors.append((0, tensor))
-            return
-    for block in blocks:
-        end = block.end_of_overlap(tensor)
-        if end + tensor.size <= block.size:
-            block.tensors.append((end, tensor))
-            return
-    blocks.append(_Block(tensor.size, [(0, tensor)]))
-
-
-def _lifetimes(program: Program) -> list[_Tensor]:
-    tensors: dict[Value, _Tensor] = {}
+def _lifetimes(program: Program) -> list[Lifetime]:
+    made: dict[Value, tuple[int, int]] = {}
     for index, operation in enumerate(program.operations):
         for argument in operation.arguments:
-            if argument in tensors:
-                tensors[argument].last = index
+            if argument in made:
+                made[argument] = (made[argument][0], index)
         for value in operation.results:
             if value.role == "result" and value.bytes:
-                tensors[value] = _Tensor(_round_up(value.bytes, _ALIGNMENT), index, index)
-    return list(tensors.values())
+                made[value] = (index, index)
+    return [
+        Lifetime(_round_up(value.bytes, _ALIGNMENT), first, last)
+        for value, (first, last) in made.items()
+    ]
 
 
 def _round_up(value: int, multiple: int) -> int:

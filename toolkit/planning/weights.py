@@ -1,7 +1,7 @@
 """How much of the frozen weights is in memory at once.
 
-A block's weights are mapped from the file and given back as an operator has read them, so what is
-resident is about one operator's share. The kernel maps pages in windows of 64 KiB around each one
+A block's weights are mapped from the file and given back, a batch at a time, as an operator has read
+them, so what is resident is about one operator's share and a batch. The kernel maps pages in windows of 64 KiB around each one
 that is touched (fault-around), also such as were given back: every tensor counts a window more.
 """
 
@@ -10,7 +10,8 @@ from toolkit.planning.graph import Operation, Program, Value
 _WINDOW = 64 * 1024
 _MLP_TILE = 256
 _CLASSES = 512
-_EMBEDDING_ROWS = 8
+_EMBEDDING_ROWS = 2
+_BATCH = 1 << 20  # bytes that are given back at once
 _MLP = {"swiglu_mlp": 1, "swiglu_mlp_backward": 2}
 _HEAD = ("linear_cross_entropy", "linear_cross_entropy_loss")
 
@@ -19,6 +20,8 @@ def resident_weights(program: Program) -> int:
     """Return the bytes of frozen weights that are resident at a method's highest moment."""
     mapped = sum(value.bytes for value in program.base)
     highest = max((_resident(o) for o in program.operations), default=0)
+    if any(o.name != "quantized_embedding" for o in program.operations):
+        highest += _BATCH
     small = sum(value.bytes for value in program.base if value.bits == 32)
     return min(mapped, highest + small)
 

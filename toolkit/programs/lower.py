@@ -9,6 +9,7 @@ from torch.export import ExportedProgram
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from toolkit.programs.block import Binding
+from toolkit.programs.memory import plan_memory
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def lower(
         ExecutorchBackendConfig,
         to_edge_transform_and_lower,
     )
+    from executorch.exir.memory_planning import MemoryPlanningAlgorithmSuite
     from executorch.exir.passes import MemoryPlanningPass
 
     edge = to_edge_transform_and_lower(
@@ -110,7 +112,11 @@ def lower(
         compile_config=EdgeCompileConfig(_check_ir_validity=False),
         constant_methods=constants,
     )
-    planning = MemoryPlanningPass(alloc_graph_input=False, alloc_graph_output=False)
+    planning = MemoryPlanningPass(
+        MemoryPlanningAlgorithmSuite([plan_memory]),
+        alloc_graph_input=False,
+        alloc_graph_output=False,
+    )
     program = edge.to_executorch(ExecutorchBackendConfig(memory_planning_pass=planning))
     names = {function.name for function in functions}
     reports = {
