@@ -1,8 +1,9 @@
 """How much of the frozen weights is in memory at once.
 
-A block's weights are mapped from the file and given back, a batch at a time, as an operator has read
-them, so what is resident is about one operator's share and a batch. The kernel maps pages in windows of 64 KiB around each one
-that is touched (fault-around), also such as were given back: every tensor counts a window more.
+A block's weights are mapped from the file and given back, a batch at a time, as an operator has
+read them, so what is resident is about one operator's share and a batch. The kernel maps pages in
+windows of 64 KiB around each one that is touched (fault-around), also such as were given back:
+every tensor counts a window more.
 """
 
 from toolkit.planning.graph import Operation, Program, Value
