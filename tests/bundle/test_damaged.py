@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from tests.support.tiny import tiny_config
+from toolkit import BUNDLE_FORMAT_VERSION
 from toolkit.bundle.adapter import LoraSettings
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.export import ExportSettings, export_bundle
@@ -77,7 +78,7 @@ def test_a_good_bundle(bundle):
         (lambda f: (f / "manifest.json").write_bytes(b"\xff\xfe"), "cannot be read"),
         (lambda f: (f / "manifest.json").write_text("[]"), "not a bundle's manifest"),
         (lambda f: edit(f, lambda m: m.update(format="zip")), "not a bundle's manifest"),
-        (lambda f: edit(f, lambda m: m.update(format_version=9)), "version 9, .* reads 1"),
+        (lambda f: edit(f, lambda m: m.update(format_version=9)), f"reads {BUNDLE_FORMAT_VERSION}"),
         (lambda f: edit(f, lambda m: m.pop("lora")), "no valid field 'lora'"),
         (lambda f: edit(f, lambda m: m["files"].pop("base.ptd")), "does not list base.ptd"),
         (lambda f: edit(f, lambda m: m["files"].update({"../x": {}})), "outside the bundle"),

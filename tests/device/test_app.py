@@ -9,6 +9,7 @@ import pytest
 
 from toolkit.device import app, app_export, app_install
 from toolkit.device.base import ShellDevice
+from toolkit.device.shell import WrappedCommand
 from toolkit.errors import ToolkitError
 
 
@@ -80,18 +81,17 @@ class Phone(ShellDevice):
         pass
 
     def _exchange(
-        self, line: str, source: Iterator[bytes] | None, timeout: float
+        self, wrapped: WrappedCommand, source: Iterator[bytes] | None, timeout: float
     ) -> Iterator[bytes]:
-        marker = line.split("toolkit-exit-")[1][:16]
-        command = line.split("( ", 1)[1]
-        self.lines.append(line)
+        command = wrapped.line.split("( ", 1)[1]
+        self.lines.append(wrapped.line)
         code, text = 1, ""
         for beginning, answer in self.answers.items():
             if beginning.replace("_", " ") in command:
                 code, text = 0, answer
                 if callable(answer):
                     text = answer(command)
-        yield f"{text}toolkit-exit-{marker}:{code}\n".encode()
+        yield text.encode() + wrapped.marker + f":{code}\n".encode()
 
 
 def answering(error: str | None):

@@ -128,3 +128,11 @@ def test_wrapping_ends_comments_and_here_documents():
 def test_strange_specs_are_refused(spec):
     with pytest.raises(ToolkitError):
         open_device(spec)
+
+
+def test_a_command_has_ended_when_the_whole_marker_is_there():
+    command = wrap("true")
+    end = b"output" + command.marker + b":127\n"
+    assert command.ended(end)
+    for length in range(len(end)):
+        assert not command.ended(end[:length])

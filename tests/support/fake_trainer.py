@@ -7,9 +7,11 @@ What it does is steered by the learning rate: 1 fails at once, 2 dies in step 3,
 
 from pathlib import Path
 
+from toolkit import BUNDLE_FORMAT_VERSION
+
 _SCRIPT = r"""#!/bin/sh
 if [ "$1" = info ]; then
-    echo '{"version": "VERSION", "format_version": 1, "abi": "x86_64", "isa": "plain"}'
+    echo '{"version": "VERSION", "format_version": FORMAT, "abi": "x86_64", "isa": "plain"}'
     exit 0
 fi
 shift
@@ -58,7 +60,11 @@ def write_fake_runtime(folder: Path, *, version: str, pause: float = 0.05) -> Pa
     """Write a runtime folder with the stand-in; `pause` is the seconds a step takes."""
     folder.mkdir(parents=True)
     trainer = folder / "trainer"
-    trainer.write_text(_SCRIPT.replace("VERSION", version).replace("PAUSE", str(pause)))
+    values = {"VERSION": version, "FORMAT": str(BUNDLE_FORMAT_VERSION), "PAUSE": str(pause)}
+    script = _SCRIPT
+    for name, value in values.items():
+        script = script.replace(name, value)
+    trainer.write_text(script)
     trainer.chmod(0o755)
     return folder
 

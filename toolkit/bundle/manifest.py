@@ -20,13 +20,12 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from toolkit import __version__
+from toolkit import BUNDLE_FORMAT_VERSION, __version__
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_file, sha256_file
 
 NAME = "manifest.json"
 FORMAT = "toolkit-bundle"
-FORMAT_VERSION = 1
 PROGRAMS = "programs.pte"
 BASE = "base.ptd"
 ADAPTER = "adapter.ptd"
@@ -52,7 +51,7 @@ def write_manifest(directory: Path, content: dict[str, Any]) -> dict[str, Any]:
     """Add format, version and the hashes of all files in `directory`, and write the manifest."""
     manifest = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": BUNDLE_FORMAT_VERSION,
         "toolkit": __version__,
         **content,
         "files": {
@@ -88,9 +87,10 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise _corrupt(directory, f"{NAME} is not a bundle's manifest")
     version = manifest.get("format_version")
-    if version != FORMAT_VERSION:
+    if version != BUNDLE_FORMAT_VERSION:
         raise ToolkitError(
-            f"{directory} has bundle format version {version}, this toolkit reads {FORMAT_VERSION}",
+            f"{directory} has bundle format version {version}, "
+            f"this toolkit reads {BUNDLE_FORMAT_VERSION}",
             "Export the model again with this version",
         )
     for name, kind in _FIELDS.items():

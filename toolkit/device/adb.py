@@ -27,6 +27,7 @@ from toolkit.device.adb_keys import load_signer
 from toolkit.device.adb_transport import SocketTransport, find_usb_phones, find_usb_transport
 from toolkit.device.base import ShellDevice
 from toolkit.device.errors import DeviceLost
+from toolkit.device.shell import WrappedCommand
 from toolkit.errors import ToolkitError
 
 DEFAULT_PORT = 5555
@@ -137,12 +138,12 @@ class AdbDevice(ShellDevice):
         )
 
     def _exchange(
-        self, line: str, source: Iterator[bytes] | None, timeout: float
+        self, command: WrappedCommand, source: Iterator[bytes] | None, timeout: float
     ) -> Iterator[bytes]:
         if self._connection is None:
             raise DeviceLost(self.spec, "not connected")
         try:
-            yield from _exchange(self._connection, line, source, timeout)
+            yield from _exchange(self._connection, command, source, timeout)
         except (OSError, *_LOST) as error:
             self.close()
             raise DeviceLost(self.spec, describe(error)) from error
@@ -158,12 +159,21 @@ _LOST = (
 
 
 def _exchange(
-    connection: Connection, line: str, source: Iterator[bytes] | None, timeout: float
+    connection: Connection,
+    command: WrappedCommand,
+    source: Iterator[bytes] | None,
+    timeout: float,
 ) -> Iterator[bytes]:
-    """Run a command through `exec:`; every packet we send is acknowledged before the next."""
+    """Run a command through `exec:`; every packet we send is acknowledged before the next.
+
+    adbd 34 may lose the last output of a command that has gone while earlier output waits to be
+    acknowledged. So its shell stays, reading, until we have seen the marker and close the stream.
+    """
+    line = f"{command.line}; cat >/dev/null"
     info = connection._open(b"exec:" + line.encode(), timeout, timeout, None)
     io = connection._io_manager
     ended = False
+    tail = b""
     try:
         for data in source or ():
             for begin in range(0, len(data), connection.max_chunk_size):
@@ -172,20 +182,24 @@ def _exchange(
                 while True:
                     kinds = [constants.OKAY, constants.WRTE, constants.CLSE]
                     kind, _, _, answer = io.read(kinds, info, allow_zeros=True)
-                    if kind == constants.CLSE:  # the command ended without reading everything
+                    if kind == constants.CLSE:
                         ended = True
                         return
                     if kind == constants.OKAY:
                         break
                     connection._okay(info)
                     yield answer
-        while True:
+                    tail = (tail + answer)[-64:]
+            if command.ended(tail):
+                return  # without reading everything
+        while not command.ended(tail):
             kind, _, _, answer = io.read([constants.WRTE, constants.CLSE], info, allow_zeros=True)
             if kind == constants.CLSE:
                 ended = True
                 return
             connection._okay(info)
             yield answer
+            tail = (tail + answer)[-64:]
     finally:
         if ended:
             io.send(AdbMessage(constants.CLSE, info.local_id, info.remote_id), info)

@@ -10,13 +10,13 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from toolkit.device.base import Device, ShellDevice
 from toolkit.device.layout import check_name
 from toolkit.device.runs import Run, Value
-from toolkit.device.shell import command_line, quote
+from toolkit.device.shell import WrappedCommand, command_line, quote
 from toolkit.errors import ToolkitError
 
 PACKAGE = "dev.toolkit.trainer"
@@ -167,9 +167,10 @@ class AppDevice(ShellDevice):
         """Nothing is held."""
 
     def _exchange(
-        self, line: str, source: Iterator[bytes] | None, timeout: float
+        self, command: WrappedCommand, source: Iterator[bytes] | None, timeout: float
     ) -> Iterator[bytes]:
-        return self._phone._exchange(f"run-as {PACKAGE} sh -c {quote(line)}", source, timeout)
+        line = f"run-as {PACKAGE} sh -c {quote(command.line)}"
+        return self._phone._exchange(replace(command, line=line), source, timeout)
 
 
 def inside_app(device: Device) -> AppDevice:

@@ -10,7 +10,7 @@ from toolkit.device import parsers
 from toolkit.device.errors import DeviceCommandError, DeviceLost
 from toolkit.device.info import DeviceInfo, info_command, parse_info
 from toolkit.device.parsers import FileStat
-from toolkit.device.shell import ShellResult, command_line, quote, wrap
+from toolkit.device.shell import ShellResult, WrappedCommand, command_line, quote, wrap
 
 CHUNK = 256 * 1024
 PIECE = 8 << 20
@@ -76,9 +76,9 @@ class ShellDevice(ABC):
 
     @abstractmethod
     def _exchange(
-        self, line: str, source: Iterator[bytes] | None, timeout: float
+        self, command: WrappedCommand, source: Iterator[bytes] | None, timeout: float
     ) -> Iterator[bytes]:
-        """Run a line, feed it `source`, yield its output; `timeout` seconds of silence lose it."""
+        """Run a command, feed it `source`, yield its output; `timeout` s of silence lose it."""
 
     def __enter__(self) -> Self:
         self.connect()
@@ -101,7 +101,7 @@ class ShellDevice(ABC):
         """Yield a command's standard output as it comes; a nonzero exit raises at the end."""
         wrapped = wrap(f"( {command}\n) 2>/dev/null")
         tail = b""
-        for data in self._exchange(wrapped.line, None, timeout):
+        for data in self._exchange(wrapped, None, timeout):
             tail += data
             if len(tail) > 64:
                 yield tail[:-64]
@@ -225,7 +225,7 @@ class ShellDevice(ABC):
         reads_input: bool = False,
     ) -> ShellResult:
         wrapped = wrap(command, reads_input=reads_input)
-        result = wrapped.split(b"".join(self._exchange(wrapped.line, source, timeout)))
+        result = wrapped.split(b"".join(self._exchange(wrapped, source, timeout)))
         if result is None:
             raise DeviceLost(self.spec, "a command ended early")
         return result

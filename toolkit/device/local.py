@@ -9,6 +9,7 @@ from pathlib import Path
 
 from toolkit.device.base import CHUNK, ShellDevice
 from toolkit.device.errors import DeviceCommandError, DeviceLost
+from toolkit.device.shell import WrappedCommand
 from toolkit.errors import ToolkitError
 
 
@@ -40,10 +41,10 @@ class LocalDevice(ShellDevice):
         """Nothing is held."""
 
     def _exchange(
-        self, line: str, source: Iterator[bytes] | None, timeout: float
+        self, command: WrappedCommand, source: Iterator[bytes] | None, timeout: float
     ) -> Iterator[bytes]:
         process = subprocess.Popen(
-            ["/bin/sh", "-c", line],
+            ["/bin/sh", "-c", command.line],
             stdin=subprocess.PIPE if source is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             # Ctrl-C is for the host's command; what runs on a device does not hear it.

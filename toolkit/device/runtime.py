@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit import __version__
+from toolkit import BUNDLE_FORMAT_VERSION, __version__
 from toolkit.device import runtime_build
 from toolkit.device.base import Device
 from toolkit.device.layout import MARKER
@@ -15,9 +15,6 @@ from toolkit.device.shell import command_line, quote
 from toolkit.device.transfer import Progress, digest, push_folder, scan
 from toolkit.errors import ToolkitError
 from toolkit.runtime import runtime_directory
-
-FORMAT_VERSION = 1
-"""The bundle format this toolkit writes; a trainer must read the same."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +111,11 @@ def check_version(device: Device, runtime: Runtime) -> dict[str, Any]:
     """Raise unless the device's trainer has this toolkit's version and format; return its info."""
     info = runtime_info(device, runtime)
     theirs = (str(info.get("version")), info.get("format_version"))
-    if theirs != (__version__, FORMAT_VERSION):
+    if theirs != (__version__, BUNDLE_FORMAT_VERSION):
         raise ToolkitError(
             f"the runtime on device {device.spec} is version {theirs[0][:40]} "
             f"(format {str(theirs[1])[:10]}), this toolkit is {__version__} "
-            f"(format {FORMAT_VERSION})",
+            f"(format {BUNDLE_FORMAT_VERSION})",
             "Run `toolkit runtime build` for other devices or reinstall, then `toolkit deploy`",
         )
     return info

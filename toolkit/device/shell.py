@@ -46,6 +46,10 @@ class WrappedCommand:
     line: str
     marker: bytes
 
+    def ended(self, tail: bytes) -> bool:
+        """Tell whether output that ends in `tail`, its last 64 bytes, is whole."""
+        return tail.endswith(b"\n") and self.split(tail) is not None
+
     def split(self, output: bytes) -> ShellResult | None:
         """Return code and output without the marker, or None if the command ended early."""
         match = _MARKER.search(output[-64:])

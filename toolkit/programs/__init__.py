@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PretrainedConfig
 
+from toolkit import BUNDLE_FORMAT_VERSION
 from toolkit.errors import ToolkitError
 from toolkit.programs.block import Binding, Block
 from toolkit.programs.ends import Embedding, Head
@@ -25,12 +26,10 @@ from toolkit.programs.modules import Lora
 from toolkit.programs.rope import rope_parameters
 from toolkit.quantization.layout import weight_layout
 
-FORMAT_VERSION = 1
 METHODS = ("mesp", "mebp")
 
 __all__ = [
     "FAMILIES",
-    "FORMAT_VERSION",
     "METHODS",
     "PROJECTIONS",
     "Binding",
@@ -127,7 +126,7 @@ def build_programs(
     lora = Lora(rank, alpha, tuple(targets))
     lowered: list[Function] = []
     constants: dict[str, object] = {
-        "format_version": FORMAT_VERSION,
+        "format_version": BUNDLE_FORMAT_VERSION,
         "layers": config.num_hidden_layers,
         "hidden_size": config.hidden_size,
         "vocab_size": config.vocab_size,

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,7 @@ def case(
     layers: int | None = None,
     lengths: Sequence[int] = (),
 ) -> Case:
-    """Export a model, once, and make random tokens for it.
+    """Export a model, unless this source has already, and make random tokens for it.
 
     Args:
         model: "smollm2-135m" (the demo's weights) or a recipe, which gets random weights.
@@ -70,12 +72,24 @@ def case(
     length = "all" if lengths else seq_len
     folder = CACHE / f"{model}{depth}-{length}-{method}-{rank}"
     bundle, data = folder / "bundle", folder / f"data-{seq_len}"
-    if not (bundle / "manifest.json").is_file():
+    stamp = folder / "made-by"
+    if not stamp.is_file() or stamp.read_text() != _exporter():
+        shutil.rmtree(folder, ignore_errors=True)
         _export(model, lengths or (seq_len,), method, rank, layers, bundle)
+        stamp.write_text(_exporter())
     if not (data / "data.json").is_file():
         words = ["--random", "16", "--seq-len", str(seq_len)]
         toolkit("data", *words, "--bundle", str(bundle), "-o", str(data))
     return Case(bundle, data / "train.ptd")
+
+
+def _exporter() -> str:
+    """Return a digest of the source that decides what is in a bundle."""
+    digest = sha256()
+    for folder in ("bundle", "ops", "programs", "quantization", "sources"):
+        for file in sorted((ROOT / "toolkit" / folder).rglob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _export(

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 
 from tests.runtime.trainer.running import ROOT, flags, records, run, trainer
+from toolkit import BUNDLE_FORMAT_VERSION
 from toolkit.trace.reader import read_trace
 from toolkit.trace.schema import CATEGORIES
 
@@ -184,7 +185,7 @@ def test_progress_is_printed(make_case, tmp_path):
 def test_info_describes_the_runtime():
     line = json.loads(run("info").stdout)
     assert line["version"] == "0.1.0"
-    assert line["format_version"] == 1
+    assert line["format_version"] == BUNDLE_FORMAT_VERSION
     assert line["abi"] in ("x86_64", "arm64-v8a")
     assert line["threads"] >= 1
 

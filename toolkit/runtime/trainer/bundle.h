@@ -11,7 +11,7 @@
 
 namespace toolkit {
 
-constexpr int64_t kBundleFormatVersion = 1;
+constexpr int64_t kBundleFormatVersion = 2;
 
 enum class Kind { embed, block_forward, block_backward, head_loss, head_backward };
 constexpr int kKinds = 5;

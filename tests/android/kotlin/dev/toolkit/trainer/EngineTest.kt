@@ -3,6 +3,7 @@ package dev.toolkit.trainer
 import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.engine.EngineException
 import dev.toolkit.trainer.engine.Trainer
+import dev.toolkit.trainer.store.BUNDLE_FORMAT_VERSION
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
@@ -46,7 +47,7 @@ class EngineTest {
     @Test
     fun `describes itself`() {
         val info = Engine.info()
-        assertEquals(1, info.getInt("format_version"))
+        assertEquals(BUNDLE_FORMAT_VERSION, info.getInt("format_version"))
         assertTrue(info.getInt("threads") >= 1)
     }
 

@@ -5,7 +5,7 @@ import org.json.JSONObject
 import java.io.File
 
 private const val MANIFEST_LIMIT = 8L shl 20
-private const val FORMAT_VERSION = 1
+const val BUNDLE_FORMAT_VERSION = 2
 
 /** A bundle on this phone; [problem] says why it cannot be trained. */
 data class Bundle(
@@ -74,8 +74,8 @@ class BundleStore(private val folders: AppFolders) {
 
     private fun problemOf(folder: File, manifest: JSONObject, files: JSONObject): String? {
         val version = manifest.optInt("format_version", -1)
-        if (version != FORMAT_VERSION) {
-            return "it has format version $version, this app reads $FORMAT_VERSION. " +
+        if (version != BUNDLE_FORMAT_VERSION) {
+            return "it has format version $version, this app reads $BUNDLE_FORMAT_VERSION. " +
                 "Export it again, or install the app of its version"
         }
         for (name in files.keys()) {
