@@ -33,6 +33,45 @@ void idle(int spin) {
 
 thread_local bool inside_region = false;
 
+/// What is left of a thread's range, which it takes from the front and others from the back.
+class alignas(64) Share {
+ public:
+  void set(int64_t begin, int64_t end) { range_.store(pack(begin, end)); }
+
+  /// Takes up to the next multiple of `grain`, everything if it is 0.
+  bool take(int64_t grain, int64_t* begin, int64_t* end) {
+    uint64_t seen = range_.load();
+    do {
+      *begin = first(seen);
+      *end = last(seen);
+      if (*begin == *end) return false;
+      const int64_t next = grain > 0 ? (*begin / grain + 1) * grain : *end;
+      if (next < *end) *end = next;
+    } while (!range_.compare_exchange_weak(seen, pack(*end, last(seen))));
+    return true;
+  }
+
+  /// Takes the later half.
+  bool steal(int64_t* begin, int64_t* end) {
+    uint64_t seen = range_.load();
+    do {
+      *end = last(seen);
+      *begin = first(seen) + (*end - first(seen)) / 2;
+      if (*begin == *end) return false;
+    } while (!range_.compare_exchange_weak(seen, pack(first(seen), *begin)));
+    return true;
+  }
+
+ private:
+  static uint64_t pack(int64_t begin, int64_t end) {
+    return static_cast<uint64_t>(begin) << 32 | static_cast<uint64_t>(end);
+  }
+  static int64_t first(uint64_t range) { return static_cast<int64_t>(range >> 32); }
+  static int64_t last(uint64_t range) { return static_cast<int64_t>(range & 0xffffffff); }
+
+  std::atomic<uint64_t> range_{0};
+};
+
 class Pool {
  public:
   ~Pool() { resize(1); }
@@ -52,14 +91,16 @@ class Pool {
     workers_.clear();
     stopping_ = false;
     size_ = count;
+    shares_ = std::vector<Share>(count);
     const uint64_t seen = epoch_.load(std::memory_order_relaxed);
     for (int i = 1; i < count; ++i) workers_.emplace_back([this, i, seen] { work(i, seen); });
   }
 
-  void run(int64_t n, internal::RangeFunction function, void* context) {
+  void run(int64_t n, int64_t grain, internal::RangeFunction function, void* context) {
     function_ = function;
     context_ = context;
-    n_ = n;
+    grain_ = grain;
+    for (int i = 0; i < size_; ++i) shares_[i].set(n * i / size_, n * (i + 1) / size_);
     pending_.store(size_ - 1, std::memory_order_relaxed);
     {
       // Taken so that a worker cannot check the epoch and fall asleep between the two steps below.
@@ -73,11 +114,22 @@ class Pool {
 
  private:
   void call(int index) {
-    const int64_t begin = n_ * index / size_, end = n_ * (index + 1) / size_;
-    if (begin == end) return;
     inside_region = true;
-    function_(context_, begin, end, index);
+    int64_t begin, end;
+    do {
+      while (shares_[index].take(grain_, &begin, &end)) function_(context_, begin, end, index);
+    } while (grain_ > 0 && steal(index));
     inside_region = false;
+  }
+
+  bool steal(int index) {
+    for (int i = 1; i < size_; ++i) {
+      int64_t begin, end;
+      if (!shares_[(index + i) % size_].steal(&begin, &end)) continue;
+      shares_[index].set(begin, end);
+      return true;
+    }
+    return false;
   }
 
   void await_epoch(uint64_t seen) {
@@ -111,7 +163,8 @@ class Pool {
   bool stopping_ = false;
   internal::RangeFunction function_ = nullptr;
   void* context_ = nullptr;
-  int64_t n_ = 0;
+  int64_t grain_ = 0;
+  std::vector<Share> shares_;
 };
 
 Pool& pool() {
@@ -133,12 +186,12 @@ int threads() {
   return requested_threads;
 }
 
-void internal::run_parallel(int64_t n, RangeFunction function, void* context) {
+void internal::run_parallel(int64_t n, int64_t grain, RangeFunction function, void* context) {
   if (n <= 0) return;
   if (inside_region || threads() == 1) {
     function(context, 0, n, 0);
   } else {
-    pool().run(n, function, context);
+    pool().run(n, grain, function, context);
   }
 }
 

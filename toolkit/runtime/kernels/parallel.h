@@ -1,5 +1,5 @@
-// A small thread pool with a static partition: the same thread count gives the same split, hence
-// the same bits.
+// A small thread pool. Work is split evenly in advance; where a caller allows it, threads that are
+// done take over what slower ones (small cores, cores that others use too) have not begun.
 #pragma once
 
 #include <cstdint>
@@ -15,21 +15,33 @@ int threads();
 
 namespace internal {
 using RangeFunction = void (*)(void* context, int64_t begin, int64_t end, int thread);
-void run_parallel(int64_t n, RangeFunction function, void* context);
-}  // namespace internal
+void run_parallel(int64_t n, int64_t grain, RangeFunction function, void* context);
 
-/// Calls fn(begin, end, thread) on disjoint contiguous ranges covering [0, n), one range a thread,
-/// and returns when all are done. Empty ranges are not called. Calls from within fn run on the
-/// calling thread.
 template <typename F>
-void parallel(int64_t n, F&& fn) {
+void parallel(int64_t n, int64_t grain, F& fn) {
   using Callable = std::remove_reference_t<F>;
-  internal::run_parallel(
-      n,
+  run_parallel(
+      n, grain,
       [](void* context, int64_t begin, int64_t end, int thread) {
         (*static_cast<Callable*>(context))(begin, end, thread);
       },
       const_cast<void*>(static_cast<const void*>(&fn)));
+}
+}  // namespace internal
+
+/// Calls fn(begin, end, thread) on disjoint contiguous ranges covering [0, n), one range a thread,
+/// and returns when all are done. Empty ranges are not called. Calls from within fn run on the
+/// calling thread. The same thread count gives the same split.
+template <typename F>
+void parallel(int64_t n, F&& fn) {
+  internal::parallel(n, 0, fn);
+}
+
+/// The same with ranges that end at multiples of `grain`, several a thread, for work whose result
+/// does not depend on the split. n below 2^31.
+template <typename F>
+void parallel_balanced(int64_t n, int64_t grain, F&& fn) {
+  internal::parallel(n, grain, fn);
 }
 
 }  // namespace toolkit

@@ -6,6 +6,7 @@ namespace TOOLKIT_ISA {
 namespace {
 
 constexpr int64_t kQuantGroup = 32;
+constexpr int64_t kAhead = 4;  // panels
 
 /// Hides where a vector comes from: GCC 12 would otherwise merge shuffles and widenings element by
 /// element.
@@ -110,17 +111,35 @@ TOOLKIT_INLINE void rows8(const uint8_t* codes, int64_t depth, const Column& sca
   }
 }
 
+/// The even and the odd lanes of two vectors.
+TOOLKIT_INLINE void deinterleave(Ints a, Ints b, Ints* even, Ints* odd) {
+#if TOOLKIT_LANES == 16
+  *even = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  *odd = __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif TOOLKIT_LANES == 8
+  *even = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+  *odd = __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+#else
+  *even = __builtin_shufflevector(a, b, 0, 2, 4, 6);
+  *odd = __builtin_shufflevector(a, b, 1, 3, 5, 7);
+#endif
+}
+
+/// Once the halves of the features' eight bytes are apart, a row is the same four bits of every
+/// lane: no byte has to move.
 TOOLKIT_INLINE void tile4(const uint8_t* codes, const float* scale, const float* offset, float* out,
                           int64_t width) {
-  Bytes16 v[8];
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; ++i) v[i] = load<Bytes16>(codes + i * 16);
-  transpose_bytes<8>(v);
-#pragma GCC unroll 8
-  for (int j = 0; j < 8; ++j) {
-    store_affine(out + j * width, v[j] & 15, column_splat(scale[j]), column_splat(offset[j]));
-    store_affine(out + (j + 8) * width, v[j] >> 4, column_splat(scale[j + 8]),
-                 column_splat(offset[j + 8]));
+  for (int part = 0; part < kParts; ++part) {
+    const uint8_t* from = codes + part * kLanes * 8;
+    Ints halves[2];
+    deinterleave(load<Ints>(from), load<Ints>(from + kLanes * 4), &halves[0], &halves[1]);
+#pragma GCC unroll 16
+    for (int row = 0; row < kPanel; ++row) {
+      const Ints half = halves[row % 8 / 4];
+      const Ints code = (half >> (row % 4 * 8 + row / 8 * 4)) & 15;
+      store(out + row * width + part * kLanes,
+            __builtin_convertvector(code, Floats) * splat(scale[row]) + splat(offset[row]));
+    }
   }
 }
 
@@ -156,11 +175,28 @@ void dequantize_rows(const QuantizedMatrix& w, int64_t panel, int64_t depth0, in
   }
 }
 
+/// Asks for the codes and parameters of a tile: panels lie too far apart for the processor to
+/// guess.
+TOOLKIT_INLINE void prefetch_tile(const QuantizedMatrix& w, int64_t panel, int64_t feature) {
+  const int64_t column_bytes = 2 * w.bits;
+  const uint8_t* codes = w.codes + (panel * w.depth + feature) * column_bytes;
+  for (int64_t i = 0; i < kPanel * column_bytes; i += 64) __builtin_prefetch(codes + i);
+  const int64_t at = (panel * (w.depth / kQuantGroup) + feature / kQuantGroup) * kPanel;
+  __builtin_prefetch(w.scale + at);
+  if (w.offset != nullptr) __builtin_prefetch(w.offset + at);
+}
+
 void dequantize_columns(const QuantizedMatrix& w, int64_t row0, int64_t rows, int64_t feature,
                         float* out, int64_t width) {
   const int64_t column_bytes = 2 * w.bits;
   for (int64_t row = 0; row < rows; row += kPanel) {
     const int64_t panel = (row0 + row) / kPanel;
+    const int64_t ahead = row + kAhead * kPanel;
+    if (ahead < rows) {
+      prefetch_tile(w, panel + kAhead, feature);
+    } else if (ahead < 2 * rows && feature + kPanel < w.depth) {
+      prefetch_tile(w, (row0 + ahead - rows) / kPanel, feature + kPanel);  // the next columns
+    }
     const uint8_t* codes = w.codes + (panel * w.depth + feature) * column_bytes;
     Column scale, offset;
     group_parameters(w, panel, feature / kQuantGroup, &scale, &offset);

@@ -34,6 +34,12 @@ void micro_kernel(const Segments& segments, int64_t block, float* out, int64_t s
 #pragma GCC unroll 4
     for (int j = 0; j < kVectors; ++j) sums[i][j] = Floats{};
   }
+  if (accumulate) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+      for (int j = 0; j < kVectors * kLanes; j += 16) __builtin_prefetch(out + i * stride + j, 1);
+    }
+  }
   for (int s = 0; s < segments.count; ++s) {
     const Segment& segment = segments.list[s];
     const float* left = segment.left + block * segment.left_block;
@@ -111,12 +117,6 @@ void run_blocks(const Product& product, const Segments& segments, int64_t column
   }
 }
 
-/// Depth of one packing step: equal parts of at most kDepthBlock, multiples of 32.
-int64_t depth_step(int64_t depth) {
-  const int64_t parts = divide_up(depth, kDepthBlock);
-  return parts <= 1 ? depth : round_up(divide_up(depth, parts), 32);
-}
-
 /// Whether the micro-kernel can read the operand where it lies: full columns, and too few row
 /// blocks to repay a copy.
 bool readable_in_place(const Right& right, int64_t columns, int64_t width, int64_t blocks) {
@@ -179,7 +179,8 @@ void multiply_range(const Product& product, int64_t begin, int64_t end, float* b
 }
 
 void multiply(const Product& product, float* buffers) {
-  parallel(product.groups() * product.blocks(), [&](int64_t begin, int64_t end, int thread) {
+  const int64_t blocks = product.blocks(), tasks = product.groups() * blocks;
+  parallel_balanced(tasks, blocks, [&](int64_t begin, int64_t end, int thread) {
     multiply_range(product, begin, end, buffers + thread * kRightFloats);
   });
 }

@@ -27,6 +27,12 @@ constexpr int kBlock = 4, kGroup = 16;
 constexpr int64_t kDepthBlock =
     1024;  // depth packed at a time: a group then takes 64 KiB (128 with 512 bits)
 constexpr int64_t kMaxTerms = 4;
+/// Depth of one packing step: equal parts of at most kDepthBlock, multiples of 32.
+inline int64_t depth_step(int64_t depth, int64_t block = kDepthBlock) {
+  const int64_t parts = divide_up(depth, block);
+  return parts <= 1 ? depth : round_up(divide_up(depth, parts), 32);
+}
+
 /// Floats of a thread's buffer for packed right operands.
 constexpr int64_t kRightFloats = (kDepthBlock + 32) * kGroup;
 

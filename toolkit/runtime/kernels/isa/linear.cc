@@ -5,7 +5,8 @@
 //   da = eᵀ x,  db = s gᵀ h
 //
 // Low-rank updates and the bias ride along as extra depth of the one big product, so y and dx are
-// written once. Nothing larger than the packed input of one part of the sequence is allocated.
+// not written again for them. Nothing larger than the packed input of one part of the sequence, and
+// of a stretch of its depth, is allocated.
 #include "kernels/isa/linear.h"
 
 #include "kernels/parallel.h"
@@ -53,27 +54,69 @@ void rank_gradient_transposed(const Left& low_rank, int64_t rank, const float* f
 
 namespace {
 
+/// Tokens of a part where nothing but the packed stretch grows with it.
+constexpr int64_t kLongPart = 512;
+/// Floats of a packed stretch: half of a large core's L2 cache.
+constexpr int64_t kStretchFloats = 256 << 10;
+
+/// Multiplies a part of a sequence, stretch of the depth by stretch: a packed stretch stays in the
+/// cache while all columns of W pass by.
+class Stretches {
+ public:
+  Stretches(Scratch& scratch, const float* input, int64_t tokens, int64_t depth, float* buffers)
+      : input_(input),
+        tokens_(tokens),
+        depth_(depth),
+        step_(depth_step(depth, max(256, kStretchFloats / round_up(tokens, 64)))),
+        packed_(scratch.floats(left_floats(tokens, step_))),
+        buffers_(buffers) {}
+
+  /// Calls body(packed input, first of its depth, whether it is the last stretch).
+  template <typename Body>
+  void each(Body body) {
+    for (int64_t first = 0; first < depth_; first += step_) {
+      const int64_t count = min(step_, depth_ - first);
+      const View view{input_ + first, depth_, 1};
+      body(pack_left(view, tokens_, count, 1.0f, packed_), first, first + count == depth_);
+    }
+  }
+
+  /// out [tokens, rank] (+)= stretch · factor, whose depth begins at that of the stretch.
+  void low_rank(const Left& stretch, bool first, const Right& factor, int64_t rank, float* out) {
+    multiply(Product(tokens_, rank, out, rank, !first).add(stretch, factor), buffers_);
+  }
+
+ private:
+  const float* input_;
+  int64_t tokens_, depth_, step_;
+  float* packed_;
+  float* buffers_;
+};
+
 void linear_part(const float* x, int64_t tokens, const QuantizedMatrix& w, const float* bias,
                  const Adapter& lora, float scaling, float* y, float* h) {
   Scratch scratch;
   float* buffers = right_buffers(scratch);
-  const Left input = pack_rows_of(scratch, x, tokens, w.depth, 1.0f);
-  Product product(tokens, w.rows, y, w.rows);
-  product.add(input, weight_rows(w));
-  if (lora.a != nullptr) {
-    if (h == nullptr) h = scratch.floats(tokens * lora.rank);
-    multiply(Product(tokens, lora.rank, h, lora.rank).add(input, transposed(lora.a, w.depth)),
-             buffers);
-    product.add(pack_rows_of(scratch, h, tokens, lora.rank, scaling),
-                transposed(lora.b, lora.rank));
-  }
-  if (bias != nullptr) {
-    const int64_t count = left_floats(tokens, 1);
-    float* ones = scratch.floats(count);
-    for (int64_t i = 0; i < count; ++i) ones[i] = 1.0f;
-    product.add({ones, 1}, plain_right(bias, w.rows));
-  }
-  multiply(product, buffers);
+  if (lora.a != nullptr && h == nullptr) h = scratch.floats(tokens * lora.rank);
+  Stretches stretches(scratch, x, tokens, w.depth, buffers);
+  stretches.each([&](const Left& input, int64_t k, bool last) {
+    Product product(tokens, w.rows, y, w.rows, k > 0);
+    product.add(input, weight_rows(w, 0, k));
+    if (lora.a != nullptr) {
+      stretches.low_rank(input, k == 0, transposed(lora.a + k, w.depth), lora.rank, h);
+    }
+    if (last && lora.a != nullptr) {
+      product.add(pack_rows_of(scratch, h, tokens, lora.rank, scaling),
+                  transposed(lora.b, lora.rank));
+    }
+    if (last && bias != nullptr) {
+      const int64_t count = left_floats(tokens, 1);
+      float* ones = scratch.floats(count);
+      for (int64_t i = 0; i < count; ++i) ones[i] = 1.0f;
+      product.add({ones, 1}, plain_right(bias, w.rows));
+    }
+    multiply(product, buffers);
+  });
   release_weight(w);
 }
 
@@ -82,27 +125,34 @@ void linear_backward_part(const float* grad, const float* x, const float* h, int
                           float* dx, const AdapterGradient& gradient) {
   Scratch scratch;
   float* buffers = right_buffers(scratch);
-  const Left packed_grad = pack_rows_of(scratch, grad, tokens, w.rows, 1.0f);
-  Product product(tokens, w.depth, dx, w.depth);
-  product.add(packed_grad, weight_columns(w));
-  if (lora.a == nullptr) {
-    multiply(product, buffers);
-    release_weight(w);
-    return;
-  }
   const int64_t rank = lora.rank;
-  float* e = scratch.floats(tokens * rank);
-  multiply(Product(tokens, rank, e, rank).add(packed_grad, plain_right(lora.b, rank)), buffers);
-  product.add(pack_rows_of(scratch, e, tokens, rank, scaling), plain_right(lora.a, w.depth));
-  multiply(product, buffers);
+  const bool adapted = lora.a != nullptr;
+  float* e = adapted ? scratch.floats(tokens * rank) : nullptr;
+  {
+    Scratch inner;
+    Stretches stretches(inner, grad, tokens, w.rows, buffers);
+    stretches.each([&](const Left& packed, int64_t k, bool last) {
+      Product product(tokens, w.depth, dx, w.depth, k > 0);
+      product.add(packed, weight_columns(w, k));
+      if (adapted) {
+        stretches.low_rank(packed, k == 0, plain_right(lora.b + k * rank, rank), rank, e);
+      }
+      if (adapted && last) {
+        product.add(pack_rows_of(inner, e, tokens, rank, scaling), plain_right(lora.a, w.depth));
+      }
+      multiply(product, buffers);
+    });
+  }
   release_weight(w);
+  if (!adapted) return;
 
   if (h == nullptr) {
     float* recomputed = scratch.floats(tokens * rank);
     Scratch inner;
-    const Left input = pack_rows_of(inner, x, tokens, w.depth, 1.0f);
-    multiply(Product(tokens, rank, recomputed, rank).add(input, transposed(lora.a, w.depth)),
-             buffers);
+    Stretches stretches(inner, x, tokens, w.depth, buffers);
+    stretches.each([&](const Left& input, int64_t k, bool) {
+      stretches.low_rank(input, k == 0, transposed(lora.a + k, w.depth), rank, recomputed);
+    });
     h = recomputed;
   }
   const Left e_columns = pack_columns_of(scratch, e, tokens, rank, scaling);
@@ -115,7 +165,7 @@ void linear_backward_part(const float* grad, const float* x, const float* h, int
 
 void linear(const float* x, int64_t tokens, const QuantizedMatrix& w, const float* bias,
             const Adapter& lora, float scaling, float* y, float* h) {
-  for_parts(tokens, [&](int64_t first, int64_t count) {
+  for_parts(tokens, kLongPart, [&](int64_t first, int64_t count) {
     linear_part(x + first * w.depth, count, w, bias, lora, scaling, y + first * w.rows,
                 h != nullptr ? h + first * lora.rank : nullptr);
   });
@@ -124,7 +174,7 @@ void linear(const float* x, int64_t tokens, const QuantizedMatrix& w, const floa
 void linear_backward(const float* grad, const float* x, const float* h, int64_t tokens,
                      const QuantizedMatrix& w, const Adapter& lora, float scaling, float* dx,
                      const AdapterGradient& gradient) {
-  for_parts(tokens, [&](int64_t first, int64_t count) {
+  for_parts(tokens, kLongPart, [&](int64_t first, int64_t count) {
     linear_backward_part(grad + first * w.rows, x != nullptr ? x + first * w.depth : nullptr,
                          h != nullptr ? h + first * lora.rank : nullptr, count, w, lora, scaling,
                          first == 0, dx + first * w.depth, gradient);

@@ -12,14 +12,14 @@ namespace TOOLKIT_ISA {
 constexpr int64_t kTokens = 256;
 
 /// Tokens of a part of a sequence; the last part may be shorter.
-inline int64_t part_tokens(int64_t tokens, int64_t wanted = kTokens) {
+inline int64_t part_tokens(int64_t tokens, int64_t wanted) {
   const int64_t parts = max(1, (tokens + wanted / 2 - 1) / wanted);
   return min(tokens, round_up(divide_up(tokens, parts), kBlock));
 }
 
 /// Calls body(first, count) for every part.
 template <typename Body>
-void for_parts(int64_t tokens, Body body, int64_t wanted = kTokens) {
+void for_parts(int64_t tokens, int64_t wanted, Body body) {
   const int64_t step = part_tokens(tokens, wanted);
   for (int64_t first = 0; first < tokens; first += step) body(first, min(step, tokens - first));
 }

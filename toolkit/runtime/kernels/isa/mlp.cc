@@ -67,7 +67,7 @@ void mlp_part(const float* x, int64_t tokens, const Mlp& m, float* y) {
     const Product g = tile_projection(input, m.gate, m.gate_lora, hg, tokens, first, count, gate);
     const Product u = tile_projection(input, m.up, m.up_lora, hu, tokens, first, count, up);
     const int64_t tasks = g.groups() * g.blocks();
-    parallel(2 * tasks, [&](int64_t begin, int64_t end, int thread) {
+    parallel_balanced(2 * tasks, g.blocks(), [&](int64_t begin, int64_t end, int thread) {
       float* buffer = buffers + thread * kRightFloats;
       if (begin < tasks) multiply_range(g, begin, min(end, tasks), buffer);
       if (end > tasks) multiply_range(u, max(begin, tasks) - tasks, end - tasks, buffer);
@@ -105,7 +105,7 @@ void mlp_part(const float* x, int64_t tokens, const Mlp& m, float* y) {
 
 void mlp(const float* x, int64_t tokens, const Mlp& m, float* y) {
   const int64_t size = m.gate.depth;
-  for_parts(tokens, [&](int64_t first, int64_t count) {
+  for_parts(tokens, kTokens, [&](int64_t first, int64_t count) {
     mlp_part(x + first * size, count, m, y + first * size);
   });
 }

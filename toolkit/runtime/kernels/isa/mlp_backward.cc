@@ -92,7 +92,7 @@ class Sweep {
         tile_projection(input_, m_.gate, gate_.lora, gate_.h, tokens_, first, count, gate_.tile),
         tile_projection(input_, m_.up, up_.lora, up_.h, tokens_, first, count, up_.tile), da};
     const int64_t tasks = da.groups() * da.blocks();
-    parallel(3 * tasks, [&](int64_t begin, int64_t end, int thread) {
+    parallel_balanced(3 * tasks, da.blocks(), [&](int64_t begin, int64_t end, int thread) {
       for (int i = 0; i < 3; ++i) {
         const int64_t from = max(begin - i * tasks, 0), to = min(end - i * tasks, tasks);
         if (from < to) multiply_range(products[i], from, to, buffers_ + thread * kRightFloats);
@@ -198,7 +198,7 @@ class Sweep {
 void mlp_backward(const float* grad, const float* x, int64_t tokens, const Mlp& weights, float* dx,
                   const MlpGradient& gradient) {
   const int64_t size = weights.gate.depth;
-  for_parts(tokens, [&](int64_t first, int64_t count) {
+  for_parts(tokens, kTokens, [&](int64_t first, int64_t count) {
     Sweep(grad + first * size, x + first * size, count, weights, first == 0, dx + first * size,
           gradient)
         .run();
