@@ -4,6 +4,7 @@ import android.content.Intent
 import dev.toolkit.trainer.service.AutomationService
 import dev.toolkit.trainer.service.TrainingService
 import dev.toolkit.trainer.store.AppException
+import dev.toolkit.trainer.store.BUNDLE_FORMAT_VERSION
 import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.Fixtures.await
 import dev.toolkit.trainer.ui.RunActivity
@@ -109,7 +110,7 @@ class AutomationTest {
         val manifest = File(bundle, "manifest.json")
         val whole = manifest.readText()
         manifest.writeText(JSONObject(whole).put("format_version", 99).toString())
-        refused("format version 99, this app reads 1", train())
+        refused("format version 99, this app reads $BUNDLE_FORMAT_VERSION", train())
         manifest.writeText(whole.take(100))
         refused("cannot be read", train())
         val escaping = JSONObject(whole).also { it.getJSONObject("files").put("../../x", JSONObject("""{"bytes": 1}""")) }

@@ -7,6 +7,7 @@ import dev.toolkit.trainer.Fixtures.await
 import dev.toolkit.trainer.Pictures.text
 import dev.toolkit.trainer.service.AutomationService
 import dev.toolkit.trainer.service.TrainingService
+import dev.toolkit.trainer.store.BUNDLE_FORMAT_VERSION
 import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.ui.MainActivity
 import dev.toolkit.trainer.ui.RunActivity
@@ -80,7 +81,7 @@ class HostileTest {
         val whole = manifest.readText()
         manifest.writeText(JSONObject(whole).put("format_version", 99).toString())
         ask()
-        assertSaid("format version 99, this app reads 1")
+        assertSaid("format version 99, this app reads $BUNDLE_FORMAT_VERSION")
         manifest.writeText(whole.take(100))
         ask()
         assertSaid("its manifest cannot be read")
