@@ -14,7 +14,8 @@ _DEPTH_BLOCK = 1024
 _MLP_TILE = 256
 _CLASSES = 512
 _STRIP = 512
-_TOKENS, _HEAD_TOKENS = 256, 512
+_TOKENS, _LONG_PART, _HEAD_TOKENS = 256, 512, 512
+_STRETCH_FLOATS = 256 << 10
 _ROW_FLOATS = 8  # struct Row of head.cc
 _BLOCKS = {"avx512": (12, 32), "avx2": (6, 16), "neon": (6, 16), "plain": (4, 16)}
 
@@ -56,41 +57,37 @@ def run(operation: Operation, kernels: Kernels, workspace: Workspace) -> None:
             kernel(operation, kernels, workspace)
 
 
-def _linear(x: Value, codes: Value, rank: int, bias: bool, k: Kernels, w: Workspace) -> None:
-    tokens, depth = k.part(x.shape[-2]), x.shape[-1]
+def _linear(x: Value, rank: int, saved: bool, bias: bool, k: Kernels, w: Workspace) -> None:
+    tokens, depth = k.part(x.shape[-2], _LONG_PART), x.shape[-1]
     w.floats(k.buffers())
-    w.floats(k.left(tokens, depth))
-    if rank:
+    if rank and not saved:
         w.floats(tokens * rank)
+    w.floats(k.left(tokens, _stretch(tokens, depth)))
+    if rank:
         w.floats(k.left(tokens, rank))
     if bias:
         w.floats(k.left(tokens, 1))
 
 
 def _quantized_linear(o: Operation, k: Kernels, w: Workspace) -> None:
-    x, codes, _, _, bias = o.arguments
-    _linear(x, codes, 0, bias is not None, k, w)
+    x, _, _, _, bias = o.arguments
+    _linear(x, 0, False, bias is not None, k, w)
 
 
 def _lora_linear(o: Operation, k: Kernels, w: Workspace) -> None:
-    x, codes, _, _, bias, a, _, _ = o.arguments
-    _linear(x, codes, a.shape[0], bias is not None, k, w)
+    x, _, _, _, bias, a, _, _ = o.arguments
+    _linear(x, a.shape[0], False, bias is not None, k, w)
 
 
 def _lora_linear_saved(o: Operation, k: Kernels, w: Workspace) -> None:
     x, _, _, _, bias, a, _, _ = o.arguments
-    tokens, depth = k.part(x.shape[-2]), x.shape[-1]
-    w.floats(k.buffers())
-    w.floats(k.left(tokens, depth))
-    w.floats(k.left(tokens, a.shape[0]))
-    if bias is not None:
-        w.floats(k.left(tokens, 1))
+    _linear(x, a.shape[0], True, bias is not None, k, w)
 
 
 def _quantized_linear_backward(o: Operation, k: Kernels, w: Workspace) -> None:
-    tokens, outputs = k.part(o.arguments[0].shape[-2]), o.arguments[0].shape[-1]
+    tokens, outputs = k.part(o.arguments[0].shape[-2], _LONG_PART), o.arguments[0].shape[-1]
     w.floats(k.buffers())
-    w.floats(k.left(tokens, outputs))
+    w.floats(k.left(tokens, _stretch(tokens, outputs)))
 
 
 def _lora_linear_backward(o: Operation, k: Kernels, w: Workspace) -> None:
@@ -104,16 +101,17 @@ def _lora_linear_saved_backward(o: Operation, k: Kernels, w: Workspace) -> None:
 def _linear_backward(
     grad: Value, x: Value, a: Value, recompute: bool, k: Kernels, w: Workspace
 ) -> None:
-    tokens, outputs = k.part(grad.shape[-2]), grad.shape[-1]
+    tokens, outputs = k.part(grad.shape[-2], _LONG_PART), grad.shape[-1]
     depth, rank = x.shape[-1], a.shape[0]
     w.floats(k.buffers())
-    w.floats(k.left(tokens, outputs))
     w.floats(tokens * rank)
-    w.floats(k.left(tokens, rank))
+    with w.scope():
+        w.floats(k.left(tokens, _stretch(tokens, outputs)))
+        w.floats(k.left(tokens, rank))
     if recompute:
         w.floats(tokens * rank)
         with w.scope():
-            w.floats(k.left(tokens, depth))
+            w.floats(k.left(tokens, _stretch(tokens, depth)))
     w.floats(k.left(rank, tokens))
     w.floats(k.left(rank, tokens))
     with w.scope():
@@ -205,6 +203,13 @@ def _head(gradient: bool, o: Operation, k: Kernels, w: Workspace) -> None:
     if gradient:
         w.floats(k.left(tokens, _CLASSES))
         w.floats(tokens * size)
+
+
+def _stretch(tokens: int, depth: int) -> int:
+    """Return the depth of a linear layer's input that is packed at a time."""
+    most = max(256, _STRETCH_FLOATS // _round_up(tokens, 64))
+    parts = -(-depth // most)
+    return depth if parts <= 1 else _round_up(-(-depth // parts), 32)
 
 
 def _rank(a: Value | None) -> int:
