@@ -14,6 +14,11 @@ void add_into(float* sum, const float* values, size_t count) {
 
 }  // namespace
 
+void Passes::request_block(Kind kind, int64_t layer) {
+  if (layer < 0 || layer >= network_.bundle().layers) return;
+  prefetcher_.request(network_.weights(kind, layer));
+}
+
 LossSum Passes::gradients(const std::vector<int64_t>& samples, const float* values,
                           HiddenStates& states, const GradientsOf& gradients_of,
                           const LayerDone& layer_done) {
@@ -42,10 +47,13 @@ LossSum Passes::gradients(const std::vector<int64_t>& samples, const float* valu
 
 void Passes::embed(const std::vector<int64_t>& samples, HiddenStates& states) {
   Phase phase(trace_, "embed");
-  prefetcher_.request(network_.weights(Kind::block_forward, 0));
-  WeightMapping weights(network_.bundle().base().file(), network_.weights(Kind::embed, 0));
+  request_block(Kind::block_forward, 0);
+  const File& file = network_.bundle().base().file();
+  WeightMapping weights(file, network_.weights(Kind::embed, 0), Access::rows);
   for (size_t s = 0; s < samples.size(); ++s) {
     Frame frame = frame_of(data_, samples[s]);
+    request_rows(file, network_.weights(Kind::embed, 0), network_.bundle().vocab_size, frame.tokens,
+                 network_.seq_len());
     frame.hidden_out = states.acquire();
     network_.run(Kind::embed, weights, frame);
     states.put(0, s, frame.hidden_out);
@@ -60,9 +68,8 @@ void Passes::forward(const std::vector<int64_t>& samples, const float* values,
   const int64_t layers = network_.bundle().layers;
   for (int64_t layer = 0; layer < layers; ++layer) {
     Phase phase(trace_, "forward", layer);
-    const bool last = layer + 1 == layers;
-    prefetcher_.request(
-        network_.weights(last ? Kind::head_backward : Kind::block_forward, last ? 0 : layer + 1));
+    request_block(Kind::block_forward, layer + 1);
+    if (layer + 1 == layers) prefetcher_.request(network_.weights(Kind::head_backward, 0));
     WeightMapping weights(network_.bundle().base().file(),
                           network_.weights(Kind::block_forward, layer));
     for (size_t s = 0; s < samples.size(); ++s) {
@@ -94,7 +101,7 @@ double Passes::head(const std::vector<int64_t>& samples, float grad_scale, Hidde
     states.rest(layers, s);
     loss += frame.loss;
   }
-  prefetcher_.request(network_.weights(Kind::block_backward, layers - 1));
+  request_block(Kind::block_backward, layers - 1);
   phase.snapshot();
   return loss;
 }
@@ -103,10 +110,8 @@ void Passes::backward(int64_t layer, const std::vector<int64_t>& samples, const 
                       HiddenStates& states, float* gradients) {
   Phase phase(trace_, "backward", layer);
   const size_t count = network_.adapter().layer_floats();
-  if (layer > 0) {
-    prefetcher_.request(network_.weights(Kind::block_backward, layer - 1));
-    states.prefetch(layer - 1, 0);
-  }
+  request_block(Kind::block_backward, layer - 1);
+  if (layer > 0) states.prefetch(layer - 1, 0);
   if (samples.size() > 1 && second_gradients_.bytes() == 0) {
     second_gradients_ = Buffer(count * sizeof(float), Category::gradients, "toolkit gradients");
   }
@@ -149,10 +154,12 @@ void Passes::evaluate_chunk(const std::vector<int64_t>& samples, const float* va
   const File& file = network_.bundle().base().file();
   const int64_t layers = network_.bundle().layers;
   {
-    prefetcher_.request(network_.weights(Kind::block_forward, 0));
-    WeightMapping weights(file, network_.weights(Kind::embed, 0));
+    request_block(Kind::block_forward, 0);
+    WeightMapping weights(file, network_.weights(Kind::embed, 0), Access::rows);
     for (size_t s = 0; s < samples.size(); ++s) {
       Frame frame = frame_of(data_, samples[s]);
+      request_rows(file, network_.weights(Kind::embed, 0), network_.bundle().vocab_size,
+                   frame.tokens, network_.seq_len());
       frame.hidden_out = states.acquire();
       network_.run(Kind::embed, weights, frame);
       states.put(0, s, frame.hidden_out);
@@ -160,9 +167,8 @@ void Passes::evaluate_chunk(const std::vector<int64_t>& samples, const float* va
     }
   }
   for (int64_t layer = 0; layer < layers; ++layer) {
-    const bool last = layer + 1 == layers;
-    prefetcher_.request(
-        network_.weights(last ? Kind::head_loss : Kind::block_forward, last ? 0 : layer + 1));
+    request_block(Kind::block_forward, layer + 1);
+    if (layer + 1 == layers) prefetcher_.request(network_.weights(Kind::head_loss, 0));
     WeightMapping weights(file, network_.weights(Kind::block_forward, layer));
     for (size_t s = 0; s < samples.size(); ++s) {
       Frame frame = frame_of(data_, samples[s]);

@@ -2,10 +2,13 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
 #include <numeric>
 
 #include "kernels/release.h"
@@ -25,9 +28,12 @@ struct Range {
 Range ranges[kMaxRuns];
 
 // Ranges that were consumed and whose pages are not yet given back. Giving back interrupts every
-// core that runs a thread of the process, so it is done for a batch at a time.
+// core that runs a thread of the process, however small the range, so it is done for a batch at a
+// time, and ranges that are small and still growing (scales beside codes) stay for a later one.
 constexpr size_t kBatchBytes = 1 << 20;
-constexpr int kMaxPending = 16;
+constexpr size_t kSmallBytes = 128 << 10;
+constexpr int kMaxPending = 32;
+constexpr uintptr_t kPadding = 16 << 10;  // between tensors of a bundle
 struct Pending {
   uintptr_t begin, end;
 };
@@ -50,14 +56,40 @@ const Range* range_of(uintptr_t begin, uintptr_t end) {
   return nullptr;
 }
 
+/// Joins ranges with nothing but padding between them, as codes and parameters of a weight.
+void join_pending() {
+  std::sort(pending, pending + pending_count,
+            [](const Pending& a, const Pending& b) { return a.begin < b.begin; });
+  int joined = 0;
+  for (int i = 1; i < pending_count; ++i) {
+    Pending& last = pending[joined];
+    if (pending[i].begin <= last.end + kPadding &&
+        range_of(last.begin, pending[i].end) != nullptr) {
+      last.end = std::max(last.end, pending[i].end);
+    } else {
+      pending[++joined] = pending[i];
+    }
+  }
+  if (pending_count > 0) pending_count = joined + 1;
+}
+
 void flush_pending() {
   profile().sample();
+  const bool full = pending_count == kMaxPending;
+  join_pending();
+  int kept = 0;
+  pending_bytes = 0;
   for (int i = 0; i < pending_count; ++i) {
+    const size_t bytes = pending[i].end - pending[i].begin;
+    if (bytes < kSmallBytes && !full) {
+      pending_bytes += bytes;
+      pending[kept++] = pending[i];
+      continue;
+    }
     const Range* range = range_of(pending[i].begin, pending[i].end);
     if (range != nullptr) give_back(pending[i], *range);
   }
-  pending_count = 0;
-  pending_bytes = 0;
+  pending_count = kept;
 }
 
 void release_pages(const void* data, size_t bytes) {
@@ -100,7 +132,7 @@ void remove_range(void* address) {
 
 }  // namespace
 
-WeightMapping::WeightMapping(const File& file, const std::vector<WeightRef>& refs) {
+WeightMapping::WeightMapping(const File& file, const std::vector<WeightRef>& refs, Access access) {
   std::vector<size_t> order(refs.size());
   std::iota(order.begin(), order.end(), 0);
   std::sort(order.begin(), order.end(),
@@ -120,6 +152,10 @@ WeightMapping::WeightMapping(const File& file, const std::vector<WeightRef>& ref
     if (address == MAP_FAILED) fail_errno("map", file.path());
     // A huge page of the page cache would make 2 MiB resident where one tile is read.
     madvise(address, bytes, MADV_NOHUGEPAGE);
+    // Either way pages that were used do not count as worth keeping: under pressure they go before
+    // those that were read ahead. Read around every row, a table would come from storage several
+    // times over.
+    madvise(address, bytes, access == Access::rows ? MADV_RANDOM : MADV_SEQUENTIAL);
     runs_.push_back({address, bytes});
     add_range(address, bytes);
     for (size_t k = first; k < last; ++k) {
@@ -140,7 +176,54 @@ void WeightMapping::drop_pages() {
   for (const Run& run : runs_) madvise(run.address, run.bytes, MADV_DONTNEED);
 }
 
-Prefetcher::Prefetcher(const File& file) : fd_(file.fd()), thread_([this] { run(); }) {}
+namespace {
+
+// The kernel cuts a request to what the storage reads ahead at a time: 128 KiB on many phones.
+constexpr int64_t kLeastRequest = 128 << 10, kMostRequest = 2 << 20;
+// A request reads so much at most: more could push out what it read first before that is used.
+constexpr int64_t kAheadBytes = 24 << 20;
+
+// What the storage of a file reads ahead at a time; the least where that is not told (a partition
+// has its disk's).
+int64_t request_bytes(int fd) {
+  struct stat status;
+  if (fstat(fd, &status) != 0) return kLeastRequest;
+  for (const char* place : {"", "/.."}) {
+    char path[96];
+    snprintf(path, sizeof(path), "/sys/dev/block/%u:%u%s/queue/read_ahead_kb",
+             unsigned(major(status.st_dev)), unsigned(minor(status.st_dev)), place);
+    FILE* file = fopen(path, "re");
+    if (file == nullptr) continue;
+    long long kilobytes = 0;
+    const bool told = fscanf(file, "%lld", &kilobytes) == 1;
+    fclose(file);
+    if (told) return std::clamp<int64_t>(kilobytes << 10, kLeastRequest, kMostRequest);
+  }
+  return kLeastRequest;
+}
+
+void read_ahead(int fd, int64_t offset, int64_t bytes, int64_t step) {
+  for (int64_t at = 0; at < bytes; at += step) {
+    posix_fadvise(fd, offset + at, std::min(step, bytes - at), POSIX_FADV_WILLNEED);
+  }
+}
+
+}  // namespace
+
+void request_rows(const File& file, const std::vector<WeightRef>& refs, int64_t vocab_size,
+                  const int32_t* tokens, int64_t count) {
+  constexpr int64_t kPanelRows = 16;
+  const int64_t panels = (vocab_size + kPanelRows - 1) / kPanelRows;
+  for (int64_t t = 0; t < count; ++t) {
+    for (const WeightRef& ref : refs) {
+      const int64_t bytes = ref.bytes / panels;
+      read_ahead(file.fd(), ref.offset + tokens[t] / kPanelRows * bytes, bytes, kLeastRequest);
+    }
+  }
+}
+
+Prefetcher::Prefetcher(const File& file)
+    : fd_(file.fd()), step_(request_bytes(fd_)), thread_([this] { run(); }) {}
 
 Prefetcher::~Prefetcher() {
   {
@@ -154,7 +237,11 @@ Prefetcher::~Prefetcher() {
 void Prefetcher::request(const std::vector<WeightRef>& refs) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    pending_ = refs;
+    int64_t left = kAheadBytes;
+    for (const WeightRef& ref : refs) {
+      pending_.push_back({ref.offset, std::min(ref.bytes, left)});
+      left -= pending_.back().bytes;
+    }
   }
   wake_.notify_one();
 }
@@ -166,9 +253,7 @@ void Prefetcher::run() {
     const std::vector<WeightRef> refs = std::move(pending_);
     pending_.clear();
     lock.unlock();
-    for (const WeightRef& ref : refs) {
-      posix_fadvise(fd_, ref.offset, ref.bytes, POSIX_FADV_WILLNEED);
-    }
+    for (const WeightRef& ref : refs) read_ahead(fd_, ref.offset, ref.bytes, step_);
     lock.lock();
   }
 }

@@ -18,12 +18,16 @@ struct WeightRef {
   int64_t bytes = 0;
 };
 
+// How a mapping is read: in full, or a few rows here and there, of which only those are wanted.
+enum class Access { whole, rows };
+
 // Maps the tensors of one method run. Neighbours in the file share one mapping.
 // While mapped, kernels::release() gives consumed pages back (they are clean file pages, so a page
 // needed again is simply read again).
 class WeightMapping {
  public:
-  WeightMapping(const File& file, const std::vector<WeightRef>& refs);  // throws Error
+  WeightMapping(const File& file, const std::vector<WeightRef>& refs,
+                Access access = Access::whole);  // throws Error
   ~WeightMapping();
   WeightMapping(const WeightMapping&) = delete;
   WeightMapping& operator=(const WeightMapping&) = delete;
@@ -41,6 +45,11 @@ class WeightMapping {
   std::vector<const void*> pointers_;
 };
 
+// Asks the kernel to read the rows of these tokens, all at once; it does not wait for them. `refs`
+// are a table's tensors, made of as many panels as `vocab_size` takes.
+void request_rows(const File& file, const std::vector<WeightRef>& refs, int64_t vocab_size,
+                  const int32_t* tokens, int64_t count);
+
 // Asks the kernel, from a thread of its own, to read file ranges before they are mapped.
 class Prefetcher {
  public:
@@ -52,6 +61,7 @@ class Prefetcher {
   void run();
 
   int fd_;
+  int64_t step_;  // bytes of a request
   std::mutex mutex_;
   std::condition_variable wake_;
   std::vector<WeightRef> pending_;
