@@ -27,7 +27,7 @@ PAIRS = [
     ("field_outline", "background", SHAPE),
     ("field_outline", "surface", SHAPE),
     ("chart_loss", "surface", SHAPE),
-    ("chart_memory", "surface", SHAPE),
+    ("chart_memory", "surface", TEXT),
     ("chart_budget", "surface", TEXT),
 ]
 """Foreground, background, and the ratio they need."""

@@ -7,6 +7,7 @@ Writes below build/android: resources.apk (manifest and resources), generated/ (
 """
 
 import argparse
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,8 +42,9 @@ def main() -> int:
 
 
 def merged_manifest() -> Path:
-    """Insert the package, which the Android Gradle plugin takes from build files."""
+    """Insert the package, which Gradle takes from build files, and leave out hints for lint."""
     text = (SOURCE / "AndroidManifest.xml").read_text()
+    text = re.sub(r'\s+(xmlns:tools|tools:\w+)="[^"]*"', "", text)
     head = "<manifest xmlns:android="
     if text.count(head) != 1:
         sys.exit("error: AndroidManifest.xml does not begin as expected")

@@ -41,6 +41,12 @@ object Pictures {
         Look("phone-large-font", "w360dp-h640dp-notnight-xhdpi", 2f),
     )
 
+    /** A phone and a tablet that lie on their sides. */
+    val turned = listOf(
+        Look("phone-turned-light", "w640dp-h360dp-land-notnight-xhdpi", 1f),
+        Look("tablet-turned-dark", "w1280dp-h800dp-land-night-mdpi", 1f),
+    )
+
     fun apply(look: Look) {
         RuntimeEnvironment.setQualifiers(look.qualifiers)
         RuntimeEnvironment.setFontScale(look.fontScale)
@@ -57,6 +63,10 @@ object Pictures {
         act(controller.get())
         Fixtures.idle()
         val scroll = find(root, ScrollView::class.java).firstOrNull()
+        // A view that took the focus is still being scrolled to, and drawing is what moves it.
+        draw(root)
+        Fixtures.advance(1000)
+        draw(root)
         scroll?.scrollTo(0, 0)
         save(root, "$name-${look.name}")
         check(look, name, root)
@@ -80,9 +90,11 @@ object Pictures {
 
     fun text(screen: Activity, words: String): Boolean = text(screen.window.decorView, words)
 
+    private fun draw(root: View): Bitmap =
+        Bitmap.createBitmap(root.width, root.height, Bitmap.Config.ARGB_8888).also { root.draw(Canvas(it)) }
+
     private fun save(root: View, name: String) {
-        val bitmap = Bitmap.createBitmap(root.width, root.height, Bitmap.Config.ARGB_8888)
-        root.draw(Canvas(bitmap))
+        val bitmap = draw(root)
         target.mkdirs()
         File(target, "$name.png").outputStream().use { bitmap.compress(Bitmap.CompressFormat.PNG, 100, it) }
     }

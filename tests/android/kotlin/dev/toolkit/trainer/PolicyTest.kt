@@ -63,5 +63,7 @@ class PolicyTest {
         assertEquals("Battery at 12 %, goes on at 25 %", Policy.decide(settings, good.copy(batteryLevel = 12), null)?.text)
         assertTrue("severe" in Policy.decide(settings, good.copy(thermalStatus = 3), null)!!.text)
         assertEquals("100 MB of memory free, goes on at 375 MB", Policy.decide(settings, good.copy(freeMb = 100), null)?.text)
+        val short = Policy.decide(settings, good.copy(lowMemory = true), null)!!.text
+        assertEquals("The phone is short of memory, goes on when it has some to spare", short)
     }
 }

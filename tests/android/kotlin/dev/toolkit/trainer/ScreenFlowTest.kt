@@ -2,20 +2,28 @@ package dev.toolkit.trainer
 
 import android.app.Activity
 import android.content.Intent
+import android.graphics.Insets
 import android.view.View
+import android.view.ViewGroup
+import android.view.WindowInsets
 import android.widget.Button
 import android.widget.EditText
 import android.widget.Spinner
+import android.widget.TextView
 import dev.toolkit.trainer.Fixtures.await
 import dev.toolkit.trainer.Pictures.text
+import dev.toolkit.trainer.service.Doing
 import dev.toolkit.trainer.service.TrainingService
 import dev.toolkit.trainer.store.RunState
+import dev.toolkit.trainer.store.TextData
+import dev.toolkit.trainer.ui.MadeData
+import dev.toolkit.trainer.ui.MainActivity
 import dev.toolkit.trainer.ui.NewRunActivity
 import dev.toolkit.trainer.ui.RunActivity
+import dev.toolkit.trainer.ui.SettingsActivity
 import dev.toolkit.trainer.ui.TextActivity
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
-import org.junit.Assert.assertNotNull
 import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
 import org.junit.Rule
@@ -27,6 +35,9 @@ import org.robolectric.RobolectricTestRunner
 import org.robolectric.RuntimeEnvironment
 import org.robolectric.Shadows.shadowOf
 import org.robolectric.android.controller.ServiceController
+import org.robolectric.shadows.ShadowToast
+import java.util.concurrent.CountDownLatch
+import java.util.concurrent.TimeUnit
 
 /** What a person does on the screens, hasty fingers and a turned phone included. */
 @RunWith(RobolectricTestRunner::class)
@@ -109,7 +120,7 @@ class ScreenFlowTest {
         assertEquals("text/*", request.type)
         assertTrue(request.getBooleanExtra(Intent.EXTRA_ALLOW_MULTIPLE, false))
         Documents.answer(screen, listOf(good, broken, good))
-        assertTrue(text(screen, "notes.txt") && text(screen, "520 B") && text(screen, "broken.txt"))
+        await("the files") { text(screen, "notes.txt") && text(screen, "520 B") && text(screen, "broken.txt") }
         screen.requireViewById<Button>(R.id.make).performClick()
         await("the data") { app.data.find("my-text") != null && screen.isFinishing }
         assertTrue(app.data.require("my-text").tokens > 100)
@@ -124,6 +135,7 @@ class ScreenFlowTest {
         val screen = text()
         screen.requireViewById<View>(R.id.add_files).performClick()
         Documents.answer(screen, listOf(gone, android.net.Uri.fromFile(app.folders.own)))
+        await("the file") { text(screen, "gone.txt") }
         documents.forbidden = true
         screen.requireViewById<Button>(R.id.make).performClick()
         await("the message") { text(screen, "gone.txt cannot be read any more") }
@@ -152,9 +164,105 @@ class ScreenFlowTest {
         await("the models again") { controller.get().requireViewById<Spinner>(R.id.bundle).count == 1 }
         assertEquals("dear diary", controller.get().requireViewById<EditText>(R.id.text).text.toString())
         assertEquals("diary", controller.get().requireViewById<EditText>(R.id.name).text.toString())
-        assertTrue(text(controller.get(), "notes.txt"))
-        assertNotNull(controller.get().window)
+        await("the file") { text(controller.get(), "notes.txt") }
         controller.close()
+    }
+
+    @Test
+    fun `data that is being made when the phone is turned is told of on the next screen`() {
+        val app = Fixtures.deploy(temporary)
+        val turned = CountDownLatch(1)
+        app.makingData.begin {
+            turned.await(60, TimeUnit.SECONDS)
+            MadeData(TextData(app.folders).make("mine", app.bundles.require("words"), listOf("hello there")), null)
+        }
+        val controller = Robolectric.buildActivity(TextActivity::class.java).setup()
+        assertTrue(text(controller.get(), "Making training data"))
+        turn(landscape = true)
+        controller.recreate()
+        assertFalse(controller.get().requireViewById<Button>(R.id.make).isEnabled)
+        turned.countDown()
+        await("the data") { controller.get().isFinishing }
+        assertEquals("mine", shadowOf(controller.get()).nextStartedActivity.getStringExtra("data"))
+        controller.close()
+    }
+
+    @Test
+    fun `what was chosen outlives a turn of the phone`() {
+        val app = Fixtures.deploy(temporary)
+        TextData(app.folders).make("mine", app.bundles.require("words"), listOf("hello there, how are you?"))
+        val controller = Robolectric.buildActivity(NewRunActivity::class.java).setup()
+        await("the form") { text(controller.get(), "tiny") }
+        controller.get().requireViewById<Spinner>(R.id.bundle).setSelection(1)
+        await("the other model's data") { controller.get().requireViewById<Spinner>(R.id.data).count == 2 }
+        controller.get().requireViewById<Spinner>(R.id.data).setSelection(1)
+        Fixtures.idle()
+        val chosen = controller.get().requireViewById<Spinner>(R.id.data).selectedItem
+        turn(landscape = true)
+        controller.recreate()
+        await("the form again") { controller.get().requireViewById<Spinner>(R.id.bundle).selectedItem == "words" }
+        await("the data") { controller.get().requireViewById<Spinner>(R.id.data).selectedItem == chosen }
+        controller.close()
+    }
+
+    @Test
+    fun `a text too long to be kept over a turn is refused with a way out`() {
+        Fixtures.deploy(temporary)
+        val field = text().requireViewById<EditText>(R.id.text)
+        field.setText("dear diary")
+        field.append("x".repeat(100_000))
+        assertEquals("dear diary", field.text.toString())
+        assertTrue(ShadowToast.getTextOfLatestToast(), "add the file" in ShadowToast.getTextOfLatestToast())
+    }
+
+    @Test
+    fun `one tap on a run's card starts, pauses, resumes and stops it`() {
+        val app = Fixtures.deploy(temporary)
+        Fixtures.create(app, "a", Fixtures.reference.copy(steps = 100_000))
+        val screen = Robolectric.buildActivity(MainActivity::class.java).setup().get()
+        val service = Robolectric.buildService(TrainingService::class.java).create()
+        val tap = { button: Int, words: String ->
+            await(words) { screen.window.decorView.findViewById<View>(button)?.let { it.isShown && it.contentDescription == words } == true }
+            screen.requireViewById<View>(button).performClick()
+            deliver(app, service)
+        }
+        tap(R.id.action, "Start run a")
+        await("a step") { (app.controller.active?.progress?.step ?: 0) > 0 }
+        tap(R.id.action, "Pause run a")
+        await("the pause") { app.controller.active == null && app.runs.require("a").state == RunState.PAUSED }
+        tap(R.id.action, "Resume run a")
+        await("more steps") { app.controller.active?.doing == Doing.TRAINING }
+        tap(R.id.stop, "Stop run a")
+        await("the end") { app.controller.active == null && app.runs.require("a").state == RunState.STOPPED }
+        await("the card") { !screen.requireViewById<View>(R.id.stop).isShown }
+        service.destroy()
+    }
+
+    @Test
+    fun `a page that is open shows the run of another notification`() {
+        val app = Fixtures.deploy(temporary)
+        Fixtures.create(app, "a")
+        Fixtures.create(app, "b")
+        val page = Robolectric.buildActivity(RunActivity::class.java, RunActivity.intent(app, "a")).setup()
+        page.newIntent(RunActivity.intent(app, "b"))
+        assertEquals("b", page.get().requireViewById<TextView>(R.id.run_name).text)
+        turn(landscape = true)
+        page.recreate()
+        assertEquals("b", page.get().requireViewById<TextView>(R.id.run_name).text)
+        await("the page") { text(page.get(), "Not started") }
+        page.close()
+    }
+
+    @Test
+    fun `the bars of the system cover nothing`() {
+        Fixtures.deploy(temporary)
+        val bars = WindowInsets.Builder().setInsets(WindowInsets.Type.systemBars(), Insets.of(0, 48, 0, 96)).build()
+        for (type in listOf(MainActivity::class, NewRunActivity::class, TextActivity::class, SettingsActivity::class)) {
+            val screen = Robolectric.buildActivity(type.java).setup().get()
+            val root = screen.requireViewById<ViewGroup>(android.R.id.content).getChildAt(0)
+            root.dispatchApplyWindowInsets(bars)
+            assertEquals("$type", listOf(48, 96), listOf(root.paddingTop, root.paddingBottom))
+        }
     }
 
     private fun text(): Activity {

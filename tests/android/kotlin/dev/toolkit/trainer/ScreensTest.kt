@@ -11,6 +11,7 @@ import android.widget.Spinner
 import dev.toolkit.trainer.Fixtures.await
 import dev.toolkit.trainer.Pictures.looks
 import dev.toolkit.trainer.Pictures.text
+import dev.toolkit.trainer.Pictures.turned
 import dev.toolkit.trainer.service.Doing
 import dev.toolkit.trainer.service.Refusal
 import dev.toolkit.trainer.store.Run
@@ -62,6 +63,19 @@ class ScreensTest {
     }
 
     @Test
+    fun `screens of a phone and a tablet on their sides`() {
+        val app = Fixtures.deploy(temporary)
+        freeMemory(app)
+        fill(app)
+        for (look in turned) {
+            Pictures.apply(look)
+            Pictures.take(look, "runs", MainActivity::class.java, null) { text(it, "smollm2-chat") && text(it, "tiny-words") }
+            Pictures.take(look, "run", RunActivity::class.java, RunActivity.intent(app, "smollm2-chat")) { text(it, "Peak memory") }
+            Pictures.take(look, "text", TextActivity::class.java, null) { text(it, "my-letters") }
+        }
+    }
+
+    @Test
     fun `screens of an empty phone`() {
         Fixtures.deploy(temporary, emptyList())
         File(Fixtures.deployed(), "data").deleteRecursively()
@@ -84,6 +98,7 @@ class ScreensTest {
         for (look in looks) {
             Pictures.apply(look)
             Pictures.take(look, "run-training", RunActivity::class.java, RunActivity.intent(app, "overnight")) { text(it, "Time left") }
+            Pictures.take(look, "runs-training", MainActivity::class.java, null) { text(it, "Training") }
         }
         Fixtures.power(plugged = false, level = 80)
         await("the wait") { app.controller.active?.doing == Doing.WAITING }
@@ -157,6 +172,7 @@ class ScreensTest {
     private fun pick(screen: Activity, files: List<Uri>) {
         screen.requireViewById<View>(R.id.add_files).performClick()
         Documents.answer(screen, files)
+        await("the files") { text(screen, "diary.txt") }
     }
 
     private fun fill(app: TrainerApp) {

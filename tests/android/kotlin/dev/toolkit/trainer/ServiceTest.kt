@@ -1,8 +1,12 @@
 package dev.toolkit.trainer
 
 import android.app.ActivityManager
+import android.app.AlarmManager
 import android.app.Notification
 import android.app.NotificationManager
+import android.content.ComponentCallbacks2
+import android.content.ComponentName
+import android.content.ContextWrapper
 import android.content.Intent
 import android.content.pm.ServiceInfo
 import android.os.PowerManager
@@ -155,6 +159,57 @@ class ServiceTest {
         start(TrainingService.intent(app, TrainingService.START, "a"))
         train()
         waitsAndGoesOn(Hold.MEMORY, "200 MB of memory free", { memory(200) }, { memory(400) }, almost = { memory(320) })
+    }
+
+    @Test
+    fun `closes the engine when the system calls for memory`() {
+        memory(2000)
+        app.policy.write(PolicySettings(minimumFreeMb = 300))
+        start(TrainingService.intent(app, TrainingService.START, "a"))
+        train()
+        @Suppress("DEPRECATION")
+        service!!.get().onTrimMemory(ComponentCallbacks2.TRIM_MEMORY_RUNNING_CRITICAL)
+        await("the wait") { app.controller.active?.doing == Doing.WAITING }
+        assertEquals("The phone is short of memory, goes on when it has some to spare", text(ongoing()))
+        send(TrainingService.PAUSE, "a")
+        await("the pause") { app.controller.active == null }
+        val events = TraceReader(app.runs.require("a").trace).read().events
+        assertTrue("$events", events.any { it.event == "paused" && it.detail.startsWith("The phone is short of memory") })
+    }
+
+    private fun alarms() = shadowOf(app.getSystemService(AlarmManager::class.java))
+
+    private fun alarm() = alarms().peekNextScheduledAlarm()
+
+    @Test
+    fun `a phone that sleeps is woken to look whether it may go on`() {
+        start(TrainingService.intent(app, TrainingService.START, "a"))
+        train()
+        assertNull("no alarm while it trains", alarm())
+        val power = shadowOf(app.getSystemService(PowerManager::class.java))
+        power.setCurrentThermalStatus(3)
+        await("the wait") { app.controller.active?.doing == Doing.WAITING && alarm() != null }
+        val step = app.controller.active!!.progress!!.step
+        assertEquals(AlarmManager.ELAPSED_REALTIME_WAKEUP, alarm()!!.getType())
+        assertTrue("in doze as well", alarm()!!.isAllowWhileIdle)
+        power.setCurrentThermalStatus(0)
+        alarms().fireAlarm(alarm()!!)
+        service!!.get().onStartCommand(shadowOf(app).nextStartedService, 0, 3)
+        assertTrue("awake for the look", wakeLockHeld())
+        await("more steps") { (app.controller.active?.progress?.step ?: 0) > step }
+        await("no alarm any more") { alarm() == null }
+    }
+
+    @Test
+    fun `a restart that Android forbids leaves a notification to resume from`() {
+        app.runs.save(app.runs.require("a").copy(state = RunState.RUNNING))
+        val strict = object : ContextWrapper(app) {
+            override fun startForegroundService(service: Intent): ComponentName = throw IllegalStateException("not from the background")
+        }
+        BootReceiver().onReceive(strict, Intent(Intent.ACTION_BOOT_COMPLETED))
+        val left = shadowOf(app.getSystemService(NotificationManager::class.java)).getNotification("a", 2)
+        assertEquals("a was interrupted", left.extras.getCharSequence(Notification.EXTRA_TITLE))
+        assertEquals(TrainingService.START, shadowOf(left.actions.single().actionIntent).savedIntent.action)
     }
 
     private fun memory(mb: Long) = shadowOf(app.getSystemService(ActivityManager::class.java)).setMemoryInfo(

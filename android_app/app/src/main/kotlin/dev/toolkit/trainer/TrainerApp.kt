@@ -9,6 +9,8 @@ import dev.toolkit.trainer.store.AppFolders
 import dev.toolkit.trainer.store.BundleStore
 import dev.toolkit.trainer.store.DataStore
 import dev.toolkit.trainer.store.RunStore
+import dev.toolkit.trainer.ui.Errand
+import dev.toolkit.trainer.ui.MadeData
 
 /** What screens and services share for as long as the process lives. */
 class TrainerApp : Application() {
@@ -18,6 +20,7 @@ class TrainerApp : Application() {
     val runs by lazy { RunStore(folders) }
     val policy by lazy { PolicyStore(this) }
     val conditions by lazy { PhoneConditions(this) }
+    val makingData = Errand<MadeData>()
     val controller by lazy { RunController(runs, bundles, data, policy::read, conditions::read) }
 
     companion object {

@@ -75,9 +75,12 @@ object Policy {
 
     private fun memory(settings: PolicySettings, now: Conditions, held: Hold?): Waiting? {
         if (settings.minimumFreeMb <= 0) return null
-        val enough = if (held == Hold.MEMORY) settings.minimumFreeMb * 5L / 4 else settings.minimumFreeMb.toLong()
-        if (now.freeMb >= enough && !now.lowMemory) return null
         val goesOn = settings.minimumFreeMb * 5L / 4
-        return Waiting(Hold.MEMORY, "${now.freeMb} MB of memory free, goes on at $goesOn MB")
+        val enough = if (held == Hold.MEMORY) goesOn else settings.minimumFreeMb.toLong()
+        return when {
+            now.freeMb < enough -> Waiting(Hold.MEMORY, "${now.freeMb} MB of memory free, goes on at $goesOn MB")
+            now.lowMemory -> Waiting(Hold.MEMORY, "The phone is short of memory, goes on when it has some to spare")
+            else -> null
+        }
     }
 }

@@ -15,8 +15,9 @@ class BootReceiver : BroadcastReceiver() {
             try {
                 TrainingService.start(context, TrainingService.CONTINUE)
             } catch (error: IllegalStateException) {
-                // The run stays interrupted, and its card says how to go on.
                 Log.w("toolkit", "not continued", error)
+                val notifications = Notifications(app).also { it.createChannels() }
+                app.controller.interrupted().firstOrNull()?.let(notifications::interrupted)
             }
         }
     }

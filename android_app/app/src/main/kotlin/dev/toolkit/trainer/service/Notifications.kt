@@ -7,6 +7,7 @@ import android.app.PendingIntent
 import android.content.Context
 import android.content.Intent
 import android.graphics.drawable.Icon
+import android.os.Build
 import dev.toolkit.trainer.R
 import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.ui.Numbers
@@ -27,6 +28,8 @@ class Notifications(private val context: Context) {
     fun ongoing(active: ActiveRun?): Notification {
         val builder = builder(TRAINING).setOngoing(true).setCategory(Notification.CATEGORY_PROGRESS)
             .setContentTitle(active?.name ?: context.getString(R.string.starting))
+        // Pause and stop are needed at once, not after the ten seconds that Android 12 holds such notifications back.
+        if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.S) builder.setForegroundServiceBehavior(Notification.FOREGROUND_SERVICE_IMMEDIATE)
         if (active == null) return builder.build()
         builder.setContentText(text(active)).setContentIntent(open(active.name))
         val progress = active.progress
@@ -46,6 +49,9 @@ class Notifications(private val context: Context) {
         if (canResume) builder.addAction(action(R.drawable.ic_play, R.string.resume, TrainingService.START, run.name))
         manager.notify(run.name, ENDED_ID, builder.build())
     }
+
+    /** Where Android does not let the service start without the user: resuming from here is the user. */
+    fun interrupted(run: Run) = ended(run, R.string.run_interrupted, context.getString(R.string.run_interrupted_how), canResume = true)
 
     fun update(active: ActiveRun?) = manager.notify(ONGOING_ID, ongoing(active))
 

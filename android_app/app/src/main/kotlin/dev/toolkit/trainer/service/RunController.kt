@@ -50,6 +50,8 @@ class RunController(
     private var worker: Thread? = null
     private var trainer: Trainer? = null
 
+    @Volatile private var shortOfMemoryUntil = System.nanoTime()
+
     /** The active run, or null. */
     @Volatile var active: ActiveRun? = null
         private set
@@ -118,6 +120,12 @@ class RunController(
     /** Looks at the phone's conditions again now. */
     fun recheck() = lock.withLock { changed.signalAll() }
 
+    /** The system asks for memory: the run is saved and its engine closed for a while, unless the settings forbid it. */
+    fun releaseMemory() {
+        shortOfMemoryUntil = System.nanoTime() + TimeUnit.SECONDS.toNanos(SHORT_OF_MEMORY_SECONDS)
+        recheck()
+    }
+
     /** Waits until no run is active; for tests and for shutting down. */
     fun join(milliseconds: Long): Boolean {
         worker?.join(milliseconds)
@@ -183,7 +191,7 @@ class RunController(
         var waited: Waiting? = before
         var shown: Waiting? = null
         while (wished() == Wish.TRAIN) {
-            val waiting = Policy.decide(settings(), conditions(), waited?.hold) ?: break
+            val waiting = Policy.decide(settings(), phone(), waited?.hold) ?: break
             if (waiting.hold != waited?.hold) run = run.copy(untold = run.untold + waiting.text)
             waited = waiting
             if (waiting != shown) {
@@ -211,7 +219,7 @@ class RunController(
             do {
                 show(ActiveRun(run.name, if (held == null) Doing.TRAINING else Doing.SAVING, held, opened.progress()))
                 if (held == null) {
-                    held = Policy.decide(settings(), conditions(), null)
+                    held = Policy.decide(settings(), phone(), null)
                     if (held != null) {
                         opened.note("paused", held.text)
                         opened.requestStop()
@@ -243,6 +251,9 @@ class RunController(
         }
     }
 
+    private fun phone(): Conditions =
+        conditions().let { if (shortOfMemoryUntil - System.nanoTime() > 0) it.copy(lowMemory = true) else it }
+
     private fun wished(): Wish = lock.withLock { wish }
 
     private fun wishInWords() = if (wished() == Wish.PAUSE) "by the user" else "stopped by the user"
@@ -271,5 +282,6 @@ class RunController(
     private companion object {
         const val TAG = "toolkit"
         const val RECHECK_SECONDS = 15L
+        const val SHORT_OF_MEMORY_SECONDS = 60L
     }
 }

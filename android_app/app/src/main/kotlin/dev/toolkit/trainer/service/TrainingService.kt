@@ -1,14 +1,15 @@
 package dev.toolkit.trainer.service
 
+import android.app.PendingIntent
 import android.app.Service
 import android.content.BroadcastReceiver
+import android.content.ComponentCallbacks2
 import android.content.Context
 import android.content.Intent
 import android.content.IntentFilter
 import android.content.pm.ServiceInfo
 import android.os.Build
 import android.os.IBinder
-import android.os.PowerManager
 import android.util.Log
 import dev.toolkit.trainer.R
 import dev.toolkit.trainer.TrainerApp
@@ -27,8 +28,9 @@ class TrainingService : Service() {
     private val notifications by lazy { Notifications(this) }
     private val throttle = Throttle(REFRESH_MILLISECONDS, ::refresh)
     private val onChange: () -> Unit = throttle::request
-    private var wakeLock: PowerManager.WakeLock? = null
+    private val wakefulness by lazy { Wakefulness(this, lookIntent()) }
     private var running: String? = null
+    private var lastStart = 0
     private val powerChanges = object : BroadcastReceiver() {
         override fun onReceive(context: Context, intent: Intent) = app.controller.recheck()
     }
@@ -36,8 +38,6 @@ class TrainingService : Service() {
     override fun onCreate() {
         super.onCreate()
         notifications.createChannels()
-        wakeLock = getSystemService(PowerManager::class.java)!!
-            .newWakeLock(PowerManager.PARTIAL_WAKE_LOCK, "toolkit:training").apply { setReferenceCounted(false) }
         // Protected broadcasts: only the system can send them.
         val filter = IntentFilter(Intent.ACTION_POWER_CONNECTED)
         filter.addAction(Intent.ACTION_POWER_DISCONNECTED)
@@ -47,17 +47,32 @@ class TrainingService : Service() {
     }
 
     override fun onStartCommand(intent: Intent?, flags: Int, startId: Int): Int {
+        lastStart = startId
         // The system wants this within seconds of the start, whatever comes of it.
-        if (!enterForeground()) return START_NOT_STICKY
+        if (!enterForeground()) {
+            app.controller.interrupted().firstOrNull()?.let(notifications::interrupted)
+            return START_NOT_STICKY
+        }
         when (intent?.action) {
             START -> start(intent.getStringExtra(RUN))
             PAUSE -> app.controller.pause()
             STOP -> stopRun(intent.getStringExtra(RUN))
+            LOOK -> look()
             // Null: the system restarted us after it had ended the process.
-            null, CONTINUE -> app.controller.interrupted().firstOrNull()?.let { start(it.name) }
+            null, CONTINUE -> continueInterrupted()
         }
         refresh()
         return START_STICKY
+    }
+
+    private fun continueInterrupted() {
+        app.controller.interrupted().firstOrNull()?.let { start(it.name) }
+    }
+
+    private fun look() {
+        wakefulness.look()
+        // The alarm outlives a process that was killed while its run waited.
+        if (app.controller.active == null) continueInterrupted() else app.controller.recheck()
     }
 
     private fun start(name: String?) {
@@ -91,7 +106,7 @@ class TrainingService : Service() {
             return
         }
         running = active.name
-        if (active.doing == Doing.WAITING) wakeLock?.release() else wakeLock?.acquire(WAKE_MILLISECONDS)
+        if (active.doing == Doing.WAITING) wakefulness.rest() else wakefulness.train()
         notifications.update(active)
     }
 
@@ -119,28 +134,36 @@ class TrainingService : Service() {
             return true
         } catch (error: IllegalStateException) {
             Log.w(TAG, "not allowed in the foreground", error)
-            stopSelf()
+            stopSelf(lastStart)
             return false
         }
     }
 
     private fun leave() {
-        wakeLock?.release()
+        wakefulness.end()
         stopForeground(STOP_FOREGROUND_REMOVE)
-        stopSelf()
+        // By number: a start that is on its way here must not be lost.
+        stopSelf(lastStart)
     }
 
     override fun onTrimMemory(level: Int) {
         super.onTrimMemory(level)
-        // The policy decides at once with fresh figures; the engine closes when it has to wait.
-        app.controller.recheck()
+        if (isUrgent(level)) app.controller.releaseMemory() else app.controller.recheck()
     }
+
+    // Android 14 and newer no longer send these; there the policy's own look at the memory has to do.
+    @Suppress("DEPRECATION")
+    private fun isUrgent(level: Int) =
+        level == ComponentCallbacks2.TRIM_MEMORY_RUNNING_CRITICAL || level >= ComponentCallbacks2.TRIM_MEMORY_MODERATE
+
+    private fun lookIntent(): PendingIntent =
+        PendingIntent.getForegroundService(this, 0, intent(this, LOOK), PendingIntent.FLAG_IMMUTABLE or PendingIntent.FLAG_UPDATE_CURRENT)
 
     override fun onDestroy() {
         app.controller.removeListener(onChange)
         throttle.cancel()
         unregisterReceiver(powerChanges)
-        wakeLock?.release()
+        wakefulness.end()
         super.onDestroy()
     }
 
@@ -151,14 +174,12 @@ class TrainingService : Service() {
         const val PAUSE = "dev.toolkit.trainer.action.PAUSE"
         const val STOP = "dev.toolkit.trainer.action.STOP"
         const val CONTINUE = "dev.toolkit.trainer.action.CONTINUE"
+        const val LOOK = "dev.toolkit.trainer.action.LOOK"
         const val RUN = "run"
         private const val TAG = "toolkit"
 
         // The system drops notifications that come faster than ten a second.
         private const val REFRESH_MILLISECONDS = 500L
-
-        // Renewed at every step; no step of any model takes this long.
-        private const val WAKE_MILLISECONDS = 60L * 60 * 1000
 
         fun intent(context: Context, action: String, run: String? = null): Intent =
             Intent(context, TrainingService::class.java).setAction(action).putExtra(RUN, run)

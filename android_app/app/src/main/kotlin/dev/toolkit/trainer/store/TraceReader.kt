@@ -13,8 +13,8 @@ private const val MAX_STEPS = 200_000
 /** A step as a trace has it; null where the value was not finite. */
 data class TraceStep(val step: Long, val loss: Float?, val peakKib: Long, val seconds: Float, val tokens: Long)
 
-/** A pause or continuation and why. */
-data class TraceEvent(val event: String, val detail: String)
+/** A pause or continuation, why, and after which step. */
+data class TraceEvent(val event: String, val detail: String, val step: Long? = null)
 
 /** What a trace says so far. */
 class TraceSummary(
@@ -27,7 +27,7 @@ class TraceSummary(
     val endStatus: String?,
     val error: String?,
 ) {
-    val lastLoss: Float? get() = steps.lastOrNull { it.loss != null }?.loss
+    val lastStep: TraceStep? get() = steps.lastOrNull { it.loss != null }
     val peakKib: Long get() = steps.maxOfOrNull { it.peakKib } ?: 0
 
     /** Tokens a second over the last steps, prompts and padding included. */
@@ -44,9 +44,11 @@ class TraceSummary(
 /**
  * Follows a trace that grows. It reads each byte once, passes over the records of single phases, and bears
  * a torn last line and lines that are no JSON. One thread at a time.
+ *
+ * @param tail how many of the bytes that are there already to read; a night's trace has many megabytes
  */
-class TraceReader(private val file: File) {
-    private var offset = 0L
+class TraceReader(private val file: File, tail: Long = Long.MAX_VALUE) {
+    private var offset = maxOf(0L, file.length() - tail)
     private var partial = ByteArray(0)
     private val steps = ArrayList<TraceStep>()
     private val events = ArrayList<TraceEvent>()
@@ -107,7 +109,7 @@ class TraceReader(private val file: File) {
                 "step" -> takeStep(record)
                 "sample" -> record.optJSONObject("battery")?.let { temperature = number(it, "temperature") ?: temperature }
                 "evaluation" -> number(record, "loss")?.let { evaluations += record.getLong("step") to it }
-                "event" -> events += TraceEvent(record.getString("event"), record.optString("detail"))
+                "event" -> events += TraceEvent(record.getString("event"), record.optString("detail"), steps.lastOrNull()?.step)
                 "end" -> {
                     endStatus = record.getString("status")
                     error = record.optString("error").ifEmpty { null }

@@ -74,8 +74,8 @@ class ChartView @JvmOverloads constructor(context: Context, attributes: Attribut
         val frame = frame(scale)
         drawGrid(canvas, frame, scale)
         drawLine(canvas, frame, scale)
-        if (markHighest) drawHighest(canvas, frame, scale, highest)
         drawBudget(canvas, frame, scale, highest)
+        if (markHighest) drawHighest(canvas, frame, scale, highest)
     }
 
     /** A budget far above the line would press it to the bottom; it is then named, not drawn. */
@@ -101,9 +101,11 @@ class ChartView @JvmOverloads constructor(context: Context, attributes: Attribut
             canvas.drawText(format(tick), frame[0] - 6 * density, y + label.textSize * 0.35f, label)
         }
         val base = height - label.textSize * 0.3f
-        label.textAlign = Paint.Align.LEFT
-        canvas.drawText("${context.getString(R.string.chart_axis)} ${Numbers.count(steps.first())}", frame[0], base, label)
-        if (steps.size < 2) return
+        val alone = steps.size < 2
+        label.textAlign = if (alone) Paint.Align.CENTER else Paint.Align.LEFT
+        val first = "${context.getString(R.string.chart_axis)} ${Numbers.count(steps.first())}"
+        canvas.drawText(first, if (alone) x(0, frame) else frame[0], base, label)
+        if (alone) return
         label.textAlign = Paint.Align.RIGHT
         canvas.drawText(Numbers.count(steps.last()), frame[2], base, label)
     }
@@ -131,8 +133,18 @@ class ChartView @JvmOverloads constructor(context: Context, attributes: Attribut
     }
 
     private fun drawHighest(canvas: Canvas, frame: FloatArray, scale: Scale, highest: Float) {
-        val at = values.indices.first { values[it] == highest }
-        canvas.drawCircle(x(at, frame), scale.y(highest, frame), 4 * density, fill)
+        val peak = x(values.indices.first { values[it] == highest }, frame)
+        val y = scale.y(highest, frame)
+        canvas.drawCircle(peak, y, 4 * density, fill)
+        val words = format(highest)
+        val half = label.measureText(words) / 2
+        label.color = lineColor
+        label.textAlign = Paint.Align.CENTER
+        val above = y - 9 * density
+        val budgetLine = drawnBudget(highest)?.let { scale.y(it, frame) }
+        val crowded = above - label.textSize < frame[1] || budgetLine != null && budgetLine in above - label.textSize * 1.2f..y
+        val at = peak.coerceIn(frame[0] + half, max(frame[0] + half, frame[2] - half))
+        canvas.drawText(words, at, if (crowded) y + label.textSize + 9 * density else above, label)
     }
 
     private fun drawBudget(canvas: Canvas, frame: FloatArray, scale: Scale, highest: Float) {
@@ -163,7 +175,7 @@ class ChartView @JvmOverloads constructor(context: Context, attributes: Attribut
         companion object {
             fun of(low: Float, high: Float): Scale {
                 val span = max(high - low, max(kotlin.math.abs(high) * 0.02f, 1e-6f))
-                val rough = span / 3
+                val rough = span / 4
                 val power = 10.0.pow(floor(log10(rough.toDouble())))
                 val tick = (listOf(1, 2, 5, 10).first { it * power >= rough * 0.999 } * power).toFloat()
                 val first = floor(low / tick) * tick

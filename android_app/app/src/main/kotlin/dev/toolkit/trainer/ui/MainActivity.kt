@@ -17,10 +17,11 @@ import dev.toolkit.trainer.service.Throttle
 import dev.toolkit.trainer.store.Bundle as ModelBundle
 import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.store.TraceReader
+import dev.toolkit.trainer.store.TraceStep
 
 /** The first screen: runs and bundles. */
 class MainActivity : Screen() {
-    private class Listing(val runs: List<Run>, val losses: Map<String, Float?>, val bundles: List<ModelBundle>)
+    private class Listing(val runs: List<Run>, val last: Map<String, TraceStep?>, val bundles: List<ModelBundle>)
 
     private val throttle = Throttle(REFRESH_MILLISECONDS, ::refresh)
     private val onChange: () -> Unit = throttle::request
@@ -64,8 +65,8 @@ class MainActivity : Screen() {
     private fun read(): Listing {
         val runs = app.runs.list()
         readers.keys.retainAll(runs.map { it.name }.toSet())
-        val losses = runs.associate { run -> run.name to readers.getOrPut(run.name) { TraceReader(run.trace) }.read().lastLoss }
-        return Listing(runs, losses, app.bundles.list())
+        val last = runs.associate { run -> run.name to readers.getOrPut(run.name) { TraceReader(run.trace, TRACE_TAIL) }.read().lastStep }
+        return Listing(runs, last, app.bundles.list())
     }
 
     private fun display(listing: Listing) {
@@ -74,7 +75,7 @@ class MainActivity : Screen() {
         requireViewById<View>(R.id.no_runs).visible(listing.runs.isEmpty())
         requireViewById<View>(R.id.no_bundles).visible(listing.bundles.isEmpty())
         fill(R.id.runs, R.layout.item_run, listing.runs) { view, run ->
-            RunCard(view).show(run, active?.takeIf { it.name == run.name }, listing.losses[run.name])
+            RunCard(view).show(run, active?.takeIf { it.name == run.name }, listing.last[run.name])
             view.setOnClickListener { startActivity(RunActivity.intent(this, run.name)) }
         }
         fill(R.id.bundles, R.layout.item_bundle, listing.bundles) { view, bundle ->
@@ -104,9 +105,9 @@ class MainActivity : Screen() {
         view.requireViewById<TextView>(R.id.adapter).message(
             if (usable) getString(R.string.bundle_adapter, bundle.rank, bundle.targets.size, lengths) else null,
         )
-        val last = listing.runs.firstOrNull { it.bundle == bundle.name && listing.losses[it.name] != null }
+        val last = listing.runs.firstOrNull { it.bundle == bundle.name && listing.last[it.name] != null }
         view.requireViewById<TextView>(R.id.loss).message(
-            last?.let { getString(R.string.bundle_last_loss, Numbers.loss(listing.losses[it.name]), it.name) },
+            last?.let { getString(R.string.bundle_last_loss, Numbers.loss(listing.last[it.name]?.loss), it.name) },
         )
         view.requireViewById<TextView>(R.id.problem).message(bundle.problem)
         view.isEnabled = usable
@@ -129,5 +130,10 @@ class MainActivity : Screen() {
         if (checkSelfPermission(permission) == PackageManager.PERMISSION_GRANTED || preferences.getBoolean("asked", false)) return
         preferences.edit().putBoolean("asked", true).apply()
         requestPermissions(arrayOf(permission), 1)
+    }
+
+    private companion object {
+        // The list needs a run's last step only; a step with all its phases takes some 40 KB.
+        const val TRACE_TAIL = 1L shl 20
     }
 }

@@ -21,9 +21,13 @@ class NewRunActivity : Screen() {
     private var sets = emptyList<DataSet>()
     private var fitting = emptyList<DataSet>()
     private var started = false
+    private var wantedBundle: String? = null
+    private var wantedData: String? = null
 
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
+        wantedBundle = savedInstanceState?.getString(BUNDLE) ?: intent.getStringExtra(BUNDLE)
+        wantedData = savedInstanceState?.getString(DATA) ?: intent.getStringExtra(DATA)
         show(R.layout.activity_new_run, getString(R.string.new_run), up = true)
         choice(R.id.optimizer).fill(RunSettings.OPTIMIZERS, 0) {}
         choice(R.id.schedule).fill(RunSettings.SCHEDULES, 0) {}
@@ -33,10 +37,14 @@ class NewRunActivity : Screen() {
             field(R.id.accumulation).setText("4")
         }
         requireViewById<View>(R.id.start).setOnClickListener { start() }
+        requireViewById<View>(R.id.write_text).setOnClickListener {
+            startActivity(Intent(this, TextActivity::class.java))
+            finish()
+        }
         inBackground({ app.bundles.list().filter { it.problem == null } to app.data.list() }) { (found, data) ->
             bundles = found
             sets = data
-            val asked = found.indexOfFirst { it.name == intent.getStringExtra(BUNDLE) }
+            val asked = found.indexOfFirst { it.name == wantedBundle }
             choice(R.id.bundle).fill(found.map { it.name }, asked) { showData(it) }
             requireViewById<View>(R.id.no_bundles).visible(found.isEmpty())
             requireViewById<View>(R.id.form).visible(found.isNotEmpty())
@@ -45,11 +53,21 @@ class NewRunActivity : Screen() {
         }
     }
 
+    override fun onSaveInstanceState(outState: Bundle) {
+        super.onSaveInstanceState(outState)
+        outState.putString(BUNDLE, chosenBundle()?.name ?: wantedBundle)
+        outState.putString(DATA, chosenData()?.name ?: wantedData)
+    }
+
+    private fun chosenBundle() = bundles.getOrNull(choice(R.id.bundle).selectedItemPosition)
+
+    private fun chosenData() = fitting.getOrNull(choice(R.id.data).selectedItemPosition)
+
     private fun showData(index: Int) {
         val bundle = bundles.getOrNull(index) ?: return
-        val before = fitting.getOrNull(choice(R.id.data).selectedItemPosition)?.name ?: intent.getStringExtra(DATA)
+        val before = chosenData()?.name ?: wantedData
         fitting = sets.filter { it.sequenceLength in bundle.sequenceLengths && (it.bundle == null || it.bundle == bundle.name) }
-        val labels = fitting.map { getString(R.string.data_choice, it.name, Numbers.count(it.sequences.toLong()), it.sequenceLength) }
+        val labels = fitting.map { getString(R.string.data_choice, it.name, sequences(it.sequences), it.sequenceLength) }
         choice(R.id.data).fill(labels, fitting.indexOfFirst { it.name == before }) {}
         choice(R.id.data).visible(fitting.isNotEmpty())
         requireViewById<View>(R.id.no_data).visible(fitting.isEmpty())
@@ -62,8 +80,8 @@ class NewRunActivity : Screen() {
         if (started) return
         try {
             app.controller.active?.let { throw AppException("Run “${it.name}” is active. Pause it first: two at once need too much memory.") }
-            val bundle = bundles.getOrNull(choice(R.id.bundle).selectedItemPosition) ?: return
-            val data = fitting.getOrNull(choice(R.id.data).selectedItemPosition) ?: return
+            val bundle = chosenBundle() ?: return
+            val data = chosenData() ?: return
             val run = app.runs.create(field(R.id.name).text.toString().trim(), bundle, data, settings())
             started = true
             TrainingService.start(this, TrainingService.START, run.name)

@@ -25,27 +25,50 @@ import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.store.RunExport
 import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.store.TraceReader
+import dev.toolkit.trainer.store.TraceStep
 import dev.toolkit.trainer.store.TraceSummary
+import java.io.File
 
 /** The page of one run: curves, figures, and what can be done with it. */
 class RunActivity : Screen() {
     private lateinit var name: String
+    private lateinit var traceFile: File
     private lateinit var reader: TraceReader
     private val throttle = Throttle(REFRESH_MILLISECONDS, ::refresh)
     private val onChange: () -> Unit = throttle::request
 
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
-        val run = app.runs.find(intent.getStringExtra(NAME).orEmpty())
+        val run = app.runs.find(savedInstanceState?.getString(NAME) ?: intent.getStringExtra(NAME).orEmpty())
         if (run == null) {
             finish()
             return
         }
-        name = run.name
-        reader = TraceReader(run.trace)
         show(R.layout.activity_run, getString(R.string.run), up = true)
-        text(R.id.run_name).text = name
+        open(run)
         requireViewById<View>(R.id.export).setOnClickListener { export() }
+    }
+
+    private fun open(run: Run) {
+        name = run.name
+        traceFile = run.trace
+        reader = TraceReader(traceFile)
+        text(R.id.run_name).text = name
+    }
+
+    /** The page is open already, perhaps of another run: a notification or a second tap asked for it. */
+    override fun onNewIntent(intent: Intent) {
+        super.onNewIntent(intent)
+        val run = app.runs.find(intent.getStringExtra(NAME).orEmpty()) ?: return
+        if (run.name == name) return
+        open(run)
+        requireViewById<View>(R.id.scroll).scrollTo(0, 0)
+        refresh()
+    }
+
+    override fun onSaveInstanceState(outState: Bundle) {
+        super.onSaveInstanceState(outState)
+        outState.putString(NAME, name)
     }
 
     override fun onStart() {
@@ -61,6 +84,12 @@ class RunActivity : Screen() {
         super.onStop()
     }
 
+    override fun onTrimMemory(level: Int) {
+        super.onTrimMemory(level)
+        // What the curves are drawn from is read again when the page is looked at again.
+        if (level >= TRIM_MEMORY_UI_HIDDEN && ::traceFile.isInitialized) reader = TraceReader(traceFile)
+    }
+
     override fun onCreateOptionsMenu(menu: Menu): Boolean {
         menuInflater.inflate(R.menu.run, menu)
         return true
@@ -74,8 +103,12 @@ class RunActivity : Screen() {
         return true
     }
 
-    private fun refresh() = inBackground({ app.runs.find(name)?.let { it to reader.read() } }) { found ->
-        if (found == null) finish() else display(found.first, found.second)
+    private fun refresh() {
+        val asked = name
+        val source = reader
+        inBackground({ app.runs.find(asked)?.let { it to source.read() } }) { found ->
+            if (found == null) finish() else if (asked == name) display(found.first, found.second)
+        }
     }
 
     private fun display(run: Run, trace: TraceSummary) {
@@ -95,7 +128,10 @@ class RunActivity : Screen() {
         showAdapter(run)
         val pauses = trace.events.filter { it.event == "paused" }.takeLast(5)
         requireViewById<View>(R.id.pauses_card).visible(pauses.isNotEmpty())
-        text(R.id.pauses).text = pauses.joinToString("\n") { it.detail.replaceFirstChar(Char::uppercase) }
+        text(R.id.pauses).text = pauses.joinToString("\n") { pause ->
+            val words = pause.detail.replaceFirstChar(Char::uppercase)
+            pause.step?.let { getString(R.string.pause_at_step, Numbers.count(it), words) } ?: words
+        }
     }
 
     private fun problem(run: Run, active: ActiveRun?): String? {
@@ -121,6 +157,7 @@ class RunActivity : Screen() {
             isEnabled = active?.doing != Doing.SAVING
             setOnClickListener { TrainingService.start(this@RunActivity, TrainingService.STOP, name) }
         }
+        requireViewById<View>(R.id.buttons).visible(active != null || RunText.canStart(run))
     }
 
     private fun showCharts(trace: TraceSummary) {
@@ -161,6 +198,10 @@ class RunActivity : Screen() {
                 val speed = Numbers.perSecond(trace.tokensPerSecond ?: 0.0)
                 add(R.string.figure_speed to getString(R.string.figure_speed_value, speed, Numbers.seconds(seconds)))
             }
+            trace.lastStep?.let {
+                val lowest = trace.steps.mapNotNull(TraceStep::loss).min()
+                add(R.string.figure_loss to getString(R.string.figure_loss_value, Numbers.loss(it.loss), Numbers.loss(lowest)))
+            }
             trace.evaluations.lastOrNull()?.let { (at, loss) ->
                 add(R.string.figure_held_out to getString(R.string.figure_held_out_value, Numbers.loss(loss), Numbers.count(at)))
             }
@@ -173,10 +214,10 @@ class RunActivity : Screen() {
                 val charging = getString(if (conditions.charging) R.string.charging else R.string.not_charging)
                 add(R.string.figure_battery to getString(R.string.figure_battery_value, it, charging))
             }
-            conditions.batteryCelsius?.let { add(R.string.figure_temperature to Numbers.celsius(it)) }
+            conditions.batteryCelsius?.let { add(R.string.figure_temperature to getString(R.string.figure_temperature_value, Numbers.celsius(it))) }
             val set = run.settings
             val rate = Numbers.rate(set.learningRate)
-            add(R.string.figure_settings to getString(R.string.figure_settings_value, set.optimizer, rate, set.gradientAccumulation))
+            add(R.string.figure_settings to getString(R.string.figure_settings_value, set.optimizer, rate, sequences(set.gradientAccumulation)))
         }
         // Two columns of a large font leave no room for words.
         val stacked = resources.configuration.fontScale > LARGE_FONT

@@ -12,6 +12,7 @@ import dev.toolkit.trainer.service.Doing
 import dev.toolkit.trainer.service.TrainingService
 import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.store.RunState
+import dev.toolkit.trainer.store.TraceStep
 import dev.toolkit.trainer.ui.Screen.Companion.visible
 
 /** A run in words, the same in the list and on its page. */
@@ -42,17 +43,21 @@ object RunText {
 
 /** Shows a run in the list. */
 class RunCard(private val view: View) {
-    fun show(run: Run, active: ActiveRun?, lastLoss: Float?) {
+    fun show(run: Run, active: ActiveRun?, last: TraceStep?) {
         val context = view.context
         val progress = active?.progress
-        val step = progress?.step ?: run.step
+        // A run whose process was killed is further in its trace than in its record.
+        val step = progress?.step ?: maxOf(run.step, last?.step ?: 0L)
         view.requireViewById<TextView>(R.id.name).text = run.name
         view.requireViewById<TextView>(R.id.details).text = context.getString(R.string.run_details, run.bundle, run.data)
-        val loss = progress?.takeIf { it.step > 0 }?.loss?.toFloat() ?: lastLoss
+        val loss = progress?.takeIf { it.step > 0 }?.loss?.toFloat() ?: last?.loss
         val parts = mutableListOf(RunText.status(context, run, active))
         if (step > 0) parts += context.getString(R.string.at_step, Numbers.count(step), Numbers.count(run.settings.steps.toLong()))
         if (loss != null) parts += context.getString(R.string.last_loss, Numbers.loss(loss))
-        view.requireViewById<TextView>(R.id.status).text = parts.joinToString(" · ")
+        view.requireViewById<TextView>(R.id.status).apply {
+            text = parts.joinToString(" · ")
+            setTextColor(context.getColor(if (active == null && run.state == RunState.FAILED) R.color.error else R.color.text))
+        }
         view.requireViewById<ProgressBar>(R.id.progress).apply {
             visible(run.state != RunState.COMPLETED)
             max = run.settings.steps
@@ -60,6 +65,15 @@ class RunCard(private val view: View) {
             isIndeterminate = active?.doing == Doing.OPENING
         }
         showAction(run, active)
+        showStop(run, active)
+    }
+
+    private fun showStop(run: Run, active: ActiveRun?) {
+        val button = view.requireViewById<ImageButton>(R.id.stop)
+        button.visible(active != null)
+        button.isEnabled = active?.doing != Doing.SAVING
+        button.contentDescription = view.context.getString(R.string.stop_run, run.name)
+        button.setOnClickListener { TrainingService.start(view.context, TrainingService.STOP, run.name) }
     }
 
     private fun showAction(run: Run, active: ActiveRun?) {

@@ -31,7 +31,13 @@ abstract class Screen : Activity() {
         if (!up) return
         bar.setNavigationIcon(R.drawable.ic_back)
         bar.setNavigationContentDescription(R.string.back)
-        bar.setNavigationOnClickListener { finish() }
+        bar.setNavigationOnClickListener { leave() }
+    }
+
+    /** A screen that a notification opened has none below it. */
+    private fun leave() {
+        if (isTaskRoot) parentActivityIntent?.let(::startActivity)
+        finish()
     }
 
     /** Runs [work] on one background thread, in order, then [done] here unless the screen is gone. */
@@ -49,6 +55,10 @@ abstract class Screen : Activity() {
         super.onDestroy()
     }
 
+    /** "1 sequence", "18 sequences". */
+    protected fun sequences(count: Int): String =
+        resources.getQuantityString(R.plurals.sequences, count, Numbers.count(count.toLong()))
+
     protected fun text(id: Int): TextView = requireViewById(id)
 
     companion object {
@@ -64,7 +74,7 @@ abstract class Screen : Activity() {
             visibility = if (visible) View.VISIBLE else View.GONE
         }
 
-        /** Fills a drop-down; the choice is kept over a refill when it is still there. */
+        /** Fills a drop-down and chooses [selected], or the first if there is no such line. */
         fun Spinner.fill(labels: List<String>, selected: Int, onChoice: (Int) -> Unit) {
             adapter = choices(context, labels)
             if (labels.isNotEmpty()) setSelection(selected.coerceIn(0, labels.size - 1), false)

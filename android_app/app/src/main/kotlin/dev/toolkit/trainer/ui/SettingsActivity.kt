@@ -49,12 +49,17 @@ class SettingsActivity : Screen() {
     }
 
     private fun slider(id: Int, labelId: Int, step: Int, value: Int, label: (Int) -> String, onChange: (Int) -> Unit) {
-        text(labelId).text = label(value)
+        val say: (SeekBar, String) -> Unit = { bar, words ->
+            text(labelId).text = words
+            // Otherwise TalkBack reads the share of the slider's own range.
+            if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.R) bar.stateDescription = words
+        }
         requireViewById<SeekBar>(id).apply {
             progress = value / step
+            say(this, label(value))
             setOnSeekBarChangeListener(object : SeekBar.OnSeekBarChangeListener {
                 override fun onProgressChanged(bar: SeekBar, progress: Int, fromUser: Boolean) {
-                    text(labelId).text = label(progress * step)
+                    say(bar, label(progress * step))
                     onChange(progress * step)
                 }
 

@@ -6,6 +6,9 @@ import android.content.Intent
 import android.net.Uri
 import android.os.Bundle
 import android.provider.OpenableColumns
+import android.text.InputFilter
+import android.text.Spanned
+import android.util.Log
 import android.view.View
 import android.view.ViewGroup
 import android.widget.Button
@@ -13,6 +16,7 @@ import android.widget.EditText
 import android.widget.ImageButton
 import android.widget.Spinner
 import android.widget.TextView
+import android.widget.Toast
 import dev.toolkit.trainer.R
 import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.Bundle as ModelBundle
@@ -24,13 +28,17 @@ import java.io.ByteArrayOutputStream
 import java.io.FileNotFoundException
 import java.io.IOException
 
+/** Training data that was made, or why it was not. */
+class MadeData(val data: DataSet?, val problem: String?)
+
 /** "Train on my text": text in, training data out; and what is kept of it, with its deletion. */
 class TextActivity : Screen() {
     private class Picked(val uri: Uri, val name: String, val bytes: Long)
 
     private var bundles = emptyList<ModelBundle>()
-    private val picked = ArrayList<Picked>()
-    private var making = false
+    private val picked = LinkedHashMap<Uri, Picked>()
+    private var wantedBundle: String? = null
+    private val onMade: (MadeData) -> Unit = ::made
 
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
@@ -38,18 +46,20 @@ class TextActivity : Screen() {
         if (savedInstanceState == null) {
             field(R.id.name).setText(Names.free(getString(R.string.data_name_default)) { name -> app.data.find(name) != null })
         }
+        wantedBundle = savedInstanceState?.getString(BUNDLE)
         // The permission to read a picked file lasts as long as this task, so its address is enough.
-        savedInstanceState?.getStringArrayList(PICKED)?.forEach { add(Uri.parse(it)) }
+        add(savedInstanceState?.getStringArrayList(PICKED).orEmpty().map(Uri::parse))
+        field(R.id.text).filters = arrayOf(InputFilter(::limited))
         requireViewById<View>(R.id.paste).setOnClickListener { paste() }
         requireViewById<View>(R.id.add_files).setOnClickListener { pick() }
         requireViewById<View>(R.id.make).setOnClickListener { make() }
+        busy(app.makingData.running)
+        app.makingData.attach(onMade)
         inBackground({ app.bundles.list().filter { it.problem == null && it.hasTokenizer } }) { found ->
             bundles = found
-            requireViewById<Spinner>(R.id.bundle).fill(found.map { it.name }, 0) {}
-            requireViewById<View>(R.id.bundle).visible(found.isNotEmpty())
-            requireViewById<View>(R.id.bundle_label).visible(found.isNotEmpty())
-            requireViewById<View>(R.id.make).isEnabled = found.isNotEmpty()
-            if (found.isEmpty()) text(R.id.problem).message(getString(R.string.text_no_bundle))
+            requireViewById<Spinner>(R.id.bundle).fill(found.map { it.name }, found.indexOfFirst { it.name == wantedBundle }) {}
+            requireViewById<View>(R.id.form).visible(found.isNotEmpty())
+            requireViewById<View>(R.id.no_model).visible(found.isEmpty())
         }
     }
 
@@ -58,17 +68,32 @@ class TextActivity : Screen() {
         showKept()
     }
 
+    override fun onDestroy() {
+        app.makingData.detach(onMade)
+        super.onDestroy()
+    }
+
     override fun onSaveInstanceState(outState: Bundle) {
         super.onSaveInstanceState(outState)
-        outState.putStringArrayList(PICKED, ArrayList(picked.map { it.uri.toString() }))
+        outState.putStringArrayList(PICKED, ArrayList(picked.keys.map { it.toString() }))
+        outState.putString(BUNDLE, chosenBundle()?.name ?: wantedBundle)
+    }
+
+    private fun chosenBundle() = bundles.getOrNull(requireViewById<Spinner>(R.id.bundle).selectedItemPosition)
+
+    /** What is typed is kept over a turn of the phone in a parcel, and one that is too large ends the app. */
+    private fun limited(source: CharSequence, start: Int, end: Int, dest: Spanned, from: Int, to: Int): CharSequence? {
+        if (dest.length - (to - from) + (end - start) <= LONGEST_TEXT) return null
+        tell(getString(R.string.text_too_long, Numbers.count(LONGEST_TEXT.toLong())))
+        return dest.subSequence(from, to)
     }
 
     private fun paste() {
         val clip = getSystemService(ClipboardManager::class.java)!!.primaryClip ?: return
         if (clip.itemCount == 0) return
         val field = field(R.id.text)
-        val at = field.selectionStart.coerceAtLeast(0)
-        field.text.insert(at, clip.getItemAt(0).coerceToText(this))
+        val chosen = listOf(field.selectionStart.coerceAtLeast(0), field.selectionEnd.coerceAtLeast(0))
+        field.text.replace(chosen.min(), chosen.max(), clip.getItemAt(0).coerceToText(this))
     }
 
     private fun pick() {
@@ -80,12 +105,25 @@ class TextActivity : Screen() {
     override fun onActivityResult(requestCode: Int, resultCode: Int, data: Intent?) {
         if (requestCode != PICK || resultCode != RESULT_OK || data == null) return
         val clip = data.clipData
-        if (clip != null) (0 until clip.itemCount).forEach { add(clip.getItemAt(it).uri) } else data.data?.let(::add)
+        add(if (clip == null) listOfNotNull(data.data) else List(clip.itemCount) { clip.getItemAt(it).uri }.filterNotNull())
     }
 
-    private fun add(uri: Uri) {
+    private fun add(uris: List<Uri>) {
         // Only what the picker gives: a file address could lead to the app's own files.
-        if (uri.scheme != "content" || picked.size >= MOST_FILES || picked.any { it.uri == uri }) return
+        val fresh = uris.filter { it.scheme == "content" && it !in picked }.distinct()
+        if (picked.size + fresh.size > MOST_FILES) tell(getString(R.string.too_many_files, MOST_FILES))
+        val taken = fresh.take(MOST_FILES - picked.size)
+        if (taken.isEmpty()) return
+        taken.forEach { picked[it] = Picked(it, it.lastPathSegment.orEmpty().takeLast(LONGEST_NAME), 0) }
+        showPicked()
+        // A provider may be slow, for one that keeps its files on the net.
+        inBackground({ taken.map(::described) }) { described ->
+            described.filter { it.uri in picked }.forEach { picked[it.uri] = it }
+            showPicked()
+        }
+    }
+
+    private fun described(uri: Uri): Picked {
         var name = uri.lastPathSegment.orEmpty()
         var bytes = 0L
         try {
@@ -94,24 +132,24 @@ class TextActivity : Screen() {
                 row.getColumnIndex(OpenableColumns.DISPLAY_NAME).takeIf { it >= 0 }?.let { name = row.getString(it) ?: name }
                 row.getColumnIndex(OpenableColumns.SIZE).takeIf { it >= 0 }?.let { bytes = row.getLong(it) }
             }
-        } catch (_: SecurityException) {
-            return
+        } catch (error: RuntimeException) {
+            // Providers are other apps. Reading it will tell.
+            Log.w("toolkit", "no description of a picked file", error)
         }
-        picked += Picked(uri, name.takeLast(60), bytes)
-        showPicked()
+        return Picked(uri, name.takeLast(LONGEST_NAME), bytes)
     }
 
     private fun showPicked() {
         val list = requireViewById<ViewGroup>(R.id.files)
         list.removeAllViews()
-        for (file in picked) {
+        for (file in picked.values) {
             val row = layoutInflater.inflate(R.layout.item_kept, list, false)
             row.requireViewById<TextView>(R.id.kept_name).text = file.name
-            row.requireViewById<TextView>(R.id.kept_details).text = Numbers.bytes(file.bytes)
+            row.requireViewById<TextView>(R.id.kept_details).text = if (file.bytes > 0) Numbers.bytes(file.bytes) else ""
             row.requireViewById<ImageButton>(R.id.delete).apply {
                 contentDescription = getString(R.string.remove_file, file.name)
                 setOnClickListener {
-                    picked.remove(file)
+                    picked.remove(file.uri)
                     showPicked()
                 }
             }
@@ -120,8 +158,8 @@ class TextActivity : Screen() {
     }
 
     private fun make() {
-        if (making) return
-        val bundle = bundles.getOrNull(requireViewById<Spinner>(R.id.bundle).selectedItemPosition) ?: return
+        if (app.makingData.running) return
+        val bundle = chosenBundle() ?: return
         val typed = field(R.id.text).text.toString()
         if (typed.isBlank() && picked.isEmpty()) {
             text(R.id.problem).message(getString(R.string.text_empty))
@@ -129,25 +167,27 @@ class TextActivity : Screen() {
         }
         busy(true)
         val name = field(R.id.name).text.toString().trim()
-        val files = picked.toList()
-        inBackground({ attempt(name, bundle, typed, files) }) { (data, problem) ->
-            busy(false)
-            text(R.id.problem).message(problem)
-            if (data == null) return@inBackground
-            field(R.id.text).text.clear()
-            picked.clear()
-            startActivity(NewRunActivity.intent(this, bundle.name, data.name))
-            finish()
-        }
+        val files = picked.values.toList()
+        app.makingData.begin { attempt(name, bundle, typed, files) }
     }
 
-    private fun attempt(name: String, bundle: ModelBundle, typed: String, files: List<Picked>): Pair<DataSet?, String?> =
+    private fun made(made: MadeData) {
+        busy(false)
+        text(R.id.problem).message(made.problem)
+        val data = made.data ?: return
+        field(R.id.text).text.clear()
+        picked.clear()
+        startActivity(NewRunActivity.intent(this, data.bundle, data.name))
+        finish()
+    }
+
+    private fun attempt(name: String, bundle: ModelBundle, typed: String, files: List<Picked>): MadeData =
         try {
-            TextData(app.folders).make(name, bundle, listOf(typed) + files.map(::read)) to null
+            MadeData(TextData(app.folders).make(name, bundle, listOf(typed) + files.map(::read)), null)
         } catch (error: AppException) {
-            null to error.message
+            MadeData(null, error.message)
         } catch (_: OutOfMemoryError) {
-            null to "There is too much text at once for this phone's memory. Use a part of it."
+            MadeData(null, "There is too much text at once for this phone's memory. Use a part of it.")
         }
 
     private fun read(file: Picked): String {
@@ -168,13 +208,13 @@ class TextActivity : Screen() {
             return Utf8.decode(content.toByteArray())
         } catch (error: IOException) {
             throw AppException("${file.name} cannot be read. Add it again.", error)
-        } catch (error: SecurityException) {
+        } catch (error: RuntimeException) {
+            // No permission any more, or a provider in trouble.
             throw AppException("${file.name} cannot be read any more. Add it again.", error)
         }
     }
 
     private fun busy(now: Boolean) {
-        making = now
         requireViewById<Button>(R.id.make).apply {
             isEnabled = !now
             setText(if (now) R.string.making_data else R.string.make_data)
@@ -188,8 +228,8 @@ class TextActivity : Screen() {
         for (set in sets) {
             val row = layoutInflater.inflate(R.layout.item_kept, list, false)
             row.requireViewById<TextView>(R.id.kept_name).text = set.name
-            val sequences = Numbers.count(set.sequences.toLong())
-            row.requireViewById<TextView>(R.id.kept_details).text = getString(R.string.kept_details, Numbers.count(set.tokens), sequences)
+            row.requireViewById<TextView>(R.id.kept_details).text =
+                getString(R.string.kept_details, Numbers.count(set.tokens), sequences(set.sequences))
             row.requireViewById<ImageButton>(R.id.delete).apply {
                 contentDescription = getString(R.string.delete_data, set.name)
                 setOnClickListener { askToDelete(set) }
@@ -212,11 +252,16 @@ class TextActivity : Screen() {
             }.show()
     }
 
+    private fun tell(words: String) = Toast.makeText(this, words, Toast.LENGTH_LONG).show()
+
     private fun field(id: Int): EditText = requireViewById(id)
 
     private companion object {
         const val PICK = 1
         const val PICKED = "picked"
+        const val BUNDLE = "bundle"
         const val MOST_FILES = 100
+        const val LONGEST_NAME = 60
+        const val LONGEST_TEXT = 100_000
     }
 }
