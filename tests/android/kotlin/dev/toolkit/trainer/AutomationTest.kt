@@ -6,6 +6,7 @@ import dev.toolkit.trainer.service.TrainingService
 import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.BUNDLE_FORMAT_VERSION
 import dev.toolkit.trainer.store.RunState
+import dev.toolkit.trainer.store.TextData
 import dev.toolkit.trainer.Fixtures.await
 import dev.toolkit.trainer.ui.RunActivity
 import org.json.JSONObject
@@ -116,6 +117,11 @@ class AutomationTest {
         val escaping = JSONObject(whole).also { it.getJSONObject("files").put("../../x", JSONObject("""{"bytes": 1}""")) }
         manifest.writeText(escaping.toString())
         refused("outside", train())
+        val impossible = JSONObject(whole).also { it.getJSONObject("files").put("a\u0000b", JSONObject("""{"bytes": 1}""")) }
+        manifest.writeText(impossible.toString())
+        refused("outside", train())
+        manifest.writeText(JSONObject(whole).put("seq_lens", org.json.JSONArray()).toString())
+        refused("cannot be read", train())
         manifest.writeText(whole)
         File(bundle, "base.ptd").appendBytes(byteArrayOf(0))
         refused("base.ptd has", train())
@@ -160,6 +166,8 @@ class AutomationTest {
             assertThrows(AppException::class.java) { Fixtures.create(app, "b").also { app.runs.save(it.copy(reason = "x".repeat(300_000))) } }
             assertEquals("the record of the run is whole", RunState.FAILED, app.runs.require("a").state)
 
+            assertNoDataOnFullDisk(disk)
+
             ProcessBuilder("mount", "-o", "remount,size=64m", disk.path).start().waitFor()
             app.controller.start("a")
             assertTrue(app.controller.join(60_000))
@@ -168,5 +176,13 @@ class AutomationTest {
         } finally {
             ProcessBuilder("umount", disk.path).start().waitFor()
         }
+    }
+
+    private fun assertNoDataOnFullDisk(disk: File) {
+        java.nio.file.Files.createSymbolicLink(app.folders.data.toPath(), disk.toPath())
+        val long = listOf("hello there, how are you? ".repeat(20_000))
+        val error = assertThrows(AppException::class.java) { TextData(app.folders).make("mine", app.bundles.require("words"), long) }
+        assertTrue(error.message, "the storage is full. Free some space" in error.message!!)
+        assertFalse("nothing half made is left", disk.list()!!.any { it.startsWith("mine") })
     }
 }

@@ -105,6 +105,10 @@ class ExportTest {
         val error = assertThrows(AppException::class.java) { RunExport(app).write(run, null) }
         assertTrue(error.message, error.message!!.startsWith("The export cannot be written: "))
         assertEquals(1, media.deleted.size)
+        media.forbidden = true
+        val refused = assertThrows(AppException::class.java) { RunExport(app).write(run, null) }
+        assertTrue(refused.message, "no access" in refused.message!!)
+        assertEquals(2, media.deleted.size)
         assertTrue(run.adapter.isFile)
     }
 

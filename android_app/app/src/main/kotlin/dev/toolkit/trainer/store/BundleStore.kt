@@ -56,6 +56,7 @@ class BundleStore(private val folders: AppFolders) {
         val lora = manifest.getJSONObject("lora")
         val files = manifest.getJSONObject("files")
         val lengths = manifest.getJSONArray("seq_lens")
+        if (lengths.length() == 0) throw JSONException("no sequence length")
         val targets = lora.getJSONArray("targets")
         return Bundle(
             name = folder.name,

@@ -37,6 +37,10 @@ fun File.readTextUpTo(limit: Long): String? =
         null
     }
 
-/** Whether this file is inside [folder] once all links are resolved. */
+/** Whether this file is inside [folder] once all links are resolved; a name that cannot be one is not. */
 fun File.isInside(folder: File): Boolean =
-    canonicalFile.path.startsWith(folder.canonicalFile.path + File.separator)
+    try {
+        canonicalFile.path.startsWith(folder.canonicalFile.path + File.separator)
+    } catch (_: IOException) {
+        false
+    }

@@ -20,19 +20,29 @@ class RunExport(private val context: Context) {
      * @throws AppException it cannot be written
      */
     fun write(run: Run, target: Uri?): String {
-        val resolver = context.contentResolver
-        val uri = target ?: create(run)
+        var created: Uri? = null
         try {
-            val stream = resolver.openOutputStream(uri) ?: throw IOException("no such document")
+            val uri = target ?: create(run).also { created = it }
+            val stream = context.contentResolver.openOutputStream(uri) ?: throw IOException("no such document")
             ZipOutputStream(stream).use { zip -> FILES.map { File(run.folder, it) }.filter(File::isFile).forEach { zip.add(run, it) } }
-            if (target == null && Build.VERSION.SDK_INT >= Build.VERSION_CODES.Q) {
-                resolver.update(uri, ContentValues().apply { put(MediaStore.MediaColumns.IS_PENDING, 0) }, null, null)
-            }
+            created?.let(::publish)
+            return nameOf(uri) ?: "${run.name}.zip"
         } catch (error: IOException) {
-            if (target == null) resolver.delete(uri, null, null)
-            throw AppException("The export cannot be written: ${error.message}. Free some space and try again.", error)
+            throw failed(error, "Free some space and try again.", created)
+        } catch (error: RuntimeException) {
+            // Providers of documents are other apps and throw what they like.
+            throw failed(error, "Try again.", created)
         }
-        return nameOf(uri) ?: "${run.name}.zip"
+    }
+
+    private fun publish(uri: Uri) {
+        if (Build.VERSION.SDK_INT < Build.VERSION_CODES.Q) return
+        context.contentResolver.update(uri, ContentValues().apply { put(MediaStore.MediaColumns.IS_PENDING, 0) }, null, null)
+    }
+
+    private fun failed(error: Exception, remedy: String, created: Uri?): AppException {
+        if (created != null) runCatching { context.contentResolver.delete(created, null, null) }
+        return AppException("The export cannot be written: ${error.message}. $remedy", error)
     }
 
     private fun nameOf(uri: Uri): String? =
