@@ -14,7 +14,7 @@ _DEPTH_BLOCK = 1024
 _MLP_TILE = 256
 _CLASSES = 512
 _STRIP = 512
-_TOKENS, _LONG_PART, _HEAD_TOKENS = 256, 512, 512
+_TOKENS, _LONG_PART = 256, 512
 _STRETCH_FLOATS = 256 << 10
 _ROW_FLOATS = 8  # struct Row of head.cc
 _BLOCKS = {"avx512": (12, 32), "avx2": (6, 16), "neon": (6, 16), "plain": (4, 16)}
@@ -195,7 +195,7 @@ def _attention_backward(o: Operation, k: Kernels, w: Workspace) -> None:
 
 def _head(gradient: bool, o: Operation, k: Kernels, w: Workspace) -> None:
     tokens, size = o.arguments[0].shape[-2:]
-    tokens = k.part(tokens, _HEAD_TOKENS)
+    tokens = k.part(tokens)
     w.floats(tokens * _ROW_FLOATS)
     w.floats(k.buffers())
     w.floats(k.left(tokens, size))

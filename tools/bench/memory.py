@@ -47,6 +47,10 @@ def main() -> int:
         bars.append(
             harness.Bar(f"{name}: ledger / peak", 1 + explained, EXPLAINED, EXPLAINED, True)
         )
+    peaks = {result["name"]: result["peak_mb"] for result in results}
+    long, short = (peaks.get(f"qwen2.5-0.5b seq {n} mesp sgd") for n in (1024, 256))
+    if long and short:
+        bars.append(harness.Bar("qwen2.5-0.5b sgd: peak at 1024 / at 256", long / short, 1.6, 1.35))
     _print(results)
     exact = {
         model: harness.exactness(harness.case(model)) for model in ("smollm2-135m", "qwen2.5-0.5b")

@@ -132,6 +132,30 @@ void remove_range(void* address) {
 
 }  // namespace
 
+namespace {
+
+/// Maps a part of a file where no huge page of the page cache fits: touching one tile would make
+/// 2 MiB resident, MADV_NOHUGEPAGE or not.
+void* map_by_pages(const File& file, int64_t begin, size_t bytes) {
+  constexpr uintptr_t kHuge = 2 << 20;
+  const size_t reserved = bytes + 2 * kHuge;
+  void* place =
+      mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (place == MAP_FAILED) fail_errno("map", file.path());
+  const uintptr_t first = reinterpret_cast<uintptr_t>(place);
+  // Half a huge page away from where it would fit.
+  const uintptr_t wanted = (uintptr_t(begin) + kHuge / 2) % kHuge;
+  const uintptr_t at = first + (wanted + kHuge - first % kHuge) % kHuge;
+  void* address =
+      mmap(reinterpret_cast<void*>(at), bytes, PROT_READ, MAP_SHARED | MAP_FIXED, file.fd(), begin);
+  if (at > first) munmap(place, at - first);
+  munmap(reinterpret_cast<void*>(at + bytes), first + reserved - at - bytes);
+  if (address == MAP_FAILED) fail_errno("map", file.path());
+  return address;
+}
+
+}  // namespace
+
 WeightMapping::WeightMapping(const File& file, const std::vector<WeightRef>& refs, Access access) {
   std::vector<size_t> order(refs.size());
   std::iota(order.begin(), order.end(), 0);
@@ -148,10 +172,7 @@ WeightMapping::WeightMapping(const File& file, const std::vector<WeightRef>& ref
       ++last;
     }
     const size_t bytes = (end - begin + page - 1) / page * page;
-    void* address = mmap(nullptr, bytes, PROT_READ, MAP_SHARED, file.fd(), begin);
-    if (address == MAP_FAILED) fail_errno("map", file.path());
-    // A huge page of the page cache would make 2 MiB resident where one tile is read.
-    madvise(address, bytes, MADV_NOHUGEPAGE);
+    void* address = map_by_pages(file, begin, bytes);
     // Either way pages that were used do not count as worth keeping: under pressure they go before
     // those that were read ahead. Read around every row, a table would come from storage several
     // times over.

@@ -18,8 +18,7 @@ namespace toolkit {
 namespace TOOLKIT_ISA {
 namespace {
 
-constexpr int64_t kClasses = 512;     // classes of a tile
-constexpr int64_t kHeadTokens = 512;  // of a part of the sequence
+constexpr int64_t kClasses = 512;  // classes of a tile
 
 /// out[k] = W[row, k] for all features.
 void dequantize_row(const QuantizedMatrix& w, int64_t row, float* out) {
@@ -189,7 +188,7 @@ void cross_entropy(const float* x, const int32_t* labels, int64_t tokens, const 
     const int64_t at = first * w.depth;
     total += Head(x + at, labels + first, count, w, vocab, dx != nullptr ? dx + at : nullptr).run();
   };
-  for_parts(tokens, kHeadTokens, part);
+  for_parts(tokens, kTokens, part);
   *loss = static_cast<float>(total);
 }
 
