@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit import __version__
+from toolkit import BUNDLE_FORMAT_VERSION, __version__
 from toolkit.device import Device
 from toolkit.device.commands import (
     fetch_file,
@@ -115,7 +115,7 @@ def machine_of(traces: dict[int, Trace], name: str) -> Machine:
 def calibration_bundle() -> Path:
     """Return the small model's bundle, made when it is not there."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "toolkit"
-    path = folder / f"calibration-{__version__}-{_programs_digest()}"
+    path = folder / f"calibration-{__version__}-{BUNDLE_FORMAT_VERSION}-{_programs_digest()}"
     if not (path / "manifest.json").is_file():
         from toolkit.bundle.adapter import LoraSettings
         from toolkit.bundle.export import ExportSettings, export_bundle
