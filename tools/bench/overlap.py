@@ -20,9 +20,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tools.bench import harness
 
-BARRED = 256
-"""The length the bar is about; shorter ones show where reading, which takes processor time too,
-and computing take about as long as each other."""
 GROUPS = Path("/sys/fs/cgroup")
 ENTER = """
 import os, sys
@@ -52,9 +49,8 @@ def main() -> int:
             result = _measure(harness.case(model, seq_len), options)
             result["name"] = f"{model} seq {seq_len}"
             results.append(result)
-            if seq_len == BARRED:
-                name = f"{result['name']}: cold / slower part"
-                bars.append(harness.Bar(name, result["ratio"], 1.15, 1.05))
+            name = f"{result['name']}: cold / slower part"
+            bars.append(harness.Bar(name, result["ratio"], 1.15, 1.05))
     columns = ("", "warm s", "reading s", "cold s", "cold / slower", "read MB/step", "peak MB")
     rows = [
         (r["name"], r["warm"], r["reading"], r["cold"], r["ratio"], r["read_mb"], r["peak_mb"])

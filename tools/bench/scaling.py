@@ -122,9 +122,10 @@ def _draw(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
             axis.set_xscale("log", base=2)
             axis.set_xticks(values, [str(value) for value in values])
             axis.grid(alpha=0.3)
-    axes[0][0].legend(fontsize="small", loc="upper left")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize="small", loc="lower center", ncol=len(labels))
     figure.suptitle("Peak memory and time of a step, LoRA, SGD")
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0.04, 1, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
