@@ -123,9 +123,9 @@ def _draw(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
             axis.set_xticks(values, [str(value) for value in values])
             axis.grid(alpha=0.3)
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize="small", loc="lower center", ncol=len(labels))
+    figure.legend(handles, labels, fontsize="small", loc="lower center", ncol=4)
     figure.suptitle("Peak memory and time of a step, LoRA, SGD")
-    figure.tight_layout(rect=(0, 0.04, 1, 1))
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
