@@ -61,6 +61,10 @@ def train(
         Literal["auto", "ram", "spill"] | None,
         typer.Option(help="Where block inputs wait for the backward; spill is to storage."),
     ] = None,
+    page_cache: Annotated[
+        Literal["auto", "keep", "drop"] | None,
+        typer.Option(help="Of weights that were used; auto keeps what fits into free memory."),
+    ] = None,
     save_every: Annotated[
         int | None, typer.Option(min=0, help="Save every so many steps, and at the end.")
     ] = None,
@@ -128,6 +132,7 @@ def train(
         "order": order,
         "threads": threads,
         "checkpoints": checkpoints,
+        "page-cache": page_cache,
         "save-every": save_every,
         "eval-every": eval_every,
         "trace": trace,

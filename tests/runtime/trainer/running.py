@@ -17,13 +17,18 @@ def trainer() -> Path:
     return native_directory("trainer") / "trainer"
 
 
-def probe(*arguments: Any, stdin: bytes = b"", fails: bool = False) -> bytes:
-    """Run one part of the engine and return what it printed, or its error message."""
+def probe_path() -> Path:
+    """Return the executable that runs parts of the engine."""
     builds = sorted(ROOT.glob("build/*/trainer_probe"), key=lambda path: path.stat().st_mtime)
     if not builds:
         pytest.fail("trainer_probe is not built")
+    return builds[-1]
+
+
+def probe(*arguments: Any, stdin: bytes = b"", fails: bool = False) -> bytes:
+    """Run one part of the engine and return what it printed, or its error message."""
     result = subprocess.run(
-        [builds[-1], *map(str, arguments)], input=stdin, capture_output=True, check=False
+        [probe_path(), *map(str, arguments)], input=stdin, capture_output=True, check=False
     )
     assert result.returncode == (1 if fails else 0), result.stderr.decode()
     return result.stderr if fails else result.stdout

@@ -112,6 +112,9 @@ struct MlpGradient {
   X(scale, (const float* x, float factor, int64_t count, float* out))
 // clang-format on
 
+/// Tokens that cross_entropy takes at a time; it goes through W once for each such part.
+constexpr int64_t kHeadTokens = 256;
+
 struct KernelTable {
   const char* isa;
 #define TOOLKIT_POINTER(name, parameters) void(*name) parameters;

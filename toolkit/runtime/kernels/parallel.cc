@@ -1,6 +1,7 @@
 #include "kernels/parallel.h"
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -9,11 +10,11 @@
 namespace toolkit {
 namespace {
 
-// Regions follow each other within microseconds, now and then within a millisecond (a block is
-// mapped, a record is written). Waking a sleeping core costs a tenth of that, so both sides first
-// spin, then offer the core to others for about two milliseconds, and only then sleep.
-constexpr int kSpins = 4000;
-constexpr int kYields = 4000;
+// Regions follow each other within microseconds, and waking a sleeping core takes tens of them, so
+// a thread that waits spins for a while first. Not for longer, and without offering its core by
+// sched_yield: beside other busy processes each offer costs their whole time slice, while a thread
+// that sleeps is woken ahead of them.
+constexpr std::chrono::microseconds kSpin(60);
 
 void pause_cpu() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -23,12 +24,18 @@ void pause_cpu() {
 #endif
 }
 
-void idle(int spin) {
-  if (spin < kSpins) {
-    pause_cpu();
-  } else {
-    std::this_thread::yield();
-  }
+/// Spins until a condition holds or its time is over; returns whether it holds.
+template <class Condition>
+bool spin_until(Condition condition) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point end = Clock::now() + kSpin;
+  do {
+    for (int i = 0; i < 16; ++i) {
+      if (condition()) return true;
+      pause_cpu();
+    }
+  } while (Clock::now() < end);
+  return condition();
 }
 
 thread_local bool inside_region = false;
@@ -109,7 +116,12 @@ class Pool {
     }
     if (sleepers_.load() > 0) wake_.notify_all();
     call(0);
-    for (int spin = 0; pending_.load(std::memory_order_acquire) > 0; ++spin) idle(spin);
+    const auto done = [this] { return pending_.load() == 0; };
+    if (spin_until(done)) return;
+    std::unique_lock<std::mutex> lock(mutex_);
+    waiting_ = true;
+    done_.wait(lock, done);
+    waiting_ = false;
   }
 
  private:
@@ -133,13 +145,11 @@ class Pool {
   }
 
   void await_epoch(uint64_t seen) {
-    for (int spin = 0; spin < kSpins + kYields; ++spin) {
-      if (epoch_.load(std::memory_order_acquire) != seen) return;
-      idle(spin);
-    }
+    const auto moved_on = [&] { return epoch_.load(std::memory_order_acquire) != seen; };
+    if (spin_until(moved_on)) return;
     std::unique_lock<std::mutex> lock(mutex_);
     sleepers_.fetch_add(1);
-    wake_.wait(lock, [&] { return epoch_.load(std::memory_order_acquire) != seen; });
+    wake_.wait(lock, moved_on);
     sleepers_.fetch_sub(1);
   }
 
@@ -149,7 +159,10 @@ class Pool {
       seen = epoch_.load(std::memory_order_acquire);
       if (stopping_) return;
       call(index);
-      pending_.fetch_sub(1, std::memory_order_release);
+      if (pending_.fetch_sub(1) == 1 && waiting_.load()) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        done_.notify_one();
+      }
     }
   }
 
@@ -160,6 +173,8 @@ class Pool {
   std::atomic<uint64_t> epoch_{0};
   std::atomic<int> pending_{0};
   std::atomic<int> sleepers_{0};
+  std::atomic<bool> waiting_{false};
+  std::condition_variable done_;
   bool stopping_ = false;
   internal::RangeFunction function_ = nullptr;
   void* context_ = nullptr;

@@ -33,7 +33,7 @@ void run_gradients(const Options& options, PrintLine print, void* user) {
   const Buffer values = read_values(options, layout);
   const Buffer gradients(values.bytes(), Category::gradients, "toolkit gradients");
   Trace trace;
-  Prefetcher prefetcher(bundle.base().file());
+  Prefetcher prefetcher(bundle.base().file(), page_cache_from(options.page_cache));
   Passes passes(network, data, trace, prefetcher);
   HiddenStates states(bundle.layers, int64_t(samples.size()), network.hidden_bytes(),
                       CheckpointPlace::automatic, parent_of(options.out));
@@ -54,7 +54,7 @@ void run_evaluate(const Options& options, PrintLine print, void* user) {
   Network network(bundle, data.seq_len(), false);
   const Buffer values = read_values(options, network.adapter());
   Trace trace;
-  Prefetcher prefetcher(bundle.base().file());
+  Prefetcher prefetcher(bundle.base().file(), page_cache_from(options.page_cache));
   Passes passes(network, data, trace, prefetcher);
   int64_t samples = data.samples();
   if (options.max_samples > 0) samples = std::min(samples, options.max_samples);

@@ -36,6 +36,38 @@ int64_t meminfo(const char* name) {
   return value_of(text, name);
 }
 
+// Least limit of memory among a control group and those around it, in KiB; 0 without one.
+int64_t limit_above(const std::string& root, std::string group, const char* name) {
+  int64_t least = 0;
+  for (;;) {
+    const int64_t kib = strtoll(read_line(root + group + name).c_str(), nullptr, 10) / 1024;
+    if (kib > 0 && (least == 0 || kib < least)) least = kib;
+    if (group.empty()) return least;
+    group.resize(group.rfind('/'));
+  }
+}
+
+// Each line of /proc/self/cgroup is "number:controllers:/group"; version 2 has no controllers.
+int64_t group_limit_kib() {
+  char text[4096];
+  const int fd = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
+  reread(fd, text, sizeof(text));
+  if (fd >= 0) close(fd);
+  for (char* line = strtok(text, "\n"); line != nullptr; line = strtok(nullptr, "\n")) {
+    char* controllers = strchr(line, ':');
+    char* group = controllers != nullptr ? strchr(controllers + 1, ':') : nullptr;
+    if (group == nullptr) continue;
+    *group++ = 0;
+    if (strcmp(group, "/") == 0) *group = 0;
+    const bool first = strstr(controllers, "memory") != nullptr;
+    const int64_t limit =
+        first ? limit_above("/sys/fs/cgroup/memory", group, "/memory.limit_in_bytes")
+              : limit_above("/sys/fs/cgroup", group, "/memory.max");
+    if (limit > 0) return limit;
+  }
+  return 0;
+}
+
 }  // namespace
 
 ProcReader::ProcReader()
@@ -123,7 +155,12 @@ std::vector<MappingSize> read_smaps() {
 }
 
 int64_t memory_total_kib() { return meminfo("MemTotal:"); }
-int64_t memory_available_kib() { return meminfo("MemAvailable:"); }
+
+int64_t memory_available_kib() {
+  static const int64_t limit = group_limit_kib();
+  const int64_t available = meminfo("MemAvailable:");
+  return limit > 0 ? std::min(available, limit) : available;
+}
 
 std::string read_line(const std::string& path) {
   char text[256];

@@ -43,8 +43,9 @@ struct MappingSize {
 // /proc/self/smaps summed by name, largest first.
 std::vector<MappingSize> read_smaps();
 
-int64_t memory_total_kib();      // 0 when unknown
-int64_t memory_available_kib();  // 0 when unknown
+int64_t memory_total_kib();  // 0 when unknown
+// What programs can still get, at most the limit of the process's control group; 0 when unknown.
+int64_t memory_available_kib();
 
 // First line of a small file without its newline, empty when it cannot be read.
 std::string read_line(const std::string& path);

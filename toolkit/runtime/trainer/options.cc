@@ -54,6 +54,8 @@ const Row kRows[] = {
     {"threads", "N", &Options::threads, kAll, 0, 0, 256, "0: the device's fast cores"},
     {"checkpoints", "auto|ram|spill", &Options::checkpoints, kTrain, 0, 0, 0,
      "where the blocks' inputs wait for the backward pass"},
+    {"page-cache", "auto|keep|drop", &Options::page_cache, kAll, 0, 0, 0,
+     "of weights that were used; auto keeps what fits into free memory"},
     {"save-every", "N", &Options::save_every, kTrain, 0, 0, kMany, "steps; 0: at the end only"},
     {"resume", nullptr, &Options::resume, kTrain, 0, 0, 0, "continue the run in --out"},
     {"adapter", "FILE.ptd", &Options::adapter, kAll, 0, 0, 0,

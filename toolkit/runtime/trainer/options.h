@@ -10,7 +10,7 @@ namespace toolkit {
 struct Options {
   std::string bundle, data, out, adapter, eval_data;
   std::string optimizer = "adamw", schedule = "constant", order = "shuffled";
-  std::string checkpoints = "auto", trace = "full", samples;
+  std::string checkpoints = "auto", page_cache = "auto", trace = "full", samples;
   int64_t steps = 0, batch_size = 1, grad_accum = 1, warmup_steps = 0, seed = 0, threads = 0;
   int64_t save_every = 50, eval_every = 0, max_samples = 0;
   double lr = 1e-4, weight_decay = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, momentum = 0;

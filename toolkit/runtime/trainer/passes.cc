@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/kernels.h"
 #include "trainer/error.h"
 
 namespace toolkit {
@@ -14,9 +15,19 @@ void add_into(float* sum, const float* values, size_t count) {
 
 }  // namespace
 
-void Passes::request_block(Kind kind, int64_t layer) {
-  if (layer < 0 || layer >= network_.bundle().layers) return;
-  prefetcher_.request(network_.weights(kind, layer));
+void Passes::plan_reading(int64_t sequences, bool backward) {
+  const int64_t layers = network_.bundle().layers;
+  std::vector<WeightStage> stages;
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    stages.push_back({network_.weights(Kind::block_forward, layer)});
+  }
+  const int64_t parts = (network_.seq_len() + kHeadTokens - 1) / kHeadTokens;
+  const Kind head = backward ? Kind::head_backward : Kind::head_loss;
+  stages.push_back({network_.weights(head, 0), true, sequences * parts});
+  for (int64_t layer = backward ? layers : 0; layer-- > 0;) {
+    stages.push_back({network_.weights(Kind::block_backward, layer)});
+  }
+  prefetcher_.plan(stages);
 }
 
 LossSum Passes::gradients(const std::vector<int64_t>& samples, const float* values,
@@ -31,6 +42,7 @@ LossSum Passes::gradients(const std::vector<int64_t>& samples, const float* valu
         samples.size());
   }
   states.clear();
+  plan_reading(int64_t(samples.size()), true);
   embed(samples, states);
   forward(samples, values, states);
   sum.loss = head(samples, float(1.0 / double(sum.tokens)), states);
@@ -47,9 +59,8 @@ LossSum Passes::gradients(const std::vector<int64_t>& samples, const float* valu
 
 void Passes::embed(const std::vector<int64_t>& samples, HiddenStates& states) {
   Phase phase(trace_, "embed");
-  request_block(Kind::block_forward, 0);
   const File& file = network_.bundle().base().file();
-  WeightMapping weights(file, network_.weights(Kind::embed, 0), Access::rows);
+  WeightMapping weights(file, network_.weights(Kind::embed, 0), nullptr, Access::rows);
   for (size_t s = 0; s < samples.size(); ++s) {
     Frame frame = frame_of(data_, samples[s]);
     request_rows(file, network_.weights(Kind::embed, 0), network_.bundle().vocab_size, frame.tokens,
@@ -68,10 +79,9 @@ void Passes::forward(const std::vector<int64_t>& samples, const float* values,
   const int64_t layers = network_.bundle().layers;
   for (int64_t layer = 0; layer < layers; ++layer) {
     Phase phase(trace_, "forward", layer);
-    request_block(Kind::block_forward, layer + 1);
-    if (layer + 1 == layers) prefetcher_.request(network_.weights(Kind::head_backward, 0));
+    prefetcher_.begin(layer);
     WeightMapping weights(network_.bundle().base().file(),
-                          network_.weights(Kind::block_forward, layer));
+                          network_.weights(Kind::block_forward, layer), &prefetcher_);
     for (size_t s = 0; s < samples.size(); ++s) {
       Frame frame = frame_of(data_, samples[s]);
       frame.hidden = states.get(layer, s);
@@ -89,8 +99,10 @@ void Passes::forward(const std::vector<int64_t>& samples, const float* values,
 double Passes::head(const std::vector<int64_t>& samples, float grad_scale, HiddenStates& states) {
   Phase phase(trace_, "head");
   const int64_t layers = network_.bundle().layers;
+  prefetcher_.begin(layers);
   double loss = 0;
-  WeightMapping weights(network_.bundle().base().file(), network_.weights(Kind::head_backward, 0));
+  WeightMapping weights(network_.bundle().base().file(), network_.weights(Kind::head_backward, 0),
+                        &prefetcher_);
   for (size_t s = 0; s < samples.size(); ++s) {
     Frame frame = frame_of(data_, samples[s]);
     frame.hidden = states.get(layers, s);
@@ -101,7 +113,6 @@ double Passes::head(const std::vector<int64_t>& samples, float grad_scale, Hidde
     states.rest(layers, s);
     loss += frame.loss;
   }
-  request_block(Kind::block_backward, layers - 1);
   phase.snapshot();
   return loss;
 }
@@ -109,14 +120,14 @@ double Passes::head(const std::vector<int64_t>& samples, float grad_scale, Hidde
 void Passes::backward(int64_t layer, const std::vector<int64_t>& samples, const float* values,
                       HiddenStates& states, float* gradients) {
   Phase phase(trace_, "backward", layer);
+  prefetcher_.begin(2 * network_.bundle().layers - layer);
   const size_t count = network_.adapter().layer_floats();
-  request_block(Kind::block_backward, layer - 1);
   if (layer > 0) states.prefetch(layer - 1, 0);
   if (samples.size() > 1 && second_gradients_.bytes() == 0) {
     second_gradients_ = Buffer(count * sizeof(float), Category::gradients, "toolkit gradients");
   }
   WeightMapping weights(network_.bundle().base().file(),
-                        network_.weights(Kind::block_backward, layer));
+                        network_.weights(Kind::block_backward, layer), &prefetcher_);
   for (size_t s = 0; s < samples.size(); ++s) {
     Frame frame = frame_of(data_, samples[s]);
     frame.hidden = states.get(layer, s);
@@ -153,9 +164,9 @@ void Passes::evaluate_chunk(const std::vector<int64_t>& samples, const float* va
                             HiddenStates& states, LossSum* sum) {
   const File& file = network_.bundle().base().file();
   const int64_t layers = network_.bundle().layers;
+  plan_reading(int64_t(samples.size()), false);
   {
-    request_block(Kind::block_forward, 0);
-    WeightMapping weights(file, network_.weights(Kind::embed, 0), Access::rows);
+    WeightMapping weights(file, network_.weights(Kind::embed, 0), nullptr, Access::rows);
     for (size_t s = 0; s < samples.size(); ++s) {
       Frame frame = frame_of(data_, samples[s]);
       request_rows(file, network_.weights(Kind::embed, 0), network_.bundle().vocab_size,
@@ -167,9 +178,8 @@ void Passes::evaluate_chunk(const std::vector<int64_t>& samples, const float* va
     }
   }
   for (int64_t layer = 0; layer < layers; ++layer) {
-    request_block(Kind::block_forward, layer + 1);
-    if (layer + 1 == layers) prefetcher_.request(network_.weights(Kind::head_loss, 0));
-    WeightMapping weights(file, network_.weights(Kind::block_forward, layer));
+    prefetcher_.begin(layer);
+    WeightMapping weights(file, network_.weights(Kind::block_forward, layer), &prefetcher_);
     for (size_t s = 0; s < samples.size(); ++s) {
       Frame frame = frame_of(data_, samples[s]);
       frame.hidden = states.get(0, s);
@@ -179,7 +189,8 @@ void Passes::evaluate_chunk(const std::vector<int64_t>& samples, const float* va
       states.put(0, s, frame.hidden_out);
     }
   }
-  WeightMapping weights(file, network_.weights(Kind::head_loss, 0));
+  prefetcher_.begin(layers);
+  WeightMapping weights(file, network_.weights(Kind::head_loss, 0), &prefetcher_);
   for (size_t s = 0; s < samples.size(); ++s) {
     Frame frame = frame_of(data_, samples[s]);
     frame.hidden = states.get(0, s);

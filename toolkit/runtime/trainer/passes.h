@@ -45,8 +45,8 @@ class Passes {
   const float* layer_values(const float* values, int64_t layer) const {
     return values + layer * network_.adapter().layer_floats();
   }
-  // Has a block's weights read ahead; a layer that does not exist is left out.
-  void request_block(Kind kind, int64_t layer);
+  // Has the weights of a step read ahead, without `backward` those of a loss.
+  void plan_reading(int64_t sequences, bool backward);
   void embed(const std::vector<int64_t>& samples, HiddenStates& states);
   void forward(const std::vector<int64_t>& samples, const float* values, HiddenStates& states);
   double head(const std::vector<int64_t>& samples, float grad_scale, HiddenStates& states);

@@ -10,13 +10,25 @@
 //   trainer_probe state save|load PATH SEED             a small state, made from SEED
 //   trainer_probe safetensors PATH                      two small tensors
 //   trainer_probe json TEXT NUMBER
+//   trainer_probe mapping FILE OFFSET BYTES whole|rows  "address flags" of a mapped tensor
+//   trainer_probe prefetcher FILE keep|drop STAGE READ  plans stages of STAGE bytes, the last in
+//     stride, then obeys lines "begin N" and "used BYTES"
+//   trainer_probe threads COUNT ITEMS GRAIN             the first half of the items takes 1 ms
+//     each, the rest nothing; out: which thread did each. GRAIN 0 splits in advance
+#include <fcntl.h>
+
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <iostream>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "kernels/parallel.h"
 #include "trainer/adapter.h"
 #include "trainer/error.h"
 #include "trainer/json.h"
@@ -24,6 +36,7 @@
 #include "trainer/sampler.h"
 #include "trainer/schedule.h"
 #include "trainer/state.h"
+#include "trainer/weights.h"
 
 namespace toolkit {
 namespace {
@@ -122,6 +135,53 @@ void json(const Words& words) {
   puts(Json().field("text", words[0]).field("number", number(words[1])).str().c_str());
 }
 
+void mapping(const Words& words) {
+  const File file(words[0], O_RDONLY);
+  const std::vector<WeightRef> refs = {{integer(words[1]), integer(words[2])}};
+  const Access access = words[3] == "rows" ? Access::rows : Access::whole;
+  const WeightMapping weights(file, refs, nullptr, access);
+  const auto address = reinterpret_cast<unsigned long long>(weights.data(0));
+  std::ifstream maps("/proc/self/smaps");
+  bool within = false;
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long long begin, end;
+    if (sscanf(line.c_str(), "%llx-%llx ", &begin, &end) == 2) {
+      within = address >= begin && address < end;
+    } else if (within && line.rfind("VmFlags:", 0) == 0) {
+      printf("%llu %s\n", address, line.c_str());
+    }
+  }
+}
+
+void prefetcher(const Words& words) {
+  const File file(words[0], O_RDONLY);
+  const int64_t stage = integer(words[2]);
+  std::vector<WeightStage> stages;
+  for (int64_t at = 0; at + stage <= file.size(); at += stage) stages.push_back({{{at, stage}}});
+  stages.back().in_stride = true;
+  Prefetcher reader(file, page_cache_from(words[1]), integer(words[3]));
+  reader.plan(stages);
+  std::string word;
+  for (int64_t value; std::cin >> word >> value;) {
+    word == "begin" ? reader.begin(size_t(value)) : reader.used(value);
+  }
+}
+
+void share_work(const Words& words) {
+  const int64_t count = integer(words[1]), grain = integer(words[2]);
+  std::vector<int> done(count, -1);
+  const auto work = [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t i = begin; i < end; ++i) {
+      if (done[i] != -1) fail("item %lld was done twice", (long long)i);
+      done[i] = thread;
+      if (i < count / 2) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  };
+  set_threads(int(integer(words[0])));
+  grain > 0 ? parallel_balanced(count, grain, work) : parallel(count, work);
+  for (int thread : done) printf("%d\n", thread);
+}
+
 int run(const std::string& part, const Words& words) {
   static const struct {
     const char* name;
@@ -129,7 +189,8 @@ int run(const std::string& part, const Words& words) {
     void (*run)(const Words&);
   } parts[] = {{"schedule", 3, schedule}, {"sampler", 4, sampler}, {"optimizer", 10, optimizer},
                {"tensors", 1, tensors},   {"state", 3, state},     {"safetensors", 1, safetensors},
-               {"json", 2, json}};
+               {"json", 2, json},         {"mapping", 4, mapping}, {"prefetcher", 4, prefetcher},
+               {"threads", 3, share_work}};
   for (const auto& row : parts) {
     if (part != row.name || words.size() < row.words) continue;
     row.run(words);

@@ -88,7 +88,8 @@ void Trainer::open_model() {
   const int64_t sequences = options_.batch_size * options_.grad_accum;
   states_ = std::make_unique<HiddenStates>(bundle_->layers, sequences, network_->hidden_bytes(),
                                            checkpoints_from(options_.checkpoints), options_.out);
-  prefetcher_ = std::make_unique<Prefetcher>(bundle_->base().file());
+  prefetcher_ =
+      std::make_unique<Prefetcher>(bundle_->base().file(), page_cache_from(options_.page_cache));
   passes_ = std::make_unique<Passes>(*network_, *data_, *trace_, *prefetcher_);
   if (eval_data_ != nullptr) {
     Network& network = eval_network_ != nullptr ? *eval_network_ : *network_;

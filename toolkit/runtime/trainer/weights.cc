@@ -2,13 +2,10 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
-#include <cstdio>
 #include <numeric>
 
 #include "kernels/release.h"
@@ -24,6 +21,7 @@ namespace {
 constexpr int kMaxRuns = 16;
 struct Range {
   std::atomic<uintptr_t> begin{0}, end{0};
+  std::atomic<Prefetcher*> reader{nullptr};
 };
 Range ranges[kMaxRuns];
 
@@ -46,7 +44,9 @@ void give_back(const Pending& consumed, const Range& range) {
   const uintptr_t page = page_size();
   const uintptr_t from = consumed.begin / page * page;
   const uintptr_t to = consumed.end == range.end ? consumed.end : consumed.end / page * page;
-  if (from < to) madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
+  if (from >= to) return;
+  madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
+  if (Prefetcher* reader = range.reader) reader->used(int64_t(to - from));
 }
 
 const Range* range_of(uintptr_t begin, uintptr_t end) {
@@ -106,7 +106,7 @@ void release_pages(const void* data, size_t bytes) {
   if (pending_bytes >= kBatchBytes || pending_count == kMaxPending) flush_pending();
 }
 
-void add_range(void* address, size_t bytes) {
+void add_range(void* address, size_t bytes, Prefetcher* reader) {
   static const bool installed = [] {
     set_release_hook(release_pages);
     return true;
@@ -116,6 +116,7 @@ void add_range(void* address, size_t bytes) {
     if (range.begin != 0) continue;
     range.begin = reinterpret_cast<uintptr_t>(address);
     range.end = range.begin + bytes;
+    range.reader = reader;
     return;
   }
   // With all places taken the pages stay until the mapping goes: slower to shrink, still right.
@@ -156,7 +157,8 @@ void* map_by_pages(const File& file, int64_t begin, size_t bytes) {
 
 }  // namespace
 
-WeightMapping::WeightMapping(const File& file, const std::vector<WeightRef>& refs, Access access) {
+WeightMapping::WeightMapping(const File& file, const std::vector<WeightRef>& refs,
+                             Prefetcher* reader, Access access) {
   std::vector<size_t> order(refs.size());
   std::iota(order.begin(), order.end(), 0);
   std::sort(order.begin(), order.end(),
@@ -178,7 +180,7 @@ WeightMapping::WeightMapping(const File& file, const std::vector<WeightRef>& ref
     // times over.
     madvise(address, bytes, access == Access::rows ? MADV_RANDOM : MADV_SEQUENTIAL);
     runs_.push_back({address, bytes});
-    add_range(address, bytes);
+    add_range(address, bytes, reader);
     for (size_t k = first; k < last; ++k) {
       pointers_[order[k]] = static_cast<char*>(address) + (refs[order[k]].offset - begin);
     }
@@ -197,40 +199,6 @@ void WeightMapping::drop_pages() {
   for (const Run& run : runs_) madvise(run.address, run.bytes, MADV_DONTNEED);
 }
 
-namespace {
-
-// The kernel cuts a request to what the storage reads ahead at a time: 128 KiB on many phones.
-constexpr int64_t kLeastRequest = 128 << 10, kMostRequest = 2 << 20;
-// A request reads so much at most: more could push out what it read first before that is used.
-constexpr int64_t kAheadBytes = 24 << 20;
-
-// What the storage of a file reads ahead at a time; the least where that is not told (a partition
-// has its disk's).
-int64_t request_bytes(int fd) {
-  struct stat status;
-  if (fstat(fd, &status) != 0) return kLeastRequest;
-  for (const char* place : {"", "/.."}) {
-    char path[96];
-    snprintf(path, sizeof(path), "/sys/dev/block/%u:%u%s/queue/read_ahead_kb",
-             unsigned(major(status.st_dev)), unsigned(minor(status.st_dev)), place);
-    FILE* file = fopen(path, "re");
-    if (file == nullptr) continue;
-    long long kilobytes = 0;
-    const bool told = fscanf(file, "%lld", &kilobytes) == 1;
-    fclose(file);
-    if (told) return std::clamp<int64_t>(kilobytes << 10, kLeastRequest, kMostRequest);
-  }
-  return kLeastRequest;
-}
-
-void read_ahead(int fd, int64_t offset, int64_t bytes, int64_t step) {
-  for (int64_t at = 0; at < bytes; at += step) {
-    posix_fadvise(fd, offset + at, std::min(step, bytes - at), POSIX_FADV_WILLNEED);
-  }
-}
-
-}  // namespace
-
 void request_rows(const File& file, const std::vector<WeightRef>& refs, int64_t vocab_size,
                   const int32_t* tokens, int64_t count) {
   constexpr int64_t kPanelRows = 16;
@@ -238,44 +206,9 @@ void request_rows(const File& file, const std::vector<WeightRef>& refs, int64_t 
   for (int64_t t = 0; t < count; ++t) {
     for (const WeightRef& ref : refs) {
       const int64_t bytes = ref.bytes / panels;
-      read_ahead(file.fd(), ref.offset + tokens[t] / kPanelRows * bytes, bytes, kLeastRequest);
+      posix_fadvise(file.fd(), ref.offset + tokens[t] / kPanelRows * bytes, bytes,
+                    POSIX_FADV_WILLNEED);
     }
-  }
-}
-
-Prefetcher::Prefetcher(const File& file)
-    : fd_(file.fd()), step_(request_bytes(fd_)), thread_([this] { run(); }) {}
-
-Prefetcher::~Prefetcher() {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    stop_ = true;
-  }
-  wake_.notify_one();
-  thread_.join();
-}
-
-void Prefetcher::request(const std::vector<WeightRef>& refs) {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    int64_t left = kAheadBytes;
-    for (const WeightRef& ref : refs) {
-      pending_.push_back({ref.offset, std::min(ref.bytes, left)});
-      left -= pending_.back().bytes;
-    }
-  }
-  wake_.notify_one();
-}
-
-void Prefetcher::run() {
-  std::unique_lock<std::mutex> lock(mutex_);
-  while (!stop_) {
-    wake_.wait(lock, [this] { return stop_ || !pending_.empty(); });
-    const std::vector<WeightRef> refs = std::move(pending_);
-    pending_.clear();
-    lock.unlock();
-    for (const WeightRef& ref : refs) read_ahead(fd_, ref.offset, ref.bytes, step_);
-    lock.lock();
   }
 }
 

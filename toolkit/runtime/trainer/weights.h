@@ -1,22 +1,12 @@
-// Frozen weights: mapped for one method run, dropped from memory as they are used, read ahead for
-// the next.
+// Frozen weights: mapped for one method run, dropped from memory as they are used.
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
-#include <thread>
 #include <vector>
 
-#include "trainer/flat_tensor.h"
+#include "trainer/prefetcher.h"
 
 namespace toolkit {
-
-// Place of one tensor in base.ptd.
-struct WeightRef {
-  int64_t offset = 0;
-  int64_t bytes = 0;
-};
 
 // How a mapping is read: in full, or a few rows here and there, of which only those are wanted.
 enum class Access { whole, rows };
@@ -26,8 +16,9 @@ enum class Access { whole, rows };
 // needed again is simply read again).
 class WeightMapping {
  public:
-  WeightMapping(const File& file, const std::vector<WeightRef>& refs,
-                Access access = Access::whole);  // throws Error
+  // `reader`, unless null, is told what was used. Throws Error.
+  WeightMapping(const File& file, const std::vector<WeightRef>& refs, Prefetcher* reader,
+                Access access = Access::whole);
   ~WeightMapping();
   WeightMapping(const WeightMapping&) = delete;
   WeightMapping& operator=(const WeightMapping&) = delete;
@@ -49,24 +40,5 @@ class WeightMapping {
 // are a table's tensors, made of as many panels as `vocab_size` takes.
 void request_rows(const File& file, const std::vector<WeightRef>& refs, int64_t vocab_size,
                   const int32_t* tokens, int64_t count);
-
-// Asks the kernel, from a thread of its own, to read file ranges before they are mapped.
-class Prefetcher {
- public:
-  explicit Prefetcher(const File& file);
-  ~Prefetcher();
-  void request(const std::vector<WeightRef>& refs);
-
- private:
-  void run();
-
-  int fd_;
-  int64_t step_;  // bytes of a request
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::vector<WeightRef> pending_;
-  bool stop_ = false;
-  std::thread thread_;
-};
 
 }  // namespace toolkit

@@ -188,7 +188,7 @@ void cross_entropy(const float* x, const int32_t* labels, int64_t tokens, const 
     const int64_t at = first * w.depth;
     total += Head(x + at, labels + first, count, w, vocab, dx != nullptr ? dx + at : nullptr).run();
   };
-  for_parts(tokens, kTokens, part);
+  for_parts(tokens, kHeadTokens, part);
   *loss = static_cast<float>(total);
 }
 
