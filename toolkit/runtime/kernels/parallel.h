@@ -37,8 +37,8 @@ void parallel(int64_t n, F&& fn) {
   internal::parallel(n, 0, fn);
 }
 
-/// The same with several ranges a thread, none of which reaches over a multiple of `grain`, for work
-/// whose result does not depend on the split. n below 2^31.
+/// The same with several ranges a thread, none of which reaches over a multiple of `grain`, for
+/// work whose result does not depend on the split. n below 2^31.
 template <typename F>
 void parallel_balanced(int64_t n, int64_t grain, F&& fn) {
   internal::parallel(n, grain, fn);
