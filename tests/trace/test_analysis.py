@@ -210,6 +210,19 @@ def test_warnings(tmp_path: Path, change: dict, code: str) -> None:
     assert set(codes(analyze(tmp_path, replace(SMALL, **change)))) == {code}
 
 
+def test_weights_read_in_every_step(tmp_path: Path) -> None:
+    run = list(records(SMALL))
+    base_bytes = next(r for r in run if r["type"] == "run")["bundle"]["base_bytes"]
+    phases = [r for r in run if r["type"] == "phase" and r.get("step")]
+    steps = max(r["step"] for r in phases)
+    for share, found in ((0.4, {}), (1.6, {"weights-from-storage": "note"})):
+        for record in phases:
+            record["io"]["read_bytes"] = round(share * base_bytes * steps / len(phases))
+        assert codes(analyze_records(tmp_path, run)) == found
+    run[0]["bundle"].pop("base_bytes")
+    assert codes(analyze_records(tmp_path, run)) == {}
+
+
 def test_hot_device(tmp_path: Path) -> None:
     run = list(records(replace(SMALL, phone=True)))
     next(r for r in run if r["type"] == "sample")["thermal"][0]["celsius"] = 71.0

@@ -1,6 +1,6 @@
 """A step whose weights come from storage, beside a step from the page cache, taking turns.
 
-On a phone the frozen weights do not stay in the page cache from one pass to the next. Here the
+On a phone the frozen weights may not stay in the page cache from one pass to the next. Here the
 trainer runs in a memory control group too small to keep them, so that forward and backward both
 read the whole file from the disk again. Reading alone is measured in the same group: a
 plain sequential read of the same bytes, cold. With reading and computing overlapped, a step
@@ -65,7 +65,7 @@ def _measure(case: harness.Case, options) -> dict[str, float]:
     warm, cold, reading, read, peaks = [], [], [], [], []
     for _ in range(options.rounds):
         warm.append(statistics.median(_train(case, options).seconds))
-        # Room for the trainer (60 MB here) and for some blocks, a small part of the file.
+        # Room for the trainer (60 MB here) and for what it reads ahead.
         with MemoryGroup(128 << 20) as group:
             run = _train(case, options, wrapper=group.enter)
             cold.append(statistics.median(run.seconds))

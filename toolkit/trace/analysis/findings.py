@@ -16,6 +16,7 @@ HOT_BATTERY_CELSIUS = 43.0
 SLOWDOWN = 1.15
 COLD_START = 1.3
 FAULTS_PER_SECOND = 50
+READ_AGAIN = 0.5
 WANTED_EXPLAINED = 0.95
 NOTABLE_OUTSIDE = 0.1
 MUCH_WRITTEN_PER_STEP = 10e6
@@ -54,6 +55,7 @@ def find_findings(facts: Facts) -> list[Finding]:
         _thermal,
         _slowdown,
         _page_cache,
+        _read_again,
         _cold_start,
         _flash,
         _outside,
@@ -191,12 +193,17 @@ def _slowdown(facts: Facts) -> Finding | None:
     return Finding("warning", "slowdown", title, "Thermal throttling or other load on the device.")
 
 
+def _later_steps(facts: Facts) -> np.ndarray:
+    """Select the phases after the first step, which has to read the weights in any case."""
+    phases = facts.trace.phases
+    return phases["step"] > max(int(phases["step"].min()), facts.training.first_step or 0)
+
+
 def _page_cache(facts: Facts) -> Finding | None:
-    """Look at the steps after the first one, which has to read the weights in any case."""
     phases = facts.trace.phases
     if not len(phases):
         return None
-    later = phases["step"] > max(int(phases["step"].min()), facts.training.first_step or 0)
+    later = _later_steps(facts)
     seconds = float(phase_seconds(facts.trace)[later].sum())
     faults = float(phases["major_faults"][later].sum(dtype=float))
     if not seconds or faults < FAULTS_PER_SECOND * seconds:
@@ -209,6 +216,24 @@ def _page_cache(facts: Facts) -> Finding | None:
         f"{count(faults / seconds)} a second",
         f"{megabytes(read)} were read from storage: the weights do not stay in the page cache, so "
         "part of the time is waiting for flash.",
+    )
+
+
+def _read_again(facts: Facts) -> Finding | None:
+    base_bytes = facts.trace.run.bundle.base_bytes
+    if not base_bytes or len(facts.trace.steps) < 2 or not len(facts.trace.phases):
+        return None
+    read = float(facts.trace.phases["read_bytes"][_later_steps(facts)].sum(dtype=float))
+    read /= len(facts.trace.steps) - 1
+    if read < READ_AGAIN * base_bytes:
+        return None
+    return Finding(
+        "note",
+        "weights-from-storage",
+        f"Every step read {megabytes(read)} from storage",
+        f"The page cache did not keep the weights ({megabytes(base_bytes)}), for want of memory or "
+        "because of --page-cache drop. A pass takes as long as reading or computing, whichever is "
+        "slower.",
     )
 
 
