@@ -14,7 +14,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build/android"
 APK = BUILD / "toolkit-trainer-debug.apk"
 MIN_SDK = 28
@@ -23,7 +23,7 @@ _PASSWORD = "android"  # of a debug key, as Android Studio's
 
 
 def main() -> int:
-    """Write the APK and print where it is."""
+    """Write the APK."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("repository", "framework", "r8", "kotlin", "classes"):
         parser.add_argument(f"--{name}", required=True)
@@ -36,7 +36,6 @@ def main() -> int:
         artifact(repository, "com/android/tools", "r8", options.r8), framework, [classes, kotlin]
     )
     sign(align(assemble()))
-    print(f"{APK}  {APK.stat().st_size / 1e6:.2f} MB")
     return 0
 
 
