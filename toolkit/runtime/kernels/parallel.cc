@@ -10,11 +10,15 @@
 namespace toolkit {
 namespace {
 
-// Regions follow each other within microseconds, and waking a sleeping core takes tens of them, so
-// a thread that waits spins for a while first. Not for longer, and without offering its core by
-// sched_yield: beside other busy processes each offer costs their whole time slice, while a thread
-// that sleeps is woken ahead of them.
-constexpr std::chrono::microseconds kSpin(60);
+// Regions follow each other within microseconds, now and then within a millisecond (a block is
+// mapped, a record is written), and waking a sleeping core takes tens of microseconds. So a thread
+// that waits spins, then offers its core to others again and again, and only then sleeps. When
+// somebody takes the offer, it costs their whole time slice, while a thread that sleeps is woken
+// ahead of them: then, and for a while, threads that have spun sleep at once.
+using Clock = std::chrono::steady_clock;
+constexpr std::chrono::microseconds kSpin(60), kOffer(2000), kTaken(500);
+constexpr std::chrono::milliseconds kBusy(100);
+std::atomic<Clock::rep> busy_until{0};
 
 void pause_cpu() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -24,17 +28,25 @@ void pause_cpu() {
 #endif
 }
 
-/// Spins until a condition holds or its time is over; returns whether it holds.
+/// Waits awake for a condition; returns whether it holds.
 template <class Condition>
-bool spin_until(Condition condition) {
-  using Clock = std::chrono::steady_clock;
-  const Clock::time_point end = Clock::now() + kSpin;
+bool wait_awake(Condition condition) {
+  const Clock::time_point begin = Clock::now();
+  Clock::time_point now = begin;
   do {
     for (int i = 0; i < 16; ++i) {
       if (condition()) return true;
       pause_cpu();
     }
-  } while (Clock::now() < end);
+    now = Clock::now();
+  } while (now < begin + kSpin);
+  while (now < begin + kOffer && now.time_since_epoch().count() > busy_until.load()) {
+    std::this_thread::yield();
+    if (condition()) return true;
+    const Clock::time_point before = now;
+    now = Clock::now();
+    if (now > before + kTaken) busy_until = (now + kBusy).time_since_epoch().count();
+  }
   return condition();
 }
 
@@ -117,7 +129,7 @@ class Pool {
     if (sleepers_.load() > 0) wake_.notify_all();
     call(0);
     const auto done = [this] { return pending_.load() == 0; };
-    if (spin_until(done)) return;
+    if (wait_awake(done)) return;
     std::unique_lock<std::mutex> lock(mutex_);
     waiting_ = true;
     done_.wait(lock, done);
@@ -146,7 +158,7 @@ class Pool {
 
   void await_epoch(uint64_t seen) {
     const auto moved_on = [&] { return epoch_.load(std::memory_order_acquire) != seen; };
-    if (spin_until(moved_on)) return;
+    if (wait_awake(moved_on)) return;
     std::unique_lock<std::mutex> lock(mutex_);
     sleepers_.fetch_add(1);
     wake_.wait(lock, moved_on);

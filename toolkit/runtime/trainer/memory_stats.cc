@@ -162,6 +162,14 @@ int64_t memory_available_kib() {
   return limit > 0 ? std::min(available, limit) : available;
 }
 
+int64_t storage_bytes_read() {
+  char text[512];
+  const int fd = open("/proc/self/io", O_RDONLY | O_CLOEXEC);
+  reread(fd, text, sizeof(text));
+  if (fd >= 0) close(fd);
+  return value_of(text, "\nread_bytes:", -1);
+}
+
 std::string read_line(const std::string& path) {
   char text[256];
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);

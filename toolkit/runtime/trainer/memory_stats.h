@@ -47,6 +47,9 @@ int64_t memory_total_kib();  // 0 when unknown
 // What programs can still get, at most the limit of the process's control group; 0 when unknown.
 int64_t memory_available_kib();
 
+// Bytes this process had read from storage so far; -1 when not told.
+int64_t storage_bytes_read();
+
 // First line of a small file without its newline, empty when it cannot be read.
 std::string read_line(const std::string& path);
 

@@ -117,8 +117,12 @@ void Prefetcher::plan(const std::vector<WeightStage>& stages) {
     }
     stage_ = read_stage_ = drop_stage_ = 0;
     used_ = read_at_ = drop_at_ = 0;
+    const int64_t read = storage_bytes_read();
+    const bool first = storage_bytes_ < 0;
     dropping_ = page_cache_ == PageCache::drop ||
                 (page_cache_ == PageCache::automatic && !page_cache_holds(file_bytes_));
+    reading_ = dropping_ || first || read - storage_bytes_ >= kPiece;
+    storage_bytes_ = read;
   }
   wake_.notify_one();
 }
@@ -136,6 +140,7 @@ void Prefetcher::used(int64_t bytes) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     used_ += bytes;
+    if (!reading_) return;
   }
   wake_.notify_one();
 }
@@ -154,7 +159,7 @@ bool Prefetcher::next_read(WeightRef* range) {
     read_stage_ = stage_;
     read_at_ = 0;
   }
-  if (read_stage_ >= stages_.size()) return false;
+  if (!reading_ || read_stage_ >= stages_.size()) return false;
   const Stage &running = stages_[stage_], &stage = stages_[read_stage_];
   if (stage.begin + read_at_ >= std::min(running.begin + used_, running.end) + kWindow)
     return false;

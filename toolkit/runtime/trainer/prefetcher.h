@@ -36,7 +36,8 @@ struct WeightStage {
 
 // A thread that reads the stages of a plan in their order, as far ahead of the computation as a
 // window of bytes allows, across the bounds of stages: one that computes long gives one that
-// computes briefly its time.
+// computes briefly its time. When a plan's weights all came from the page cache, the next plan's
+// are expected there too and not asked for.
 class Prefetcher {
  public:
   // Reads by so many bytes; 0: by what the file's storage is set to read ahead.
@@ -77,7 +78,8 @@ class Prefetcher {
   std::vector<Stage> stages_;
   size_t stage_ = 0, read_stage_ = 0, drop_stage_ = 0;  // that runs, is read next, dropped next
   int64_t used_ = 0, read_at_ = 0, drop_at_ = 0;        // bytes of it
-  bool dropping_ = false, stop_ = false;
+  int64_t storage_bytes_ = -1;                          // read by the process until the last plan
+  bool reading_ = false, dropping_ = false, stop_ = false;
   std::thread thread_;
 };
 
