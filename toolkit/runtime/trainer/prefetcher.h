@@ -66,6 +66,7 @@ class Prefetcher {
   static WeightRef piece(const Stage& stage, int64_t at);
   void read(const WeightRef& range);
   void drop(const WeightRef& range);
+  void reopen();
 
   const PageCache page_cache_;
   const int64_t file_bytes_;
