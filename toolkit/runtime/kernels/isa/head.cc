@@ -195,15 +195,11 @@ void cross_entropy(const float* x, const int32_t* labels, int64_t tokens, const 
 void embedding(const int32_t* tokens, int64_t count, const QuantizedMatrix& w, float* out) {
   // Each row is a place of its own in a large file, and reading it maps a neighbourhood of pages
   // (300 KiB a token, 2 MiB where the page cache has huge folios); released after every slice they
-  // are never all in memory.
+  // are never all in memory. A slice takes less time than threads need to meet.
   constexpr int64_t kSlice = 2;
-  for (int64_t first = 0; first < count; first += kSlice) {
-    parallel(min(kSlice, count - first), [&](int64_t begin, int64_t end, int) {
-      for (int64_t t = first + begin; t < first + end; ++t) {
-        dequantize_row(w, tokens[t], out + t * w.depth);
-      }
-    });
-    release_weight(w);
+  for (int64_t t = 0; t < count; ++t) {
+    dequantize_row(w, tokens[t], out + t * w.depth);
+    if (t % kSlice == kSlice - 1 || t == count - 1) release_weight(w);
   }
 }
 
