@@ -162,25 +162,6 @@ def test_mappings_tell_how_they_are_read_and_lie_where_no_huge_page_fits(tmp_pat
             assert (int(address) - offset) % HUGE == HUGE // 2
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("grain", [1, 4])
-def test_threads_that_are_done_take_over_work(threads, grain):
-    done = [int(line) for line in probe("threads", threads, 120, grain).split()]
-    assert len(done) == 120 and set(done) == set(range(threads))
-    # The second half takes no time: whoever had it in advance helped with the first.
-    helped = sum(thread != 0 for thread in done[: 120 // max(threads, 2)])
-    assert helped >= 10 if threads > 1 else helped == 0
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3, 5])
-def test_without_a_grain_the_split_is_made_in_advance(threads):
-    done = [int(line) for line in probe("threads", threads, 100, 0).split()]
-    expected = [
-        t for t in range(threads) for _ in range(100 * t // threads, 100 * (t + 1) // threads)
-    ]
-    assert done == expected
-
-
 def test_free_memory_is_at_most_the_limit_of_the_control_group(case, tmp_path):
     root = Path("/sys/fs/cgroup")
     first = (root / "memory").is_dir()
