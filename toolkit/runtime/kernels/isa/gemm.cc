@@ -24,6 +24,11 @@ struct Segments {
   int count = 0;
 };
 
+// How far ahead operands are fetched: processors do it by themselves only within a page of 4 KiB,
+// and what another core has written takes longest.
+constexpr int64_t kLeftAhead = 512;  // floats
+constexpr int64_t kRightAhead = 8;   // rows
+
 /// out [kRows, kVectors * kLanes] (+)= sum over segments; accumulators never leave their registers.
 template <int kRows, int kVectors>
 void micro_kernel(const Segments& segments, int64_t block, float* out, int64_t stride,
@@ -49,6 +54,10 @@ void micro_kernel(const Segments& segments, int64_t block, float* out, int64_t s
       Floats r[kVectors];
 #pragma GCC unroll 4
       for (int j = 0; j < kVectors; ++j) r[j] = load(right + j * kLanes);
+      __builtin_prefetch(left + kLeftAhead);
+      for (int j = 0; j < kVectors * kLanes; j += 16) {
+        __builtin_prefetch(right + kRightAhead * right_stride + j);
+      }
 #pragma GCC unroll 16
       for (int i = 0; i < kRows; ++i) {
         const Floats l = splat(left[i]);
@@ -94,8 +103,8 @@ MicroKernel choose_kernel(int64_t rows, int64_t width) {
   return kernel_for_rows<kGroup / kLanes>(rows);
 }
 
-/// Runs the micro-kernel on blocks [block0, block1); partial columns go through a tile on the
-/// stack.
+/// Runs the micro-kernel on blocks [block0, block1); partial columns and transposed results go
+/// through a tile on the stack.
 void run_blocks(const Product& product, const Segments& segments, int64_t column, int64_t columns,
                 int64_t width, int64_t block0, int64_t block1, bool accumulate) {
   alignas(64) float tile[kBlock * kGroup];
@@ -103,14 +112,15 @@ void run_blocks(const Product& product, const Segments& segments, int64_t column
     const int64_t row = block * kBlock, rows = min(kBlock, product.rows - row);
     float* out = product.out + row * product.stride + column;
     const MicroKernel kernel = choose_kernel(rows, width);
-    if (columns == width) {
+    if (columns == width && !product.transposed) {
       kernel(segments, block, out, product.stride, accumulate);
       continue;
     }
     kernel(segments, block, tile, width, false);
     for (int64_t i = 0; i < rows; ++i) {
       for (int64_t j = 0; j < columns; ++j) {
-        float* at = out + i * product.stride + j;
+        float* at = product.transposed ? product.out + (column + j) * product.stride + row + i
+                                       : out + i * product.stride + j;
         *at = accumulate ? *at + tile[i * width + j] : tile[i * width + j];
       }
     }
@@ -178,11 +188,27 @@ void multiply_range(const Product& product, int64_t begin, int64_t end, float* b
   }
 }
 
-void multiply(const Product& product, float* buffers) {
-  const int64_t blocks = product.blocks(), tasks = product.groups() * blocks;
-  parallel_balanced(tasks, blocks, [&](int64_t begin, int64_t end, int thread) {
-    multiply_range(product, begin, end, buffers + thread * kRightFloats);
+void multiply(const Products& products, float* buffers) {
+  int64_t tasks = 0, grain = 1;
+  for (int i = 0; i < products.count; ++i) {
+    tasks += products.list[i].tasks();
+    grain = max(grain, products.list[i].blocks());
+  }
+  parallel_balanced(tasks, grain, [&](int64_t begin, int64_t end, int thread) {
+    for (int i = 0; i < products.count; ++i) {
+      const Product& product = products.list[i];
+      const int64_t count = product.tasks(), from = max(begin, 0), to = min(end, count);
+      if (from < to) multiply_range(product, from, to, buffers + thread * kRightFloats);
+      begin -= count;
+      end -= count;
+    }
   });
+}
+
+void multiply(const Product& product, float* buffers) {
+  Products products;
+  products.add(product);
+  multiply(products, buffers);
 }
 
 }  // namespace TOOLKIT_ISA

@@ -55,7 +55,7 @@ inline int64_t left_floats(int64_t rows, int64_t depth) { return round_up(rows, 
 void pack_left_blocks(const View& view, int64_t rows, int64_t depth, float scale, int64_t first,
                       int64_t last, float* out);
 
-/// Packs all of it, in parallel.
+/// Packs all of it, in parallel where that pays.
 Left pack_left(const View& view, int64_t rows, int64_t depth, float scale, float* out);
 
 /// The right operand of a product, [depth, columns], from (row, column) = (depth0, column0) of its
@@ -105,7 +105,9 @@ struct Product {
   float* out = nullptr;
   int64_t stride = 0;
   bool accumulate = false;
+  bool transposed = false;  // out is [columns, rows]
 
+  Product() = default;
   Product(int64_t rows, int64_t columns, float* out, int64_t stride, bool accumulate = false)
       : rows(rows), columns(columns), out(out), stride(stride), accumulate(accumulate) {}
   Product& add(const Left& left, const Right& right) {
@@ -114,6 +116,15 @@ struct Product {
   }
   int64_t blocks() const { return divide_up(rows, kBlock); }
   int64_t groups() const { return divide_up(columns, kGroup); }
+  int64_t tasks() const { return groups() * blocks(); }
+};
+
+/// Products none of which reads what another writes.
+struct Products {
+  Product list[4];
+  int count = 0;
+
+  void add(const Product& product) { list[count++] = product; }
 };
 
 /// Row blocks [block0, block1) of the column group, on the calling thread. buffer: kRightFloats
@@ -125,12 +136,13 @@ void multiply_group(const Product& product, int64_t group, int64_t block0, int64
 /// twice.
 void multiply_range(const Product& product, int64_t begin, int64_t end, float* buffer);
 
-/// The whole product in parallel. buffers: kRightFloats floats a thread.
+/// Whole products in parallel, together: threads meet once. buffers: kRightFloats floats a thread.
+void multiply(const Products& products, float* buffers);
 void multiply(const Product& product, float* buffers);
 
-/// out [columns, rows] (+)= in [rows, columns] transposed, for small results.
+/// out [columns, rows] = in [rows, columns] transposed, for small matrices.
 void transpose(const float* in, int64_t rows, int64_t columns, int64_t in_stride, float* out,
-               int64_t out_stride, bool accumulate = false);
+               int64_t out_stride);
 
 }  // namespace TOOLKIT_ISA
 }  // namespace toolkit

@@ -36,22 +36,6 @@ Left pack_columns_of(Scratch& scratch, const float* data, int64_t rows, int64_t 
                    scratch.floats(left_floats(columns, rows)));
 }
 
-void rank_gradient(const Left& low_rank, int64_t rank, const float* full, int64_t columns,
-                   int64_t stride, bool accumulate, float* out, float* buffers) {
-  multiply(
-      Product(rank, columns, out, columns, accumulate).add(low_rank, plain_right(full, stride)),
-      buffers);
-}
-
-void rank_gradient_transposed(const Left& low_rank, int64_t rank, const float* full,
-                              int64_t columns, int64_t stride, bool accumulate, float* out,
-                              float* buffers) {
-  Scratch scratch;
-  float* wide = scratch.floats(rank * columns);
-  rank_gradient(low_rank, rank, full, columns, stride, false, wide, buffers);
-  transpose(wide, rank, columns, columns, out, rank, accumulate);
-}
-
 namespace {
 
 /// Tokens of a part where nothing but the packed stretch grows with it.
@@ -71,19 +55,17 @@ class Stretches {
         packed_(scratch.floats(left_floats(tokens, step_))),
         buffers_(buffers) {}
 
-  /// Calls body(packed input, first of its depth, whether it is the last stretch).
+  /// Calls body(packed input, first of its depth, whether it is the last stretch). `low_ranks` are
+  /// products of the whole depth.
   template <typename Body>
-  void each(Body body) {
+  void each(const LowRanks& low_ranks, Body body) {
     for (int64_t first = 0; first < depth_; first += step_) {
       const int64_t count = min(step_, depth_ - first);
-      const View view{input_ + first, depth_, 1};
-      body(pack_left(view, tokens_, count, 1.0f, packed_), first, first + count == depth_);
+      const bool last = first + count == depth_;
+      const Left input = pack_left_with({input_ + first, depth_, 1}, tokens_, count,
+                                        low_ranks.of_stretch(first, last), packed_, buffers_);
+      body(input, first, last);
     }
-  }
-
-  /// out [tokens, rank] (+)= stretch · factor, whose depth begins at that of the stretch.
-  void low_rank(const Left& stretch, bool first, const Right& factor, int64_t rank, float* out) {
-    multiply(Product(tokens_, rank, out, rank, !first).add(stretch, factor), buffers_);
   }
 
  private:
@@ -97,17 +79,16 @@ void linear_part(const float* x, int64_t tokens, const QuantizedMatrix& w, const
                  const Adapter& lora, float scaling, float* y, float* h) {
   Scratch scratch;
   float* buffers = right_buffers(scratch);
-  if (lora.a != nullptr && h == nullptr) h = scratch.floats(tokens * lora.rank);
+  LowRank update = adapter_input(scratch, lora, tokens, w.depth, scaling);
+  if (h != nullptr) update.out = h;
+  LowRanks low_ranks;
+  low_ranks.add(update);
   Stretches stretches(scratch, x, tokens, w.depth, buffers);
-  stretches.each([&](const Left& input, int64_t k, bool last) {
+  stretches.each(low_ranks, [&](const Left& input, int64_t k, bool last) {
     Product product(tokens, w.rows, y, w.rows, k > 0);
     product.add(input, weight_rows(w, 0, k));
-    if (lora.a != nullptr) {
-      stretches.low_rank(input, k == 0, transposed(lora.a + k, w.depth), lora.rank, h);
-    }
     if (last && lora.a != nullptr) {
-      product.add(pack_rows_of(scratch, h, tokens, lora.rank, scaling),
-                  transposed(lora.b, lora.rank));
+      product.add({update.packed, lora.rank}, transposed(lora.b, lora.rank));
     }
     if (last && bias != nullptr) {
       const int64_t count = left_floats(tokens, 1);
@@ -120,6 +101,15 @@ void linear_part(const float* x, int64_t tokens, const QuantizedMatrix& w, const
   release_weight(w);
 }
 
+/// x aᵀ once more, for a forward that did not keep it.
+void recompute_low_rank(const float* x, int64_t tokens, int64_t depth, const Adapter& lora,
+                        float* buffers, float* h) {
+  Scratch scratch;
+  LowRanks low_ranks;
+  low_ranks.add({transposed(lora.a, depth), lora.rank, h});
+  Stretches(scratch, x, tokens, depth, buffers).each(low_ranks, [](const Left&, int64_t, bool) {});
+}
+
 void linear_backward_part(const float* grad, const float* x, const float* h, int64_t tokens,
                           const QuantizedMatrix& w, const Adapter& lora, float scaling, bool first,
                           float* dx, const AdapterGradient& gradient) {
@@ -127,19 +117,17 @@ void linear_backward_part(const float* grad, const float* x, const float* h, int
   float* buffers = right_buffers(scratch);
   const int64_t rank = lora.rank;
   const bool adapted = lora.a != nullptr;
-  float* e = adapted ? scratch.floats(tokens * rank) : nullptr;
+  LowRank e;
+  if (adapted) e = packed_low_rank(scratch, plain_right(lora.b, rank), tokens, rank, scaling);
+  LowRanks low_ranks;
+  low_ranks.add(e);
   {
     Scratch inner;
     Stretches stretches(inner, grad, tokens, w.rows, buffers);
-    stretches.each([&](const Left& packed, int64_t k, bool last) {
+    stretches.each(low_ranks, [&](const Left& packed, int64_t k, bool last) {
       Product product(tokens, w.depth, dx, w.depth, k > 0);
       product.add(packed, weight_columns(w, k));
-      if (adapted) {
-        stretches.low_rank(packed, k == 0, plain_right(lora.b + k * rank, rank), rank, e);
-      }
-      if (adapted && last) {
-        product.add(pack_rows_of(inner, e, tokens, rank, scaling), plain_right(lora.a, w.depth));
-      }
+      if (adapted && last) product.add({e.packed, rank}, plain_right(lora.a, w.depth));
       multiply(product, buffers);
     });
   }
@@ -148,17 +136,15 @@ void linear_backward_part(const float* grad, const float* x, const float* h, int
 
   if (h == nullptr) {
     float* recomputed = scratch.floats(tokens * rank);
-    Scratch inner;
-    Stretches stretches(inner, x, tokens, w.depth, buffers);
-    stretches.each([&](const Left& input, int64_t k, bool) {
-      stretches.low_rank(input, k == 0, transposed(lora.a + k, w.depth), rank, recomputed);
-    });
+    recompute_low_rank(x, tokens, w.depth, lora, buffers, recomputed);
     h = recomputed;
   }
-  const Left e_columns = pack_columns_of(scratch, e, tokens, rank, scaling);
-  rank_gradient(e_columns, rank, x, w.depth, w.depth, !first, gradient.a, buffers);
+  const Left e_columns = pack_columns_of(scratch, e.out, tokens, rank, scaling);
   const Left h_columns = pack_columns_of(scratch, h, tokens, rank, scaling);
-  rank_gradient_transposed(h_columns, rank, grad, w.rows, w.rows, !first, gradient.b, buffers);
+  Products gradients;
+  gradients.add(rank_gradient(e_columns, rank, x, w.depth, !first, gradient.a, w.depth));
+  gradients.add(rank_gradient_transposed(h_columns, rank, grad, w.rows, !first, gradient.b));
+  multiply(gradients, buffers);
 }
 
 }  // namespace

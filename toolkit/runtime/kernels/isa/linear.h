@@ -37,14 +37,55 @@ Left pack_rows_of(Scratch& scratch, const float* data, int64_t rows, int64_t dep
 Left pack_columns_of(Scratch& scratch, const float* data, int64_t rows, int64_t columns,
                      float scale);
 
+/// A product that reads rows which are being packed, while they are hot:
+/// out [rows, rank] (+)= rows · factor. Where `packed` is given, it becomes scaling * out as a left
+/// operand.
+struct LowRank {
+  Right factor;
+  int64_t rank = 0;
+  float* out = nullptr;
+  bool accumulate = false;
+  float* packed = nullptr;
+  float scaling = 1;
+};
+
+struct LowRanks {
+  LowRank list[3];
+  int count = 0;
+
+  /// Adds a product; those of rank 0 (no adapter) are left out.
+  void add(const LowRank& low_rank) {
+    if (low_rank.rank > 0) list[count++] = low_rank;
+  }
+
+  /// What the stretch of the depth that begins at `first` adds; only the last one packs the sums.
+  LowRanks of_stretch(int64_t first, bool last) const;
+};
+
+/// A low-rank product with a result of its own from `scratch`, also packed, scaled.
+LowRank packed_low_rank(Scratch& scratch, const Right& factor, int64_t rows, int64_t rank,
+                        float scaling);
+
+/// The same for an adapter's input, x aᵀ with x [rows, depth]; rank 0 if there is no adapter.
+LowRank adapter_input(Scratch& scratch, const Adapter& lora, int64_t rows, int64_t depth,
+                      float scaling);
+
+/// pack_left_blocks (scale 1), and the low-rank products of the same row blocks. buffer:
+/// kRightFloats floats.
+void pack_left_blocks_with(const View& view, int64_t rows, int64_t depth, const LowRanks& low_ranks,
+                           int64_t first, int64_t last, float* out, float* buffer);
+
+/// The same for all row blocks, in parallel. buffers: kRightFloats floats a thread.
+Left pack_left_with(const View& view, int64_t rows, int64_t depth, const LowRanks& low_ranks,
+                    float* out, float* buffers);
+
 /// out [rank, columns] (+)= low_rank [rank, T] · full [T, columns].
-void rank_gradient(const Left& low_rank, int64_t rank, const float* full, int64_t columns,
-                   int64_t stride, bool accumulate, float* out, float* buffers);
+Product rank_gradient(const Left& low_rank, int64_t rank, const float* full, int64_t columns,
+                      bool accumulate, float* out, int64_t stride);
 
 /// The same, written as out [columns, rank].
-void rank_gradient_transposed(const Left& low_rank, int64_t rank, const float* full,
-                              int64_t columns, int64_t stride, bool accumulate, float* out,
-                              float* buffers);
+Product rank_gradient_transposed(const Left& low_rank, int64_t rank, const float* full,
+                                 int64_t columns, bool accumulate, float* out);
 
 }  // namespace TOOLKIT_ISA
 }  // namespace toolkit

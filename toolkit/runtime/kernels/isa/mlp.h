@@ -13,17 +13,9 @@ constexpr int64_t kTile = 256;
 /// time.
 void release_rows(const QuantizedMatrix& w, int64_t row, int64_t rows);
 
-/// out [tokens, rank] = input · factor.
-void low_rank(const Left& input, int64_t tokens, const Right& factor, int64_t rank, float* out,
-              float* buffers);
-
-/// scaling * input aᵀ as a left operand, nothing for an absent adapter; *kept is input aᵀ itself.
-Left low_rank_input(Scratch& scratch, const Left& input, int64_t tokens, const Adapter& lora,
-                    int64_t depth, float scaling, float* buffers, float** kept);
-
 /// out [tokens, count] = input W[first : first + count]ᵀ + low_rank b[first : first + count]ᵀ.
 Product tile_projection(const Left& input, const QuantizedMatrix& w, const Adapter& lora,
-                        const Left& low_rank, int64_t tokens, int64_t first, int64_t count,
+                        const LowRank& low_rank, int64_t tokens, int64_t first, int64_t count,
                         float* out);
 
 }  // namespace TOOLKIT_ISA

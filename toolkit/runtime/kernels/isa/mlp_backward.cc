@@ -20,9 +20,9 @@ struct Branch {
   const QuantizedMatrix* w = nullptr;
   Adapter lora;
   AdapterGradient gradient;
-  Left h;                   // scaled n Aᵀ, packed
-  Left h_columns;           // the same, transposed and packed
-  float* e = nullptr;       // [T, R]
+  LowRank h;                // n Aᵀ
+  Left h_columns;           // the same, transposed, scaled and packed
+  LowRank e;                // s dG B
   float* tile = nullptr;    // the projection, then its gradient [T, tile]
   float* packed = nullptr;  // its gradient as a left operand
 };
@@ -41,12 +41,15 @@ class Sweep {
     size_ = m.gate.depth;
     features_ = m.gate.rows;
     buffers_ = right_buffers(scratch_);
-    input_ = pack_rows_of(scratch_, x, tokens, size_, 1.0f);
-    output_grad_ = pack_rows_of(scratch_, grad, tokens, size_, 1.0f);
     start_branch(m.gate, m.gate_lora, gradient.gate, &gate_);
     start_branch(m.up, m.up_lora, gradient.up, &up_);
     act_ = scratch_.floats(tokens * kTile);
-    if (m.down_lora.a != nullptr) start_down();
+    if (m.down_lora.a != nullptr) {
+      const int64_t rank = m.down_lora.rank;
+      gd_ = packed_low_rank(scratch_, plain_right(m.down_lora.b, rank), tokens, rank, m.scaling);
+      hd_ = {transposed(m.down_lora.a, features_), rank, scratch_.floats(tokens * rank)};
+    }
+    pack_inputs();
   }
 
   void run() {
@@ -68,109 +71,117 @@ class Sweep {
     branch->tile = scratch_.floats(tokens_ * kTile);
     branch->packed = scratch_.floats(left_floats(tokens_, kTile));
     if (lora.a == nullptr) return;
-    float* h = nullptr;
-    branch->h = low_rank_input(scratch_, input_, tokens_, lora, size_, m_.scaling, buffers_, &h);
-    branch->h_columns = pack_columns_of(scratch_, h, tokens_, lora.rank, m_.scaling);
-    branch->e = scratch_.floats(tokens_ * lora.rank);
+    branch->h = adapter_input(scratch_, lora, tokens_, size_, m_.scaling);
+    branch->e =
+        packed_low_rank(scratch_, plain_right(lora.b, lora.rank), tokens_, lora.rank, m_.scaling);
   }
 
-  void start_down() {
-    const int64_t rank = m_.down_lora.rank;
-    float* gd = scratch_.floats(tokens_ * rank);
-    low_rank(output_grad_, tokens_, plain_right(m_.down_lora.b, rank), rank, gd, buffers_);
-    gd_ = pack_rows_of(scratch_, gd, tokens_, rank, m_.scaling);
-    gd_columns_ = pack_columns_of(scratch_, gd, tokens_, rank, m_.scaling);
-    hd_ = scratch_.floats(tokens_ * rank);
+  void pack_inputs() {
+    LowRanks products, grad_products;
+    for (const Branch* branch : branches_) products.add(branch->h);
+    grad_products.add(gd_);
+    float* input = scratch_.floats(left_floats(tokens_, size_));
+    float* output_grad = scratch_.floats(left_floats(tokens_, size_));
+    parallel(divide_up(tokens_, kBlock), [&](int64_t begin, int64_t end, int thread) {
+      float* buffer = buffers_ + thread * kRightFloats;
+      const View x{x_, size_, 1}, grad{grad_, size_, 1};
+      pack_left_blocks_with(x, tokens_, size_, products, begin, end, input, buffer);
+      pack_left_blocks_with(grad, tokens_, size_, grad_products, begin, end, output_grad, buffer);
+    });
+    input_ = {input, size_};
+    output_grad_ = {output_grad, size_};
+    for (Branch* branch : branches_) branch->h_columns = columns_of(branch->h);
+    gd_columns_ = columns_of(gd_);
+  }
+
+  /// The transposed, scaled result as a left operand.
+  Left columns_of(const LowRank& product) {
+    if (product.rank == 0) return {};
+    return pack_columns_of(scratch_, product.out, tokens_, product.rank, m_.scaling);
   }
 
   /// G, U and da of the tile.
   void project(int64_t first, int64_t count) {
     Product da(tokens_, count, act_, count);
     da.add(output_grad_, weight_columns(m_.down, 0, first));
-    if (hd_ != nullptr) da.add(gd_, plain_right(m_.down_lora.a + first, features_));
-    const Product products[3] = {
-        tile_projection(input_, m_.gate, gate_.lora, gate_.h, tokens_, first, count, gate_.tile),
-        tile_projection(input_, m_.up, up_.lora, up_.h, tokens_, first, count, up_.tile), da};
-    const int64_t tasks = da.groups() * da.blocks();
-    parallel_balanced(3 * tasks, da.blocks(), [&](int64_t begin, int64_t end, int thread) {
-      for (int i = 0; i < 3; ++i) {
-        const int64_t from = max(begin - i * tasks, 0), to = min(end - i * tasks, tasks);
-        if (from < to) multiply_range(products[i], from, to, buffers_ + thread * kRightFloats);
-      }
-    });
+    if (gd_.rank > 0) {
+      da.add({gd_.packed, gd_.rank}, plain_right(m_.down_lora.a + first, features_));
+    }
+    Products products;
+    for (const Branch* b : branches_) {
+      products.add(tile_projection(input_, *b->w, b->lora, b->h, tokens_, first, count, b->tile));
+    }
+    products.add(da);
+    multiply(products, buffers_);
   }
 
   /// Turns G, U and da into dG, dU and a, packs them, and sums hd, eg and eu, by row blocks.
   void activate(int64_t first, int64_t count) {
-    const bool accumulate = first > 0;
-    Product hd(tokens_, m_.down_lora.rank, hd_, m_.down_lora.rank, accumulate);
+    const bool last = first + count == features_;
+    LowRanks act_products, products[2];
+    act_products.add(hd_);
+    act_products = act_products.of_stretch(first, last);
+    for (int i = 0; i < 2; ++i) {
+      products[i].add(branches_[i]->e);
+      products[i] = products[i].of_stretch(first, last);
+    }
     parallel(divide_up(tokens_, kBlock), [&](int64_t begin, int64_t end, int thread) {
       float* buffer = buffers_ + thread * kRightFloats;
       const int64_t at = begin * kBlock * count;
       const int64_t floats = min(tokens_, end * kBlock) * count - at;
       silu_mul_backward_part(act_ + at, gate_.tile + at, up_.tile + at, floats, act_ + at,
                              gate_.tile + at, up_.tile + at);
-      if (hd_ != nullptr) {
+      if (hd_.rank > 0) {
         // The gate's packing space holds the packed activation until it is needed for dG.
-        pack_left_blocks({act_, count, 1}, tokens_, count, 1.0f, begin, end, gate_.packed);
-        Product product = hd;
-        product.add({gate_.packed, count}, transposed(m_.down_lora.a + first, features_));
-        run_groups(product, begin, end, buffer);
+        pack_left_blocks_with({act_, count, 1}, tokens_, count, act_products, begin, end,
+                              gate_.packed, buffer);
       }
-      for (const Branch* branch : branches_) {
-        pack_left_blocks({branch->tile, count, 1}, tokens_, count, 1.0f, begin, end,
-                         branch->packed);
-        if (branch->e == nullptr) continue;
-        const int64_t rank = branch->lora.rank;
-        Product product(tokens_, rank, branch->e, rank, accumulate);
-        product.add({branch->packed, count}, plain_right(branch->lora.b + first * rank, rank));
-        run_groups(product, begin, end, buffer);
+      for (int i = 0; i < 2; ++i) {
+        pack_left_blocks_with({branches_[i]->tile, count, 1}, tokens_, count, products[i], begin,
+                              end, branches_[i]->packed, buffer);
       }
     });
   }
 
-  static void run_groups(const Product& product, int64_t begin, int64_t end, float* buffer) {
-    for (int64_t group = 0; group < product.groups(); ++group) {
-      multiply_group(product, group, begin, end, buffer);
-    }
-  }
-
   /// What leaves the tile: dn and the adapter gradients that belong to its columns.
   void leave(int64_t first, int64_t count) {
-    multiply(Product(tokens_, size_, dx_, size_, first > 0)
-                 .add({gate_.packed, count}, weight_columns(m_.gate, first))
-                 .add({up_.packed, count}, weight_columns(m_.up, first)),
-             buffers_);
+    Product dn(tokens_, size_, dx_, size_, first > 0);
+    for (const Branch* b : branches_) dn.add({b->packed, count}, weight_columns(*b->w, first));
+    if (first + count == features_) {
+      for (const Branch* b : branches_) {
+        if (b->e.rank > 0) dn.add({b->e.packed, b->e.rank}, plain_right(b->lora.a, size_));
+      }
+    }
+    Products products;
+    products.add(dn);
+    for (const Branch* b : branches_) {
+      const int64_t rank = b->e.rank;
+      if (rank == 0) continue;
+      products.add(rank_gradient_transposed(b->h_columns, rank, b->tile, count, later_part_,
+                                            b->gradient.b + first * rank));
+    }
+    if (gd_.rank > 0) {
+      products.add(rank_gradient(gd_columns_, gd_.rank, act_, count, later_part_,
+                                 down_gradient_.a + first, features_));
+    }
+    multiply(products, buffers_);
     release_rows(m_.gate, first, count);
     release_rows(m_.up, first, count);
-    for (const Branch* branch : branches_) {
-      if (branch->e == nullptr) continue;
-      const int64_t rank = branch->lora.rank;
-      rank_gradient_transposed(branch->h_columns, rank, branch->tile, count, count, later_part_,
-                               branch->gradient.b + first * rank, buffers_);
-    }
-    if (hd_ != nullptr) {
-      Product da(m_.down_lora.rank, count, down_gradient_.a + first, features_, later_part_);
-      multiply(da.add(gd_columns_, plain_right(act_, count)), buffers_);
-    }
   }
 
+  /// The adapter gradients that wait for all tiles.
   void finish() {
-    for (const Branch* branch : branches_) {
-      if (branch->e == nullptr) continue;
-      const int64_t rank = branch->lora.rank;
-      const Left e = pack_rows_of(scratch_, branch->e, tokens_, rank, m_.scaling);
-      const Left e_columns = pack_columns_of(scratch_, branch->e, tokens_, rank, m_.scaling);
-      multiply(Product(tokens_, size_, dx_, size_, true).add(e, plain_right(branch->lora.a, size_)),
-               buffers_);
-      rank_gradient(e_columns, rank, x_, size_, size_, later_part_, branch->gradient.a, buffers_);
+    Products products;
+    for (const Branch* b : branches_) {
+      if (b->e.rank == 0) continue;
+      products.add(
+          rank_gradient(columns_of(b->e), b->e.rank, x_, size_, later_part_, b->gradient.a, size_));
     }
-    if (hd_ != nullptr) {
-      const int64_t rank = m_.down_lora.rank;
-      const Left hd = pack_columns_of(scratch_, hd_, tokens_, rank, m_.scaling);
-      rank_gradient_transposed(hd, rank, grad_, size_, size_, later_part_, down_gradient_.b,
-                               buffers_);
+    if (hd_.rank > 0) {
+      products.add(rank_gradient_transposed(columns_of(hd_), hd_.rank, grad_, size_, later_part_,
+                                            down_gradient_.b));
     }
+    if (products.count > 0) multiply(products, buffers_);
     release_weight(m_.gate);
     release_weight(m_.up);
     release_weight(m_.down);
@@ -186,11 +197,11 @@ class Sweep {
   AdapterGradient down_gradient_;
   int64_t size_ = 0, features_ = 0;
   float* buffers_ = nullptr;
-  Left input_, output_grad_, gd_, gd_columns_;
+  Left input_, output_grad_, gd_columns_;
+  LowRank gd_, hd_;
   Branch gate_, up_;
-  const Branch* const branches_[2] = {&gate_, &up_};
+  Branch* const branches_[2] = {&gate_, &up_};
   float* act_ = nullptr;  // da, then a [T, tile]
-  float* hd_ = nullptr;
 };
 
 }  // namespace

@@ -37,6 +37,9 @@ void pack_rows(const float* in, int64_t stride, int64_t rows, int64_t depth, flo
     const int64_t first = min(i, width - 4);
     int64_t k = 0;
     for (; k + 4 <= depth; k += 4) {
+      if (k % 16 == 0) {  // the next four rows, line by line
+        for (int64_t j = 4; j < 8; ++j) __builtin_prefetch(in + (first + j) * stride + k);
+      }
       transpose4(in + first * stride + k, stride, scale, out + k * width + first, width);
     }
     for (; k < depth; ++k) {
@@ -48,7 +51,9 @@ void pack_rows(const float* in, int64_t stride, int64_t rows, int64_t depth, flo
 /// out[k * width + j] = scale * in[k * stride + j] for j < columns (0 up to width), k < depth.
 void pack_columns(const float* in, int64_t stride, int64_t columns, int64_t depth, float scale,
                   int64_t width, float* out) {
+  constexpr int64_t kAhead = 8;
   for (int64_t k = 0; k < depth; ++k) {
+    for (int64_t j = 0; j < columns; j += 16) __builtin_prefetch(in + (k + kAhead) * stride + j);
     for (int64_t j = 0; j < columns; ++j) out[k * width + j] = scale * in[k * stride + j];
     for (int64_t j = columns; j < width; ++j) out[k * width + j] = 0;
   }
@@ -72,6 +77,11 @@ void pack_left_blocks(const View& view, int64_t rows, int64_t depth, float scale
 }
 
 Left pack_left(const View& view, int64_t rows, int64_t depth, float scale, float* out) {
+  constexpr int64_t kLittle = 8192;  // floats packed before threads would have met
+  if (rows * depth <= kLittle) {
+    pack_left_blocks(view, rows, depth, scale, 0, divide_up(rows, kBlock), out);
+    return {out, depth};
+  }
   parallel(divide_up(rows, kBlock), [&](int64_t begin, int64_t end, int) {
     pack_left_blocks(view, rows, depth, scale, begin, end, out);
   });
@@ -159,12 +169,9 @@ Right packed_right(const float* data, int64_t depth, int64_t columns, int64_t fi
 }
 
 void transpose(const float* in, int64_t rows, int64_t columns, int64_t in_stride, float* out,
-               int64_t out_stride, bool accumulate) {
+               int64_t out_stride) {
   for (int64_t j = 0; j < columns; ++j) {
-    for (int64_t i = 0; i < rows; ++i) {
-      float* at = out + j * out_stride + i;
-      *at = accumulate ? *at + in[i * in_stride + j] : in[i * in_stride + j];
-    }
+    for (int64_t i = 0; i < rows; ++i) out[j * out_stride + i] = in[i * in_stride + j];
   }
 }
 
