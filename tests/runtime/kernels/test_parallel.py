@@ -1,4 +1,4 @@
-"""How threads share work."""
+"""How threads share work, and chores that one of them does beside it."""
 
 import pytest
 
@@ -22,3 +22,24 @@ def test_without_a_grain_the_split_is_made_in_advance(threads):
         t for t in range(threads) for _ in range(100 * t // threads, 100 * (t + 1) // threads)
     ]
     assert done == expected
+
+
+def chores(threads: int) -> dict[str, list[int]]:
+    lines = [line.split() for line in probe("chores", threads).decode().splitlines()]
+    return {moment: [int(number) for number in numbers] for moment, *numbers in lines}
+
+
+def test_a_chore_is_done_once_beside_the_next_balanced_region():
+    result = chores(2)
+    assert result["asked"] == [0]
+    assert result["static"] == [0, 12]
+    done, others = result["balanced"]
+    assert done == 1 and others > 15  # half of the items, and what the chore's time left undone
+    assert result["again"][0] == 1
+    assert result["twice"] == [2]  # one that waits makes room for the next
+
+
+def test_without_other_threads_a_chore_is_done_at_once():
+    result = chores(1)
+    assert [result[moment][0] for moment in ("asked", "static", "balanced", "again")] == [1] * 4
+    assert result["twice"] == [3]

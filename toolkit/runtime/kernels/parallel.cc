@@ -91,6 +91,15 @@ class alignas(64) Share {
   std::atomic<uint64_t> range_{0};
 };
 
+void (*waiting_chore)() = nullptr;
+
+void do_chore() {
+  if (waiting_chore == nullptr) return;
+  const auto chore = waiting_chore;
+  waiting_chore = nullptr;
+  chore();
+}
+
 class Pool {
  public:
   ~Pool() { resize(1); }
@@ -127,6 +136,7 @@ class Pool {
       epoch_.fetch_add(1, std::memory_order_release);
     }
     if (sleepers_.load() > 0) wake_.notify_all();
+    if (grain > 0) do_chore();
     call(0);
     const auto done = [this] { return pending_.load() == 0; };
     if (wait_awake(done)) return;
@@ -202,6 +212,15 @@ Pool& pool() {
 int requested_threads = 0;
 
 }  // namespace
+
+void do_beside_next(void (*chore)()) {
+  do_chore();
+  if (threads() == 1) {
+    chore();
+  } else {
+    waiting_chore = chore;
+  }
+}
 
 void set_threads(int count) {
   requested_threads = count < 1 ? 1 : count;

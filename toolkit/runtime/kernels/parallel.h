@@ -44,4 +44,9 @@ void parallel_balanced(int64_t n, int64_t grain, F&& fn) {
   internal::parallel(n, grain, fn);
 }
 
+/// Has the calling thread do `chore` at the start of its next `parallel_balanced`, whose other
+/// threads make up for the time that takes; at once where there are none. A chore that still waits
+/// is done first.
+void do_beside_next(void (*chore)());
+
 }  // namespace toolkit

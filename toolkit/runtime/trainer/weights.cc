@@ -8,6 +8,7 @@
 #include <atomic>
 #include <numeric>
 
+#include "kernels/parallel.h"
 #include "kernels/release.h"
 #include "trainer/error.h"
 #include "trainer/memory.h"
@@ -38,6 +39,7 @@ struct Pending {
 Pending pending[kMaxPending];
 int pending_count = 0;
 size_t pending_bytes = 0;
+bool flush_waits = false;
 
 void give_back(const Pending& consumed, const Range& range) {
   // Rounding down drops a page whose start was released before; the end waits for its rest.
@@ -74,6 +76,7 @@ void join_pending() {
 }
 
 void flush_pending() {
+  flush_waits = false;
   profile().sample();
   const bool full = pending_count == kMaxPending;
   join_pending();
@@ -103,7 +106,12 @@ void release_pages(const void* data, size_t bytes) {
     if (merged && end > last.end) last.end = end;
   }
   if (!merged) pending[pending_count++] = {begin, end};
-  if (pending_bytes >= kBatchBytes || pending_count == kMaxPending) flush_pending();
+  if (pending_count == kMaxPending || (flush_waits && pending_bytes >= 2 * kBatchBytes)) {
+    flush_pending();
+  } else if (pending_bytes >= kBatchBytes && !flush_waits) {
+    flush_waits = true;
+    do_beside_next(flush_pending);
+  }
 }
 
 void add_range(void* address, size_t bytes, Prefetcher* reader) {
@@ -133,11 +141,9 @@ void remove_range(void* address) {
 
 }  // namespace
 
-namespace {
-
 /// Maps a part of a file where no huge page of the page cache fits: touching one tile would make
 /// 2 MiB resident, MADV_NOHUGEPAGE or not.
-void* map_by_pages(const File& file, int64_t begin, size_t bytes) {
+WeightMapping::Run WeightMapping::map_by_pages(const File& file, int64_t begin, size_t bytes) {
   constexpr uintptr_t kHuge = 2 << 20;
   const size_t reserved = bytes + 2 * kHuge;
   void* place =
@@ -149,13 +155,12 @@ void* map_by_pages(const File& file, int64_t begin, size_t bytes) {
   const uintptr_t at = first + (wanted + kHuge - first % kHuge) % kHuge;
   void* address =
       mmap(reinterpret_cast<void*>(at), bytes, PROT_READ, MAP_SHARED | MAP_FIXED, file.fd(), begin);
-  if (at > first) munmap(place, at - first);
-  munmap(reinterpret_cast<void*>(at + bytes), first + reserved - at - bytes);
-  if (address == MAP_FAILED) fail_errno("map", file.path());
-  return address;
+  if (address == MAP_FAILED) {
+    munmap(place, reserved);
+    fail_errno("map", file.path());
+  }
+  return {address, bytes, place, reserved};
 }
-
-}  // namespace
 
 WeightMapping::WeightMapping(const File& file, const std::vector<WeightRef>& refs,
                              Prefetcher* reader, Access access) {
@@ -174,12 +179,12 @@ WeightMapping::WeightMapping(const File& file, const std::vector<WeightRef>& ref
       ++last;
     }
     const size_t bytes = (end - begin + page - 1) / page * page;
-    void* address = map_by_pages(file, begin, bytes);
+    runs_.push_back(map_by_pages(file, begin, bytes));
+    void* address = runs_.back().address;
     // Either way pages that were used do not count as worth keeping: under pressure they go before
     // those that were read ahead. Read around every row, a table would come from storage several
     // times over.
     madvise(address, bytes, access == Access::rows ? MADV_RANDOM : MADV_SEQUENTIAL);
-    runs_.push_back({address, bytes});
     add_range(address, bytes, reader);
     for (size_t k = first; k < last; ++k) {
       pointers_[order[k]] = static_cast<char*>(address) + (refs[order[k]].offset - begin);
@@ -191,7 +196,7 @@ WeightMapping::WeightMapping(const File& file, const std::vector<WeightRef>& ref
 WeightMapping::~WeightMapping() {
   for (const Run& run : runs_) {
     remove_range(run.address);
-    munmap(run.address, run.bytes);
+    munmap(run.reserved, run.reserved_bytes);
   }
 }
 

@@ -31,7 +31,10 @@ class WeightMapping {
   struct Run {
     void* address;
     size_t bytes;
+    void* reserved;  // the address space set aside for it
+    size_t reserved_bytes;
   };
+  static Run map_by_pages(const File& file, int64_t begin, size_t bytes);
   std::vector<Run> runs_;
   std::vector<const void*> pointers_;
 };
