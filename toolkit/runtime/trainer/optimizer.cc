@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
+#include "kernels/parallel.h"
 #include "trainer/error.h"
 
 namespace toolkit {
@@ -19,20 +21,25 @@ class Sgd : public Optimizer {
   void update(float* values, float* gradient, size_t offset, size_t count, double lr,
               int64_t step) override {
     const float decay = float(settings_.weight_decay), rate = float(-lr);
-    if (settings_.weight_decay != 0) {
-      for (size_t i = 0; i < count; ++i) gradient[i] += decay * values[i];
-    }
-    if (settings_.momentum != 0) {
-      float* m = momentum_.floats() + offset;
-      const float momentum = float(settings_.momentum);
-      if (step == 1) {
-        std::copy(gradient, gradient + count, m);
-      } else {
-        for (size_t i = 0; i < count; ++i) m[i] = m[i] * momentum + gradient[i];
+    const float momentum = float(settings_.momentum);
+    float* moments = momentum != 0 ? momentum_.floats() + offset : nullptr;
+    parallel(int64_t(count), [&](int64_t begin, int64_t end, int) {
+      float *v = values + begin, *g = gradient + begin;
+      const int64_t n = end - begin;
+      if (decay != 0) {
+        for (int64_t i = 0; i < n; ++i) g[i] += decay * v[i];
       }
-      gradient = m;
-    }
-    for (size_t i = 0; i < count; ++i) values[i] += rate * gradient[i];
+      if (moments != nullptr) {
+        float* m = moments + begin;
+        if (step == 1) {
+          std::copy(g, g + n, m);
+        } else {
+          for (int64_t i = 0; i < n; ++i) m[i] = m[i] * momentum + g[i];
+        }
+        g = m;
+      }
+      for (int64_t i = 0; i < n; ++i) v[i] += rate * g[i];
+    });
   }
 
   int state_count() const override { return settings_.momentum != 0 ? 1 : 0; }
@@ -61,13 +68,15 @@ class AdamW : public Optimizer {
     const float eps = float(settings_.eps);
     float* m = moments_[0].floats() + offset;
     float* v = moments_[1].floats() + offset;
-    for (size_t i = 0; i < count; ++i) {
-      const float g = gradient[i];
-      m[i] += lerp * (g - m[i]);
-      v[i] = v[i] * decay2 + gain2 * g * g;
-      const float denominator = std::sqrt(v[i]) / root2 + eps;
-      values[i] = values[i] * keep + size * (m[i] / denominator);
-    }
+    parallel(int64_t(count), [=](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) {
+        const float g = gradient[i];
+        m[i] += lerp * (g - m[i]);
+        v[i] = v[i] * decay2 + gain2 * g * g;
+        const float denominator = std::sqrt(v[i]) / root2 + eps;
+        values[i] = values[i] * keep + size * (m[i] / denominator);
+      }
+    });
   }
 
   int state_count() const override { return 2; }
@@ -87,9 +96,22 @@ std::unique_ptr<Optimizer> make_optimizer(const OptimizerSettings& settings, siz
 }
 
 double sum_of_squares(const float* values, size_t count) {
-  double sum = 0;
-  for (size_t i = 0; i < count; ++i) sum += double(values[i]) * double(values[i]);
-  return sum;
+  // Slices and several sums in each, the same whatever the number of threads.
+  constexpr int64_t kSlices = 64, kSums = 8;
+  double slices[kSlices] = {};
+  parallel(kSlices, [&](int64_t first, int64_t last, int) {
+    for (int64_t slice = first; slice < last; ++slice) {
+      size_t i = count * slice / kSlices;
+      const size_t end = count * (slice + 1) / kSlices;
+      double sums[kSums] = {};
+      for (; i + kSums <= end; i += kSums) {
+        for (size_t j = 0; j < kSums; ++j) sums[j] += double(values[i + j]) * double(values[i + j]);
+      }
+      for (; i < end; ++i) sums[0] += double(values[i]) * double(values[i]);
+      slices[slice] = std::accumulate(sums, sums + kSums, 0.0);
+    }
+  });
+  return std::accumulate(slices, slices + kSlices, 0.0);
 }
 
 double clip_factor(double norm, double max_norm) { return std::min(1.0, max_norm / (norm + 1e-6)); }

@@ -63,15 +63,21 @@ void Passes::embed(const std::vector<int64_t>& samples, HiddenStates& states) {
   WeightMapping weights(file, network_.weights(Kind::embed, 0), nullptr, Access::rows);
   for (size_t s = 0; s < samples.size(); ++s) {
     Frame frame = frame_of(data_, samples[s]);
-    request_rows(file, network_.weights(Kind::embed, 0), network_.bundle().vocab_size, frame.tokens,
-                 network_.seq_len());
-    frame.hidden_out = states.acquire();
-    network_.run(Kind::embed, weights, frame);
+    run_embedding(weights, frame, states);
     states.put(0, s, frame.hidden_out);
     states.rest(0, s);
-    weights.drop_pages();
   }
   phase.snapshot();
+}
+
+void Passes::run_embedding(WeightMapping& weights, Frame& frame, HiddenStates& states) {
+  if (prefetcher_.reads()) {
+    request_rows(network_.bundle().base().file(), network_.weights(Kind::embed, 0),
+                 network_.bundle().vocab_size, frame.tokens, network_.seq_len());
+  }
+  frame.hidden_out = states.acquire();
+  network_.run(Kind::embed, weights, frame);
+  weights.drop_pages();
 }
 
 void Passes::forward(const std::vector<int64_t>& samples, const float* values,
@@ -169,12 +175,8 @@ void Passes::evaluate_chunk(const std::vector<int64_t>& samples, const float* va
     WeightMapping weights(file, network_.weights(Kind::embed, 0), nullptr, Access::rows);
     for (size_t s = 0; s < samples.size(); ++s) {
       Frame frame = frame_of(data_, samples[s]);
-      request_rows(file, network_.weights(Kind::embed, 0), network_.bundle().vocab_size,
-                   frame.tokens, network_.seq_len());
-      frame.hidden_out = states.acquire();
-      network_.run(Kind::embed, weights, frame);
+      run_embedding(weights, frame, states);
       states.put(0, s, frame.hidden_out);
-      weights.drop_pages();
     }
   }
   for (int64_t layer = 0; layer < layers; ++layer) {

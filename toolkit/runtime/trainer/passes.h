@@ -48,6 +48,9 @@ class Passes {
   // Has the weights of a step read ahead, without `backward` those of a loss.
   void plan_reading(int64_t sequences, bool backward);
   void embed(const std::vector<int64_t>& samples, HiddenStates& states);
+  // Asks for the rows of the tokens where weights come from storage, and leaves nothing of the
+  // table in memory.
+  void run_embedding(WeightMapping& weights, Frame& frame, HiddenStates& states);
   void forward(const std::vector<int64_t>& samples, const float* values, HiddenStates& states);
   double head(const std::vector<int64_t>& samples, float grad_scale, HiddenStates& states);
   void backward(int64_t layer, const std::vector<int64_t>& samples, const float* values,

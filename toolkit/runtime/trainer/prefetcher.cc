@@ -128,6 +128,11 @@ void Prefetcher::plan(const std::vector<WeightStage>& stages) {
   wake_.notify_one();
 }
 
+bool Prefetcher::reads() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return reading_;
+}
+
 void Prefetcher::begin(size_t stage) {
   {
     std::lock_guard<std::mutex> lock(mutex_);

@@ -47,6 +47,8 @@ class Prefetcher {
 
   // What comes next; earlier plans are forgotten.
   void plan(const std::vector<WeightStage>& stages);
+  // Whether the plan's weights are asked for.
+  bool reads();
   // The plan's stage of this number begins, those before it are done.
   void begin(size_t stage);
   // The running stage is done with so many more bytes. From any thread.

@@ -1,6 +1,6 @@
 // What a phase's operators took, and what was resident meanwhile.
 //
-// Residency is read whenever a kernel is about to give weights back and after every operator; the
+// Residency is read whenever a kernel is about to give weights back and after operators; the
 // reading with the largest total is kept, with what the engine held then. The kernel's high-water
 // mark says how much there was; this says of what, independently of it.
 #pragma once
@@ -43,6 +43,7 @@ class Profile {
   bool enabled_ = false;
   Residency baseline_, peak_;
   int64_t held_[kCategories] = {};
+  int64_t unsampled_ = 0;  // ns of operators since the last reading
   std::vector<OperatorTime> times_;
 };
 
