@@ -120,11 +120,13 @@ void for_tasks(const AttentionShape& s, const float* k, const float* v, int64_t 
   const TaskSplit split(cost, blocks, s.heads);
   const int64_t slice = round_up(buffer_floats(s, strip), 16);
   float* slices = scratch.floats(slice * threads());
-  const int64_t shares = threads();
-  parallel(shares, [&](int64_t first, int64_t last, int thread) {
+  const int64_t shares = kShares * threads();
+  std::vector<int64_t> packed(threads(), -1);
+  parallel_balanced(shares, 1, [&](int64_t first, int64_t last, int thread) {
     const Buffers b = carve(slices + thread * slice, s, strip);
-    int64_t packed_kv = -1;
-    for (int64_t task = split.begin(first, shares); task < split.begin(last, shares); ++task) {
+    int64_t& packed_kv = packed[thread];
+    const int64_t end = split.begin(last, shares);
+    for (int64_t task = split.begin(first, shares); task < end; ++task) {
       const int64_t head = task / blocks, kv = head / group;
       if (kv != packed_kv) {
         pack_head_transposed(head_of(k, s.kv_heads, kv, s.head_size), s.tokens, s.head_size,

@@ -1,6 +1,8 @@
 // Pieces the forward and the backward of attention share.
 #pragma once
 
+#include <vector>
+
 #include "kernels/isa/gemm.h"
 #include "kernels/workspace.h"
 
@@ -40,6 +42,9 @@ inline void multiply_strip(const Product& product) {
     multiply_group(product, group, 0, product.blocks(), nullptr);
   }
 }
+
+/// Shares of the tasks a thread has in advance; others take over what it has not begun.
+constexpr int64_t kShares = 4;
 
 /// Tasks (head, row block) ordered by head, split among threads by their cost.
 class TaskSplit {

@@ -216,12 +216,14 @@ void key_block(const Inputs& in, int64_t head, int64_t kv, int64_t block, bool a
 /// First pass: delta and dq.
 void query_pass(const Inputs& in, const float* cost, float* slices, int64_t slice, float* dq) {
   const AttentionShape& s = in.s;
-  const int64_t blocks = divide_up(s.tokens, kBlock), shares = threads();
+  const int64_t blocks = divide_up(s.tokens, kBlock), shares = kShares * threads();
   const TaskSplit split(cost, blocks, s.heads);
-  parallel(shares, [&](int64_t first, int64_t last, int thread) {
+  std::vector<int64_t> packed(threads(), -1);
+  parallel_balanced(shares, 1, [&](int64_t first, int64_t last, int thread) {
     const Buffers b = carve(slices + thread * slice, in);
-    int64_t packed_kv = -1;
-    for (int64_t task = split.begin(first, shares); task < split.begin(last, shares); ++task) {
+    int64_t& packed_kv = packed[thread];
+    const int64_t end = split.begin(last, shares);
+    for (int64_t task = split.begin(first, shares); task < end; ++task) {
       const int64_t head = task / blocks, kv = head / (s.heads / s.kv_heads);
       if (kv != packed_kv) {
         const Head k = head_of(in.k, s.kv_heads, kv, s.head_size);
