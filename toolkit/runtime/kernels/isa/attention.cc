@@ -121,7 +121,7 @@ void for_tasks(const AttentionShape& s, const float* k, const float* v, int64_t 
   const int64_t slice = round_up(buffer_floats(s, strip), 16);
   float* slices = scratch.floats(slice * threads());
   const int64_t shares = kShares * threads();
-  std::vector<int64_t> packed(threads(), -1);
+  int64_t* packed = packed_heads(scratch);
   parallel_balanced(shares, 1, [&](int64_t first, int64_t last, int thread) {
     const Buffers b = carve(slices + thread * slice, s, strip);
     int64_t& packed_kv = packed[thread];

@@ -1,9 +1,8 @@
 // Pieces the forward and the backward of attention share.
 #pragma once
 
-#include <vector>
-
 #include "kernels/isa/gemm.h"
+#include "kernels/parallel.h"
 #include "kernels/workspace.h"
 
 namespace toolkit {
@@ -45,6 +44,14 @@ inline void multiply_strip(const Product& product) {
 
 /// Shares of the tasks a thread has in advance; others take over what it has not begun.
 constexpr int64_t kShares = 4;
+
+/// For each thread the kv-head its buffers hold, none to begin with.
+inline int64_t* packed_heads(Scratch& scratch) {
+  const int count = threads();
+  int64_t* heads = reinterpret_cast<int64_t*>(scratch.floats(2 * count));
+  for (int i = 0; i < count; ++i) heads[i] = -1;
+  return heads;
+}
 
 /// Tasks (head, row block) ordered by head, split among threads by their cost.
 class TaskSplit {

@@ -218,7 +218,8 @@ void query_pass(const Inputs& in, const float* cost, float* slices, int64_t slic
   const AttentionShape& s = in.s;
   const int64_t blocks = divide_up(s.tokens, kBlock), shares = kShares * threads();
   const TaskSplit split(cost, blocks, s.heads);
-  std::vector<int64_t> packed(threads(), -1);
+  Scratch scratch;
+  int64_t* packed = packed_heads(scratch);
   parallel_balanced(shares, 1, [&](int64_t first, int64_t last, int thread) {
     const Buffers b = carve(slices + thread * slice, in);
     int64_t& packed_kv = packed[thread];
