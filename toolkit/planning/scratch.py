@@ -4,6 +4,7 @@
 kernel is noticed here. T tokens, K inputs and N outputs of a weight, R rank.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from toolkit.planning.graph import Operation, Value
@@ -60,11 +61,8 @@ def run(operation: Operation, kernels: Kernels, workspace: Workspace) -> None:
 def _linear(x: Value, rank: int, saved: bool, bias: bool, k: Kernels, w: Workspace) -> None:
     tokens, depth = k.part(x.shape[-2], _LONG_PART), x.shape[-1]
     w.floats(k.buffers())
-    if rank and not saved:
-        w.floats(tokens * rank)
+    _low_rank(tokens, rank, k, w, result=not saved)
     w.floats(k.left(tokens, _stretch(tokens, depth)))
-    if rank:
-        w.floats(k.left(tokens, rank))
     if bias:
         w.floats(k.left(tokens, 1))
 
@@ -104,18 +102,23 @@ def _linear_backward(
     tokens, outputs = k.part(grad.shape[-2], _LONG_PART), grad.shape[-1]
     depth, rank = x.shape[-1], a.shape[0]
     w.floats(k.buffers())
-    w.floats(tokens * rank)
+    _low_rank(tokens, rank, k, w)
     with w.scope():
         w.floats(k.left(tokens, _stretch(tokens, outputs)))
-        w.floats(k.left(tokens, rank))
     if recompute:
         w.floats(tokens * rank)
         with w.scope():
             w.floats(k.left(tokens, _stretch(tokens, depth)))
     w.floats(k.left(rank, tokens))
     w.floats(k.left(rank, tokens))
-    with w.scope():
-        w.floats(rank * outputs)
+
+
+def _low_rank(tokens: int, rank: int, k: Kernels, w: Workspace, result: bool = True) -> None:
+    """What a low-rank product takes: its result, unless that has a place, and the same packed."""
+    if rank and result:
+        w.floats(tokens * rank)
+    if rank:
+        w.floats(k.left(tokens, rank))
 
 
 def _rope(o: Operation, k: Kernels, w: Workspace) -> None:
@@ -125,52 +128,35 @@ def _rope(o: Operation, k: Kernels, w: Workspace) -> None:
 def _mlp(o: Operation, k: Kernels, w: Workspace) -> None:
     x, adapters = o.arguments[0], o.arguments[10:16]
     tokens, size = k.part(x.shape[-2]), x.shape[-1]
-    gate, up, down = (_rank(adapters[2 * i]) for i in range(3))
     w.floats(k.buffers())
+    for rank in _ranks(adapters):
+        _low_rank(tokens, rank, k, w)
     w.floats(k.left(tokens, size))
-    for rank in filter(None, (gate, up)):
-        w.floats(tokens * rank)
-        w.floats(k.left(tokens, rank))
-    if down:
-        w.floats(tokens * down)
     w.floats(tokens * _MLP_TILE)
     w.floats(tokens * _MLP_TILE)
     w.floats(k.left(tokens, _MLP_TILE))
-    if down:
-        w.floats(k.left(tokens, down))
 
 
 def _mlp_backward(o: Operation, k: Kernels, w: Workspace) -> None:
     x, adapters = o.arguments[1], o.arguments[11:17]
     tokens, size = k.part(x.shape[-2]), x.shape[-1]
-    gate, up, down = (_rank(adapters[2 * i]) for i in range(3))
+    gate, up, down = _ranks(adapters)
     w.floats(k.buffers())
-    w.floats(k.left(tokens, size))
-    w.floats(k.left(tokens, size))
     for rank in (gate, up):
         w.floats(tokens * _MLP_TILE)
         w.floats(k.left(tokens, _MLP_TILE))
-        if rank:
-            w.floats(tokens * rank)
-            w.floats(k.left(tokens, rank))
-            w.floats(k.left(rank, tokens))
-            w.floats(tokens * rank)
+        _low_rank(tokens, rank, k, w)
+        _low_rank(tokens, rank, k, w)
     w.floats(tokens * _MLP_TILE)
+    _low_rank(tokens, down, k, w)
     if down:
         w.floats(tokens * down)
-        w.floats(k.left(tokens, down))
-        w.floats(k.left(down, tokens))
-        w.floats(tokens * down)
-    for rank in filter(None, (gate, up)):
-        with w.scope():
-            w.floats(rank * _MLP_TILE)
-    for rank in filter(None, (gate, up)):
-        w.floats(k.left(tokens, rank))
+    w.floats(k.left(tokens, size))
+    w.floats(k.left(tokens, size))
+    for rank in filter(None, (gate, up, down)):
         w.floats(k.left(rank, tokens))
-    if down:
-        w.floats(k.left(down, tokens))
-        with w.scope():
-            w.floats(down * size)
+    for rank in filter(None, (gate, up, down)):
+        w.floats(k.left(rank, tokens))
 
 
 def _attention(strip: int, o: Operation, k: Kernels, w: Workspace) -> None:
@@ -180,6 +166,7 @@ def _attention(strip: int, o: Operation, k: Kernels, w: Workspace) -> None:
     w.floats(-(-tokens // k.block))
     floats = _right(size, tokens) + _right(tokens, size) + k.block * (size + 2 * strip)
     w.floats(_round_up(floats, 16) * k.threads)
+    w.floats(2 * k.threads)
 
 
 def _attention_backward(o: Operation, k: Kernels, w: Workspace) -> None:
@@ -191,6 +178,7 @@ def _attention_backward(o: Operation, k: Kernels, w: Workspace) -> None:
         w.floats(-(-tokens // k.block))
         packed = 2 * (_right(size, tokens) + _right(tokens, size))
         w.floats(_round_up(packed + k.block * (2 * size + 3 * strip), 16) * k.threads)
+        w.floats(2 * k.threads)
 
 
 def _head(gradient: bool, o: Operation, k: Kernels, w: Workspace) -> None:
@@ -212,8 +200,9 @@ def _stretch(tokens: int, depth: int) -> int:
     return depth if parts <= 1 else _round_up(-(-depth // parts), 32)
 
 
-def _rank(a: Value | None) -> int:
-    return 0 if a is None else a.shape[0]
+def _ranks(adapters: Sequence[Value | None]) -> list[int]:
+    """Return the ranks of a, b, a, b, ...; 0 where there is no adapter."""
+    return [0 if a is None else a.shape[0] for a in adapters[::2]]
 
 
 def _right(depth: int, columns: int) -> int:

@@ -36,6 +36,11 @@ def resident(path: Path, begin: int = 0, end: int | None = None) -> float:
     return sum(page & 1 for page in part) / len(part)
 
 
+def has_read(path: Path, begin: int, end: int) -> bool:
+    """Whether a range is in the page cache, but for single pages the system has taken back."""
+    return resident(path, begin, end) > 0.8 and resident(path, end - MB, end) > 0
+
+
 def make_cold(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
     os.fsync(fd)
@@ -93,40 +98,40 @@ def wait_for(condition) -> None:
 
 
 def test_reading_stays_in_its_window(cold_file, reader):
-    wait_for(lambda: resident(cold_file, 0, WINDOW) == 1)
+    wait_for(lambda: has_read(cold_file, 0, WINDOW))
     time.sleep(0.1)
     assert resident(cold_file, WINDOW + OVERSHOOT) == 0
     reader.say("begin 3", f"used {STAGE // 2}")
     at = 3 * STAGE + STAGE // 2
-    wait_for(lambda: resident(cold_file, 3 * STAGE, at + WINDOW) == 1)
+    wait_for(lambda: has_read(cold_file, 3 * STAGE, at + WINDOW))
     assert resident(cold_file, at + WINDOW + OVERSHOOT) == 0
 
 
 def test_using_more_than_a_stage_has_reads_no_further(cold_file, reader):
     reader.say("begin 0", f"used {100 * STAGE}")
-    wait_for(lambda: resident(cold_file, 0, STAGE + WINDOW) == 1)
+    wait_for(lambda: has_read(cold_file, 0, STAGE + WINDOW))
     time.sleep(0.1)
     assert resident(cold_file, STAGE + WINDOW + OVERSHOOT) == 0
 
 
 @pytest.mark.parametrize("page_cache", ["drop"], indirect=True)
 def test_what_was_used_is_dropped(cold_file, reader):
-    wait_for(lambda: resident(cold_file, 0, WINDOW) == 1)
+    wait_for(lambda: has_read(cold_file, 0, WINDOW))
     for stage in range(1, STAGES):
         reader.say(f"begin {stage}")
         # Only a folio that reaches into this stage stays.
         wait_for(lambda stage=stage: resident(cold_file, 0, stage * STAGE) <= 2 * MB / STAGE)
-        wait_for(lambda stage=stage: resident(cold_file, stage * STAGE, (stage + 1) * STAGE) == 1)
+        wait_for(lambda stage=stage: has_read(cold_file, stage * STAGE, (stage + 1) * STAGE))
     last = (STAGES - 1) * STAGE
     reader.say(f"used {12 * MB}")
     wait_for(lambda: resident(cold_file, last, last + 6 * MB) == 0)
-    assert resident(cold_file, last + 12 * MB) == 1
+    assert has_read(cold_file, last + 12 * MB, last + STAGE)
 
 
 @pytest.mark.parametrize("page_cache", ["keep"], indirect=True)
 def test_what_was_used_is_kept(cold_file, reader):
     for stage in range(STAGES):
-        wait_for(lambda stage=stage: resident(cold_file, stage * STAGE, (stage + 1) * STAGE) == 1)
+        wait_for(lambda stage=stage: has_read(cold_file, stage * STAGE, (stage + 1) * STAGE))
         reader.say(f"begin {stage + 1}" if stage + 1 < STAGES else f"used {STAGE}")
     # Not all of it for certain: the kernel may have its own plans.
     assert resident(cold_file) > 0.8
@@ -143,8 +148,8 @@ def test_training_has_the_same_bits_and_drops_what_it_used(case, tmp_path):
         adapters[page_cache] = load_file(out / "adapter_model.safetensors")
         read[page_cache] = resident(base)
         assert records(out, "run")[0]["settings"]["page_cache"] == page_cache
-    assert read["keep"] == read["auto"] == 1
-    assert read["drop"] < 1
+    assert min(read["keep"], read["auto"]) > 0.8
+    assert read["drop"] < 0.8
     for name, tensor in adapters["keep"].items():
         assert tensor.equal(adapters["drop"][name])
         assert tensor.equal(adapters["auto"][name])

@@ -79,8 +79,7 @@ void linear_part(const float* x, int64_t tokens, const QuantizedMatrix& w, const
                  const Adapter& lora, float scaling, float* y, float* h) {
   Scratch scratch;
   float* buffers = right_buffers(scratch);
-  LowRank update = adapter_input(scratch, lora, tokens, w.depth, scaling);
-  if (h != nullptr) update.out = h;
+  const LowRank update = adapter_input(scratch, lora, tokens, w.depth, scaling, h);
   LowRanks low_ranks;
   low_ranks.add(update);
   Stretches stretches(scratch, x, tokens, w.depth, buffers);

@@ -62,13 +62,13 @@ struct LowRanks {
   LowRanks of_stretch(int64_t first, bool last) const;
 };
 
-/// A low-rank product with a result of its own from `scratch`, also packed, scaled.
+/// A low-rank product with its result at `out`, or from `scratch` if null; also packed, scaled.
 LowRank packed_low_rank(Scratch& scratch, const Right& factor, int64_t rows, int64_t rank,
-                        float scaling);
+                        float scaling, float* out = nullptr);
 
 /// The same for an adapter's input, x aᵀ with x [rows, depth]; rank 0 if there is no adapter.
 LowRank adapter_input(Scratch& scratch, const Adapter& lora, int64_t rows, int64_t depth,
-                      float scaling);
+                      float scaling, float* out = nullptr);
 
 /// pack_left_blocks (scale 1), and the low-rank products of the same row blocks. buffer:
 /// kRightFloats floats.

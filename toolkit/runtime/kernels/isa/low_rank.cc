@@ -18,20 +18,20 @@ LowRanks LowRanks::of_stretch(int64_t first, bool last) const {
 }
 
 LowRank packed_low_rank(Scratch& scratch, const Right& factor, int64_t rows, int64_t rank,
-                        float scaling) {
+                        float scaling, float* out) {
   LowRank result;
   result.factor = factor;
   result.rank = rank;
-  result.out = scratch.floats(rows * rank);
+  result.out = out != nullptr ? out : scratch.floats(rows * rank);
   result.packed = scratch.floats(left_floats(rows, rank));
   result.scaling = scaling;
   return result;
 }
 
 LowRank adapter_input(Scratch& scratch, const Adapter& lora, int64_t rows, int64_t depth,
-                      float scaling) {
+                      float scaling, float* out) {
   if (lora.a == nullptr) return {};
-  return packed_low_rank(scratch, transposed(lora.a, depth), rows, lora.rank, scaling);
+  return packed_low_rank(scratch, transposed(lora.a, depth), rows, lora.rank, scaling, out);
 }
 
 void pack_left_blocks_with(const View& view, int64_t rows, int64_t depth, const LowRanks& low_ranks,
