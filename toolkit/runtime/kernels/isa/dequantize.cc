@@ -127,9 +127,32 @@ TOOLKIT_INLINE void deinterleave(Ints a, Ints b, Ints* even, Ints* odd) {
 
 /// Once the halves of the features' eight bytes are apart, a row is the same four bits of every
 /// lane: no byte has to move.
-TOOLKIT_INLINE void tile4(const uint8_t* codes, const float* scale, const float* offset, float* out,
-                          int64_t width) {
-  for (int part = 0; part < kParts; ++part) {
+template <int kTiles>
+#if TOOLKIT_LANES == 16
+// One vector holds all that a row's codes can stand for.
+TOOLKIT_INLINE void tiles4(const uint8_t* codes, const float* scale, const float* offset,
+                           float* out, int64_t width) {
+  const Floats all = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  Ints halves[kTiles][2];
+#pragma GCC unroll 2
+  for (int i = 0; i < kTiles; ++i) {
+    const uint8_t* from = codes + i * 128;
+    deinterleave(load<Ints>(from), load<Ints>(from + 64), &halves[i][0], &halves[i][1]);
+  }
+#pragma GCC unroll 16
+  for (int row = 0; row < kPanel; ++row) {
+    const Floats values = all * splat(scale[row]) + splat(offset[row]);
+#pragma GCC unroll 2
+    for (int i = 0; i < kTiles; ++i) {
+      const Ints code = halves[i][row % 8 / 4] >> (row % 4 * 8 + row / 8 * 4);
+      store(out + row * width + i * kLanes, __builtin_shuffle(values, code));
+    }
+  }
+}
+#else
+TOOLKIT_INLINE void tiles4(const uint8_t* codes, const float* scale, const float* offset,
+                           float* out, int64_t width) {
+  for (int part = 0; part < kTiles * kParts; ++part) {
     const uint8_t* from = codes + part * kLanes * 8;
     Ints halves[2];
     deinterleave(load<Ints>(from), load<Ints>(from + kLanes * 4), &halves[0], &halves[1]);
@@ -142,6 +165,7 @@ TOOLKIT_INLINE void tile4(const uint8_t* codes, const float* scale, const float*
     }
   }
 }
+#endif
 
 TOOLKIT_INLINE void tile8(const uint8_t* codes, const float* scale, const float* offset, float* out,
                           int64_t width) {
@@ -152,6 +176,49 @@ TOOLKIT_INLINE void tile8(const uint8_t* codes, const float* scale, const float*
 #pragma GCC unroll 16
   for (int j = 0; j < 16; ++j) {
     store_affine(out + j * width, v[j], column_splat(scale[j]), column_splat(offset[j]));
+  }
+}
+
+/// Asks for the codes and parameters of tiles: panels lie too far apart for the processor to
+/// guess.
+TOOLKIT_INLINE void prefetch_tiles(const QuantizedMatrix& w, int64_t panel, int64_t feature,
+                                   int64_t features) {
+  const int64_t column_bytes = 2 * w.bits;
+  const uint8_t* codes = w.codes + (panel * w.depth + feature) * column_bytes;
+  for (int64_t i = 0; i < features * column_bytes; i += 64) __builtin_prefetch(codes + i);
+  const int64_t at = (panel * (w.depth / kQuantGroup) + feature / kQuantGroup) * kPanel;
+  __builtin_prefetch(w.scale + at);
+  if (w.offset != nullptr) __builtin_prefetch(w.offset + at);
+}
+
+template <int kTiles>
+void columns_of_tiles(const QuantizedMatrix& w, int64_t row0, int64_t rows, int64_t feature,
+                      float* out, int64_t width) {
+  constexpr int64_t kFeatures = kTiles * kPanel;
+  const int64_t column_bytes = 2 * w.bits;
+  for (int64_t row = 0; row < rows; row += kPanel) {
+    const int64_t panel = (row0 + row) / kPanel;
+    const int64_t ahead = row + kAhead * kPanel;
+    if (ahead < rows) {
+      prefetch_tiles(w, panel + kAhead, feature, kFeatures);
+    } else if (ahead < 2 * rows && feature + kFeatures < w.depth) {
+      // The next columns.
+      prefetch_tiles(w, (row0 + ahead - rows) / kPanel, feature + kFeatures, kFeatures);
+    }
+    const uint8_t* codes = w.codes + (panel * w.depth + feature) * column_bytes;
+    Column scale, offset;
+    group_parameters(w, panel, feature / kQuantGroup, &scale, &offset);
+    alignas(64) float scales[kPanel], offsets[kPanel];
+    store(scales, scale);
+    store(offsets, offset);
+    asm("" : "+m"(scales), "+m"(offsets));  // loads that broadcast, instead of permutations
+    if (w.bits == 4) {
+      tiles4<kTiles>(codes, scales, offsets, out + row * width, width);
+    } else {
+      for (int64_t i = 0; i < kFeatures; i += kPanel) {
+        tile8(codes + i * column_bytes, scales, offsets, out + row * width + i, width);
+      }
+    }
   }
 }
 
@@ -175,39 +242,12 @@ void dequantize_rows(const QuantizedMatrix& w, int64_t panel, int64_t depth0, in
   }
 }
 
-/// Asks for the codes and parameters of a tile: panels lie too far apart for the processor to
-/// guess.
-TOOLKIT_INLINE void prefetch_tile(const QuantizedMatrix& w, int64_t panel, int64_t feature) {
-  const int64_t column_bytes = 2 * w.bits;
-  const uint8_t* codes = w.codes + (panel * w.depth + feature) * column_bytes;
-  for (int64_t i = 0; i < kPanel * column_bytes; i += 64) __builtin_prefetch(codes + i);
-  const int64_t at = (panel * (w.depth / kQuantGroup) + feature / kQuantGroup) * kPanel;
-  __builtin_prefetch(w.scale + at);
-  if (w.offset != nullptr) __builtin_prefetch(w.offset + at);
-}
-
 void dequantize_columns(const QuantizedMatrix& w, int64_t row0, int64_t rows, int64_t feature,
-                        float* out, int64_t width) {
-  const int64_t column_bytes = 2 * w.bits;
-  for (int64_t row = 0; row < rows; row += kPanel) {
-    const int64_t panel = (row0 + row) / kPanel;
-    const int64_t ahead = row + kAhead * kPanel;
-    if (ahead < rows) {
-      prefetch_tile(w, panel + kAhead, feature);
-    } else if (ahead < 2 * rows && feature + kPanel < w.depth) {
-      prefetch_tile(w, (row0 + ahead - rows) / kPanel, feature + kPanel);  // the next columns
-    }
-    const uint8_t* codes = w.codes + (panel * w.depth + feature) * column_bytes;
-    Column scale, offset;
-    group_parameters(w, panel, feature / kQuantGroup, &scale, &offset);
-    alignas(64) float scales[kPanel], offsets[kPanel];
-    store(scales, scale);
-    store(offsets, offset);
-    if (w.bits == 4) {
-      tile4(codes, scales, offsets, out + row * width, width);
-    } else {
-      tile8(codes, scales, offsets, out + row * width, width);
-    }
+                        int64_t features, float* out, int64_t width) {
+  if (features == kPanel) {
+    columns_of_tiles<1>(w, row0, rows, feature, out, width);
+  } else {
+    columns_of_tiles<2>(w, row0, rows, feature, out, 2 * kPanel);
   }
 }
 

@@ -98,8 +98,10 @@ void pack_group(const Right& right, int64_t column, int64_t columns, int64_t dep
       }
       break;
     case Right::kWeightColumns:
-      for (int64_t j = 0; j < width; j += kPanel) {
-        dequantize_columns(*right.weight, k0, depth, c0 + j, out + j, width);
+      for (int64_t j = 0, count; j < width; j += count) {
+        // Together where they share their quantization groups.
+        count = min(width - j, (c0 + j) % kGroup == 0 ? kGroup : kPanel);
+        dequantize_columns(*right.weight, k0, depth, c0 + j, count, out + j, width);
       }
       break;
     case Right::kTransposed:

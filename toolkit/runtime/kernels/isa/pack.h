@@ -12,10 +12,11 @@ namespace TOOLKIT_ISA {
 void dequantize_rows(const QuantizedMatrix& w, int64_t panel, int64_t depth0, int64_t depth,
                      float* out, int64_t width);
 
-/// Rows [row0, row0 + rows) of W (multiples of 16), features [feature, feature + 16) (multiple of
-/// 16), to out[row * width + feature]: 16 x 16 tiles of codes are transposed in registers.
+/// Rows [row0, row0 + rows) of W (multiples of 16), features [feature, feature + features), to
+/// out[row * width + feature]: 16 x 16 tiles of codes are transposed in registers. features is 16,
+/// or 32 from a multiple of 32 on.
 void dequantize_columns(const QuantizedMatrix& w, int64_t row0, int64_t rows, int64_t feature,
-                        float* out, int64_t width);
+                        int64_t features, float* out, int64_t width);
 
 /// Columns [column, column + columns) and depth [depth0, depth0 + depth) of a right operand,
 /// `width` wide.
