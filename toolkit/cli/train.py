@@ -63,7 +63,7 @@ def train(
     ] = None,
     page_cache: Annotated[
         Literal["auto", "keep", "drop"] | None,
-        typer.Option(help="Of weights that were used; auto keeps what fits into free memory."),
+        typer.Option(help="Of weights that were used; auto keeps them if all fit into memory."),
     ] = None,
     save_every: Annotated[
         int | None, typer.Option(min=0, help="Save every so many steps, and at the end.")

@@ -42,15 +42,17 @@ CASES = {
     "deep": Sizes(
         t=5, d=1056, f=1088, head_dim=128, rank=40, vocab=48, adapters="gate down", seed=3
     ),
+    "split": Sizes(t=80, d=1152, f=1152, head_dim=128, rank=48, vocab=48, seed=5),
     "long": Sizes(t=1100, heads=2, kv_heads=1, head_dim=16, seed=4),
 }
 
 
 def operators_of(case: str) -> list[str]:
-    """What a case is for: attention over several strips, products over several depth blocks."""
+    """What a case is for: attention over several strips, products over several depth blocks, those
+    with enough row blocks to be split between threads."""
     if case == "long":
         return [name for name in OPERATORS if name.startswith("attention")]
-    if case == "deep":
+    if case in ("deep", "split"):
         return [name for name in OPERATORS if "linear" in name or "mlp" in name]
     return list(OPERATORS)
 

@@ -18,7 +18,7 @@ from toolkit.ops import OPERATORS
 from toolkit.runtime import operators_library
 
 EPSILON = torch.finfo(torch.float32).eps
-_HOOK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t)
+_HOOK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_bool)
 
 
 class Library:
@@ -47,10 +47,10 @@ class Library:
         return self._native.toolkit_workspace_bytes()
 
     @contextmanager
-    def releases(self) -> Iterator[list[tuple[int, int]]]:
-        """Collect the (address, bytes) of weights the operators will not read again."""
-        ranges: list[tuple[int, int]] = []
-        hook = _HOOK(lambda address, size: ranges.append((address, size)))
+    def releases(self) -> Iterator[list[tuple[int, int, bool]]]:
+        """Collect (address, bytes, rest) of weights the operators will not read again."""
+        ranges: list[tuple[int, int, bool]] = []
+        hook = _HOOK(lambda *released: ranges.append(released))
         self._native.toolkit_set_release_hook(hook)
         yield ranges
         self._native.toolkit_set_release_hook(_HOOK())

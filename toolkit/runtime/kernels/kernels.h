@@ -112,7 +112,13 @@ struct MlpGradient {
   X(scale, (const float* x, float factor, int64_t count, float* out))
 // clang-format on
 
-/// Tokens that cross_entropy takes at a time; it goes through W once for each such part.
+/// Equal parts of about `wanted` tokens that kernels work on a sequence in.
+static constexpr int64_t sequence_parts(int64_t tokens, int64_t wanted) {
+  const int64_t parts = (tokens + wanted / 2 - 1) / wanted;
+  return parts < 1 ? 1 : parts;
+}
+
+/// About the tokens that cross_entropy takes at a time; it goes through W once for each part.
 constexpr int64_t kHeadTokens = 256;
 
 struct KernelTable {

@@ -97,7 +97,9 @@ void do_chore() {
   if (waiting_chore == nullptr) return;
   const auto chore = waiting_chore;
   waiting_chore = nullptr;
+  inside_region = true;  // the threads are taken
   chore();
+  inside_region = false;
 }
 
 class Pool {

@@ -12,7 +12,7 @@ TOOLKIT_EXPORT void toolkit_set_threads(int count) { toolkit::set_threads(count)
 TOOLKIT_EXPORT int toolkit_threads(void) { return toolkit::threads(); }
 TOOLKIT_EXPORT const char* toolkit_isa(void) { return toolkit::kernels().isa; }
 TOOLKIT_EXPORT int toolkit_select_isa(const char* isa) { return toolkit::select_isa(isa) ? 1 : 0; }
-TOOLKIT_EXPORT void toolkit_set_release_hook(void (*hook)(const void*, size_t)) {
+TOOLKIT_EXPORT void toolkit_set_release_hook(void (*hook)(const void*, size_t, bool)) {
   toolkit::set_release_hook(hook);
 }
 TOOLKIT_EXPORT void toolkit_multiply(const float* input, int64_t tokens, const uint8_t* codes,

@@ -1,6 +1,7 @@
 // C functions of libtoolkit_operators.so, for hosts that load it with dlopen or ctypes.
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,8 +19,8 @@ const char* toolkit_isa(void);
 /// it.
 int toolkit_select_isa(const char* isa);
 /// Installs a function that is told which weight bytes an operator has read for the last time (null
-/// removes it).
-void toolkit_set_release_hook(void (*hook)(const void* data, size_t bytes));
+/// removes it); `rest` when it was told of all parts of the range before.
+void toolkit_set_release_hook(void (*hook)(const void* data, size_t bytes, bool rest));
 /// y [tokens, rows] = x Wᵀ, or with `transposed` dx [tokens, depth] = g W, outside ExecuTorch (for
 /// measurements). W as in kernels/kernels.h; offset may be null.
 void toolkit_multiply(const float* input, int64_t tokens, const uint8_t* codes,

@@ -37,7 +37,7 @@ class Optimizer {
 // `total` is the number of floats of all adapters. Throws UsageError for an unknown name.
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerSettings& settings, size_t total);
 
-// Sum of squares in double, in order: the same bits each time.
+// Sum of squares in double: the same bits each time and with any number of threads.
 double sum_of_squares(const float* values, size_t count);
 
 // Factor of torch.nn.utils.clip_grad_norm_: min(1, max_norm / (norm + 1e-6)).

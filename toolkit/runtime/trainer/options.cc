@@ -55,7 +55,7 @@ const Row kRows[] = {
     {"checkpoints", "auto|ram|spill", &Options::checkpoints, kTrain, 0, 0, 0,
      "where the blocks' inputs wait for the backward pass"},
     {"page-cache", "auto|keep|drop", &Options::page_cache, kAll, 0, 0, 0,
-     "of weights that were used; auto keeps what fits into free memory"},
+     "of weights that were used; auto keeps them if all fit into free memory"},
     {"save-every", "N", &Options::save_every, kTrain, 0, 0, kMany, "steps; 0: at the end only"},
     {"resume", nullptr, &Options::resume, kTrain, 0, 0, 0, "continue the run in --out"},
     {"adapter", "FILE.ptd", &Options::adapter, kAll, 0, 0, 0,
@@ -184,8 +184,8 @@ std::string help_text(Command command) {
   };
   static const char* const examples[] = {
       "trainer train --bundle bundles/smol --data data/chat/train.ptd --out runs/a --steps 50",
-      "trainer gradients --bundle bundles/smol --data data/chat/train.ptd --samples 0,1 --out "
-      "g.safetensors",
+      ("trainer gradients --bundle bundles/smol --data data/chat/train.ptd --samples 0,1 --out "
+       "g.safetensors"),
       "trainer evaluate --bundle bundles/smol --data data/chat/validation.ptd",
   };
   const Options defaults;

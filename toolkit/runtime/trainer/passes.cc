@@ -21,7 +21,7 @@ void Passes::plan_reading(int64_t sequences, bool backward) {
   for (int64_t layer = 0; layer < layers; ++layer) {
     stages.push_back({network_.weights(Kind::block_forward, layer)});
   }
-  const int64_t parts = (network_.seq_len() + kHeadTokens - 1) / kHeadTokens;
+  const int64_t parts = sequence_parts(network_.seq_len(), kHeadTokens);
   const Kind head = backward ? Kind::head_backward : Kind::head_loss;
   stages.push_back({network_.weights(head, 0), true, sequences * parts});
   for (int64_t layer = backward ? layers : 0; layer-- > 0;) {

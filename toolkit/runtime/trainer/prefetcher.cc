@@ -189,16 +189,22 @@ std::vector<WeightRef> Prefetcher::next_drop() {
     return ranges;
   }
   if (!stage.in_stride) return {};
-  // What was used last may still be mapped, and what comes next has been read.
   const WeightRef& largest = stage.refs.back();
-  const int64_t sweep = drop_at_ / largest.bytes, at = drop_at_ % largest.bytes;
-  const double share = double(used_) / double(stage.bytes) - double(sweep);
-  const int64_t done = std::min(int64_t(share * double(largest.bytes)), largest.bytes);
-  const int64_t most = std::min(at + kStride, largest.bytes);
-  if (done < std::min(most + kPiece, largest.bytes)) return {};
-  drop_at_ += most - at;
-  const int64_t from = std::max<int64_t>(0, at - kStride);
-  return {{largest.offset + from, most - from}};
+  for (;;) {
+    // What was used last may still be mapped, and what comes next has been read.
+    const int64_t sweep = drop_at_ / largest.bytes, at = drop_at_ % largest.bytes;
+    const double share = double(used_) / double(stage.bytes) - double(sweep);
+    const int64_t done = std::min(int64_t(share * double(largest.bytes)), largest.bytes);
+    const int64_t most = std::min(at + kStride, largest.bytes);
+    if (at == most || done < std::min(most + kPiece, largest.bytes)) return {};
+    drop_at_ += most - at;
+    const int64_t from = std::max<int64_t>(0, at - kStride);
+    // Unless they have been read for the next sweep already.
+    const int64_t again = (sweep + 2) * stage.bytes - largest.bytes + from;
+    if (stage.begin + again >= stage.end || (read_stage_ == drop_stage_ && read_at_ <= again)) {
+      return {{largest.offset + from, most - from}};
+    }
+  }
 }
 
 // Sending to the null device reads in sequence without copying. Beside the computation it takes

@@ -22,7 +22,8 @@ struct WeightRef {
 // What becomes of weights in the page cache once they were used. Kept, the next pass finds them
 // there. But where memory is short the kernel has to find and drop them, page by page and beside
 // the computation, and drops what was read ahead and other programs' files as well; dropped behind
-// the computation, they take a few megabytes. `automatic` keeps what fits.
+// the computation, they take a few megabytes. `automatic` keeps a file that fits into free memory
+// as a whole.
 enum class PageCache { automatic, keep, drop };
 PageCache page_cache_from(const std::string& name);  // throws UsageError
 
@@ -40,7 +41,8 @@ struct WeightStage {
 // are expected there too and not asked for.
 class Prefetcher {
  public:
-  // Reads by so many bytes; 0: by what the file's storage is set to read ahead.
+  // Asks for so many bytes at a time, or from 1 MiB on reads in sequence; 0: by what the file's
+  // storage is set to read ahead.
   explicit Prefetcher(const File& file, PageCache page_cache = PageCache::automatic,
                       int64_t request_bytes = 0);
   ~Prefetcher();

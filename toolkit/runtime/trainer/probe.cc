@@ -11,8 +11,9 @@
 //   trainer_probe safetensors PATH                      two small tensors
 //   trainer_probe json TEXT NUMBER
 //   trainer_probe mapping FILE OFFSET BYTES whole|rows  "address flags" of a mapped tensor
-//   trainer_probe prefetcher FILE keep|drop STAGE READ  plans stages of STAGE bytes, the last in
-//     stride, then obeys lines "begin N" and "used BYTES"
+//   trainer_probe prefetcher FILE keep|drop STAGE READ SWEEPS  plans stages of STAGE bytes, the
+//   last
+//     in stride so many times, then obeys lines "begin N" and "used BYTES"
 //   trainer_probe threads COUNT ITEMS GRAIN             the first half of the items takes 1 ms
 //     each, the rest nothing; out: which thread did each. GRAIN 0 splits in advance
 //   trainer_probe chores COUNT                          regions of 24 items of 1 ms with a chore of
@@ -162,6 +163,7 @@ void prefetcher(const Words& words) {
   std::vector<WeightStage> stages;
   for (int64_t at = 0; at + stage <= file.size(); at += stage) stages.push_back({{{at, stage}}});
   stages.back().in_stride = true;
+  stages.back().sweeps = integer(words[4]);
   Prefetcher reader(file, page_cache_from(words[1]), integer(words[3]));
   reader.plan(stages);
   std::string word;
@@ -217,7 +219,7 @@ int run(const std::string& part, const Words& words) {
     void (*run)(const Words&);
   } parts[] = {{"schedule", 3, schedule},  {"sampler", 4, sampler}, {"optimizer", 10, optimizer},
                {"tensors", 1, tensors},    {"state", 3, state},     {"safetensors", 1, safetensors},
-               {"json", 2, json},          {"mapping", 4, mapping}, {"prefetcher", 4, prefetcher},
+               {"json", 2, json},          {"mapping", 4, mapping}, {"prefetcher", 5, prefetcher},
                {"threads", 3, share_work}, {"chores", 1, chores}};
   for (const auto& row : parts) {
     if (part != row.name || words.size() < row.words) continue;

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <numeric>
 
 #include "kernels/parallel.h"
@@ -17,12 +16,13 @@
 namespace toolkit {
 namespace {
 
-// Mappings the release hook may touch. They change only between method runs, kernels' threads read
-// them during one, and the kernels' thread pool orders the two.
+// Mappings the release hook may touch. All of this belongs to the thread that runs the methods: the
+// hook is called, and what it leaves for later is done, from there.
 constexpr int kMaxRuns = 16;
 struct Range {
-  std::atomic<uintptr_t> begin{0}, end{0};
-  std::atomic<Prefetcher*> reader{nullptr};
+  uintptr_t begin = 0, end = 0;
+  Prefetcher* reader = nullptr;
+  int64_t used = 0;  // bytes the reader has not been told of
 };
 Range ranges[kMaxRuns];
 
@@ -48,11 +48,10 @@ void give_back(const Pending& consumed, const Range& range) {
   const uintptr_t to = consumed.end == range.end ? consumed.end : consumed.end / page * page;
   if (from >= to) return;
   madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
-  if (Prefetcher* reader = range.reader) reader->used(int64_t(to - from));
 }
 
-const Range* range_of(uintptr_t begin, uintptr_t end) {
-  for (const Range& range : ranges) {
+Range* range_of(uintptr_t begin, uintptr_t end) {
+  for (Range& range : ranges) {
     if (begin >= range.begin && end <= range.end) return &range;
   }
   return nullptr;
@@ -93,11 +92,18 @@ void flush_pending() {
     if (range != nullptr) give_back(pending[i], *range);
   }
   pending_count = kept;
+  // Only now: the page cache does not forget what is mapped.
+  for (Range& range : ranges) {
+    if (range.reader != nullptr && range.used > 0) range.reader->used(range.used);
+    range.used = 0;
+  }
 }
 
-void release_pages(const void* data, size_t bytes) {
+void release_pages(const void* data, size_t bytes, bool rest) {
   const uintptr_t begin = reinterpret_cast<uintptr_t>(data), end = begin + bytes;
-  if (range_of(begin, end) == nullptr) return;
+  Range* range = range_of(begin, end);
+  if (range == nullptr) return;
+  if (!rest) range->used += int64_t(bytes);
   pending_bytes += bytes;
   bool merged = false;
   for (int i = 0; i < pending_count && !merged; ++i) {
@@ -122,9 +128,8 @@ void add_range(void* address, size_t bytes, Prefetcher* reader) {
   (void)installed;
   for (Range& range : ranges) {
     if (range.begin != 0) continue;
-    range.begin = reinterpret_cast<uintptr_t>(address);
-    range.end = range.begin + bytes;
-    range.reader = reader;
+    const uintptr_t begin = reinterpret_cast<uintptr_t>(address);
+    range = {begin, begin + bytes, reader, 0};
     return;
   }
   // With all places taken the pages stay until the mapping goes: slower to shrink, still right.
@@ -135,7 +140,7 @@ void remove_range(void* address) {
   pending_count = 0;
   pending_bytes = 0;
   for (Range& range : ranges) {
-    if (range.begin == reinterpret_cast<uintptr_t>(address)) range.begin = range.end = 0;
+    if (range.begin == reinterpret_cast<uintptr_t>(address)) range = {};
   }
 }
 

@@ -114,28 +114,18 @@ void block_forward_saved(const AttentionShape& s, const float* q, int64_t head, 
 template <typename Run>
 void for_tasks(const AttentionShape& s, const float* k, const float* v, int64_t strip, Run run) {
   Scratch scratch;
-  const int64_t blocks = divide_up(s.tokens, kBlock), group = s.heads / s.kv_heads;
-  float* cost = scratch.floats(blocks);
+  float* cost = scratch.floats(divide_up(s.tokens, kBlock));
   query_costs(s, cost);
-  const TaskSplit split(cost, blocks, s.heads);
   const int64_t slice = round_up(buffer_floats(s, strip), 16);
   float* slices = scratch.floats(slice * threads());
-  const int64_t shares = kShares * threads();
-  int64_t* packed = packed_heads(scratch);
-  parallel_balanced(shares, 1, [&](int64_t first, int64_t last, int thread) {
-    const Buffers b = carve(slices + thread * slice, s, strip);
-    int64_t& packed_kv = packed[thread];
-    const int64_t end = split.begin(last, shares);
-    for (int64_t task = split.begin(first, shares); task < end; ++task) {
-      const int64_t head = task / blocks, kv = head / group;
-      if (kv != packed_kv) {
-        pack_head_transposed(head_of(k, s.kv_heads, kv, s.head_size), s.tokens, s.head_size,
-                             b.keys);
-        pack_head_plain(head_of(v, s.kv_heads, kv, s.head_size), s.tokens, s.head_size, b.values);
-        packed_kv = kv;
-      }
-      run(head, task % blocks, b);
-    }
+  const auto buffers = [&](int thread) { return carve(slices + thread * slice, s, strip); };
+  const auto pack = [&](int64_t kv, int thread) {
+    const Buffers b = buffers(thread);
+    pack_head_transposed(head_of(k, s.kv_heads, kv, s.head_size), s.tokens, s.head_size, b.keys);
+    pack_head_plain(head_of(v, s.kv_heads, kv, s.head_size), s.tokens, s.head_size, b.values);
+  };
+  for_query_blocks(s, cost, pack, [&](int64_t head, int64_t block, int thread) {
+    run(head, block, buffers(thread));
   });
 }
 

@@ -42,17 +42,6 @@ inline void multiply_strip(const Product& product) {
   }
 }
 
-/// Shares of the tasks a thread has in advance; others take over what it has not begun.
-constexpr int64_t kShares = 4;
-
-/// For each thread the kv-head its buffers hold, none to begin with.
-inline int64_t* packed_heads(Scratch& scratch) {
-  const int count = threads();
-  int64_t* heads = reinterpret_cast<int64_t*>(scratch.floats(2 * count));
-  for (int i = 0; i < count; ++i) heads[i] = -1;
-  return heads;
-}
-
 /// Tasks (head, row block) ordered by head, split among threads by their cost.
 class TaskSplit {
  public:
@@ -85,6 +74,28 @@ class TaskSplit {
 
 /// cost[b] of the query blocks: keys their rows look at.
 void query_costs(const AttentionShape& s, float* cost);
+
+/// Calls run(head, query block, thread) for all of them in parallel, and pack(kv-head, thread)
+/// before a thread goes on to another kv-head. cost: see TaskSplit.
+template <typename Pack, typename Run>
+void for_query_blocks(const AttentionShape& s, const float* cost, Pack pack, Run run) {
+  // Shares of the tasks a thread has in advance; others take over what it has not begun.
+  constexpr int64_t kShares = 4;
+  const int64_t blocks = divide_up(s.tokens, kBlock), shares = kShares * threads();
+  const TaskSplit split(cost, blocks, s.heads);
+  Scratch scratch;
+  int64_t* packed = reinterpret_cast<int64_t*>(scratch.floats(2 * threads()));
+  for (int i = 0; i < threads(); ++i) packed[i] = -1;
+  parallel_balanced(shares, 1, [&](int64_t first, int64_t last, int thread) {
+    const int64_t end = split.begin(last, shares);
+    for (int64_t task = split.begin(first, shares); task < end; ++task) {
+      const int64_t head = task / blocks, kv = head / (s.heads / s.kv_heads);
+      if (kv != packed[thread]) pack(kv, thread);
+      packed[thread] = kv;
+      run(head, task % blocks, thread);
+    }
+  });
+}
 
 }  // namespace TOOLKIT_ISA
 }  // namespace toolkit

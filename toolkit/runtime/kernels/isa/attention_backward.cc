@@ -216,26 +216,16 @@ void key_block(const Inputs& in, int64_t head, int64_t kv, int64_t block, bool a
 /// First pass: delta and dq.
 void query_pass(const Inputs& in, const float* cost, float* slices, int64_t slice, float* dq) {
   const AttentionShape& s = in.s;
-  const int64_t blocks = divide_up(s.tokens, kBlock), shares = kShares * threads();
-  const TaskSplit split(cost, blocks, s.heads);
-  Scratch scratch;
-  int64_t* packed = packed_heads(scratch);
-  parallel_balanced(shares, 1, [&](int64_t first, int64_t last, int thread) {
+  const auto pack = [&](int64_t kv, int thread) {
     const Buffers b = carve(slices + thread * slice, in);
-    int64_t& packed_kv = packed[thread];
-    const int64_t end = split.begin(last, shares);
-    for (int64_t task = split.begin(first, shares); task < end; ++task) {
-      const int64_t head = task / blocks, kv = head / (s.heads / s.kv_heads);
-      if (kv != packed_kv) {
-        const Head k = head_of(in.k, s.kv_heads, kv, s.head_size);
-        pack_head_transposed(k, s.tokens, s.head_size, b.transposed[0]);
-        pack_head_plain(k, s.tokens, s.head_size, b.plain[0]);
-        pack_head_transposed(head_of(in.v, s.kv_heads, kv, s.head_size), s.tokens, s.head_size,
-                             b.transposed[1]);
-        packed_kv = kv;
-      }
-      query_block(in, head, task % blocks, b, dq);
-    }
+    const Head k = head_of(in.k, s.kv_heads, kv, s.head_size);
+    pack_head_transposed(k, s.tokens, s.head_size, b.transposed[0]);
+    pack_head_plain(k, s.tokens, s.head_size, b.plain[0]);
+    pack_head_transposed(head_of(in.v, s.kv_heads, kv, s.head_size), s.tokens, s.head_size,
+                         b.transposed[1]);
+  };
+  for_query_blocks(s, cost, pack, [&](int64_t head, int64_t block, int thread) {
+    query_block(in, head, block, carve(slices + thread * slice, in), dq);
   });
 }
 

@@ -12,13 +12,25 @@ constexpr int64_t kAhead = 4;  // panels
 /// element.
 template <typename V>
 TOOLKIT_INLINE V opaque(V v) {
-#if defined(__x86_64__)
+#if defined(__clang__)
+#elif defined(__x86_64__)
   asm("" : "+x"(v));
 #elif defined(__aarch64__)
   asm("" : "+w"(v));
 #endif
   return v;
 }
+
+#if TOOLKIT_LANES == 16
+/// table[index mod 16] in every lane.
+TOOLKIT_INLINE Floats lookup(Floats table, Ints index) {
+#if defined(__clang__)
+  return __builtin_shufflevector(table, index);
+#else
+  return __builtin_shuffle(table, index);
+#endif
+}
+#endif
 
 /// 16 unsigned codes as 16 floats.
 TOOLKIT_INLINE Column widen(Bytes16 codes) {
@@ -145,7 +157,7 @@ TOOLKIT_INLINE void tiles4(const uint8_t* codes, const float* scale, const float
 #pragma GCC unroll 2
     for (int i = 0; i < kTiles; ++i) {
       const Ints code = halves[i][row % 8 / 4] >> (row % 4 * 8 + row / 8 * 4);
-      store(out + row * width + i * kLanes, __builtin_shuffle(values, code));
+      store(out + row * width + i * kLanes, lookup(values, code));
     }
   }
 }

@@ -141,7 +141,7 @@ void multiply_group(const Product& product, int64_t group, int64_t block0, int64
   const int64_t width = round_up(columns, kPanel);
   bool accumulate = product.accumulate;
   Segments segments;
-  int64_t used = 0;  // depth packed into the buffer
+  int64_t used = 0;  // depth of the segments, in place or in the buffer
   for (int t = 0; t < product.count; ++t) {
     const Term& term = product.terms[t];
     const int64_t depth = term.left.depth, step = depth_step(depth);
@@ -149,8 +149,9 @@ void multiply_group(const Product& product, int64_t group, int64_t block0, int64
       const int64_t count = min(step, depth - k);
       const bool in_place = readable_in_place(term.right, columns, width, block1 - block0);
       const bool packed = term.right.kind == Right::kPacked;
-      const bool copies = !in_place && !packed;
-      const bool full = copies && (used + count) * width > kRightFloats;
+      // What is read in place counts too: where sums are rounded must not depend on how row blocks
+      // are shared out.
+      const bool full = !packed && (used + count) * width > kRightFloats;
       if (full || segments.count == kMaxSegments) {
         run_blocks(product, segments, column, columns, width, block0, block1, accumulate);
         accumulate = true;
@@ -171,13 +172,16 @@ void multiply_group(const Product& product, int64_t group, int64_t block0, int64
                         (term.right.depth0 + k) * segment.right_stride;
       } else {
         pack_group(term.right, column, columns, k, count, width, buffer + used * width);
-        used += count;
       }
+      if (!packed) used += count;
     }
   }
   run_blocks(product, segments, column, columns, width, block0, block1, accumulate);
 }
 
+namespace {
+
+/// Groups times blocks as one range, group-major, so that a part of it packs little twice.
 void multiply_range(const Product& product, int64_t begin, int64_t end, float* buffer) {
   const int64_t blocks = product.blocks();
   while (begin < end) {
@@ -187,6 +191,8 @@ void multiply_range(const Product& product, int64_t begin, int64_t end, float* b
     begin += block1 - block0;
   }
 }
+
+}  // namespace
 
 void multiply(const Products& products, float* buffers) {
   int64_t tasks = 0, grain = 1;

@@ -132,10 +132,6 @@ struct Products {
 void multiply_group(const Product& product, int64_t group, int64_t block0, int64_t block1,
                     float* buffer);
 
-/// Groups times blocks as one range, group-major: a static split of it is even and packs little
-/// twice.
-void multiply_range(const Product& product, int64_t begin, int64_t end, float* buffer);
-
 /// Whole products in parallel, together: threads meet once. buffers: kRightFloats floats a thread.
 void multiply(const Products& products, float* buffers);
 void multiply(const Product& product, float* buffers);

@@ -76,7 +76,7 @@ class Head {
       for (int64_t first = 0; first < vocab_; first += kClasses) tile(first);
       if (dx_ != nullptr) write_gradient();
     }
-    release_weight(w_);
+    release_weight(w_, count_ > 0 ? release_rest : release);
     double loss = 0;
     for (int64_t i = 0; i < count_; ++i) {
       loss += static_cast<double>(rows_[i].maximum) +
@@ -199,7 +199,7 @@ void embedding(const int32_t* tokens, int64_t count, const QuantizedMatrix& w, f
   constexpr int64_t kSlice = 2;
   for (int64_t t = 0; t < count; ++t) {
     dequantize_row(w, tokens[t], out + t * w.depth);
-    if (t % kSlice == kSlice - 1 || t == count - 1) release_weight(w);
+    if (t % kSlice == kSlice - 1 || t == count - 1) release_weight(w, release_rest);
   }
 }
 

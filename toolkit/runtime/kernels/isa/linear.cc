@@ -18,12 +18,12 @@ namespace TOOLKIT_ISA {
 
 float* right_buffers(Scratch& scratch) { return scratch.floats(kRightFloats * threads()); }
 
-void release_weight(const QuantizedMatrix& w) {
+void release_weight(const QuantizedMatrix& w, void (*tell)(const void* data, size_t bytes)) {
   const int64_t panels = w.rows / kPanel;
-  release(w.codes, panels * w.panel_bytes());
+  tell(w.codes, panels * w.panel_bytes());
   const size_t parameters = panels * (w.depth / 32) * kPanel * sizeof(uint16_t);
-  release(w.scale, parameters);
-  release(w.offset, parameters);
+  tell(w.scale, parameters);
+  tell(w.offset, parameters);
 }
 
 Left pack_rows_of(Scratch& scratch, const float* data, int64_t rows, int64_t depth, float scale) {

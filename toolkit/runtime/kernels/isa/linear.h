@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/isa/gemm.h"
+#include "kernels/release.h"
 #include "kernels/workspace.h"
 
 namespace toolkit {
@@ -13,8 +14,7 @@ constexpr int64_t kTokens = 256;
 
 /// Tokens of a part of a sequence; the last part may be shorter.
 inline int64_t part_tokens(int64_t tokens, int64_t wanted) {
-  const int64_t parts = max(1, (tokens + wanted / 2 - 1) / wanted);
-  return min(tokens, round_up(divide_up(tokens, parts), kBlock));
+  return min(tokens, round_up(divide_up(tokens, sequence_parts(tokens, wanted)), kBlock));
 }
 
 /// Calls body(first, count) for every part.
@@ -27,8 +27,10 @@ void for_parts(int64_t tokens, int64_t wanted, Body body) {
 /// Buffers for `multiply`, one slice a thread.
 float* right_buffers(Scratch& scratch);
 
-/// Tells the release hook that codes and parameters of w have been read for the last time.
-void release_weight(const QuantizedMatrix& w);
+/// Tells the release hook that codes and parameters of w have been read for the last time; `tell`
+/// is release_rest where rows were released one after the other.
+void release_weight(const QuantizedMatrix& w,
+                    void (*tell)(const void* data, size_t bytes) = release);
 
 /// scale * data [rows, depth] as a left operand.
 Left pack_rows_of(Scratch& scratch, const float* data, int64_t rows, int64_t depth, float scale);

@@ -75,8 +75,8 @@ void mlp_part(const float* x, int64_t tokens, const Mlp& m, float* y) {
     if (last && hd.rank > 0) down.add({hd.packed, hd.rank}, transposed(m.down_lora.b, hd.rank));
     multiply(down, buffers);
   }
-  release_weight(m.gate);
-  release_weight(m.up);
+  release_weight(m.gate, release_rest);
+  release_weight(m.up, release_rest);
   release_weight(m.down);
 }
 

@@ -22,7 +22,7 @@ struct Branch {
   AdapterGradient gradient;
   LowRank h;                // n Aᵀ
   Left h_columns;           // the same, transposed, scaled and packed
-  LowRank e;                // s dG B
+  LowRank e;                // dG B, packed times s
   float* tile = nullptr;    // the projection, then its gradient [T, tile]
   float* packed = nullptr;  // its gradient as a left operand
 };
@@ -182,8 +182,8 @@ class Sweep {
                                             down_gradient_.b));
     }
     if (products.count > 0) multiply(products, buffers_);
-    release_weight(m_.gate);
-    release_weight(m_.up);
+    release_weight(m_.gate, release_rest);
+    release_weight(m_.up, release_rest);
     release_weight(m_.down);
   }
 

@@ -13,8 +13,8 @@ void dequantize_rows(const QuantizedMatrix& w, int64_t panel, int64_t depth0, in
                      float* out, int64_t width);
 
 /// Rows [row0, row0 + rows) of W (multiples of 16), features [feature, feature + features), to
-/// out[row * width + feature]: 16 x 16 tiles of codes are transposed in registers. features is 16,
-/// or 32 from a multiple of 32 on.
+/// out[row * width + feature]: 16 x 16 tiles of codes are transposed in registers. features is 16;
+/// or 32, from a multiple of 32 on and `width` then.
 void dequantize_columns(const QuantizedMatrix& w, int64_t row0, int64_t rows, int64_t feature,
                         int64_t features, float* out, int64_t width);
 
