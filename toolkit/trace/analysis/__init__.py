@@ -7,7 +7,8 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from toolkit.trace.analysis.findings import Facts, Finding, find_findings
+from toolkit.trace.analysis.facts import Facts, Finding
+from toolkit.trace.analysis.findings import find_findings
 from toolkit.trace.analysis.mappings import MappingGroup, RestPart, group_mappings
 from toolkit.trace.analysis.memory import Part, Peak, Place, find_peak
 from toolkit.trace.analysis.timing import (

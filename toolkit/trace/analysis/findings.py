@@ -1,47 +1,19 @@
 """What a reader must know before trusting or repeating a run: warnings and notes."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from toolkit.trace.analysis.memory import Peak, Place, place_of
-from toolkit.trace.analysis.timing import Timing, phase_seconds
-from toolkit.trace.analysis.training import Storage, Training
+from toolkit.trace.analysis.facts import Facts, Finding
+from toolkit.trace.analysis.memory import Place, place_of
+from toolkit.trace.analysis.storage_findings import cold_start, flash, page_cache, read_again
 from toolkit.trace.trace import Trace
-from toolkit.trace.units import KIB, count, duration, megabytes, number, percent, plural
+from toolkit.trace.units import KIB, duration, megabytes, number, percent, plural
 
 SEVERITIES = ("error", "warning", "note")
 HOT_CELSIUS = 60.0
 HOT_BATTERY_CELSIUS = 43.0
 SLOWDOWN = 1.15
-COLD_START = 1.3
-FAULTS_PER_SECOND = 50
-READ_AGAIN = 0.5
 WANTED_EXPLAINED = 0.95
 NOTABLE_OUTSIDE = 0.1
-MUCH_WRITTEN_PER_STEP = 10e6
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing to know. `code` is stable for machines, the texts are for people."""
-
-    severity: str
-    code: str
-    title: str
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the rules below look at."""
-
-    trace: Trace
-    peak: Peak | None
-    timing: Timing
-    training: Training
-    storage: Storage
-    budget: int | None = None
 
 
 def find_findings(facts: Facts) -> list[Finding]:
@@ -54,10 +26,10 @@ def find_findings(facts: Facts) -> list[Finding]:
         _swap,
         _thermal,
         _slowdown,
-        _page_cache,
-        _read_again,
-        _cold_start,
-        _flash,
+        page_cache,
+        read_again,
+        cold_start,
+        flash,
         _outside,
         _hwm_reset,
         _ledger,
@@ -191,82 +163,6 @@ def _slowdown(facts: Facts) -> Finding | None:
         rise = f"{celsius[0]:.0f} to {celsius[-1]:.0f} °C"
         return Finding("warning", "throttling", title, f"Meanwhile the device went from {rise}.")
     return Finding("warning", "slowdown", title, "Thermal throttling or other load on the device.")
-
-
-def _later_steps(facts: Facts) -> np.ndarray:
-    """Select the phases after the first step, which has to read the weights in any case."""
-    phases = facts.trace.phases
-    return phases["step"] > max(int(phases["step"].min()), facts.training.first_step or 0)
-
-
-def _page_cache(facts: Facts) -> Finding | None:
-    phases = facts.trace.phases
-    if not len(phases):
-        return None
-    later = _later_steps(facts)
-    seconds = float(phase_seconds(facts.trace)[later].sum())
-    faults = float(phases["major_faults"][later].sum(dtype=float))
-    if not seconds or faults < FAULTS_PER_SECOND * seconds:
-        return None
-    read = float(phases["read_bytes"][later].sum(dtype=float))
-    return Finding(
-        "warning",
-        "major-faults",
-        f"{count(faults)} major page faults after the first step, "
-        f"{count(faults / seconds)} a second",
-        f"{megabytes(read)} were read from storage: the weights do not stay in the page cache, so "
-        "part of the time is waiting for flash.",
-    )
-
-
-def _read_again(facts: Facts) -> Finding | None:
-    base_bytes = facts.trace.run.bundle.base_bytes
-    if not base_bytes or len(facts.trace.steps) < 2 or not len(facts.trace.phases):
-        return None
-    read = float(facts.trace.phases["read_bytes"][_later_steps(facts)].sum(dtype=float))
-    read /= len(facts.trace.steps) - 1
-    if read < READ_AGAIN * base_bytes:
-        return None
-    return Finding(
-        "note",
-        "weights-from-storage",
-        f"Every step read {megabytes(read)} from storage",
-        f"The page cache did not keep the weights ({megabytes(base_bytes)}), for want of memory or "
-        "because of --page-cache drop. A pass takes as long as reading or computing, whichever is "
-        "slower.",
-    )
-
-
-def _cold_start(facts: Facts) -> Finding | None:
-    """Say so when the first step waited for storage: it is then no measure of speed."""
-    phases, steps = facts.trace.phases, facts.trace.steps
-    median = facts.timing.step_median_seconds
-    if not len(phases) or len(steps) < 3 or not median:
-        return None
-    first = phases["step"] == int(steps["step"][0])
-    faults = int(phases["major_faults"][first].sum(dtype=float))
-    seconds = float(steps["seconds"][0])
-    if not faults or not seconds > COLD_START * median:
-        return None
-    read = megabytes(float(phases["read_bytes"][first].sum(dtype=float)))
-    return Finding(
-        "note",
-        "cold-start",
-        f"The first step took {duration(seconds)}, the median step {duration(median)}",
-        f"The page cache was cold: {plural(faults, 'major page fault')}, {read} read from storage.",
-    )
-
-
-def _flash(facts: Facts) -> Finding | None:
-    per_step = facts.storage.written_per_step or 0.0
-    if per_step < MUCH_WRITTEN_PER_STEP:
-        return None
-    spilled = next((p.written_bytes for p in facts.timing.phases if p.phase == "forward"), 0)
-    detail = f"A thousand steps write {megabytes(1000 * per_step)}, and a phone's storage wears."
-    if spilled > facts.storage.written_bytes / 2:
-        detail += " Most of it is spilled checkpoints; with checkpoints in RAM nothing is spilled."
-    title = f"Every step writes {megabytes(per_step)} to flash"
-    return Finding("warning", "flash", title, detail)
 
 
 def _outside(facts: Facts) -> Finding | None:
