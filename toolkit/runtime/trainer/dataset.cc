@@ -1,6 +1,6 @@
 #include "trainer/dataset.h"
 
-#include <sys/mman.h>
+#include <fcntl.h>
 
 #include "trainer/error.h"
 
@@ -9,11 +9,10 @@ namespace {
 
 constexpr const char* kNames[4] = {"tokens", "labels", "positions", "start"};
 constexpr int32_t kIgnored = -100;
-constexpr int64_t kCheckedRows = 256;  // pages of this many rows are held at most while checking
 
 }  // namespace
 
-Dataset::Dataset(const std::string& path, int64_t vocab_size) : path_(path) {
+Dataset::Dataset(const std::string& path, int64_t vocab_size) : file_(path, O_RDONLY) {
   const FlatTensorFile file(path);
   const std::vector<int32_t> sizes = file.require("tokens").sizes;
   if (sizes.size() != 2 || sizes[0] < 1 || sizes[1] < 1) {
@@ -21,51 +20,52 @@ Dataset::Dataset(const std::string& path, int64_t vocab_size) : path_(path) {
   }
   samples_ = sizes[0];
   seq_len_ = sizes[1];
-  bytes_ = file.size();
-  for (const char* name : kNames) {
+  for (int i = 0; i < 4; ++i) {
+    const char* name = kNames[i];
     const TensorSpec& spec = file.require(name);
+    offsets_[i] = spec.offset;
     if (spec.type != ScalarType::Int || spec.sizes != sizes || spec.offset % 4 != 0) {
       fail("%s: %s is %s, expected %s. Make the data again", path.c_str(), name,
            describe(spec.type, spec.sizes).c_str(), describe(ScalarType::Int, sizes).c_str());
     }
   }
-  address_ = mmap(nullptr, bytes_, PROT_READ, MAP_SHARED, file.file().fd(), 0);
-  if (address_ == MAP_FAILED) fail_errno("map", path);
-  for (int i = 0; i < 4; ++i) {
-    const char* data = static_cast<const char*>(address_) + file.require(kNames[i]).offset;
-    tensors_[i] = reinterpret_cast<const int32_t*>(data);
+  rows_.resize(4 * seq_len_);
+  for (int64_t sample = 0; sample < samples_; ++sample) {
+    check_row(sample, vocab_size);
+    labelled_total_ += labelled(sample);
   }
-  try {
-    for (int64_t sample = 0; sample < samples_; ++sample) {
-      check_row(sample, vocab_size);
-      labelled_total_ += labelled(sample);
-      if (sample % kCheckedRows == kCheckedRows - 1) drop_pages();
-    }
-    drop_pages();
-    if (labelled_total_ == 0) {
-      fail(
-          "%s has no labelled tokens, nothing can be learned from it. Make the data with longer "
-          "samples or loss on all tokens",
-          path.c_str());
-    }
-  } catch (...) {
-    munmap(address_, bytes_);
-    throw;
+  if (labelled_total_ == 0) {
+    fail(
+        "%s has no labelled tokens, nothing can be learned from it. Make the data with longer "
+        "samples or loss on all tokens",
+        path.c_str());
   }
 }
 
-Dataset::~Dataset() { munmap(address_, bytes_); }
+const int32_t* Dataset::row(int tensor, int64_t sample) const {
+  if (sample != held_) {
+    held_ = -1;
+    const size_t bytes = seq_len_ * sizeof(int32_t);
+    for (int i = 0; i < 4; ++i) {
+      file_.read_at(&rows_[i * seq_len_], bytes, offsets_[i] + sample * int64_t(bytes));
+    }
+    held_ = sample;
+  }
+  return &rows_[tensor * seq_len_];
+}
 
 void Dataset::check_row(int64_t sample, int64_t vocab_size) {
   const auto wrong = [&](const char* name, int64_t t, int32_t value) {
     fail(
         "%s: %s[%lld, %lld] is %d, outside what the bundle allows (vocabulary %lld). Make the "
         "data with this bundle's tokenizer",
-        path_.c_str(), name, (long long)sample, (long long)t, value, (long long)vocab_size);
+        path().c_str(), name, (long long)sample, (long long)t, value, (long long)vocab_size);
   };
+  const int32_t *token_row = tokens(sample), *label_row = labels(sample);
+  const int32_t *position_row = positions(sample), *start_row = start(sample);
   for (int64_t t = 0; t < seq_len_; ++t) {
-    const int32_t token = tokens(sample)[t], label = labels(sample)[t];
-    const int32_t position = positions(sample)[t], first = start(sample)[t];
+    const int32_t token = token_row[t], label = label_row[t];
+    const int32_t position = position_row[t], first = start_row[t];
     if (token < 0 || token >= vocab_size) wrong("tokens", t, token);
     if (label != kIgnored && (label < 0 || label >= vocab_size)) wrong("labels", t, label);
     if (position < 0) wrong("positions", t, position);
@@ -74,11 +74,10 @@ void Dataset::check_row(int64_t sample, int64_t vocab_size) {
 }
 
 int64_t Dataset::labelled(int64_t sample) const {
+  const int32_t* row = labels(sample);
   int64_t count = 0;
-  for (int64_t t = 0; t < seq_len_; ++t) count += labels(sample)[t] != kIgnored;
+  for (int64_t t = 0; t < seq_len_; ++t) count += row[t] != kIgnored;
   return count;
 }
-
-void Dataset::drop_pages() const { madvise(address_, bytes_, MADV_DONTNEED); }
 
 }  // namespace toolkit

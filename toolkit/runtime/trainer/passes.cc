@@ -53,7 +53,6 @@ LossSum Passes::gradients(const std::vector<int64_t>& samples, const float* valu
     backward(layer, samples, values, states, gradients_of(layer));
     layer_done(layer);
   }
-  data_.drop_pages();
   return sum;
 }
 
@@ -201,7 +200,6 @@ void Passes::evaluate_chunk(const std::vector<int64_t>& samples, const float* va
     sum->tokens += data_.labelled(samples[s]);
     states.drop(0, s);
   }
-  data_.drop_pages();
 }
 
 }  // namespace toolkit
