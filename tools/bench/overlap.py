@@ -41,7 +41,7 @@ def main() -> int:
     parser = harness.parser(__doc__)
     parser.add_argument("models", nargs="*", default=["qwen2.5-0.5b"], help="(%(default)s)")
     parser.add_argument("--seq-len", type=int, nargs="*", default=[256, 64], help="(%(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=8, help="turns of each (%(default)s)")
     options = parser.parse_args()
     machine, results, bars = harness.Machine(), [], []
     for model in options.models:
