@@ -1,5 +1,6 @@
 """What tracing costs, how soon the first step begins, whether memory creeps over 1,000 steps."""
 
+import math
 import statistics
 import sys
 from pathlib import Path
@@ -34,25 +35,30 @@ def _tracing(options: Any) -> dict[str, Any]:
     """Compare steps at full detail with steps that trace nothing but the step records."""
     case = harness.case("smollm2-135m", 256)
     shares, full, bare = [], [], []
+    fastest = {"full": math.inf, "steps": math.inf}
     for turn in range(options.rounds):
         order = ("full", "steps") if turn % 2 else ("steps", "full")
-        times = {
-            level: statistics.median(
-                harness.train(
-                    case, 5, options.threads, "--optimizer", "sgd", "--trace", level
-                ).seconds
-            )
-            for level in order
-        }
+        times = {}
+        for level in order:
+            seconds = harness.train(
+                case, 5, options.threads, "--optimizer", "sgd", "--trace", level
+            ).seconds
+            times[level] = statistics.median(seconds)
+            fastest[level] = min(fastest[level], *seconds)
         full.append(times["full"])
         bare.append(times["steps"])
         shares.append(times["full"] / times["steps"] - 1)
+    # Other load only adds, and by more than tracing does: the fastest steps tell them apart.
+    cost = fastest["full"] / fastest["steps"] - 1
     harness.print_table(
         "tracing at full detail (SmolLM2-135M, seq 256)",
         ("", "full s", "steps only s", "cost %"),
-        [("median", statistics.median(full), statistics.median(bare), 100 * _median(shares))],
+        [
+            ("median", statistics.median(full), statistics.median(bare), 100 * _median(shares)),
+            ("fastest", *fastest.values(), 100 * cost),
+        ],
     )
-    return {"percent": 100 * _median(shares), "shares": shares}
+    return {"percent": 100 * cost, "median_percent": 100 * _median(shares), "shares": shares}
 
 
 def _start(options: Any) -> list[float]:
