@@ -182,7 +182,7 @@ def test_training_has_the_same_bits_and_drops_what_it_used(case, tmp_path):
     for page_cache in ("keep", "drop", "auto"):
         make_cold(base)
         out = tmp_path / page_cache
-        options = {"data": case.data, "out": out, "steps": 3, "lr": 0.01, "threads": 2}
+        options = {"data": case.data, "out": out, "steps": 12, "lr": 0.01, "threads": 2}
         run("train", bundle=case.bundle, page_cache=page_cache, **options)
         adapters[page_cache] = load_file(out / "adapter_model.safetensors")
         read[page_cache] = resident(base)
