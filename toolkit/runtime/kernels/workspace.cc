@@ -2,9 +2,12 @@
 
 #include <sys/mman.h>
 
-#include <cstdio>
-#include <cstdlib>
+#include <atomic>
+#include <string>
 #include <vector>
+
+#include "kernels/error.h"
+#include "kernels/parallel.h"
 
 namespace toolkit {
 namespace {
@@ -23,6 +26,7 @@ struct Chunk {
 struct Store {
   std::vector<Chunk> chunks;
   int depth = 0;
+  std::atomic<size_t> bytes{0};  // also read by threads that run no operator
 };
 
 Store& store() {
@@ -34,30 +38,26 @@ size_t round_up(size_t value, size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-Chunk map_chunk(size_t bytes) {
-  const size_t size = round_up(bytes, kGranule);
-  void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (data == MAP_FAILED) {
-    std::fprintf(stderr, "error: out of memory: %zu bytes of scratch could not be mapped\n", size);
-    std::abort();
-  }
-  return {static_cast<char*>(data), size, 0};
+bool map_chunk(Store& s, size_t bytes) {
+  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) return false;
+  s.chunks.push_back({static_cast<char*>(data), bytes, 0});
+  s.bytes += bytes;
+  return true;
 }
 
 void unmap_all(Store& s) {
   for (const Chunk& chunk : s.chunks) munmap(chunk.data, chunk.size);
   s.chunks.clear();
+  s.bytes = 0;
 }
 
 }  // namespace
 
-size_t workspace_bytes() {
-  size_t total = 0;
-  for (const Chunk& chunk : store().chunks) total += chunk.size;
-  return total;
-}
+size_t workspace_bytes() { return store().bytes; }
 
 void workspace_trim() {
+  const auto lock = exclusive_use();
   if (store().depth == 0) unmap_all(store());
 }
 
@@ -73,9 +73,9 @@ Scratch::~Scratch() {
   for (size_t i = mark_chunk_; i < s.chunks.size(); ++i) s.chunks[i].used = 0;
   if (mark_chunk_ > 0) s.chunks[mark_chunk_ - 1].used = mark_used_;
   if (--s.depth == 0 && s.chunks.size() > 1) {
-    const size_t total = workspace_bytes();
+    const size_t total = s.bytes;
     unmap_all(s);
-    s.chunks.push_back(map_chunk(total));
+    map_chunk(s, total);  // where that fails, the next operator finds out
   }
 }
 
@@ -84,7 +84,11 @@ float* Scratch::floats(int64_t count) {
   const size_t bytes =
       round_up(static_cast<size_t>(count > 0 ? count : 1) * sizeof(float), kAlignment);
   if (s.chunks.empty() || s.chunks.back().used + bytes > s.chunks.back().size) {
-    s.chunks.push_back(map_chunk(bytes));
+    if (!map_chunk(s, round_up(bytes, kGranule))) {
+      throw Error("not enough memory for " + std::to_string(bytes) + " bytes of scratch beside " +
+                  std::to_string(s.bytes) +
+                  ". Use a shorter sequence length or fewer threads, or close other programs");
+    }
   }
   Chunk& chunk = s.chunks.back();
   float* result = reinterpret_cast<float*>(chunk.data + chunk.used);

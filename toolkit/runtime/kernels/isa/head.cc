@@ -188,9 +188,11 @@ void cross_entropy(const float* x, const int32_t* labels, int64_t tokens, const 
     const int64_t at = first * w.depth;
     total += Head(x + at, labels + first, count, w, vocab, dx != nullptr ? dx + at : nullptr).run();
   };
-  for_parts(tokens, kHeadTokens, part);
+  for_parts(tokens, kTokens, part);
   *loss = static_cast<float>(total);
 }
+
+int64_t head_sweeps(int64_t tokens) { return divide_up(tokens, part_tokens(tokens, kTokens)); }
 
 void embedding(const int32_t* tokens, int64_t count, const QuantizedMatrix& w, float* out) {
   // Each row is a place of its own in a large file, and reading it maps a neighbourhood of pages

@@ -12,9 +12,11 @@ namespace TOOLKIT_ISA {
 /// a weight, and few enough that scratch stops growing with the sequence.
 constexpr int64_t kTokens = 256;
 
-/// Tokens of a part of a sequence; the last part may be shorter.
+/// Tokens of a part of a sequence: equal parts of about `wanted` in whole row blocks, of which the
+/// last may be shorter.
 inline int64_t part_tokens(int64_t tokens, int64_t wanted) {
-  return min(tokens, round_up(divide_up(tokens, sequence_parts(tokens, wanted)), kBlock));
+  const int64_t parts = max(1, (tokens + wanted / 2 - 1) / wanted);
+  return min(tokens, round_up(divide_up(tokens, parts), kBlock));
 }
 
 /// Calls body(first, count) for every part.
