@@ -126,7 +126,7 @@ class Head {
     const int64_t padded = min(round_up(count, kPanel), w_.rows - first);
     multiply(Product(count_, padded, logits_, padded).add(input_, weight_rows(w_, first)),
              buffers_);
-    parallel(divide_up(count_, kBlock), [&](int64_t begin, int64_t end, int) {
+    parallel_short(divide_up(count_, kBlock), 1, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin * kBlock; i < min(count_, end * kBlock); ++i) {
         float* logits = logits_ + i * padded;
         const float correction = update_row(&rows_[i], logits, first, count);
@@ -152,7 +152,7 @@ class Head {
   /// dx holds the label's weights by now.
   void write_gradient() {
     const int64_t size = w_.depth;
-    parallel(count_, [&](int64_t begin, int64_t end, int) {
+    parallel_short(count_, 1, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) {
         const float factor = 1.0f / rows_[i].total;
         float* out = dx_ + rows_[i].token * size;

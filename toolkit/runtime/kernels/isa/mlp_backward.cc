@@ -82,7 +82,7 @@ class Sweep {
     grad_products.add(gd_);
     float* input = scratch_.floats(left_floats(tokens_, size_));
     float* output_grad = scratch_.floats(left_floats(tokens_, size_));
-    parallel(divide_up(tokens_, kBlock), [&](int64_t begin, int64_t end, int thread) {
+    parallel_short(divide_up(tokens_, kBlock), 1, [&](int64_t begin, int64_t end, int thread) {
       float* buffer = buffers_ + thread * kRightFloats;
       const View x{x_, size_, 1}, grad{grad_, size_, 1};
       pack_left_blocks_with(x, tokens_, size_, products, begin, end, input, buffer);
@@ -125,7 +125,7 @@ class Sweep {
       products[i].add(branches_[i]->e);
       products[i] = products[i].of_stretch(first, last);
     }
-    parallel(divide_up(tokens_, kBlock), [&](int64_t begin, int64_t end, int thread) {
+    parallel_short(divide_up(tokens_, kBlock), 1, [&](int64_t begin, int64_t end, int thread) {
       float* buffer = buffers_ + thread * kRightFloats;
       const int64_t at = begin * kBlock * count;
       const int64_t floats = min(tokens_, end * kBlock) * count - at;

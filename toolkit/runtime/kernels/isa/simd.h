@@ -11,6 +11,8 @@
 
 #if TOOLKIT_LANES >= 8
 #include <immintrin.h>
+#elif defined(TOOLKIT_ISA_IS_NEON)
+#include <arm_neon.h>
 #endif
 
 #define TOOLKIT_INLINE inline __attribute__((always_inline))
@@ -155,10 +157,7 @@ TOOLKIT_INLINE Column load_halves(const uint16_t* p) {
 #elif TOOLKIT_LANES == 8
   for (int i = 0; i < kParts; ++i) c.v[i] = (Floats)_mm256_cvtph_ps(load<__m128i>(p + i * kLanes));
 #elif defined(TOOLKIT_ISA_IS_NEON)
-  typedef __fp16 Halves __attribute__((vector_size(8)));
-  for (int i = 0; i < kParts; ++i) {
-    c.v[i] = __builtin_convertvector(load<Halves>(p + i * kLanes), Floats);
-  }
+  for (int i = 0; i < kParts; ++i) c.v[i] = vcvt_f32_f16(load<float16x4_t>(p + i * kLanes));
 #else
   for (int i = 0; i < kParts; ++i) {
     const Ints bits = __builtin_convertvector(load<HalfLanes>(p + i * kLanes), Ints);
