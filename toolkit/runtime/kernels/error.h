@@ -1,5 +1,5 @@
-// Errors: one sentence of cause and one of remedy. They are thrown inside the runtime and turned into
-// status codes where C or ExecuTorch's frames begin.
+// Errors: one sentence of cause and one of remedy. They are thrown inside the runtime and turned
+// into status codes where C or ExecuTorch's frames begin.
 #pragma once
 
 #include <exception>

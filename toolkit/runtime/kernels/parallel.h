@@ -45,8 +45,8 @@ void parallel(int64_t n, F&& fn) {
   internal::parallel(n, 0, false, fn);
 }
 
-/// The same with several ranges a thread, none of which reaches over a multiple of `grain` (below
-/// 2^31), for work whose result does not depend on the split.
+/// The same with several ranges a thread, none of which reaches over a multiple of `grain` (up to
+/// 2^31) unless one thread does it all, for work whose result does not depend on the split.
 template <typename F>
 void parallel_balanced(int64_t n, int64_t grain, F&& fn) {
   internal::parallel(n, grain, true, fn);

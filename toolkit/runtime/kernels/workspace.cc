@@ -2,6 +2,10 @@
 
 #include <sys/mman.h>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 #include <atomic>
 #include <string>
 #include <vector>
@@ -14,6 +18,18 @@ namespace {
 
 constexpr size_t kAlignment = 64;
 constexpr size_t kGranule = 64 * 1024;
+
+// For the address sanitizer a chunk is out of bounds but for what was handed out, and between two
+// allocations there is a gap.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr size_t kGap = 64;
+void allow(void* data, size_t bytes) { __asan_unpoison_memory_region(data, bytes); }
+void forbid(void* data, size_t bytes) { __asan_poison_memory_region(data, bytes); }
+#else
+constexpr size_t kGap = 0;
+void allow(void*, size_t) {}
+void forbid(void*, size_t) {}
+#endif
 
 struct Chunk {
   char* data;
@@ -41,15 +57,25 @@ size_t round_up(size_t value, size_t multiple) {
 bool map_chunk(Store& s, size_t bytes) {
   void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) return false;
+  forbid(data, bytes);
   s.chunks.push_back({static_cast<char*>(data), bytes, 0});
   s.bytes += bytes;
   return true;
 }
 
 void unmap_all(Store& s) {
-  for (const Chunk& chunk : s.chunks) munmap(chunk.data, chunk.size);
+  for (const Chunk& chunk : s.chunks) {
+    allow(chunk.data, chunk.size);
+    munmap(chunk.data, chunk.size);
+  }
   s.chunks.clear();
   s.bytes = 0;
+}
+
+/// Takes back what was handed out of a chunk after `used`.
+void rewind(Chunk& chunk, size_t used) {
+  forbid(chunk.data + used, chunk.used - used);
+  chunk.used = used;
 }
 
 }  // namespace
@@ -70,8 +96,8 @@ Scratch::Scratch() {
 
 Scratch::~Scratch() {
   Store& s = store();
-  for (size_t i = mark_chunk_; i < s.chunks.size(); ++i) s.chunks[i].used = 0;
-  if (mark_chunk_ > 0) s.chunks[mark_chunk_ - 1].used = mark_used_;
+  for (size_t i = mark_chunk_; i < s.chunks.size(); ++i) rewind(s.chunks[i], 0);
+  if (mark_chunk_ > 0) rewind(s.chunks[mark_chunk_ - 1], mark_used_);
   if (--s.depth == 0 && s.chunks.size() > 1) {
     const size_t total = s.bytes;
     unmap_all(s);
@@ -81,8 +107,8 @@ Scratch::~Scratch() {
 
 float* Scratch::floats(int64_t count) {
   Store& s = store();
-  const size_t bytes =
-      round_up(static_cast<size_t>(count > 0 ? count : 1) * sizeof(float), kAlignment);
+  const size_t wanted = static_cast<size_t>(count > 0 ? count : 1) * sizeof(float);
+  const size_t bytes = round_up(wanted, kAlignment) + kGap;
   if (s.chunks.empty() || s.chunks.back().used + bytes > s.chunks.back().size) {
     if (!map_chunk(s, round_up(bytes, kGranule))) {
       throw Error("not enough memory for " + std::to_string(bytes) + " bytes of scratch beside " +
@@ -93,6 +119,7 @@ float* Scratch::floats(int64_t count) {
   Chunk& chunk = s.chunks.back();
   float* result = reinterpret_cast<float*>(chunk.data + chunk.used);
   chunk.used += bytes;
+  allow(result, wanted);
   return result;
 }
 

@@ -79,6 +79,9 @@ LowRank adapter_input(Scratch& scratch, const Adapter& lora, int64_t rows, int64
 void pack_left_blocks_with(const View& view, int64_t rows, int64_t depth, const LowRanks& low_ranks,
                            int64_t first, int64_t last, float* out, float* buffer);
 
+/// Row blocks worth a range of their own, for which the factors of the products are packed again.
+constexpr int64_t kLeastBlocks = 4;
+
 /// The same for all row blocks, in parallel. buffers: kRightFloats floats a thread.
 Left pack_left_with(const View& view, int64_t rows, int64_t depth, const LowRanks& low_ranks,
                     float* out, float* buffers);
