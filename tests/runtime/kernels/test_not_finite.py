@@ -1,6 +1,7 @@
 """NaN and infinity must come out of every operator that is given them, never become a number."""
 
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -37,11 +38,17 @@ NAMES = sorted({name for name, _, _ in CASES})
 SCALED = ["quantized_embedding", "quantized_linear", "quantized_linear_backward"]
 
 
-def values_of(name: str) -> dict:
+@cache
+def drawn(name: str) -> dict:
     values = dict(zip(OPERATORS[name].arguments, arguments(name, SIZES), strict=True))
     if "labels" in values:
         values["labels"] = values["labels"].clamp(min=0)  # every row counts
     return values
+
+
+def values_of(name: str) -> dict:
+    """Arguments of an operator; what is in them must not be changed."""
+    return dict(drawn(name))
 
 
 def nothing_but_nan(length: int) -> list:
@@ -73,24 +80,25 @@ def row_of(output: Tensor, name: str) -> Tensor:
 
 
 @pytest.mark.parametrize("isa", available_isas())
-@pytest.mark.parametrize("value", [NAN, INFINITY, -INFINITY])
 @pytest.mark.parametrize("name, argument, outputs", CASES)
-def test_comes_out_again(program, isa, value, name, argument, outputs):
-    values = values_of(name)
-    clean = run(program, isa, name, values)
-    values[argument] = values[argument].clone()
-    values[argument][0, SPOILT, 3] = value
-    if argument == "k":  # a score of minus infinity would be a legitimate zero
-        values["q"] = values["q"].clone()
-        values["q"][0, SPOILT, 3] = -1.0 if value < 0 else 1.0
-    spoilt = run(program, isa, name, values)
+def test_comes_out_again(program, isa, name, argument, outputs):
+    clean = run(program, isa, name, values_of(name))
     for output in outputs:
         assert row_of(clean[output], output).isfinite().all()
-        row = row_of(spoilt[output], output)
-        # -inf as a gate is a legitimate zero slope, or a product of zero with infinity.
-        assert not row.isfinite().all() or (value == -INFINITY and name.startswith("silu"))
-    if name.startswith("attention") and "backward" not in name:
-        assert spoilt["out"][0, :SPOILT].isfinite().all()  # earlier rows do not see it
+    for value in (NAN, INFINITY, -INFINITY):
+        if value == -INFINITY and name.startswith("silu"):
+            continue  # a legitimate zero
+        values = values_of(name)
+        values[argument] = values[argument].clone()
+        values[argument][0, SPOILT, 3] = value
+        if argument == "k":  # a score of minus infinity would be a legitimate zero
+            values["q"] = values["q"].clone()
+            values["q"][0, SPOILT, 3] = -1.0 if value < 0 else 1.0
+        spoilt = run(program, isa, name, values)
+        for output in outputs:
+            assert not row_of(spoilt[output], output).isfinite().all(), (value, output)
+        if name in ("attention", "attention_saved"):
+            assert spoilt["out"][0, :SPOILT].isfinite().all()  # earlier rows do not see it
 
 
 @pytest.mark.parametrize("isa", available_isas())
