@@ -15,6 +15,7 @@ _DEPTH_BLOCK = 1024
 _MLP_TILE = 256
 _CLASSES = 512
 _STRIP = 512
+_SHARED_FLOATS = 128 << 10
 _TOKENS, _LONG_PART = 256, 512
 _STRETCH_FLOATS = 256 << 10
 _ROW_FLOATS = 8  # struct Row of head.cc
@@ -159,26 +160,30 @@ def _mlp_backward(o: Operation, k: Kernels, w: Workspace) -> None:
         w.floats(k.left(rank, tokens))
 
 
-def _attention(strip: int, o: Operation, k: Kernels, w: Workspace) -> None:
-    q, heads = o.arguments[0], o.arguments[4]
+def _attention(o: Operation, k: Kernels, w: Workspace) -> None:
+    q, heads, kv_heads = o.arguments[0], o.arguments[4], o.arguments[5]
     tokens, size = q.shape[-2], q.shape[-1] // heads
-    strip = strip or _round_up(tokens, _PANEL)
-    w.floats(-(-tokens // k.block))
-    floats = _right(size, tokens) + _right(tokens, size) + k.block * (size + 2 * strip)
-    w.floats(_round_up(floats, 16) * k.threads)
-    w.floats(2 * k.threads)
+    strip = min(_STRIP, _round_up(tokens, k.group))
+    w.floats(_packed_heads(2, tokens, size, kv_heads))
+    w.floats(_round_up(k.block * (size + 2 * strip + _PANEL), 16) * k.threads)
 
 
 def _attention_backward(o: Operation, k: Kernels, w: Workspace) -> None:
-    q, heads = o.arguments[1], o.arguments[-3]
+    q, heads, kv_heads = o.arguments[1], o.arguments[-3], o.arguments[-2]
     tokens, size = q.shape[-2], q.shape[-1] // heads
-    strip = max(_round_up(tokens, k.group), _STRIP)
+    row = _round_up(tokens, k.group) + _PANEL
     w.floats(4 * heads * tokens)
     with w.scope():
-        w.floats(-(-tokens // k.block))
-        packed = 2 * (_right(size, tokens) + _right(tokens, size))
-        w.floats(_round_up(packed + k.block * (2 * size + 3 * strip), 16) * k.threads)
-        w.floats(2 * k.threads)
+        keys = _packed_heads(3, tokens, size, kv_heads)
+        w.floats(max(keys, _packed_heads(4, tokens, size, heads)))
+        floats = k.block * (2 * size + 2 * row + min(_STRIP, tokens))
+        w.floats(_round_up(floats, 16) * k.threads)
+
+
+def _packed_heads(packings: int, tokens: int, size: int, heads: int) -> int:
+    """Floats of the heads that threads share, as many as are packed at a time."""
+    head = packings * max(_right(size, tokens), _right(tokens, size))
+    return max(1, min(heads, _SHARED_FLOATS // head)) * head
 
 
 def _head(gradient: bool, o: Operation, k: Kernels, w: Workspace) -> None:
@@ -223,8 +228,8 @@ _KERNELS = {
     "rope": _rope,
     "swiglu_mlp": _mlp,
     "swiglu_mlp_backward": _mlp_backward,
-    "attention": lambda *a: _attention(_STRIP, *a),
-    "attention_saved": lambda *a: _attention(0, *a),
+    "attention": _attention,
+    "attention_saved": _attention,
     "attention_backward": _attention_backward,
     "attention_saved_backward": _attention_backward,
     "linear_cross_entropy": lambda *a: _head(True, *a),

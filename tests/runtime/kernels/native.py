@@ -3,6 +3,7 @@
 import ctypes
 import math
 import platform
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,9 +16,10 @@ from torch import Tensor
 from tests.support.operators import Sizes
 from tests.support.programs import lower_calls, tensors_of
 from toolkit.ops import OPERATORS
-from toolkit.runtime import operators_library
+from toolkit.runtime import native_directory, operators_library
 
 EPSILON = torch.finfo(torch.float32).eps
+_ROOT = Path(__file__).resolve().parents[3]
 _HOOK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_bool)
 
 
@@ -46,6 +48,10 @@ class Library:
     def workspace_bytes(self) -> int:
         return self._native.toolkit_workspace_bytes()
 
+    def trim(self) -> None:
+        """Give the workspace back."""
+        self._native.toolkit_workspace_trim()
+
     @contextmanager
     def releases(self) -> Iterator[list[tuple[int, int, bool]]]:
         """Collect (address, bytes, rest) of weights the operators will not read again."""
@@ -54,6 +60,22 @@ class Library:
         self._native.toolkit_set_release_hook(hook)
         yield ranges
         self._native.toolkit_set_release_hook(_HOOK())
+
+
+def build_directories() -> list[Path]:
+    """Return where the build under test may have left what is not installed, best first."""
+    newest = sorted(_ROOT.glob("build/*/"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return [native_directory(), *newest]
+
+
+def kernels_probe(*arguments: object) -> list[str]:
+    """Run the kernels' own test program and return the lines it printed."""
+    found = [path / "kernels_probe" for path in build_directories()]
+    program = next((path for path in found if path.is_file()), None)
+    assert program, "kernels_probe is not built: run `make setup`"
+    result = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
 
 
 def available_isas() -> list[str]:

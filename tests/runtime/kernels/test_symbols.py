@@ -5,15 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.kernels.native import available_isas
-from toolkit.runtime import native_directory
-
-REPOSITORY = Path(__file__).parents[3]
+from tests.runtime.kernels.native import available_isas, build_directories
 
 
 def objects(isa: str) -> list[Path]:
     """The objects of an instruction set, from the build the tests run with or its build tree."""
-    for build in (native_directory(), *sorted(REPOSITORY.glob("build/*"))):
+    for build in build_directories():
         found = sorted(build.glob(f"kernels/CMakeFiles/toolkit_kernels_{isa}.dir/isa/*.o"))
         if found:
             return found

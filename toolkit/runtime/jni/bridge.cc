@@ -138,7 +138,12 @@ void evaluate(JNIEnv* env, jclass, jbyteArray packed, jobject lines) {
     raise(env, status, toolkit_trainer_last_error(nullptr));
 }
 
-jbyteArray info(JNIEnv* env, jclass) { return to_bytes(env, toolkit_info()); }
+jbyteArray info(JNIEnv* env, jclass) {
+  const char* line = toolkit_info();
+  if (line != nullptr) return to_bytes(env, line);
+  raise(env, 2, toolkit_trainer_last_error(nullptr));
+  return nullptr;
+}
 
 #define METHOD(name, signature, function) \
   {const_cast<char*>(name), const_cast<char*>(signature), reinterpret_cast<void*>(function)}

@@ -1,7 +1,12 @@
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include "kernels/error.h"
 #include "kernels/kernels.h"
 
 namespace toolkit {
@@ -29,6 +34,14 @@ struct Candidate {
   bool available;
 };
 
+#if defined(__x86_64__)
+/// Conversion of fp16, which __builtin_cpu_supports knows by name in some compilers only.
+bool has_half_conversion() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
+
 /// Best first.
 const Candidate* candidates(int* count) {
 #if defined(__x86_64__)
@@ -37,7 +50,8 @@ const Candidate* candidates(int* count) {
       {&avx512::table, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                            __builtin_cpu_supports("avx512dq") &&
                            __builtin_cpu_supports("avx512vl")},
-      {&avx2::table, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
+      {&avx2::table,
+       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_half_conversion()},
       {&plain::table, true}};
 #elif defined(__aarch64__)
   static const Candidate list[] = {{&neon::table, true}, {&plain::table, true}};
@@ -48,16 +62,15 @@ const Candidate* candidates(int* count) {
   return list;
 }
 
-[[noreturn]] void refuse(const char* wanted) {
+[[noreturn]] void refuse(const std::string& wanted) {
   int count = 0;
   const Candidate* list = candidates(&count);
-  std::fprintf(stderr,
-               "error: TOOLKIT_ISA=%s is not available on this processor. Choose one of:", wanted);
+  std::string names;
   for (int i = 0; i < count; ++i) {
-    if (list[i].available) std::fprintf(stderr, " %s", list[i].table->isa);
+    if (list[i].available) names += std::string(names.empty() ? "" : ", ") + list[i].table->isa;
   }
-  std::fprintf(stderr, "\n");
-  std::exit(2);
+  throw UsageError("TOOLKIT_ISA=" + wanted + " is not available on this processor. Choose one of " +
+                   names);
 }
 
 const KernelTable* choose() {
@@ -74,6 +87,8 @@ const KernelTable* choose() {
   }
   return &plain::table;
 }
+
+const char* refused = nullptr;
 
 const KernelTable*& chosen() {
   static const KernelTable* table = choose();
@@ -97,6 +112,11 @@ bool select_isa(const char* isa) {
   return table != nullptr;
 }
 
-const KernelTable& kernels() { return *chosen(); }
+const KernelTable& kernels() {
+  if (refused != nullptr) throw Error(refused);
+  return *chosen();
+}
+
+void refuse_kernels(const char* why) { refused = why; }
 
 }  // namespace toolkit

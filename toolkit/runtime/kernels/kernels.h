@@ -112,26 +112,21 @@ struct MlpGradient {
   X(scale, (const float* x, float factor, int64_t count, float* out))
 // clang-format on
 
-/// Equal parts of about `wanted` tokens that kernels work on a sequence in.
-static constexpr int64_t sequence_parts(int64_t tokens, int64_t wanted) {
-  const int64_t parts = (tokens + wanted / 2 - 1) / wanted;
-  return parts < 1 ? 1 : parts;
-}
-
-/// About the tokens that cross_entropy takes at a time; it goes through W once for each part.
-constexpr int64_t kHeadTokens = 256;
-
 struct KernelTable {
   const char* isa;
+  /// How often cross_entropy goes through W for so many tokens.
+  int64_t (*head_sweeps)(int64_t tokens);
 #define TOOLKIT_POINTER(name, parameters) void(*name) parameters;
   TOOLKIT_KERNELS(TOOLKIT_POINTER)
 #undef TOOLKIT_POINTER
 };
 
 /// The table of the best instruction set this processor has, or of the one TOOLKIT_ISA names
-/// (plain, avx2, avx512, neon). An unknown or unavailable name ends the process with an error
-/// message.
+/// (plain, avx2, avx512, neon). Throws UsageError for an unknown or unavailable name.
 const KernelTable& kernels();
+
+/// Has `kernels()` throw Error with this message, a literal, from now on.
+void refuse_kernels(const char* why);
 
 /// Switches to a named instruction set; false, and no change, when this processor lacks it. Not
 /// while an operator runs.

@@ -3,9 +3,16 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <exception>
+#include <memory>
 #include <mutex>
+#include <string>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
+
+#include "kernels/error.h"
 
 namespace toolkit {
 namespace {
@@ -52,19 +59,26 @@ bool wait_awake(Condition condition) {
 
 thread_local bool inside_region = false;
 
-/// What is left of a thread's range, which it takes from the front and others from the back.
+/// While it lives, what the thread calls in parallel it does alone.
+struct InsideRegion {
+  InsideRegion() { inside_region = true; }
+  ~InsideRegion() { inside_region = false; }
+};
+
+/// What is left of a thread's range, which it takes from the front and others from the back. Both
+/// ends share 64 bits.
 class alignas(64) Share {
  public:
   void set(int64_t begin, int64_t end) { range_.store(pack(begin, end)); }
 
-  /// Takes up to the next multiple of `grain`, everything if it is 0.
+  /// Takes up to the next multiple of `grain`.
   bool take(int64_t grain, int64_t* begin, int64_t* end) {
     uint64_t seen = range_.load();
     do {
       *begin = first(seen);
       *end = last(seen);
       if (*begin == *end) return false;
-      const int64_t next = grain > 0 ? (*begin / grain + 1) * grain : *end;
+      const int64_t next = (*begin / grain + 1) * grain;
       if (next < *end) *end = next;
     } while (!range_.compare_exchange_weak(seen, pack(*end, last(seen))));
     return true;
@@ -94,43 +108,39 @@ class alignas(64) Share {
 void (*waiting_chore)() = nullptr;
 
 void do_chore() {
-  if (waiting_chore == nullptr) return;
-  const auto chore = waiting_chore;
-  waiting_chore = nullptr;
-  inside_region = true;  // the threads are taken
+  const auto chore = std::exchange(waiting_chore, nullptr);
+  if (chore == nullptr) return;
+  const InsideRegion alone;  // the threads are taken
   chore();
-  inside_region = false;
 }
 
 class Pool {
  public:
-  ~Pool() { resize(1); }
-
-  int size() const { return size_; }
-
-  void resize(int count) {
-    count = count < 1 ? 1 : count;
-    if (count == size_) return;
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      stopping_ = true;
-      epoch_.fetch_add(1, std::memory_order_release);
+  /// Starts count - 1 threads beside the caller's.
+  explicit Pool(int count) : size_(count), shares_(count) {
+    workers_.reserve(count - 1);
+    try {
+      for (int i = 1; i < count; ++i) workers_.emplace_back([this, i] { work(i); });
+    } catch (...) {
+      stop();
+      throw;
     }
-    wake_.notify_all();
-    for (std::thread& worker : workers_) worker.join();
-    workers_.clear();
-    stopping_ = false;
-    size_ = count;
-    shares_ = std::vector<Share>(count);
-    const uint64_t seen = epoch_.load(std::memory_order_relaxed);
-    for (int i = 1; i < count; ++i) workers_.emplace_back([this, i, seen] { work(i, seen); });
   }
+  ~Pool() { stop(); }
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
 
-  void run(int64_t n, int64_t grain, internal::RangeFunction function, void* context) {
+  /// One region over [first, first + n), where n fits in a Share or the grain is 0.
+  void run(int64_t first, int64_t n, int64_t grain, void (*chore)(),
+           internal::RangeFunction function, void* context) {
+    first_ = first;
+    n_ = n;
     function_ = function;
     context_ = context;
     grain_ = grain;
-    for (int i = 0; i < size_; ++i) shares_[i].set(n * i / size_, n * (i + 1) / size_);
+    if (grain > 0) {
+      for (int i = 0; i < size_; ++i) shares_[i].set(part(i), part(i + 1));
+    }
     pending_.store(size_ - 1, std::memory_order_relaxed);
     {
       // Taken so that a worker cannot check the epoch and fall asleep between the two steps below.
@@ -138,24 +148,39 @@ class Pool {
       epoch_.fetch_add(1, std::memory_order_release);
     }
     if (sleepers_.load() > 0) wake_.notify_all();
-    if (grain > 0) do_chore();
-    call(0);
-    const auto done = [this] { return pending_.load() == 0; };
-    if (wait_awake(done)) return;
-    std::unique_lock<std::mutex> lock(mutex_);
-    waiting_ = true;
-    done_.wait(lock, done);
-    waiting_ = false;
+    work_on(0, chore);
+    await_workers();
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
   }
 
  private:
+  /// Where a thread's part begins, and the one before ends.
+  int64_t part(int index) const { return n_ / size_ * index + n_ % size_ * index / size_; }
+
+  /// Does the chore and a thread's part; keeps the first exception for the caller of the region.
+  void work_on(int index, void (*chore)()) noexcept {
+    const InsideRegion inside;
+    try {
+      if (chore != nullptr) chore();
+      call(index);
+    } catch (...) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (!error_) error_ = std::current_exception();
+    }
+  }
+
   void call(int index) {
-    inside_region = true;
+    if (grain_ == 0) {
+      const int64_t begin = part(index), end = part(index + 1);
+      if (begin < end) function_(context_, begin, end, index);
+      return;
+    }
     int64_t begin, end;
     do {
-      while (shares_[index].take(grain_, &begin, &end)) function_(context_, begin, end, index);
-    } while (grain_ > 0 && steal(index));
-    inside_region = false;
+      while (shares_[index].take(grain_, &begin, &end)) {
+        function_(context_, first_ + begin, first_ + end, index);
+      }
+    } while (steal(index));
   }
 
   bool steal(int index) {
@@ -168,6 +193,15 @@ class Pool {
     return false;
   }
 
+  void await_workers() {
+    const auto done = [this] { return pending_.load() == 0; };
+    if (wait_awake(done)) return;
+    std::unique_lock<std::mutex> lock(mutex_);
+    waiting_ = true;
+    done_.wait(lock, done);
+    waiting_ = false;
+  }
+
   void await_epoch(uint64_t seen) {
     const auto moved_on = [&] { return epoch_.load(std::memory_order_acquire) != seen; };
     if (wait_awake(moved_on)) return;
@@ -177,12 +211,12 @@ class Pool {
     sleepers_.fetch_sub(1);
   }
 
-  void work(int index, uint64_t seen) {
-    for (;;) {
+  void work(int index) {
+    for (uint64_t seen = 0;;) {
       await_epoch(seen);
       seen = epoch_.load(std::memory_order_acquire);
       if (stopping_) return;
-      call(index);
+      work_on(index, nullptr);
       if (pending_.fetch_sub(1) == 1 && waiting_.load()) {
         std::lock_guard<std::mutex> lock(mutex_);
         done_.notify_one();
@@ -190,7 +224,17 @@ class Pool {
     }
   }
 
-  int size_ = 1;
+  void stop() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      stopping_ = true;
+      epoch_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    for (std::thread& worker : workers_) worker.join();
+  }
+
+  const int size_;
   std::vector<std::thread> workers_;
   std::mutex mutex_;
   std::condition_variable wake_;
@@ -202,18 +246,33 @@ class Pool {
   bool stopping_ = false;
   internal::RangeFunction function_ = nullptr;
   void* context_ = nullptr;
-  int64_t grain_ = 0;
+  int64_t first_ = 0, n_ = 0, grain_ = 0;
   std::vector<Share> shares_;
+  std::exception_ptr error_;
 };
 
-Pool& pool() {
-  static Pool instance;
-  return instance;
+std::unique_ptr<Pool> pool;          // none: the caller works alone
+std::atomic<int> wanted_threads{0};  // 0: not asked for yet
+
+void start_threads(int count) {
+  if (count == wanted_threads) return;
+  pool.reset();
+  wanted_threads = 1;
+  try {
+    if (count > 1) pool = std::make_unique<Pool>(count);
+  } catch (const std::system_error& error) {
+    throw Error("cannot start " + std::to_string(count) + " threads: " + error.code().message() +
+                ". Use fewer threads");
+  }
+  wanted_threads = count;
 }
 
-int requested_threads = 0;
-
 }  // namespace
+
+std::unique_lock<std::mutex> exclusive_use() {
+  static std::mutex mutex;
+  return std::unique_lock<std::mutex>(mutex);
+}
 
 void do_beside_next(void (*chore)()) {
   do_chore();
@@ -225,21 +284,29 @@ void do_beside_next(void (*chore)()) {
 }
 
 void set_threads(int count) {
-  requested_threads = count < 1 ? 1 : count;
-  pool().resize(requested_threads);
+  const auto lock = exclusive_use();
+  start_threads(count < 1 ? 1 : count);
 }
 
 int threads() {
-  if (requested_threads == 0) set_threads(static_cast<int>(std::thread::hardware_concurrency()));
-  return requested_threads;
+  const int wanted = wanted_threads;
+  if (wanted > 0) return wanted;
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  return cores > 0 ? cores : 1;
 }
 
-void internal::run_parallel(int64_t n, int64_t grain, RangeFunction function, void* context) {
+void internal::run_parallel(int64_t n, int64_t grain, bool long_enough, RangeFunction function,
+                            void* context) {
+  constexpr int64_t kMost = int64_t{1} << 31;  // what a Share holds
   if (n <= 0) return;
-  if (inside_region || threads() == 1) {
-    function(context, 0, n, 0);
-  } else {
-    pool().run(n, grain, function, context);
+  if (inside_region || threads() == 1) return function(context, 0, n, 0);
+  start_threads(threads());
+  if (grain == 0) return pool->run(0, n, 0, nullptr, function, context);
+  if (grain > kMost) throw std::logic_error("the grain of a parallel region is too large");
+  const int64_t most = kMost / grain * grain;
+  for (int64_t first = 0; first < n; first += most) {
+    const auto chore = long_enough ? std::exchange(waiting_chore, nullptr) : nullptr;
+    pool->run(first, n - first < most ? n - first : most, grain, chore, function, context);
   }
 }
 

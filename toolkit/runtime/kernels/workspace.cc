@@ -2,15 +2,34 @@
 
 #include <sys/mman.h>
 
-#include <cstdio>
-#include <cstdlib>
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
+#include <atomic>
+#include <string>
 #include <vector>
+
+#include "kernels/error.h"
+#include "kernels/parallel.h"
 
 namespace toolkit {
 namespace {
 
 constexpr size_t kAlignment = 64;
 constexpr size_t kGranule = 64 * 1024;
+
+// For the address sanitizer a chunk is out of bounds but for what was handed out, and between two
+// allocations there is a gap.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr size_t kGap = 64;
+void allow(void* data, size_t bytes) { __asan_unpoison_memory_region(data, bytes); }
+void forbid(void* data, size_t bytes) { __asan_poison_memory_region(data, bytes); }
+#else
+constexpr size_t kGap = 0;
+void allow(void*, size_t) {}
+void forbid(void*, size_t) {}
+#endif
 
 struct Chunk {
   char* data;
@@ -23,6 +42,7 @@ struct Chunk {
 struct Store {
   std::vector<Chunk> chunks;
   int depth = 0;
+  std::atomic<size_t> bytes{0};  // also read by threads that run no operator
 };
 
 Store& store() {
@@ -34,30 +54,36 @@ size_t round_up(size_t value, size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-Chunk map_chunk(size_t bytes) {
-  const size_t size = round_up(bytes, kGranule);
-  void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (data == MAP_FAILED) {
-    std::fprintf(stderr, "error: out of memory: %zu bytes of scratch could not be mapped\n", size);
-    std::abort();
-  }
-  return {static_cast<char*>(data), size, 0};
+bool map_chunk(Store& s, size_t bytes) {
+  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) return false;
+  forbid(data, bytes);
+  s.chunks.push_back({static_cast<char*>(data), bytes, 0});
+  s.bytes += bytes;
+  return true;
 }
 
 void unmap_all(Store& s) {
-  for (const Chunk& chunk : s.chunks) munmap(chunk.data, chunk.size);
+  for (const Chunk& chunk : s.chunks) {
+    allow(chunk.data, chunk.size);
+    munmap(chunk.data, chunk.size);
+  }
   s.chunks.clear();
+  s.bytes = 0;
+}
+
+/// Takes back what was handed out of a chunk after `used`.
+void rewind(Chunk& chunk, size_t used) {
+  forbid(chunk.data + used, chunk.used - used);
+  chunk.used = used;
 }
 
 }  // namespace
 
-size_t workspace_bytes() {
-  size_t total = 0;
-  for (const Chunk& chunk : store().chunks) total += chunk.size;
-  return total;
-}
+size_t workspace_bytes() { return store().bytes; }
 
 void workspace_trim() {
+  const auto lock = exclusive_use();
   if (store().depth == 0) unmap_all(store());
 }
 
@@ -70,25 +96,30 @@ Scratch::Scratch() {
 
 Scratch::~Scratch() {
   Store& s = store();
-  for (size_t i = mark_chunk_; i < s.chunks.size(); ++i) s.chunks[i].used = 0;
-  if (mark_chunk_ > 0) s.chunks[mark_chunk_ - 1].used = mark_used_;
+  for (size_t i = mark_chunk_; i < s.chunks.size(); ++i) rewind(s.chunks[i], 0);
+  if (mark_chunk_ > 0) rewind(s.chunks[mark_chunk_ - 1], mark_used_);
   if (--s.depth == 0 && s.chunks.size() > 1) {
-    const size_t total = workspace_bytes();
+    const size_t total = s.bytes;
     unmap_all(s);
-    s.chunks.push_back(map_chunk(total));
+    map_chunk(s, total);  // where that fails, the next operator finds out
   }
 }
 
 float* Scratch::floats(int64_t count) {
   Store& s = store();
-  const size_t bytes =
-      round_up(static_cast<size_t>(count > 0 ? count : 1) * sizeof(float), kAlignment);
+  const size_t wanted = static_cast<size_t>(count > 0 ? count : 1) * sizeof(float);
+  const size_t bytes = round_up(wanted, kAlignment) + kGap;
   if (s.chunks.empty() || s.chunks.back().used + bytes > s.chunks.back().size) {
-    s.chunks.push_back(map_chunk(bytes));
+    if (!map_chunk(s, round_up(bytes, kGranule))) {
+      throw Error("not enough memory for " + std::to_string(bytes) + " bytes of scratch beside " +
+                  std::to_string(s.bytes) +
+                  ". Use a shorter sequence length or fewer threads, or close other programs");
+    }
   }
   Chunk& chunk = s.chunks.back();
   float* result = reinterpret_cast<float*>(chunk.data + chunk.used);
   chunk.used += bytes;
+  allow(result, wanted);
   return result;
 }
 

@@ -10,7 +10,8 @@ namespace toolkit {
 /// Bytes the workspace holds at present (virtual; pages never touched are not resident).
 size_t workspace_bytes();
 
-/// Gives the workspace back to the operating system. Must not be called while an operator runs.
+/// Gives the workspace back to the operating system. Waits for a running operator, so it must not
+/// be called by one.
 void workspace_trim();
 
 /// Allocations of one operator, released together when it goes out of scope. Scopes nest like a
@@ -23,6 +24,7 @@ class Scratch {
   Scratch& operator=(const Scratch&) = delete;
 
   /// Uninitialized memory for `count` floats, aligned to 64 bytes and padded to a multiple of them.
+  /// Throws Error when there is no more memory.
   float* floats(int64_t count);
 
  private:

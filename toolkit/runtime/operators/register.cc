@@ -4,33 +4,39 @@
 #include <executorch/runtime/platform/log.h>
 
 #include <chrono>
-#include <cstdlib>
-#include <mutex>
 
+#include "kernels/error.h"
 #include "kernels/observer.h"
+#include "kernels/parallel.h"
 
 namespace toolkit {
 
-void run_operator(const char* name, Operator op, KernelRuntimeContext& context, Stack stack) {
-  static std::mutex mutex;
-  std::lock_guard<std::mutex> lock(mutex);
-  Arguments arguments(name, context, stack);
-  const OperatorObserver observer = operator_observer();
-  if (observer == nullptr) return op(arguments);
-  const auto begin = std::chrono::steady_clock::now();
-  op(arguments);
-  const auto spent = std::chrono::steady_clock::now() - begin;
-  observer(name, std::chrono::duration_cast<std::chrono::nanoseconds>(spent).count());
+void run_operator(const char* name, Operator op, KernelRuntimeContext& context,
+                  Stack stack) noexcept {
+  using executorch::runtime::Error;
+  const auto lock = exclusive_use();
+  try {
+    Arguments arguments(name, context, stack);
+    const OperatorObserver observer = operator_observer();
+    if (observer == nullptr) return op(arguments);
+    const auto begin = std::chrono::steady_clock::now();
+    op(arguments);
+    const auto spent = std::chrono::steady_clock::now() - begin;
+    observer(name, std::chrono::duration_cast<std::chrono::nanoseconds>(spent).count());
+  } catch (const std::exception& error) {
+    ET_LOG(Error, "toolkit::%s: %s", name, error.what());
+    keep_operator_error(std::current_exception());
+    context.fail(Error::Internal);
+  }
 }
 
 bool register_operator(const char* full_name, void (*boxed)(KernelRuntimeContext&, Stack)) {
   const executorch::runtime::Kernel kernel(full_name, boxed);
   const executorch::runtime::Error error = executorch::runtime::register_kernel(kernel);
-  if (error != executorch::runtime::Error::Ok) {
-    ET_LOG(Error, "%s could not be registered: is the library loaded twice?", full_name);
-    std::abort();
-  }
-  return true;
+  if (error == executorch::runtime::Error::Ok) return true;
+  // The operators that ExecuTorch has are another library's, with threads and hooks of their own.
+  refuse_kernels("toolkit's operators are loaded twice. Load one library that has them");
+  return false;
 }
 
 }  // namespace toolkit

@@ -8,11 +8,11 @@ namespace toolkit {
 using Operator = void (*)(Arguments& arguments);
 
 /// Runs an operator on a stack of values, one at a time in this process (the kernels share one
-/// workspace).
-void run_operator(const char* name, Operator op, KernelRuntimeContext& context, Stack stack);
+/// workspace). What it throws is logged, kept for throw_operator_error, and fails the call.
+void run_operator(const char* name, Operator op, KernelRuntimeContext& context,
+                  Stack stack) noexcept;
 
-/// Registers toolkit::<name>.out; a name that is already taken ends the process, as ExecuTorch's
-/// macros do.
+/// Registers toolkit::<name>.out; where the name is taken, `kernels()` throws from then on.
 bool register_operator(const char* full_name, void (*boxed)(KernelRuntimeContext&, Stack));
 
 }  // namespace toolkit

@@ -114,8 +114,12 @@ int toolkit_evaluate(const toolkit_option* options, size_t count, toolkit_line_c
 }
 
 const char* toolkit_info(void) {
-  static const std::string line = toolkit::info_json();
-  return line.c_str();
+  const char* line = nullptr;
+  guarded(thread_error, [&] {
+    static const std::string text = toolkit::info_json();
+    line = text.c_str();
+  });
+  return line;
 }
 
 }  // extern "C"

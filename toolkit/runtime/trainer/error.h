@@ -1,22 +1,11 @@
-// Errors of the trainer: one sentence of cause and one of remedy, thrown inside the engine and
-// turned into status codes by the C API.
+// Ways to throw an Error of kernels/error.h, which the C API turns into status codes.
 #pragma once
 
-#include <stdexcept>
 #include <string>
 
+#include "kernels/error.h"
+
 namespace toolkit {
-
-class Error : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-
-// A wrong command line; the executable exits with 2 instead of 1.
-class UsageError : public Error {
- public:
-  using Error::Error;
-};
 
 // Throws Error with a printf-formatted message "cause. remedy".
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));

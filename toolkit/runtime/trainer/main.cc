@@ -104,7 +104,9 @@ int main(int argc, char** argv) {
   if (command == "gradients") return run(Command::gradients, words);
   if (command == "evaluate") return run(Command::evaluate, words);
   if (command == "info") {
-    print_line(toolkit_info(), nullptr);
+    const char* line = toolkit_info();
+    if (line == nullptr) return report(2, toolkit_trainer_last_error(nullptr));
+    print_line(line, nullptr);
     return 0;
   }
   if (command == "--help" || command == "-h" || command == "help") {

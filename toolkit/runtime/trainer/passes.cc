@@ -21,9 +21,9 @@ void Passes::plan_reading(int64_t sequences, bool backward) {
   for (int64_t layer = 0; layer < layers; ++layer) {
     stages.push_back({network_.weights(Kind::block_forward, layer)});
   }
-  const int64_t parts = sequence_parts(network_.seq_len(), kHeadTokens);
+  const int64_t sweeps = kernels().head_sweeps(network_.seq_len());
   const Kind head = backward ? Kind::head_backward : Kind::head_loss;
-  stages.push_back({network_.weights(head, 0), true, sequences * parts});
+  stages.push_back({network_.weights(head, 0), true, sequences * sweeps});
   for (int64_t layer = backward ? layers : 0; layer-- > 0;) {
     stages.push_back({network_.weights(Kind::block_backward, layer)});
   }

@@ -14,14 +14,8 @@
 //   trainer_probe prefetcher FILE keep|drop STAGE READ SWEEPS  plans stages of STAGE bytes, the
 //   last
 //     in stride so many times, then obeys lines "begin N" and "used BYTES"
-//   trainer_probe threads COUNT ITEMS GRAIN             the first half of the items takes 1 ms
-//     each, the rest nothing; out: which thread did each. GRAIN 0 splits in advance
-//   trainer_probe chores COUNT                          regions of 24 items of 1 ms with a chore of
-//     20 ms waiting; out: "moment chores done, items of other threads"
 #include <fcntl.h>
 
-#include <atomic>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -29,10 +23,8 @@
 #include <fstream>
 #include <iostream>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "kernels/parallel.h"
 #include "trainer/adapter.h"
 #include "trainer/error.h"
 #include "trainer/json.h"
@@ -172,55 +164,14 @@ void prefetcher(const Words& words) {
   }
 }
 
-void share_work(const Words& words) {
-  const int64_t count = integer(words[1]), grain = integer(words[2]);
-  std::vector<int> done(count, -1);
-  const auto work = [&](int64_t begin, int64_t end, int thread) {
-    for (int64_t i = begin; i < end; ++i) {
-      if (done[i] != -1) fail("item %lld was done twice", (long long)i);
-      done[i] = thread;
-      if (i < count / 2) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-  };
-  set_threads(int(integer(words[0])));
-  grain > 0 ? parallel_balanced(count, grain, work) : parallel(count, work);
-  for (int thread : done) printf("%d\n", thread);
-}
-
-void chores(const Words& words) {
-  static int done = 0;
-  const auto chore = [] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    ++done;
-  };
-  std::atomic<int> others{0};
-  const auto work = [&](int64_t begin, int64_t end, int thread) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(end - begin));
-    if (thread != 0) others += int(end - begin);
-  };
-  set_threads(int(integer(words[0])));
-  do_beside_next(chore);
-  printf("asked %d\n", done);
-  parallel(24, work);
-  printf("static %d %d\n", done, others.exchange(0));
-  parallel_balanced(24, 1, work);
-  printf("balanced %d %d\n", done, others.exchange(0));
-  parallel_balanced(24, 1, work);
-  printf("again %d %d\n", done, others.exchange(0));
-  do_beside_next(chore);
-  do_beside_next(chore);
-  printf("twice %d\n", done);
-}
-
 int run(const std::string& part, const Words& words) {
   static const struct {
     const char* name;
     size_t words;
     void (*run)(const Words&);
-  } parts[] = {{"schedule", 3, schedule},  {"sampler", 4, sampler}, {"optimizer", 10, optimizer},
-               {"tensors", 1, tensors},    {"state", 3, state},     {"safetensors", 1, safetensors},
-               {"json", 2, json},          {"mapping", 4, mapping}, {"prefetcher", 5, prefetcher},
-               {"threads", 3, share_work}, {"chores", 1, chores}};
+  } parts[] = {{"schedule", 3, schedule}, {"sampler", 4, sampler}, {"optimizer", 10, optimizer},
+               {"tensors", 1, tensors},   {"state", 3, state},     {"safetensors", 1, safetensors},
+               {"json", 2, json},         {"mapping", 4, mapping}, {"prefetcher", 5, prefetcher}};
   for (const auto& row : parts) {
     if (part != row.name || words.size() < row.words) continue;
     row.run(words);

@@ -261,7 +261,9 @@ void Method::set_output(size_t index, void* data) {
 }
 
 void Method::execute() {
-  if (method_->execute() != et::Error::Ok) failed("failed");
+  if (method_->execute() == et::Error::Ok) return;
+  throw_operator_error();
+  failed("failed");
 }
 
 }  // namespace toolkit

@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "kernels/kernels.h"
 #include "kernels/parallel.h"
 #include "trainer/checksum.h"
 #include "trainer/device_info.h"
@@ -35,6 +36,7 @@ uint64_t fingerprint(const Bundle& bundle, const AdapterLayout& layout) {
 }  // namespace
 
 void apply_threads(const Options& options) {
+  kernels();  // complains about an instruction set this processor lacks
   set_threads(options.threads > 0 ? int(options.threads) : fast_core_count());
 }
 

@@ -2,12 +2,16 @@
 // start[t]..t.
 //
 // A task is one head and kBlock query rows. Keys come in strips of kStrip; the running maximum m,
-// the sum l and the accumulated output are rescaled when m grows (online softmax), so scratch grows
-// with the strip, not with T². A thread packs keys and values of the kv-head it is at.
+// the sum l and the accumulated output are rescaled when m grows (online softmax). Threads share
+// the packed keys and values of some kv-heads. Scratch, in floats, with `size` the head's:
+//
+//   2 T size x kv-heads packed at a time (one, or more within 512 KiB)
+//   + threads x kBlock (size + 2 kStrip)
 #include "kernels/isa/attention.h"
 
 #include <cmath>
 
+#include "kernels/isa/pack.h"
 #include "kernels/isa/softmax.h"
 #include "kernels/parallel.h"
 
@@ -28,36 +32,36 @@ float masked_exponentials(float* row, int64_t lo, int64_t hi, int64_t count, flo
   return total;
 }
 
+/// Length of a strip, and from one row of its scores to the next: rows that lie apart by a power of
+/// two would share few lines of the cache.
+int64_t strip_length(const AttentionShape& s) { return min(kStrip, round_up(s.tokens, kGroup)); }
+int64_t strip_stride(const AttentionShape& s) { return strip_length(s) + kPanel; }
+
 /// Scratch of one thread.
 struct Buffers {
-  float* keys;    // packed [size, tokens]
-  float* values;  // packed [tokens, size]
   float* query;   // packed row block
   float* strip;   // scores [kBlock, strip length]
   float* packed;  // the strip as a left operand
 };
 
-int64_t buffer_floats(const AttentionShape& s, int64_t strip) {
-  return right_floats(s.head_size, s.tokens) + right_floats(s.tokens, s.head_size) +
-         kBlock * (s.head_size + 2 * strip);
+int64_t buffer_floats(const AttentionShape& s) {
+  return round_up(kBlock * (s.head_size + strip_stride(s) + strip_length(s)), 16);
 }
 
-Buffers carve(float* base, const AttentionShape& s, int64_t strip) {
-  Buffers b;
-  b.keys = base;
-  b.values = b.keys + right_floats(s.head_size, s.tokens);
-  b.query = b.values + right_floats(s.tokens, s.head_size);
-  b.strip = b.query + kBlock * s.head_size;
-  b.packed = b.strip + kBlock * strip;
-  return b;
+Buffers carve(float* base, const AttentionShape& s) {
+  float* strip = base + kBlock * s.head_size;
+  return {base, strip, strip + kBlock * strip_stride(s)};
 }
+
+enum Packed { kKeys, kValues };
 
 void block_forward(const AttentionShape& s, const float* q, int64_t head, int64_t block,
-                   const Buffers& b, float* out) {
-  const int64_t size = s.head_size, stride = s.heads * size;
+                   const PackedHeads& heads, const Buffers& b, float* out) {
+  const int64_t size = s.head_size, stride = s.heads * size, kv = head / (s.heads / s.kv_heads);
   const int64_t t0 = block * kBlock, rows = min(kBlock, s.tokens - t0), key_end = t0 + rows;
   pack_left_blocks(head_of(q, s.heads, head, size).rows(t0), rows, size, s.scale, 0, 1, b.query);
   float* to = out + t0 * stride + head * size;
+  const int64_t strip = strip_stride(s);
   Running running;
   int64_t key_begin = key_end;
   for (int64_t i = 0; i < rows; ++i) {
@@ -68,10 +72,10 @@ void block_forward(const AttentionShape& s, const float* q, int64_t head, int64_
   key_begin = key_begin / kGroup * kGroup;
   for (int64_t key = key_begin; key < key_end; key += kStrip) {
     const int64_t count = min(kStrip, key_end - key);
-    multiply_strip(Product(rows, count, b.strip, kStrip)
-                       .add({b.query, size}, packed_right(b.keys, size, s.tokens, key)));
+    multiply_strip(
+        Product(rows, count, b.strip, strip).add({b.query, size}, heads.operand(kKeys, kv, key)));
     for (int64_t i = 0; i < rows; ++i) {
-      float* row = b.strip + i * kStrip;
+      float* row = b.strip + i * strip;
       const int64_t t = t0 + i;
       const int64_t hi = max(0, min(t + 1 - key, count));
       const int64_t lo = min(max(0, first_key(s, t) - key), hi);
@@ -82,77 +86,95 @@ void block_forward(const AttentionShape& s, const float* q, int64_t head, int64_
       running.maximum[i] = maximum;
       if (key > key_begin && correction != 1.0f) scale_row(to + i * stride, size, correction);
     }
-    pack_left_blocks({b.strip, kStrip, 1}, rows, count, 1.0f, 0, 1, b.packed);
+    pack_left_blocks({b.strip, strip, 1}, rows, count, 1.0f, 0, 1, b.packed);
     multiply_strip(Product(rows, size, to, stride, key > key_begin)
-                       .add({b.packed, count}, packed_right(b.values, s.tokens, size, 0, key)));
+                       .add({b.packed, count}, heads.operand(kValues, kv, key)));
   }
   for (int64_t i = 0; i < rows; ++i) scale_row(to + i * stride, size, 1.0f / running.sum[i]);
 }
 
 void block_forward_saved(const AttentionShape& s, const float* q, int64_t head, int64_t block,
-                         const Buffers& b, float* out, float* probs) {
+                         const PackedHeads& heads, const Buffers& b, float* out, float* probs) {
   const int64_t size = s.head_size, stride = s.heads * size, tokens = s.tokens;
+  const int64_t kv = head / (s.heads / s.kv_heads);
   const int64_t t0 = block * kBlock, rows = min(kBlock, tokens - t0), key_end = t0 + rows;
   pack_left_blocks(head_of(q, s.heads, head, size).rows(t0), rows, size, s.scale, 0, 1, b.query);
-  float* strip = probs + (head * tokens + t0) * tokens;
-  multiply_strip(Product(rows, key_end, strip, tokens)
-                     .add({b.query, size}, packed_right(b.keys, size, tokens)));
+  float* scores = probs + (head * tokens + t0) * tokens;
+  multiply_strip(
+      Product(rows, key_end, scores, tokens).add({b.query, size}, heads.operand(kKeys, kv, 0)));
   for (int64_t i = 0; i < rows; ++i) {
-    float* row = strip + i * tokens;
+    float* row = scores + i * tokens;
     const int64_t t = t0 + i, lo = first_key(s, t);
     const float total =
         masked_exponentials(row, lo, t + 1, tokens, row_maximum(row + lo, t + 1 - lo, kNegative));
     scale_row(row + lo, t + 1 - lo, 1.0f / total);
   }
-  pack_left_blocks({strip, tokens, 1}, rows, key_end, 1.0f, 0, 1, b.packed);
-  multiply_strip(Product(rows, size, out + t0 * stride + head * size, stride)
-                     .add({b.packed, key_end}, packed_right(b.values, tokens, size)));
+  for (int64_t key = 0; key < key_end; key += kStrip) {
+    const int64_t count = min(kStrip, key_end - key);
+    pack_left_blocks({scores + key, tokens, 1}, rows, count, 1.0f, 0, 1, b.packed);
+    multiply_strip(Product(rows, size, out + t0 * stride + head * size, stride, key > 0)
+                       .add({b.packed, count}, heads.operand(kValues, kv, key)));
+  }
 }
 
-/// Calls run(head, block, buffers) for all tasks, each thread with keys and values of the head
-/// packed.
+/// Calls run(head, block, packed heads, buffers) for all tasks.
 template <typename Run>
-void for_tasks(const AttentionShape& s, const float* k, const float* v, int64_t strip, Run run) {
+void for_tasks(const AttentionShape& s, const float* k, const float* v, Run run) {
   Scratch scratch;
-  float* cost = scratch.floats(divide_up(s.tokens, kBlock));
-  query_costs(s, cost);
-  const int64_t slice = round_up(buffer_floats(s, strip), 16);
+  PackedHeads heads(s, {{k, s.kv_heads, true}, {v, s.kv_heads, false}});
+  float* shared = scratch.floats(heads.floats(s.kv_heads));
+  const int64_t slice = buffer_floats(s);
   float* slices = scratch.floats(slice * threads());
-  const auto buffers = [&](int thread) { return carve(slices + thread * slice, s, strip); };
-  const auto pack = [&](int64_t kv, int thread) {
-    const Buffers b = buffers(thread);
-    pack_head_transposed(head_of(k, s.kv_heads, kv, s.head_size), s.tokens, s.head_size, b.keys);
-    pack_head_plain(head_of(v, s.kv_heads, kv, s.head_size), s.tokens, s.head_size, b.values);
-  };
-  for_query_blocks(s, cost, pack, [&](int64_t head, int64_t block, int thread) {
-    run(head, block, buffers(thread));
+  for_query_blocks(s, heads, shared, [&](int64_t head, int64_t block, int thread) {
+    run(head, block, heads, carve(slices + thread * slice, s));
   });
 }
 
 }  // namespace
 
-void query_costs(const AttentionShape& s, float* cost) {
-  const int64_t blocks = divide_up(s.tokens, kBlock);
-  for (int64_t b = 0; b < blocks; ++b) {
-    const int64_t t0 = b * kBlock, t1 = min(s.tokens, t0 + kBlock);
-    cost[b] = static_cast<float>(kBlock);
-    for (int64_t t = t0; t < t1; ++t) cost[b] += static_cast<float>(t + 1 - first_key(s, t));
+void PackedHeads::pack_slice(const Packing& packing, int64_t head, int64_t token,
+                             float* out) const {
+  const int64_t count = min(kSlice, tokens_ - token), stride = packing.heads * size_;
+  const float* data = packing.tensor + head * size_ + token * stride;
+  if (packing.transposed) {
+    out += token * size_;
+    pack_right_groups(toolkit::TOOLKIT_ISA::transposed(data, stride), size_, count, 0,
+                      divide_up(count, kGroup), out);
+    if (packing.scale != 1.0f) scale_row(out, right_floats(size_, count), packing.scale);
+    return;
   }
+  for (int64_t column = 0; column < size_; column += kGroup) {
+    const int64_t columns = min(kGroup, size_ - column), width = round_up(columns, kPanel);
+    pack_group(plain_right(data, stride), column, columns, 0, count, width,
+               out + column * tokens_ + token * width);
+  }
+}
+
+void PackedHeads::pack(int64_t first, int64_t heads, float* memory) {
+  first_ = first;
+  memory_ = memory;
+  const int64_t slices = divide_up(tokens_, kSlice);
+  parallel_short(heads * count_ * slices, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t head = first + i / slices / count_;
+      const int which = static_cast<int>(i / slices % count_);
+      pack_slice(packings_[which], head, i % slices * kSlice, at(which, head));
+    }
+  });
 }
 
 void attention(const AttentionShape& s, const float* q, const float* k, const float* v,
                float* out) {
-  for_tasks(s, k, v, kStrip, [&](int64_t head, int64_t block, const Buffers& b) {
-    block_forward(s, q, head, block, b, out);
+  for_tasks(s, k, v, [&](int64_t head, int64_t block, const PackedHeads& heads, const Buffers& b) {
+    block_forward(s, q, head, block, heads, b, out);
   });
 }
 
 void attention_saved(const AttentionShape& s, const float* q, const float* k, const float* v,
                      float* out, float* probs) {
-  for_tasks(s, k, v, round_up(s.tokens, kPanel),
-            [&](int64_t head, int64_t block, const Buffers& b) {
-              block_forward_saved(s, q, head, block, b, out, probs);
-            });
+  for_tasks(s, k, v, [&](int64_t head, int64_t block, const PackedHeads& heads, const Buffers& b) {
+    block_forward_saved(s, q, head, block, heads, b, out, probs);
+  });
 }
 
 }  // namespace TOOLKIT_ISA

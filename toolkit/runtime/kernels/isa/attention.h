@@ -1,6 +1,8 @@
 // Pieces the forward and the backward of attention share.
 #pragma once
 
+#include <initializer_list>
+
 #include "kernels/isa/gemm.h"
 #include "kernels/parallel.h"
 #include "kernels/workspace.h"
@@ -25,15 +27,58 @@ inline Head head_of(const float* tensor, int64_t heads, int64_t head, int64_t si
 /// First key row t attends to, within [0, t].
 inline int64_t first_key(const AttentionShape& s, int64_t t) { return max(0, min(s.start[t], t)); }
 
-/// Packs a whole head [tokens, size] as the right operand [size, tokens] or, plain, [tokens, size].
-inline void pack_head_transposed(const Head& head, int64_t tokens, int64_t size, float* out) {
-  pack_right_groups(transposed(head.data, head.stride), size, tokens, 0, divide_up(tokens, kGroup),
-                    out);
-}
-inline void pack_head_plain(const Head& head, int64_t tokens, int64_t size, float* out) {
-  pack_right_groups(plain_right(head.data, head.stride), tokens, size, 0, divide_up(size, kGroup),
-                    out);
-}
+/// How heads of a tensor [tokens, heads, head_size] are packed: as right operands [size, tokens]
+/// or, plain, [tokens, size].
+struct Packing {
+  const float* tensor;
+  int64_t heads;
+  bool transposed;
+  float scale = 1.0f;
+};
+
+/// Right operands that all threads share: up to four packings of some successive heads, so many
+/// at a time that threads rarely meet, but few enough to stay below kSharedFloats
+/// where one head does.
+class PackedHeads {
+ public:
+  PackedHeads(const AttentionShape& s, std::initializer_list<Packing> packings)
+      : tokens_(s.tokens), size_(s.head_size) {
+    for (const Packing& packing : packings) packings_[count_++] = packing;
+  }
+
+  /// Heads packed at a time, out of `heads`.
+  int64_t at_a_time(int64_t heads) const {
+    return max(1, min(heads, kSharedFloats / head_floats()));
+  }
+  int64_t floats(int64_t heads) const { return at_a_time(heads) * head_floats(); }
+
+  /// Packs heads [first, first + heads) into memory of floats(heads), in parallel.
+  void pack(int64_t first, int64_t heads, float* memory);
+
+  /// A packed operand from a token on; `which` is the packing's place in the list.
+  Right operand(int which, int64_t head, int64_t token) const {
+    const float* data = at(which, head);
+    return packings_[which].transposed ? packed_right(data, size_, tokens_, token)
+                                       : packed_right(data, tokens_, size_, 0, token);
+  }
+
+ private:
+  static constexpr int64_t kSharedFloats = 128 << 10;
+  static constexpr int64_t kSlice = 64;  // tokens; a multiple of kGroup
+
+  int64_t slot() const { return max(right_floats(size_, tokens_), right_floats(tokens_, size_)); }
+  int64_t head_floats() const { return count_ * slot(); }
+  float* at(int which, int64_t head) const {
+    return memory_ + ((head - first_) * count_ + which) * slot();
+  }
+  void pack_slice(const Packing& packing, int64_t head, int64_t token, float* out) const;
+
+  int64_t tokens_, size_;
+  Packing packings_[4];
+  int count_ = 0;
+  int64_t first_ = 0;
+  float* memory_ = nullptr;
+};
 
 /// Runs a product of one row block on the calling thread; its right operands are packed.
 inline void multiply_strip(const Product& product) {
@@ -42,59 +87,21 @@ inline void multiply_strip(const Product& product) {
   }
 }
 
-/// Tasks (head, row block) ordered by head, split among threads by their cost.
-class TaskSplit {
- public:
-  /// cost[b]: relative cost of row block b, the same for all heads.
-  TaskSplit(const float* cost, int64_t blocks, int64_t heads) : cost_(cost), blocks_(blocks) {
-    for (int64_t b = 0; b < blocks; ++b) head_cost_ += cost[b];
-    total_ = head_cost_ * heads;
-    tasks_ = heads * blocks;
+/// Calls run(head, query block, thread) for all of them in parallel, with their kv-heads packed
+/// into `shared`.
+template <typename Run>
+void for_query_blocks(const AttentionShape& s, PackedHeads& packed, float* shared, Run run) {
+  const int64_t blocks = divide_up(s.tokens, kBlock), group = s.heads / s.kv_heads;
+  const int64_t step = packed.at_a_time(s.kv_heads);
+  for (int64_t kv = 0; kv < s.kv_heads; kv += step) {
+    const int64_t count = min(step, s.kv_heads - kv);
+    packed.pack(kv, count, shared);
+    parallel_balanced(count * group * blocks, 1, [&](int64_t begin, int64_t end, int thread) {
+      for (int64_t task = begin; task < end; ++task) {
+        run(kv * group + task / blocks, task % blocks, thread);
+      }
+    });
   }
-
-  /// First task of share `index` of `count`.
-  int64_t begin(int64_t index, int64_t count) const {
-    if (index <= 0) return 0;
-    if (index >= count) return tasks_;
-    double rest = total_ * index / count;
-    const int64_t head = static_cast<int64_t>(rest / head_cost_);
-    rest -= head * head_cost_;
-    int64_t block = 0;
-    while (block < blocks_ && rest >= cost_[block]) rest -= cost_[block++];
-    return min(head * blocks_ + block, tasks_);
-  }
-
- private:
-  const float* cost_;
-  int64_t blocks_;
-  int64_t tasks_ = 0;
-  double head_cost_ = 0;
-  double total_ = 0;
-};
-
-/// cost[b] of the query blocks: keys their rows look at.
-void query_costs(const AttentionShape& s, float* cost);
-
-/// Calls run(head, query block, thread) for all of them in parallel, and pack(kv-head, thread)
-/// before a thread goes on to another kv-head. cost: see TaskSplit.
-template <typename Pack, typename Run>
-void for_query_blocks(const AttentionShape& s, const float* cost, Pack pack, Run run) {
-  // Shares of the tasks a thread has in advance; others take over what it has not begun.
-  constexpr int64_t kShares = 4;
-  const int64_t blocks = divide_up(s.tokens, kBlock), shares = kShares * threads();
-  const TaskSplit split(cost, blocks, s.heads);
-  Scratch scratch;
-  int64_t* packed = reinterpret_cast<int64_t*>(scratch.floats(2 * threads()));
-  for (int i = 0; i < threads(); ++i) packed[i] = -1;
-  parallel_balanced(shares, 1, [&](int64_t first, int64_t last, int thread) {
-    const int64_t end = split.begin(last, shares);
-    for (int64_t task = split.begin(first, shares); task < end; ++task) {
-      const int64_t head = task / blocks, kv = head / (s.heads / s.kv_heads);
-      if (kv != packed[thread]) pack(kv, thread);
-      packed[thread] = kv;
-      run(head, task % blocks, thread);
-    }
-  });
 }
 
 }  // namespace TOOLKIT_ISA

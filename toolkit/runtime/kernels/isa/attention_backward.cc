@@ -13,6 +13,12 @@
 // Σ_d g[t,d] out[t,d] for the sum it would be noise. Both passes add up S and dP in the same order,
 // so they are the same to the last bit. m and l are kept apart because their sum in one float,
 // m + log l, would lose the last digits of P.
+//
+// Threads share the packed heads of a pass: k twice and v of some kv-heads, then q and g twice of
+// some heads. Scratch, in floats, with `size` the head's:
+//
+//   4 H T + the larger of 3 T size x kv-heads and 4 T size x heads packed at a time (one, or more
+//   within 512 KiB) + threads x kBlock (2 size + 2 T + kStrip)
 #include "kernels/isa/attention.h"
 #include "kernels/isa/softmax.h"
 #include "kernels/parallel.h"
@@ -37,13 +43,13 @@ struct Inputs {
   }
 };
 
-/// Length of the first pass's strips: whole rows.
-int64_t row_strip(const Inputs& in) { return round_up(in.s.tokens, kGroup); }
+/// From one row of S and dP to the next: the first pass makes whole rows, the second strips. Rows
+/// that lie apart by a power of two would share few lines of the cache.
+int64_t row_stride(const Inputs& in) { return round_up(in.s.tokens, kGroup) + kPanel; }
+int64_t strip_stride(const Inputs& in) { return min(row_stride(in), kStrip + kPanel); }
 
-/// Scratch of one thread: packed heads, two packed row blocks, two strips and one packed strip.
+/// Scratch of one thread: two packed row blocks, rows of S and dP, and a packed strip.
 struct Buffers {
-  float* transposed[2];
-  float* plain[2];
   float* left[2];
   float* scores;
   float* products;
@@ -51,27 +57,25 @@ struct Buffers {
 };
 
 int64_t buffer_floats(const Inputs& in) {
-  const int64_t size = in.s.head_size, tokens = in.s.tokens;
-  return 2 * (right_floats(size, tokens) + right_floats(tokens, size)) +
-         kBlock * (2 * size + 3 * max(row_strip(in), kStrip));
+  return round_up(kBlock * (2 * in.s.head_size + 2 * row_stride(in) + min(kStrip, in.s.tokens)),
+                  16);
 }
 
 Buffers carve(float* base, const Inputs& in) {
-  const int64_t size = in.s.head_size, tokens = in.s.tokens;
   Buffers b;
-  for (int i = 0; i < 2; ++i) {
-    b.transposed[i] = base;
-    base += right_floats(size, tokens);
-    b.plain[i] = base;
-    base += right_floats(tokens, size);
-    b.left[i] = base;
-    base += kBlock * size;
+  for (float*& left : b.left) {
+    left = base;
+    base += kBlock * in.s.head_size;
   }
   b.scores = base;
-  b.products = b.scores + kBlock * max(row_strip(in), kStrip);
-  b.packed = b.products + kBlock * max(row_strip(in), kStrip);
+  b.products = b.scores + kBlock * row_stride(in);
+  b.packed = b.products + kBlock * row_stride(in);
   return b;
 }
+
+/// What a pass packs. The second pass's lists have the same order for q and g as the first's for k
+/// and v, whose values are needed one way only.
+enum Packed { kScoresRight, kProductsRight, kPlainScores, kPlainProducts };
 
 void zero(float* p, int64_t count) {
   for (int64_t i = 0; i < count; ++i) p[i] = 0;
@@ -111,37 +115,42 @@ void score_gradient_row(const Inputs& in, int64_t head, int64_t t, const float* 
   zero(products + hi, count - hi);
 }
 
-void query_block(const Inputs& in, int64_t head, int64_t block, const Buffers& b, float* dq) {
+void query_block(const Inputs& in, int64_t head, int64_t block, const PackedHeads& heads,
+                 const Buffers& b, float* dq) {
   const AttentionShape& s = in.s;
   const int64_t size = s.head_size, stride = s.heads * size, tokens = s.tokens;
+  const int64_t kv = head / (s.heads / s.kv_heads);
   const int64_t t0 = block * kBlock, rows = min(kBlock, tokens - t0), key_end = t0 + rows;
   int64_t key = key_end;
   for (int64_t i = 0; i < rows; ++i) key = min(key, first_key(s, t0 + i));
   key = key / kGroup * kGroup;
-  const int64_t count = key_end - key, strip = row_strip(in);
+  const int64_t count = key_end - key, row = row_stride(in);
   pack_left_blocks(head_of(in.grad, s.heads, head, size).rows(t0), rows, size, 1.0f, 0, 1,
                    b.left[1]);
-  multiply_strip(Product(rows, count, b.products, strip)
-                     .add({b.left[1], size}, packed_right(b.transposed[1], size, tokens, key)));
+  multiply_strip(Product(rows, count, b.products, row)
+                     .add({b.left[1], size}, heads.operand(kProductsRight, kv, key)));
   if (in.probs == nullptr) {
     pack_left_blocks(head_of(in.q, s.heads, head, size).rows(t0), rows, size, s.scale, 0, 1,
                      b.left[0]);
-    multiply_strip(Product(rows, count, b.scores, strip)
-                       .add({b.left[0], size}, packed_right(b.transposed[0], size, tokens, key)));
+    multiply_strip(Product(rows, count, b.scores, row)
+                       .add({b.left[0], size}, heads.operand(kScoresRight, kv, key)));
   }
   for (int64_t i = 0; i < rows; ++i) {
     const int64_t t = t0 + i, lo = first_key(s, t) - key, hi = t + 1 - key;
-    const float* probs = b.scores + i * strip;
+    const float* probs = b.scores + i * row;
     if (in.probs == nullptr) {
-      softmax_row(in, head, t, b.scores + i * strip, lo, hi);
+      softmax_row(in, head, t, b.scores + i * row, lo, hi);
     } else {
       probs = in.probs + (head * tokens + t) * tokens + key;
     }
-    score_gradient_row(in, head, t, probs, b.products + i * strip, lo, hi, count);
+    score_gradient_row(in, head, t, probs, b.products + i * row, lo, hi, count);
   }
-  pack_left_blocks({b.products, strip, 1}, rows, count, s.scale, 0, 1, b.packed);
-  multiply_strip(Product(rows, size, dq + t0 * stride + head * size, stride)
-                     .add({b.packed, count}, packed_right(b.plain[0], tokens, size, 0, key)));
+  for (int64_t first = 0; first < count; first += kStrip) {
+    const int64_t keys = min(kStrip, count - first);
+    pack_left_blocks({b.products + first, row, 1}, rows, keys, s.scale, 0, 1, b.packed);
+    multiply_strip(Product(rows, size, dq + t0 * stride + head * size, stride, first > 0)
+                       .add({b.packed, keys}, heads.operand(kPlainScores, kv, key + first)));
+  }
 }
 
 /// For one key over queries [lo, count) of the strip: scores become P, products dS; zero where the
@@ -178,102 +187,93 @@ int64_t query_end(const AttentionShape& s, int64_t key) {
 }
 
 void key_block(const Inputs& in, int64_t head, int64_t kv, int64_t block, bool accumulate,
-               const Buffers& b, float* dk, float* dv) {
+               const PackedHeads& heads, const Buffers& b, float* dk, float* dv) {
   const AttentionShape& s = in.s;
   const int64_t size = s.head_size, stride = s.kv_heads * size, tokens = s.tokens;
   const int64_t j0 = block * kBlock, rows = min(kBlock, tokens - j0);
   pack_left_blocks(head_of(in.k, s.kv_heads, kv, size).rows(j0), rows, size, 1.0f, 0, 1, b.left[0]);
   pack_left_blocks(head_of(in.v, s.kv_heads, kv, size).rows(j0), rows, size, 1.0f, 0, 1, b.left[1]);
   const int64_t end = query_end(s, j0 + rows - 1);
-  const int64_t out = j0 * stride + kv * size;
+  const int64_t out = j0 * stride + kv * size, row = strip_stride(in);
   for (int64_t query = j0 / kGroup * kGroup; query < end; query += kStrip) {
     const int64_t count = min(kStrip, end - query);
     if (in.probs == nullptr) {
-      multiply_strip(
-          Product(rows, count, b.scores, kStrip)
-              .add({b.left[0], size}, packed_right(b.transposed[0], size, tokens, query)));
+      multiply_strip(Product(rows, count, b.scores, row)
+                         .add({b.left[0], size}, heads.operand(kScoresRight, head, query)));
     } else {
       transpose(in.probs + (head * tokens + query) * tokens + j0, count, rows, tokens, b.scores,
-                kStrip);
+                row);
     }
-    multiply_strip(Product(rows, count, b.products, kStrip)
-                       .add({b.left[1], size}, packed_right(b.transposed[1], size, tokens, query)));
+    multiply_strip(Product(rows, count, b.products, row)
+                       .add({b.left[1], size}, heads.operand(kProductsRight, head, query)));
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t lo = min(max(0, j0 + i - query), count);
-      score_gradient_column(in, head, query, j0 + i, lo, count, b.scores + i * kStrip,
-                            b.products + i * kStrip);
+      score_gradient_column(in, head, query, j0 + i, lo, count, b.scores + i * row,
+                            b.products + i * row);
     }
-    pack_left_blocks({b.scores, kStrip, 1}, rows, count, 1.0f, 0, 1, b.packed);
+    pack_left_blocks({b.scores, row, 1}, rows, count, 1.0f, 0, 1, b.packed);
     multiply_strip(Product(rows, size, dv + out, stride, accumulate)
-                       .add({b.packed, count}, packed_right(b.plain[1], tokens, size, 0, query)));
-    pack_left_blocks({b.products, kStrip, 1}, rows, count, s.scale, 0, 1, b.packed);
+                       .add({b.packed, count}, heads.operand(kPlainProducts, head, query)));
+    pack_left_blocks({b.products, row, 1}, rows, count, s.scale, 0, 1, b.packed);
     multiply_strip(Product(rows, size, dk + out, stride, accumulate)
-                       .add({b.packed, count}, packed_right(b.plain[0], tokens, size, 0, query)));
+                       .add({b.packed, count}, heads.operand(kPlainScores, head, query)));
     accumulate = true;
   }
 }
 
 /// First pass: delta and dq.
-void query_pass(const Inputs& in, const float* cost, float* slices, int64_t slice, float* dq) {
-  const AttentionShape& s = in.s;
-  const auto pack = [&](int64_t kv, int thread) {
-    const Buffers b = carve(slices + thread * slice, in);
-    const Head k = head_of(in.k, s.kv_heads, kv, s.head_size);
-    pack_head_transposed(k, s.tokens, s.head_size, b.transposed[0]);
-    pack_head_plain(k, s.tokens, s.head_size, b.plain[0]);
-    pack_head_transposed(head_of(in.v, s.kv_heads, kv, s.head_size), s.tokens, s.head_size,
-                         b.transposed[1]);
-  };
-  for_query_blocks(s, cost, pack, [&](int64_t head, int64_t block, int thread) {
-    query_block(in, head, block, carve(slices + thread * slice, in), dq);
+void query_pass(const Inputs& in, PackedHeads& heads, float* shared, float* slices, int64_t slice,
+                float* dq) {
+  for_query_blocks(in.s, heads, shared, [&](int64_t head, int64_t block, int thread) {
+    query_block(in, head, block, heads, carve(slices + thread * slice, in), dq);
   });
 }
 
-/// Second pass: dk and dv. A thread walks its key blocks once for every head of the group.
-void key_pass(const Inputs& in, const float* cost, float* slices, int64_t slice, float* dk,
-              float* dv) {
+/// Second pass: dk and dv, for some heads at a time, which are a group or more, or part of one. A
+/// thread walks its key blocks once for every head of the group.
+void key_pass(const Inputs& in, PackedHeads& heads, float* shared, float* slices, int64_t slice,
+              float* dk, float* dv) {
   const AttentionShape& s = in.s;
-  const int64_t blocks = divide_up(s.tokens, kBlock), shares = threads(),
-                group = s.heads / s.kv_heads;
-  const TaskSplit split(cost, blocks, s.kv_heads);
-  parallel(shares, [&](int64_t first, int64_t last, int thread) {
-    const Buffers b = carve(slices + thread * slice, in);
-    int64_t task = split.begin(first, shares);
-    const int64_t end = split.begin(last, shares);
-    while (task < end) {
-      const int64_t kv = task / blocks, block0 = task % blocks;
-      const int64_t block1 = min(blocks, block0 + end - task);
-      for (int64_t g = 0; g < group; ++g) {
-        const int64_t head = kv * group + g;
-        const Head q = head_of(in.q, s.heads, head, s.head_size);
-        const Head grad = head_of(in.grad, s.heads, head, s.head_size);
-        pack_head_transposed(q, s.tokens, s.head_size, b.transposed[0]);
-        scale_row(b.transposed[0], right_floats(s.head_size, s.tokens), s.scale);
-        pack_head_plain(q, s.tokens, s.head_size, b.plain[0]);
-        pack_head_transposed(grad, s.tokens, s.head_size, b.transposed[1]);
-        pack_head_plain(grad, s.tokens, s.head_size, b.plain[1]);
-        for (int64_t block = block0; block < block1; ++block) {
-          key_block(in, head, kv, block, g > 0, b, dk, dv);
+  const int64_t blocks = divide_up(s.tokens, kBlock), group = s.heads / s.kv_heads;
+  const int64_t most = heads.at_a_time(s.heads);
+  const int64_t step = most < group ? most : most / group * group;
+  for (int64_t first = 0, count; first < s.heads; first += count) {
+    // No batch reaches over a group it does not begin.
+    count = min(step, step < group ? group - first % group : s.heads - first);
+    heads.pack(first, count, shared);
+    const int64_t kv0 = first / group;
+    const auto run = [&](int64_t task, int64_t end, int thread) {
+      const Buffers b = carve(slices + thread * slice, in);
+      while (task < end) {
+        const int64_t kv = kv0 + task / blocks, block0 = task % blocks;
+        const int64_t block1 = min(blocks, block0 + end - task);
+        const int64_t last = min(first + count, (kv + 1) * group);
+        for (int64_t head = max(first, kv * group); head < last; ++head) {
+          for (int64_t block = block0; block < block1; ++block) {
+            key_block(in, head, kv, block, head > kv * group, heads, b, dk, dv);
+          }
         }
+        task += block1 - block0;
       }
-      task += block1 - block0;
-    }
-  });
+    };
+    parallel_balanced(divide_up(count, group) * blocks, 1, run);
+  }
 }
 
 void backward(const Inputs& in, float* dq, float* dk, float* dv) {
   Scratch scratch;
   const AttentionShape& s = in.s;
-  const int64_t blocks = divide_up(s.tokens, kBlock), slice = round_up(buffer_floats(in), 16);
-  float* cost = scratch.floats(blocks);
+  const int64_t slice = buffer_floats(in);
+  PackedHeads keys(s,
+                   {{in.k, s.kv_heads, true}, {in.v, s.kv_heads, true}, {in.k, s.kv_heads, false}});
+  PackedHeads queries(s, {{in.q, s.heads, true, s.scale},
+                          {in.grad, s.heads, true},
+                          {in.q, s.heads, false},
+                          {in.grad, s.heads, false}});
+  float* shared = scratch.floats(max(keys.floats(s.kv_heads), queries.floats(s.heads)));
   float* slices = scratch.floats(slice * threads());
-  query_costs(s, cost);
-  query_pass(in, cost, slices, slice, dq);
-  for (int64_t b = 0; b < blocks; ++b) {
-    const int64_t last = min(s.tokens, (b + 1) * kBlock) - 1;
-    cost[b] = static_cast<float>(query_end(s, last) - b * kBlock + kBlock);
-  }
-  key_pass(in, cost, slices, slice, dk, dv);
+  query_pass(in, keys, shared, slices, slice, dq);
+  key_pass(in, queries, shared, slices, slice, dk, dv);
 }
 
 }  // namespace

@@ -21,17 +21,6 @@ TOOLKIT_INLINE V opaque(V v) {
   return v;
 }
 
-#if TOOLKIT_LANES == 16
-/// table[index mod 16] in every lane.
-TOOLKIT_INLINE Floats lookup(Floats table, Ints index) {
-#if defined(__clang__)
-  return __builtin_shufflevector(table, index);
-#else
-  return __builtin_shuffle(table, index);
-#endif
-}
-#endif
-
 /// 16 unsigned codes as 16 floats.
 TOOLKIT_INLINE Column widen(Bytes16 codes) {
   Column c;
@@ -157,7 +146,9 @@ TOOLKIT_INLINE void tiles4(const uint8_t* codes, const float* scale, const float
 #pragma GCC unroll 2
     for (int i = 0; i < kTiles; ++i) {
       const Ints code = halves[i][row % 8 / 4] >> (row % 4 * 8 + row / 8 * 4);
-      store(out + row * width + i * kLanes, lookup(values, code));
+      // Only the lowest four bits of a lane's code count.
+      store(out + row * width + i * kLanes,
+            (Floats)_mm512_permutexvar_ps((__m512i)code, (__m512)values));
     }
   }
 }

@@ -10,6 +10,8 @@ namespace toolkit {
 namespace TOOLKIT_ISA {
 namespace {
 
+constexpr int64_t kLeast = 4096;  // floats worth a range of their own
+
 /// mean(x²) + eps.
 double mean_square(const float* x, int64_t size, float eps) {
   Doubles squares{};
@@ -24,7 +26,7 @@ double mean_square(const float* x, int64_t size, float eps) {
 
 void rms_norm(const float* x, const float* weight, int64_t tokens, int64_t size, float eps,
               float* y, float* rstd) {
-  parallel(tokens, [&](int64_t begin, int64_t end, int) {
+  parallel_short(tokens, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; ++t) {
       const float* row = x + t * size;
       float* out = y + t * size;
@@ -41,7 +43,7 @@ void rms_norm(const float* x, const float* weight, int64_t tokens, int64_t size,
 // feature holds most of the row's square (a token with massive activations).
 void rms_norm_backward(const float* grad, const float* x, const float* weight, const float* rstd,
                        int64_t tokens, int64_t size, float eps, float* dx) {
-  parallel(tokens, [&](int64_t begin, int64_t end, int) {
+  parallel_short(tokens, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; ++t) {
       const float* row = x + t * size;
       const float* g = grad + t * size;
@@ -67,7 +69,7 @@ void rope(const float* x, const int32_t* positions, const float* inv_freq, int64
   const int64_t half = head_size / 2;
   Scratch scratch;
   float* tables = scratch.floats(threads() * 2 * half);
-  parallel(tokens, [&](int64_t begin, int64_t end, int thread) {
+  parallel_short(tokens, 1, [&](int64_t begin, int64_t end, int thread) {
     float* cosines = tables + thread * 2 * half;
     float* sines = cosines + half;
     for (int64_t t = begin; t < end; ++t) {
@@ -109,21 +111,21 @@ void silu_mul_backward_part(const float* grad, const float* gate, const float* u
 }
 
 void silu_mul(const float* gate, const float* up, int64_t count, float* out) {
-  parallel(count, [&](int64_t begin, int64_t end, int) {
+  parallel_short(count, kLeast, [&](int64_t begin, int64_t end, int) {
     silu_mul_part(gate + begin, up + begin, end - begin, out + begin);
   });
 }
 
 void silu_mul_backward(const float* grad, const float* gate, const float* up, int64_t count,
                        float* dgate, float* dup) {
-  parallel(count, [&](int64_t begin, int64_t end, int) {
+  parallel_short(count, kLeast, [&](int64_t begin, int64_t end, int) {
     silu_mul_backward_part(grad + begin, gate + begin, up + begin, end - begin, nullptr,
                            dgate + begin, dup + begin);
   });
 }
 
 void add(const float* a, const float* b, int64_t count, float* out) {
-  parallel(count, [&](int64_t begin, int64_t end, int) {
+  parallel_short(count, kLeast, [&](int64_t begin, int64_t end, int) {
     for_vectors(begin, end, [&](int64_t i, int n) {
       store_part(out + i, load_part(a + i, n) + load_part(b + i, n), n);
     });
@@ -131,7 +133,7 @@ void add(const float* a, const float* b, int64_t count, float* out) {
 }
 
 void scale(const float* x, float factor, int64_t count, float* out) {
-  parallel(count, [&](int64_t begin, int64_t end, int) {
+  parallel_short(count, kLeast, [&](int64_t begin, int64_t end, int) {
     for_vectors(begin, end,
                 [&](int64_t i, int n) { store_part(out + i, load_part(x + i, n) * factor, n); });
   });

@@ -8,5 +8,6 @@ namespace TOOLKIT_ISA {
 #define TOOLKIT_DECLARE(name, parameters) void name parameters;
 TOOLKIT_KERNELS(TOOLKIT_DECLARE)
 #undef TOOLKIT_DECLARE
+int64_t head_sweeps(int64_t tokens);
 }  // namespace TOOLKIT_ISA
 }  // namespace toolkit

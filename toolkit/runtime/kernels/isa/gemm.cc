@@ -29,6 +29,44 @@ struct Segments {
 constexpr int64_t kLeftAhead = 512;  // floats
 constexpr int64_t kRightAhead = 8;   // rows
 
+/// One column of a left block: kBlock floats, each to be multiplied with a vector.
+#if defined(TOOLKIT_ISA_IS_NEON)
+// Multiplying by an element needs two loads, where broadcasts would need six that in-order cores
+// wait for.
+struct LeftColumn {
+  float32x4_t low, high;  // elements 0 to 3, and 2 to 5
+
+  TOOLKIT_INLINE explicit LeftColumn(const float* left)
+      : low(vld1q_f32(left)), high(vld1q_f32(left + 2)) {}
+  /// sum + r times element i, which is a constant after unrolling.
+  TOOLKIT_INLINE Floats multiply(int i, Floats r, Floats sum) const {
+    switch (i) {
+      case 0:
+        return vfmaq_laneq_f32(sum, r, low, 0);
+      case 1:
+        return vfmaq_laneq_f32(sum, r, low, 1);
+      case 2:
+        return vfmaq_laneq_f32(sum, r, low, 2);
+      case 3:
+        return vfmaq_laneq_f32(sum, r, low, 3);
+      case 4:
+        return vfmaq_laneq_f32(sum, r, high, 2);
+      default:
+        return vfmaq_laneq_f32(sum, r, high, 3);
+    }
+  }
+};
+#else
+struct LeftColumn {
+  const float* left;
+
+  TOOLKIT_INLINE explicit LeftColumn(const float* left) : left(left) {}
+  TOOLKIT_INLINE Floats multiply(int i, Floats r, Floats sum) const {
+    return sum + splat(left[i]) * r;
+  }
+};
+#endif
+
 /// out [kRows, kVectors * kLanes] (+)= sum over segments; accumulators never leave their registers.
 template <int kRows, int kVectors>
 void micro_kernel(const Segments& segments, int64_t block, float* out, int64_t stride,
@@ -58,11 +96,11 @@ void micro_kernel(const Segments& segments, int64_t block, float* out, int64_t s
       for (int j = 0; j < kVectors * kLanes; j += 16) {
         __builtin_prefetch(right + kRightAhead * right_stride + j);
       }
+      const LeftColumn column(left);
 #pragma GCC unroll 16
       for (int i = 0; i < kRows; ++i) {
-        const Floats l = splat(left[i]);
 #pragma GCC unroll 4
-        for (int j = 0; j < kVectors; ++j) sums[i][j] += l * r[j];
+        for (int j = 0; j < kVectors; ++j) sums[i][j] = column.multiply(i, r[j], sums[i][j]);
       }
       left += kBlock;
       right += right_stride;

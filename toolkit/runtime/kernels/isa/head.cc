@@ -126,7 +126,7 @@ class Head {
     const int64_t padded = min(round_up(count, kPanel), w_.rows - first);
     multiply(Product(count_, padded, logits_, padded).add(input_, weight_rows(w_, first)),
              buffers_);
-    parallel(divide_up(count_, kBlock), [&](int64_t begin, int64_t end, int) {
+    parallel_short(divide_up(count_, kBlock), 1, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin * kBlock; i < min(count_, end * kBlock); ++i) {
         float* logits = logits_ + i * padded;
         const float correction = update_row(&rows_[i], logits, first, count);
@@ -152,7 +152,7 @@ class Head {
   /// dx holds the label's weights by now.
   void write_gradient() {
     const int64_t size = w_.depth;
-    parallel(count_, [&](int64_t begin, int64_t end, int) {
+    parallel_short(count_, 1, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) {
         const float factor = 1.0f / rows_[i].total;
         float* out = dx_ + rows_[i].token * size;
@@ -188,9 +188,11 @@ void cross_entropy(const float* x, const int32_t* labels, int64_t tokens, const 
     const int64_t at = first * w.depth;
     total += Head(x + at, labels + first, count, w, vocab, dx != nullptr ? dx + at : nullptr).run();
   };
-  for_parts(tokens, kHeadTokens, part);
+  for_parts(tokens, kTokens, part);
   *loss = static_cast<float>(total);
 }
+
+int64_t head_sweeps(int64_t tokens) { return divide_up(tokens, part_tokens(tokens, kTokens)); }
 
 void embedding(const int32_t* tokens, int64_t count, const QuantizedMatrix& w, float* out) {
   // Each row is a place of its own in a large file, and reading it maps a neighbourhood of pages

@@ -12,9 +12,11 @@ namespace TOOLKIT_ISA {
 /// a weight, and few enough that scratch stops growing with the sequence.
 constexpr int64_t kTokens = 256;
 
-/// Tokens of a part of a sequence; the last part may be shorter.
+/// Tokens of a part of a sequence: equal parts of about `wanted` in whole row blocks, of which the
+/// last may be shorter.
 inline int64_t part_tokens(int64_t tokens, int64_t wanted) {
-  return min(tokens, round_up(divide_up(tokens, sequence_parts(tokens, wanted)), kBlock));
+  const int64_t parts = max(1, (tokens + wanted / 2 - 1) / wanted);
+  return min(tokens, round_up(divide_up(tokens, parts), kBlock));
 }
 
 /// Calls body(first, count) for every part.
@@ -76,6 +78,9 @@ LowRank adapter_input(Scratch& scratch, const Adapter& lora, int64_t rows, int64
 /// kRightFloats floats.
 void pack_left_blocks_with(const View& view, int64_t rows, int64_t depth, const LowRanks& low_ranks,
                            int64_t first, int64_t last, float* out, float* buffer);
+
+/// Row blocks worth a range of their own, for which the factors of the products are packed again.
+constexpr int64_t kLeastBlocks = 4;
 
 /// The same for all row blocks, in parallel. buffers: kRightFloats floats a thread.
 Left pack_left_with(const View& view, int64_t rows, int64_t depth, const LowRanks& low_ranks,

@@ -52,10 +52,11 @@ void pack_left_blocks_with(const View& view, int64_t rows, int64_t depth, const 
 
 Left pack_left_with(const View& view, int64_t rows, int64_t depth, const LowRanks& low_ranks,
                     float* out, float* buffers) {
-  parallel(divide_up(rows, kBlock), [&](int64_t begin, int64_t end, int thread) {
-    pack_left_blocks_with(view, rows, depth, low_ranks, begin, end, out,
-                          buffers + thread * kRightFloats);
-  });
+  parallel_short(divide_up(rows, kBlock), kLeastBlocks,
+                 [&](int64_t begin, int64_t end, int thread) {
+                   pack_left_blocks_with(view, rows, depth, low_ranks, begin, end, out,
+                                         buffers + thread * kRightFloats);
+                 });
   return {out, depth};
 }
 

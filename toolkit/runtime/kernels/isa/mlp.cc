@@ -63,12 +63,14 @@ void mlp_part(const float* x, int64_t tokens, const Mlp& m, float* y) {
     release_rows(m.up, first, count);
 
     const LowRanks products = act_products.of_stretch(first, last);
-    parallel(divide_up(tokens, kBlock), [&](int64_t begin, int64_t end, int thread) {
-      const int64_t at = begin * kBlock * count, floats = min(tokens, end * kBlock) * count - at;
-      silu_mul_part(gate + at, up + at, floats, gate + at);
-      pack_left_blocks_with({gate, count, 1}, tokens, count, products, begin, end, packed,
-                            buffers + thread * kRightFloats);
-    });
+    parallel_short(divide_up(tokens, kBlock), kLeastBlocks,
+                   [&](int64_t begin, int64_t end, int thread) {
+                     const int64_t at = begin * kBlock * count,
+                                   floats = min(tokens, end * kBlock) * count - at;
+                     silu_mul_part(gate + at, up + at, floats, gate + at);
+                     pack_left_blocks_with({gate, count, 1}, tokens, count, products, begin, end,
+                                           packed, buffers + thread * kRightFloats);
+                   });
 
     Product down(tokens, size, y, size, first > 0);
     down.add({packed, count}, weight_rows(m.down, 0, first));

@@ -82,12 +82,14 @@ class Sweep {
     grad_products.add(gd_);
     float* input = scratch_.floats(left_floats(tokens_, size_));
     float* output_grad = scratch_.floats(left_floats(tokens_, size_));
-    parallel(divide_up(tokens_, kBlock), [&](int64_t begin, int64_t end, int thread) {
-      float* buffer = buffers_ + thread * kRightFloats;
-      const View x{x_, size_, 1}, grad{grad_, size_, 1};
-      pack_left_blocks_with(x, tokens_, size_, products, begin, end, input, buffer);
-      pack_left_blocks_with(grad, tokens_, size_, grad_products, begin, end, output_grad, buffer);
-    });
+    parallel_short(divide_up(tokens_, kBlock), kLeastBlocks,
+                   [&](int64_t begin, int64_t end, int thread) {
+                     float* buffer = buffers_ + thread * kRightFloats;
+                     const View x{x_, size_, 1}, grad{grad_, size_, 1};
+                     pack_left_blocks_with(x, tokens_, size_, products, begin, end, input, buffer);
+                     pack_left_blocks_with(grad, tokens_, size_, grad_products, begin, end,
+                                           output_grad, buffer);
+                   });
     input_ = {input, size_};
     output_grad_ = {output_grad, size_};
     for (Branch* branch : branches_) branch->h_columns = columns_of(branch->h);
@@ -125,22 +127,24 @@ class Sweep {
       products[i].add(branches_[i]->e);
       products[i] = products[i].of_stretch(first, last);
     }
-    parallel(divide_up(tokens_, kBlock), [&](int64_t begin, int64_t end, int thread) {
-      float* buffer = buffers_ + thread * kRightFloats;
-      const int64_t at = begin * kBlock * count;
-      const int64_t floats = min(tokens_, end * kBlock) * count - at;
-      silu_mul_backward_part(act_ + at, gate_.tile + at, up_.tile + at, floats, act_ + at,
-                             gate_.tile + at, up_.tile + at);
-      if (hd_.rank > 0) {
-        // The gate's packing space holds the packed activation until it is needed for dG.
-        pack_left_blocks_with({act_, count, 1}, tokens_, count, act_products, begin, end,
-                              gate_.packed, buffer);
-      }
-      for (int i = 0; i < 2; ++i) {
-        pack_left_blocks_with({branches_[i]->tile, count, 1}, tokens_, count, products[i], begin,
-                              end, branches_[i]->packed, buffer);
-      }
-    });
+    parallel_short(divide_up(tokens_, kBlock), kLeastBlocks,
+                   [&](int64_t begin, int64_t end, int thread) {
+                     float* buffer = buffers_ + thread * kRightFloats;
+                     const int64_t at = begin * kBlock * count;
+                     const int64_t floats = min(tokens_, end * kBlock) * count - at;
+                     silu_mul_backward_part(act_ + at, gate_.tile + at, up_.tile + at, floats,
+                                            act_ + at, gate_.tile + at, up_.tile + at);
+                     if (hd_.rank > 0) {
+                       // The gate's packing space holds the packed activation until it is needed
+                       // for dG.
+                       pack_left_blocks_with({act_, count, 1}, tokens_, count, act_products, begin,
+                                             end, gate_.packed, buffer);
+                     }
+                     for (int i = 0; i < 2; ++i) {
+                       pack_left_blocks_with({branches_[i]->tile, count, 1}, tokens_, count,
+                                             products[i], begin, end, branches_[i]->packed, buffer);
+                     }
+                   });
   }
 
   /// What leaves the tile: dn and the adapter gradients that belong to its columns.

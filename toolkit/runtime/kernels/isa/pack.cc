@@ -27,14 +27,18 @@ void pack_rows(const float* in, int64_t stride, int64_t rows, int64_t depth, flo
                int64_t width, float* out) {
   if (rows < width) {
     for (int64_t k = 0; k < depth; ++k) {
-      for (int64_t i = 0; i < width; ++i)
-        out[k * width + i] = i < rows ? scale * in[i * stride + k] : 0;
+      for (int64_t i = rows; i < width; ++i) out[k * width + i] = 0;
+    }
+  }
+  if (rows < 4) {
+    for (int64_t k = 0; k < depth; ++k) {
+      for (int64_t i = 0; i < rows; ++i) out[k * width + i] = scale * in[i * stride + k];
     }
     return;
   }
-  for (int64_t i = 0; i < width; i += 4) {
-    // The last four rows overlap the ones before when the width is no multiple of 4.
-    const int64_t first = min(i, width - 4);
+  for (int64_t i = 0; i < rows; i += 4) {
+    // The last four rows overlap the ones before when their number is no multiple of 4.
+    const int64_t first = min(i, rows - 4);
     int64_t k = 0;
     for (; k + 4 <= depth; k += 4) {
       if (k % 16 == 0) {  // the next four rows, line by line
@@ -82,7 +86,7 @@ Left pack_left(const View& view, int64_t rows, int64_t depth, float scale, float
     pack_left_blocks(view, rows, depth, scale, 0, divide_up(rows, kBlock), out);
     return {out, depth};
   }
-  parallel(divide_up(rows, kBlock), [&](int64_t begin, int64_t end, int) {
+  parallel_short(divide_up(rows, kBlock), 1, [&](int64_t begin, int64_t end, int) {
     pack_left_blocks(view, rows, depth, scale, begin, end, out);
   });
   return {out, depth};

@@ -9,6 +9,12 @@
 
 #include "kernels/kernels.h"
 
+#if TOOLKIT_LANES >= 8
+#include <immintrin.h>
+#elif defined(TOOLKIT_ISA_IS_NEON)
+#include <arm_neon.h>
+#endif
+
 #define TOOLKIT_INLINE inline __attribute__((always_inline))
 
 namespace toolkit {
@@ -46,6 +52,7 @@ TOOLKIT_INLINE Floats splat(float x) { return x - Floats{}; }
 TOOLKIT_INLINE Floats select(Ints mask, Floats a, Floats b) {
   return (Floats)((mask & (Ints)a) | (~mask & (Ints)b));
 }
+/// Of a pair with NaN both return b.
 TOOLKIT_INLINE Floats maximum(Floats a, Floats b) { return a > b ? a : b; }
 TOOLKIT_INLINE Floats minimum(Floats a, Floats b) { return a < b ? a : b; }
 
@@ -91,13 +98,13 @@ TOOLKIT_INLINE void store_part(float* p, Floats v, int count) {
   }
 }
 
-/// exp(x), relative error below 2e-7 (about 1.5 ulp) on [-87.3, 88.3]; 0 below, finite above.
-/// Range reduction to |r| <= ln2/2 with ln2 in two parts, then the minimax polynomial of Cephes'
-/// expf.
+/// exp(x), relative error below 2e-7 (about 1.5 ulp) on [-87.3, 88.3]; 0 below, finite above, NaN
+/// of NaN. Range reduction to |r| <= ln2/2 with ln2 in two parts, then the minimax polynomial of
+/// Cephes' expf.
 TOOLKIT_INLINE Floats exp(Floats x) {
   const Floats kMagic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
   const Ints underflow = x < splat(-87.3f);
-  x = minimum(maximum(x, splat(-87.3f)), splat(88.3f));
+  x = minimum(splat(88.3f), maximum(splat(-87.3f), x));
   const Floats shifted = x * 1.44269504f + kMagic;
   const Floats n = shifted - kMagic;
   const Floats r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -128,22 +135,39 @@ TOOLKIT_INLINE void store(float* p, const Column& c) {
   for (int i = 0; i < kParts; ++i) store(p + i * kLanes, c.v[i]);
 }
 
-/// Finite fp16 bits to float: moves exponent and mantissa into place and rescales, exact for
-/// subnormals too.
+/// fp16 bits to float, exactly: infinity and NaN stay what they are, and subnormals do not depend
+/// on how the processor treats subnormal floats.
 TOOLKIT_INLINE float half_to_float(uint16_t bits) {
-  const uint32_t magnitude = static_cast<uint32_t>(bits & 0x7fff) << 13;
+  constexpr uint32_t kInfinity = 0x7c00u << 13, kRebias = (127 - 15) << 23;
+  uint32_t magnitude = static_cast<uint32_t>(bits & 0x7fff) << 13;
+  const bool subnormal = magnitude < (1u << 23), finite = magnitude < kInfinity;
+  // A subnormal gets an implicit one in front, which is taken away again as a number.
+  magnitude += subnormal ? kRebias + (1u << 23) : finite ? kRebias : 2 * kRebias;
   float value;
   __builtin_memcpy(&value, &magnitude, 4);
-  value *= 0x1p112f;
+  if (subnormal) value -= 0x1p-14f;
   return (bits & 0x8000) != 0 ? -value : value;
 }
+
+/// half_to_float of 16.
 TOOLKIT_INLINE Column load_halves(const uint16_t* p) {
   Column c;
+#if TOOLKIT_LANES == 16
+  c.v[0] = (Floats)_mm512_cvtph_ps(load<__m256i>(p));
+#elif TOOLKIT_LANES == 8
+  for (int i = 0; i < kParts; ++i) c.v[i] = (Floats)_mm256_cvtph_ps(load<__m128i>(p + i * kLanes));
+#elif defined(TOOLKIT_ISA_IS_NEON)
+  for (int i = 0; i < kParts; ++i) c.v[i] = vcvt_f32_f16(load<float16x4_t>(p + i * kLanes));
+#else
   for (int i = 0; i < kParts; ++i) {
     const Ints bits = __builtin_convertvector(load<HalfLanes>(p + i * kLanes), Ints);
-    const Floats magnitude = (Floats)((bits & 0x7fff) << 13) * 0x1p112f;
-    c.v[i] = (Floats)((Ints)magnitude | ((bits & 0x8000) << 16));
+    const Ints magnitude = (bits & 0x7fff) << 13;
+    const Ints subnormal = magnitude < (1 << 23), infinite = magnitude >= (0x7c00 << 13);
+    const Ints exponent = ((subnormal & 1) + ((infinite & 112) + 112)) << 23;
+    const Floats value = (Floats)(magnitude + exponent) - (Floats)(subnormal & (113 << 23));
+    c.v[i] = (Floats)((Ints)value | ((bits & 0x8000) << 16));
   }
+#endif
   return c;
 }
 

@@ -9,17 +9,18 @@ namespace TOOLKIT_ISA {
 /// Stands for minus infinity as a running maximum: finite, so that differences are.
 constexpr float kNegative = -3.0e38f;
 
-/// The largest of `start` and row[0, count).
+/// The largest of `start` and row[0, count). NaN is passed over here; `exponentials` keeps it.
 inline float row_maximum(const float* row, int64_t count, float start) {
   Floats best = splat(start);
   int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) best = maximum(best, load(row + i));
+  for (; i + kLanes <= count; i += kLanes) best = maximum(load(row + i), best);
   float result = largest(best);
   for (; i < count; ++i) result = row[i] > result ? row[i] : result;
   return result;
 }
 
-/// row[0, count) becomes exp(row - maximum); returns the sum.
+/// row[0, count) becomes exp(row - maximum); returns the sum. With NaN or infinity in the row the
+/// sum is not finite.
 inline float exponentials(float* row, int64_t count, float maximum) {
   Floats total{};
   float rest = 0;

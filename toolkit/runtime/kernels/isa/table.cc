@@ -8,7 +8,7 @@ namespace toolkit {
 namespace TOOLKIT_ISA {
 
 extern const KernelTable table;
-const KernelTable table = {TOOLKIT_STRING(TOOLKIT_ISA),
+const KernelTable table = {TOOLKIT_STRING(TOOLKIT_ISA), head_sweeps,
 #define TOOLKIT_ADDRESS(name, parameters) name,
                            TOOLKIT_KERNELS(TOOLKIT_ADDRESS)
 #undef TOOLKIT_ADDRESS

@@ -1,0 +1,141 @@
+"""What operators take from the workspace, and what happens when there is no room for it."""
+
+import resource
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.runtime.kernels.native import (
+    available_isas,
+    execute,
+    export_calls,
+    kernels_probe,
+    library,
+)
+from tests.support.operators import Sizes, arguments
+from toolkit.ops import OPERATORS
+from toolkit.planning import scratch
+from toolkit.planning.graph import Operation, Value
+from toolkit.planning.workspace import Workspace
+
+LONG, SIZE = 1100, 64
+CASES = {
+    "short": Sizes(t=37, d=96, f=288, heads=6, kv_heads=2, head_dim=10, rank=8, vocab=530),
+    "strips": Sizes(t=600, d=64, f=544, heads=5, kv_heads=1, head_dim=24, rank=17, vocab=40),
+    "long1": Sizes(t=LONG, heads=1, kv_heads=1, head_dim=SIZE, packed=False),
+    "long4": Sizes(t=LONG, heads=4, kv_heads=4, head_dim=SIZE, packed=False),
+    "heads": Sizes(t=260, d=64, f=64, heads=12, kv_heads=12, head_dim=64, rank=4, vocab=40),
+}
+LARGEST_BLOCK = 12  # rows
+
+
+def call(name: str, sizes: Sizes) -> list:
+    values = dict(zip(OPERATORS[name].arguments, arguments(name, sizes), strict=True))
+    if "labels" in values:
+        values["labels"] = values["labels"].clamp(min=0)  # without a copy of the rows that count
+    return list(values.values())
+
+
+SIZE = 64
+
+
+def methods_of(case: str) -> dict[str, dict[str, list]]:
+    """Every variant of attention by itself, and all other operators together."""
+    sizes = CASES[case]
+    attention = [name for name in OPERATORS if name.startswith("attention")]
+    if case != "short":
+        attention = [name for name in attention if "saved" not in name]
+    methods = {f"{case}_{name}": {name: call(name, sizes)} for name in attention}
+    if case in ("short", "strips"):
+        others = [name for name in OPERATORS if not name.startswith("attention")]
+        methods[f"{case}_others"] = {name: call(name, sizes) for name in others}
+    return methods
+
+
+CALLS = {method: calls for case in CASES for method, calls in methods_of(case).items()}
+
+
+@pytest.fixture(scope="module")
+def program():
+    return export_calls(CALLS)
+
+
+def taken(program, method: str, isa: str, threads: int) -> int:
+    """Bytes of scratch that a method's operators needed."""
+    assert library().select_isa(isa)
+    library().set_threads(threads)
+    library().trim()
+    assert library().workspace_bytes == 0
+    execute(program, method, CALLS[method])
+    return library().workspace_bytes
+
+
+def planned(calls: dict[str, list], kernels: scratch.Kernels) -> int:
+    workspace = Workspace()
+    for name, values in calls.items():
+        shapes = tuple(
+            Value("", "", tuple(v.shape), 8 * v.element_size()) if torch.is_tensor(v) else v
+            for v in values
+        )
+        scratch.run(Operation(name, shapes, ()), kernels, workspace)
+    return workspace.bytes
+
+
+@pytest.mark.parametrize("isa", available_isas())
+@pytest.mark.parametrize("threads", [1, 3])
+def test_operators_take_what_is_planned(program, isa, threads):
+    for method, calls in CALLS.items():
+        expected = planned(calls, scratch.Kernels(isa, threads))
+        assert taken(program, method, isa, threads) == expected, method
+
+
+@pytest.mark.parametrize("isa", available_isas())
+@pytest.mark.parametrize("name", ["attention", "attention_backward"])
+def test_scratch_of_attention_does_not_grow_with_threads_times_heads(program, isa, name):
+    def bytes_of(heads: int, threads: int) -> int:
+        return taken(program, f"long{heads}_{name}", isa, threads)
+
+    granule = 64 << 10
+    head = 4 * LONG * SIZE  # bytes of one, packed once
+    backward = name.endswith("backward")
+    # The forward's strips; in the backward whole rows of scores and products instead.
+    rows = 2 * (LONG + 48) if backward else 528
+    a_thread = 4 * LARGEST_BLOCK * (2 * SIZE + rows + 512)
+    statistics = 4 * 4 * LONG if backward else 0  # of the rows of a head
+    for heads in (1, 4):
+        alone, together = bytes_of(heads, 1), bytes_of(heads, 4)
+        assert together - alone <= 3 * a_thread + granule < 3 * head
+    # All of the heads that four kv-heads have are not packed at the same time.
+    assert bytes_of(4, 1) - bytes_of(1, 1) <= 3 * statistics + head + granule
+
+
+def test_scratch_that_cannot_be_mapped_is_an_error():
+    error, held, none, after = kernels_probe("scratch")
+    assert error.startswith(f"not enough memory for {256 << 20} bytes of scratch")
+    assert "Use a shorter sequence length" in error
+    assert int(held) <= 1 << 16  # what was mapped before
+    assert (none, int(after)) == ("none", (256 << 20) + (64 << 10))
+
+
+def test_an_operator_without_scratch_fails_and_the_process_goes_on(capfd):
+    tokens, size = 512, 2048
+    q = torch.ones(1, tokens, size)
+    start = torch.zeros(tokens, dtype=torch.int32)
+    program = export_calls({"call": {"attention": [q, q, q, start, 1, 1, 0.1]}})
+    method = program.load_method("call")
+    library().set_threads(1)
+    method.execute([q, q, q, start])
+    library().trim()
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    room = 2 << 20
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + room, before[1]))
+    try:
+        with pytest.raises(RuntimeError):
+            method.execute([q, q, q, start])
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert "toolkit::attention: not enough memory for" in capfd.readouterr().err
+    (out,) = method.execute([q, q, q, start])
+    torch.testing.assert_close(out, q)

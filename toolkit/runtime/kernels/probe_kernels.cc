@@ -1,0 +1,205 @@
+// Every kernel once on small odd shapes, in memory of exactly the size it is told: what sanitizers
+// watch.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "kernels/parallel.h"
+#include "kernels/probe.h"
+
+namespace toolkit {
+namespace {
+
+using Floats = std::vector<float>;
+
+/// Numbers in [-1, 1), always the same.
+class Random {
+ public:
+  uint32_t bits() {
+    state_ = state_ * 6364136223846793005u + 1442695040888963407u;
+    return uint32_t(state_ >> 33);
+  }
+  Floats floats(int64_t count) {
+    Floats values(count);
+    for (float& value : values) value = float(bits() % 2000) / 1000.0f - 1.0f;
+    return values;
+  }
+
+ private:
+  uint64_t state_ = 1;
+};
+
+struct Weight {
+  std::vector<uint8_t> codes;
+  std::vector<uint16_t> scale, offset;
+  QuantizedMatrix matrix;
+
+  Weight(Random& random, int64_t rows, int64_t depth, int bits, bool with_offset)
+      : codes(rows * depth * bits / 8), scale(rows * depth / 32), offset(scale.size()) {
+    for (uint8_t& byte : codes) byte = uint8_t(random.bits());
+    // 2^-7 to 2^-6, and up to twice that with either sign.
+    for (uint16_t& half : scale) half = uint16_t(0x2000 + random.bits() % 0x400);
+    for (uint16_t& half : offset)
+      half = uint16_t(0x2400 + random.bits() % 0x400 + random.bits() % 2 * 0x8000);
+    matrix = {codes.data(), scale.data(), with_offset ? offset.data() : nullptr, rows, depth, bits};
+  }
+};
+
+/// A and b of an adapter, and room for their gradients.
+struct Lora {
+  int64_t rank;
+  Floats a, b, da, db;
+
+  Lora(Random& random, int64_t rows, int64_t depth, int64_t rank)
+      : rank(rank),
+        a(random.floats(rank * depth)),
+        b(random.floats(rows * rank)),
+        da(a.size()),
+        db(b.size()) {}
+  Adapter adapter() const { return {a.data(), b.data(), rank}; }
+  AdapterGradient gradient() { return {da.data(), db.data()}; }
+};
+
+/// The outputs of one run, to be compared with those of other thread counts.
+using Outputs = std::vector<Floats>;
+
+Outputs run_linear(const KernelTable& k, int64_t tokens, int64_t rows, int64_t depth, int bits) {
+  Random random;
+  Weight w(random, rows, depth, bits, bits == 4);
+  Lora lora(random, rows, depth, 5);
+  const Floats x = random.floats(tokens * depth), grad = random.floats(tokens * rows),
+               bias = random.floats(rows);
+  Floats y(grad.size()), h(tokens * 5), plain(grad.size()), dx(x.size()), plain_dx(x.size());
+  k.linear(x.data(), tokens, w.matrix, bias.data(), lora.adapter(), 0.5f, y.data(), h.data());
+  k.linear(x.data(), tokens, w.matrix, nullptr, {}, 0.0f, plain.data(), nullptr);
+  k.linear_backward(grad.data(), x.data(), nullptr, tokens, w.matrix, lora.adapter(), 0.5f,
+                    dx.data(), lora.gradient());
+  k.linear_backward(grad.data(), nullptr, nullptr, tokens, w.matrix, {}, 0.0f, plain_dx.data(), {});
+  return {y, h, plain, dx, plain_dx, lora.da, lora.db};
+}
+
+Outputs run_mlp(const KernelTable& k, int64_t tokens, int64_t size, int64_t features) {
+  Random random;
+  Weight gate(random, features, size, 4, true), up(random, features, size, 4, false),
+      down(random, size, features, 8, false);
+  Lora gate_lora(random, features, size, 3), up_lora(random, features, size, 17),
+      down_lora(random, size, features, 8);
+  const Mlp weights{gate.matrix,       up.matrix,           down.matrix, gate_lora.adapter(),
+                    up_lora.adapter(), down_lora.adapter(), 0.5f};
+  const Floats x = random.floats(tokens * size), grad = random.floats(tokens * size);
+  Floats y(x.size()), dx(x.size());
+  k.mlp(x.data(), tokens, weights, y.data());
+  k.mlp_backward(grad.data(), x.data(), tokens, weights, dx.data(),
+                 {gate_lora.gradient(), up_lora.gradient(), down_lora.gradient()});
+  return {y, dx, gate_lora.da, gate_lora.db, up_lora.da, up_lora.db, down_lora.da, down_lora.db};
+}
+
+Outputs run_attention(const KernelTable& k, int64_t tokens, int64_t heads, int64_t kv_heads,
+                      int64_t size) {
+  Random random;
+  const int64_t wide = tokens * heads * size, narrow = tokens * kv_heads * size;
+  const Floats q = random.floats(wide), key = random.floats(narrow), v = random.floats(narrow),
+               grad = random.floats(wide);
+  std::vector<int32_t> start(tokens);
+  for (int64_t t = 0; t < tokens; ++t) start[t] = int32_t(t >= tokens / 3 ? tokens / 3 : 0);
+  const AttentionShape s{tokens, heads, kv_heads, size, 0.4f, start.data()};
+  Floats out(wide), dq(wide), dk(narrow), dv(narrow), probs(heads * tokens * tokens);
+  Floats saved_out(wide), saved_dq(wide), saved_dk(narrow), saved_dv(narrow);
+  k.attention(s, q.data(), key.data(), v.data(), out.data());
+  k.attention_backward(s, grad.data(), q.data(), key.data(), v.data(), dq.data(), dk.data(),
+                       dv.data());
+  k.attention_saved(s, q.data(), key.data(), v.data(), saved_out.data(), probs.data());
+  k.attention_saved_backward(s, grad.data(), q.data(), key.data(), v.data(), probs.data(),
+                             saved_dq.data(), saved_dk.data(), saved_dv.data());
+  return {out, dq, dk, dv, probs, saved_out, saved_dq, saved_dk, saved_dv};
+}
+
+Outputs run_head(const KernelTable& k, int64_t tokens, int64_t size, int64_t vocab) {
+  Random random;
+  Weight w(random, (vocab + 15) / 16 * 16, size, 4, true);
+  const Floats x = random.floats(tokens * size);
+  std::vector<int32_t> labels(tokens), ids(tokens);
+  for (int64_t t = 0; t < tokens; ++t) {
+    ids[t] = int32_t(random.bits() % vocab);
+    labels[t] = t % 3 == 1 ? -100 : ids[t];
+  }
+  Floats loss(2), dx(x.size()), rows(x.size());
+  k.cross_entropy(x.data(), labels.data(), tokens, w.matrix, vocab, &loss[0], dx.data());
+  k.cross_entropy(x.data(), labels.data(), tokens, w.matrix, vocab, &loss[1], nullptr);
+  k.embedding(ids.data(), tokens, w.matrix, rows.data());
+  return {loss, dx, rows};
+}
+
+Outputs run_elementwise(const KernelTable& k, int64_t tokens, int64_t heads, int64_t size) {
+  Random random;
+  const int64_t columns = heads * size, count = tokens * columns;
+  const Floats x = random.floats(count), grad = random.floats(count),
+               weight = random.floats(columns), frequencies = random.floats(size / 2);
+  std::vector<int32_t> positions(tokens);
+  for (int64_t t = 0; t < tokens; ++t) positions[t] = int32_t(t);
+  Outputs outs(8, Floats(count));
+  Floats rstd(tokens);
+  k.rms_norm(x.data(), weight.data(), tokens, columns, 1e-5f, outs[0].data(), rstd.data());
+  k.rms_norm_backward(grad.data(), x.data(), weight.data(), rstd.data(), tokens, columns, 1e-5f,
+                      outs[1].data());
+  k.rope(x.data(), positions.data(), frequencies.data(), tokens, heads, size, 1.5f, false,
+         outs[2].data());
+  k.silu_mul(x.data(), grad.data(), count, outs[3].data());
+  k.silu_mul_backward(grad.data(), x.data(), grad.data(), count, outs[4].data(), outs[5].data());
+  k.add(x.data(), grad.data(), count, outs[6].data());
+  k.scale(x.data(), 1.5f, count, outs[7].data());
+  outs.push_back(rstd);
+  return outs;
+}
+
+bool same_bits(const Floats& a, const Floats& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+bool finite(const Outputs& outs) {
+  for (const Floats& out : outs) {
+    if (!std::all_of(out.begin(), out.end(), [](float x) { return std::isfinite(x); }))
+      return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::string run_all_kernels(const char* isa) {
+  const KernelTable& k = *kernels_for(isa);
+  const struct {
+    const char* name;
+    std::function<Outputs()> run;
+  } cases[] = {{"linear, one token", [&] { return run_linear(k, 1, 16, 32, 4); }},
+               {"linear, tails", [&] { return run_linear(k, 37, 48, 96, 8); }},
+               {"linear, deep and long", [&] { return run_linear(k, 530, 1088, 1120, 4); }},
+               {"mlp, one token", [&] { return run_mlp(k, 1, 32, 32); }},
+               {"mlp, parts and tiles", [&] { return run_mlp(k, 395, 96, 544); }},
+               {"attention, one token", [&] { return run_attention(k, 1, 1, 1, 2); }},
+               {"attention, tails", [&] { return run_attention(k, 67, 6, 2, 10); }},
+               {"attention, strips", [&] { return run_attention(k, 1061, 2, 1, 34); }},
+               {"attention, parts of a group", [&] { return run_attention(k, 301, 5, 1, 66); }},
+               {"head, one class", [&] { return run_head(k, 1, 32, 1); }},
+               {"head, tiles and parts", [&] { return run_head(k, 390, 64, 1041); }},
+               {"element-wise, one token", [&] { return run_elementwise(k, 1, 1, 2); }},
+               {"element-wise, tails", [&] { return run_elementwise(k, 61, 3, 46); }}};
+  for (const auto& one : cases) {
+    set_threads(1);
+    const Outputs alone = one.run();
+    if (!finite(alone)) return std::string(one.name) + ": not finite";
+    for (int count : {2, 4}) {
+      set_threads(count);
+      const Outputs together = one.run();
+      if (!std::equal(alone.begin(), alone.end(), together.begin(), together.end(), same_bits)) {
+        return std::string(one.name) + ": other bits with " + std::to_string(count) + " threads";
+      }
+    }
+  }
+  return "";
+}
+
+}  // namespace toolkit
