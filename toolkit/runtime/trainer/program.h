@@ -15,11 +15,6 @@
 
 namespace toolkit {
 
-// Keeps ExecuTorch's messages off stderr; the last one explains a failure. Called once by every
-// entry.
-void capture_runtime_messages();
-std::string last_runtime_message();
-
 class Program {
  public:
   explicit Program(const std::string& path);  // throws Error when missing or corrupt
