@@ -84,7 +84,8 @@ std::string message_of(const std::exception& error) {
 
 std::string size_text(int64_t bytes) {
   if (bytes < 1000 * 1000) return toolkit::format("%lld KB", (long long)((bytes + 999) / 1000));
-  return toolkit::format("%.1f MB", double(bytes) / 1e6);
+  if (bytes < 1000 * 1000 * 1000) return toolkit::format("%.1f MB", double(bytes) / 1e6);
+  return toolkit::format("%.1f GB", double(bytes) / 1e9);
 }
 
 }  // namespace toolkit

@@ -43,7 +43,7 @@ std::string format(const char* format, ...) __attribute__((format(printf, 1, 2))
 // "cause. remedy" of any exception; what the standard library throws for want of memory says so.
 std::string message_of(const std::exception& error);
 
-// "640 KB" or "12.5 MB", in decimal units.
+// "640 KB", "12.5 MB" or "3.1 GB", in decimal units.
 std::string size_text(int64_t bytes);
 
 }  // namespace toolkit

@@ -104,7 +104,7 @@ void Program::constants(const std::string& name, Visit visit) const {
   Buffer planned(bytes, Category::runtime, "toolkit constants");
   et::Span<uint8_t> span(static_cast<uint8_t*>(planned.data()), bytes);
   et::HierarchicalAllocator memory({&span, 1});
-  executorch::extension::MallocMemoryAllocator allocator;
+  HeapAllocator allocator;
   et::MemoryManager manager(&allocator, &memory);
   auto method = program_->load_method(name.c_str(), &manager);
   if (!method.ok()) invalid(path_, method.error());
@@ -157,6 +157,12 @@ std::string Program::text(const char* name) const {
   const std::vector<std::string> values = texts(name);
   if (values.size() != 1) fail("%s: '%s' is not one text. Export again", path_.c_str(), name);
   return values[0];
+}
+
+void* HeapAllocator::allocate(size_t size, size_t alignment) {
+  void* memory = MallocMemoryAllocator::allocate(size, alignment);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
 }
 
 void Arena::reserve(size_t bytes) {

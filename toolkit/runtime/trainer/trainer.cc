@@ -13,6 +13,7 @@ namespace toolkit {
 namespace {
 
 constexpr size_t kEvaluationMemory = 8 << 20;
+constexpr size_t kSpare = 32 << 10;
 
 double unix_time() {
   timespec now;
@@ -32,7 +33,7 @@ uint64_t fingerprint(const Bundle& bundle, const AdapterLayout& layout) {
 }  // namespace
 
 Trainer::Trainer(Runtime& runtime, const Options& options)
-    : runtime_(runtime), options_(options), opened_at_(unix_time()) {
+    : runtime_(runtime), options_(options), opened_at_(unix_time()), spare_(new char[kSpare]) {
   open_run();
   Phase load(*trace_, "load");
   try {
@@ -43,6 +44,7 @@ Trainer::Trainer(Runtime& runtime, const Options& options)
     finish("failed", error.what());
     throw;
   } catch (const std::exception& error) {
+    spare_.reset();
     const std::string message = message_of(error) + kept();
     finish("failed", message);
     throw Error(message);
@@ -165,7 +167,7 @@ bool Trainer::step() {
     trace_->flush();
     return true;
   } catch (const std::exception& error) {
-    if (states_ != nullptr) states_->release();  // Telling takes memory, too.
+    spare_.reset();
     const std::string message = message_of(error) + kept();
     finish("failed", message);
     throw Error(message);
@@ -176,7 +178,8 @@ std::string Trainer::kept() const {
   if (saved_step_ >= 0) {
     return format(" (the state of step %lld is kept)", (long long)saved_step_);
   }
-  return file_exists(path("state.bin")) ? " (the saved state is kept)" : " (nothing was saved yet)";
+  if (file_exists(path("state.bin"))) return " (the saved state is kept)";
+  return report_.step > 0 ? " (nothing was saved yet)" : "";
 }
 
 float* Trainer::gradients_of(int64_t layer) {
