@@ -79,10 +79,10 @@ void extend_over(const std::vector<WeightRef>& others, std::vector<WeightRef>* r
 }
 
 // Bytes the process had read from storage so far. An app that cannot be debugged is not told; there
-// the page faults that had to wait for storage stand for what they read at the least.
-int64_t storage_read() {
+// the page faults that had to wait for storage stand for what it reads ahead at each of them.
+int64_t storage_read(int64_t request_bytes) {
   const int64_t bytes = storage_bytes_read();
-  return bytes >= 0 ? bytes : major_faults() * kLeastRequest;
+  return bytes >= 0 ? bytes : major_faults() * request_bytes;
 }
 
 bool page_cache_holds(int64_t bytes) {
@@ -135,7 +135,7 @@ void Prefetcher::plan(const std::vector<WeightStage>& stages) {
     }
     stage_ = read_stage_ = drop_stage_ = 0;
     used_ = read_at_ = drop_at_ = 0;
-    const int64_t read = storage_read();
+    const int64_t read = storage_read(request_bytes_);
     const bool first = storage_bytes_ < 0;
     dropping_ = page_cache_ == PageCache::drop ||
                 (page_cache_ == PageCache::automatic && !page_cache_holds(file_bytes_));

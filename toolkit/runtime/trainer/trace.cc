@@ -87,7 +87,7 @@ Trace::Trace(Profile& profile, const std::string& directory, TraceLevel level, b
   }
   const int64_t keep = append ? whole_lines(file_) : 0;
   was_completed_ = ends_completed(file_, keep);
-  if (ftruncate(file_.fd(), keep) != 0) fail_errno("write", path);
+  if (keep != file_.size() && ftruncate(file_.fd(), keep) != 0) fail_errno("write", path);
   if (lseek(file_.fd(), keep, SEEK_SET) < 0) fail_errno("write", path);
   if (level_ != TraceLevel::full) return;
   sensors_ = std::make_unique<Sensors>();
