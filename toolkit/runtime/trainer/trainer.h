@@ -80,7 +80,7 @@ class Trainer {
   StepReport report_;
   int64_t saved_step_ = -1, evaluated_step_ = -1, resumed_from_ = -1;
   std::unique_ptr<char[]> spare_;  // memory to tell with that there is none
-  int64_t counted_bytes_ = 0;  // written up to the last step's record, and by saves since
+  int64_t counted_bytes_ = 0;      // written up to the last step's record, and by saves since
   bool stretch_told_ = false;
 
   std::unique_ptr<Trace> trace_;
