@@ -101,9 +101,14 @@ def test_many_sequences_leave_memory_while_they_rest() -> None:
 
 
 def test_where_states_wait_by_default() -> None:
-    assert not plan_checkpoints(9, 1, 1 << 20, "auto", None).spilled
-    assert plan_checkpoints(16, 1, 1 << 20, "auto", None).spilled
-    assert plan_checkpoints(9, 1, 1 << 20, "auto", 64 << 20).spilled
+    """The same rule as the trainer's, see test_checkpoints_go_to_storage_when_memory_is_short."""
+    mib = 1 << 20
+    assert not plan_checkpoints(99, 1, mib, "auto", None).spilled
+    assert not plan_checkpoints(15, 1, mib, "auto", 64 * mib).spilled
+    assert plan_checkpoints(16, 1, mib, "auto", 64 * mib).spilled
+    assert not plan_checkpoints(99, 1, mib, "auto", 400 * mib).spilled
+    assert plan_checkpoints(1, 1, 1, "spill", None).spilled
+    assert not plan_checkpoints(99, 1, mib, "ram", 1).spilled
 
 
 def test_the_workspace_grows_to_the_largest_operator() -> None:

@@ -90,7 +90,57 @@ def test_much_written_to_flash(tmp_path: Path) -> None:
     assert codes(analysis) == {"flash": "warning"}
     assert analysis.findings[0].title == "Every step writes 21.0 MB to flash"
     assert "A thousand steps write 21.0 GB" in analysis.findings[0].detail
-    assert "spilled" in analysis.findings[0].detail
+    assert "`--checkpoints ram`" in analysis.findings[0].detail
+    assert analysis.storage.spilled_per_step == 21e6
+    run[0]["checkpoints"] = {"place": "spill", "bytes": 22_000_000, "reason": "memory is short"}
+    detail = analyze_records(tmp_path, run).findings[0].detail
+    assert "which takes 22.0 MB. Why they did not: memory is short." in detail
+
+
+@pytest.mark.parametrize("detail", ["full", "steps"])
+def test_what_spilling_and_saving_write_is_told_apart(tmp_path: Path, detail: str) -> None:
+    """A save at the end belongs to no step, however few they are."""
+    run = list(records(replace(SMALL, detail=detail)))
+    steps = [record for record in run if record["type"] == "step"]
+    for record in steps:
+        record |= {"written_bytes": 3_000_000, "spilled_bytes": 2_900_000}
+    for record in run:
+        if record["type"] == "phase" and record["phase"] == "save":
+            record["io"]["written_bytes"] = 39_100_000
+    run.append({"type": "event", "t": run[-1]["t"], "event": "saved", "detail": "step 3"})
+    run[-1] |= {"step": steps[-1]["step"], "written_bytes": 39_100_000}
+    analysis = analyze_records(tmp_path, run)
+    storage, count = analysis.storage, len(steps)
+    assert (storage.saved_bytes, storage.saves) == (39_100_000, 1)
+    assert storage.spilled_bytes == 2_900_000 * count and storage.spilled_per_step == 2_900_000
+    assert storage.written_bytes == 39_100_000 + 3_000_000 * count
+    text = " ".join(paragraphs(analysis))
+    assert "by spilled checkpoints (2.9 MB a step), 39.1 MB by 1 save." in text
+    assert "flash" not in codes(analysis)
+    for record in steps:
+        record |= {"written_bytes": 0, "spilled_bytes": 0}
+    text = " ".join(paragraphs(analyze_records(tmp_path, run)))
+    assert "39.1 MB were written to flash: 39.1 MB by 1 save." in text
+
+
+def test_saves_that_older_traces_count_with_steps_are_not_spilled(tmp_path: Path) -> None:
+    run = [r for r in records(SMALL) if r["type"] != "phase" or r["phase"] != "save"]
+    for record in run:
+        if record["type"] == "step":
+            record["written_bytes"] = 5_000_000
+    storage = analyze_records(tmp_path, run).storage
+    assert storage.spilled_bytes == 5_000_000 * sum(r["type"] == "step" for r in run)
+    saving = {"type": "phase", "phase": "save", "begin": 0, "end": 1, "step": 3}
+    saving |= {"io": {"written_bytes": 4_000_000}}
+    storage = analyze_records(tmp_path, [run[0], saving, *run[1:]]).storage
+    assert storage.saved_bytes == 4_000_000
+    assert storage.written_bytes == 5_000_000 * sum(r["type"] == "step" for r in run)
+
+
+def test_means_of_the_loss_are_called_means(tmp_path: Path) -> None:
+    text = " ".join(paragraphs(analyze(tmp_path, Recipe(steps=50, layers=2))))
+    assert "over steps 1 to 50 (means of the first and last 5)" in text
+    assert "means" not in " ".join(paragraphs(analyze(tmp_path, SMALL)))
 
 
 def test_phase_that_alone_sets_the_peak_is_named(tmp_path: Path) -> None:

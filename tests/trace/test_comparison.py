@@ -96,3 +96,17 @@ def test_json_and_terminal_take_everything(tmp_path: Path) -> None:
     print_comparison(Console(file=out, width=200, color_system=None), comparison)
     assert "[red]x[/red]" in out.getvalue() and "\x1b" not in out.getvalue()
     assert len(comparison.doubts) == 3
+
+
+def test_that_a_run_was_resumed_is_no_setting(tmp_path: Path) -> None:
+    paths = []
+    for name, resume, place in (("a", False, "ram"), ("b", True, "spill")):
+        lines = list(records(BASE))
+        lines[0]["settings"] |= {"resume": resume, "checkpoints": "auto"}
+        lines[0]["checkpoints"] = {"place": place}
+        path = tmp_path / name / "trace.jsonl"
+        path.parent.mkdir()
+        path.write_bytes(b"".join(to_line(record) for record in lines))
+        paths.append(read_analysis(path))
+    differences = [(d.name, d.before, d.after) for d in compare_runs(*paths).differences]
+    assert differences == [("checkpoints kept in", "ram", "spill")]

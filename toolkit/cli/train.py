@@ -68,6 +68,14 @@ def train(
     save_every: Annotated[
         int | None, typer.Option(min=0, help="Save every so many steps, and at the end.")
     ] = None,
+    save_minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Save every so many minutes too; 0 is off. Without --save-every saves are so far "
+            "apart that they write at most 1 GB an hour.",
+        ),
+    ] = None,
     eval_every: Annotated[
         int | None,
         typer.Option(min=0, help="Evaluate held-out data every N steps; 0: first and last."),
@@ -134,6 +142,7 @@ def train(
         "checkpoints": checkpoints,
         "page-cache": page_cache,
         "save-every": save_every,
+        "save-minutes": save_minutes,
         "eval-every": eval_every,
         "trace": trace,
     }

@@ -91,6 +91,9 @@ class BarView:
             loss, perplexity = number(record.get("loss")), number(record.get("perplexity"))
             step = _whole(record.get("step"))
             self.say(f"step {step}: held-out loss {loss:.4f}, perplexity {perplexity:.2f}")
+        elif kind == "event" and record.get("event") == "waiting_for_storage":
+            cause = str(record.get("detail"))[:500]
+            self.say(f"waiting to save until there is room on the device: {cause}")
 
     def _step(self, record: dict[str, Any]) -> None:
         step = _whole(record.get("step")) or 0

@@ -5,7 +5,7 @@ State (i, s) is the input of block i for sequence s, later the gradient that arr
 
 from dataclasses import dataclass
 
-RAM_LIMIT = 16 << 20
+_SHARE_OF_FREE = 4
 _FRONT_LIMIT = 4 << 20
 
 
@@ -33,11 +33,12 @@ def plan_checkpoints(
 
     Args:
         state: Bytes of one hidden state.
-        place: "ram", "spill" or "auto".
-        available: Memory of the device that is free, bytes; None where it is not known.
+        place: "ram", "spill" or "auto", which spills what takes more than a quarter of free memory.
+        available: Memory of the device that is free, bytes; None where it is not known and taken to
+            be enough.
     """
     total = (layers + 1) * sequences * state
-    automatic = total > RAM_LIMIT or (available is not None and total > available // 8)
+    automatic = available is not None and total > available // _SHARE_OF_FREE
     spill = place == "spill" or (place == "auto" and automatic)
     if not spill:
         return Checkpoints(False, (layers + 1) * sequences * state + state, 0, 0)

@@ -10,7 +10,7 @@ from toolkit.trace.analysis.memory import LABELS
 from toolkit.trace.schema import CATEGORIES, PHASES
 from toolkit.trace.units import duration, megabytes, percent
 
-_PLACES = ("out", "data", "resume", "adapter", "bundle", "eval_data")
+_PLACES = ("out", "data", "adapter", "bundle", "eval_data")
 """Settings that are paths or say nothing about memory: listed last, never as a reason."""
 
 
@@ -177,6 +177,8 @@ def _differences(first: Analysis, second: Analysis) -> list[Difference]:
     runs = (first.trace.run, second.trace.run)
     for name in ("model", "method", "toolkit"):
         rows.append(Difference(name, *(getattr(run, name) for run in runs)))
+    places = (run.checkpoints.place for run in runs)
+    rows.append(Difference("checkpoints kept in", *places))
     for part in ("bundle", "device"):
         before, after = (struct_asdict(getattr(run, part)) for run in runs)
         rows += [Difference(f"{part} {key}", before[key], after[key]) for key in before]
@@ -184,7 +186,7 @@ def _differences(first: Analysis, second: Analysis) -> list[Difference]:
     names = list(dict.fromkeys([*before, *after]))
     names.sort(key=lambda name: name in _PLACES)
     rows += [Difference(name, before.get(name), after.get(name)) for name in names]
-    skipped = ("device memory_available_kib",)
+    skipped = ("device memory_available_kib", "resume")
     return [row for row in rows if row.before != row.after and row.name not in skipped]
 
 

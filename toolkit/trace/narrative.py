@@ -81,6 +81,8 @@ def _learning(analysis: Analysis) -> str:
     verb = "fell" if change < 0 else "rose" if change > 0 else "stayed"
     steps = f"steps {training.first_step:,} to {training.last_step:,}"
     text = f"The loss {verb} from {first} to {last} over {steps}"
+    if training.window > 1:
+        text += f" (means of the first and last {training.window})"
     held_out = [e.loss for e in training.evaluations if e.loss is not None]
     if len(held_out) > 1:
         text += f", on held-out data from {number(held_out[0])} to {number(held_out[-1])}"
@@ -95,9 +97,17 @@ def _storage(analysis: Analysis) -> str:
         return (
             "Nothing was written to flash within a phase or step." if analysis.timing.steps else ""
         )
-    per_step = storage.written_per_step
-    rate = f", {megabytes(per_step)} a step" if per_step else ""
-    return f"{megabytes(storage.written_bytes)} were written to flash{rate}."
+    text = f"{megabytes(storage.written_bytes)} were written to flash"
+    parts = []
+    if storage.spilled_bytes:
+        per_step = (
+            f" ({megabytes(storage.spilled_per_step)} a step)" if analysis.timing.steps else ""
+        )
+        parts.append(f"{megabytes(storage.spilled_bytes)} by spilled checkpoints{per_step}")
+    if storage.saved_bytes:
+        saves = plural(storage.saves, "save") if storage.saves else "saving"
+        parts.append(f"{megabytes(storage.saved_bytes)} by {saves}")
+    return f"{text}{': ' if parts else ''}{', '.join(parts)}."
 
 
 def beside_published(analysis: Analysis) -> str:

@@ -248,6 +248,7 @@ class _Reader:
             model=clean(record.model),
             method=clean(record.method, 40),
             settings=clean_mapping(record.settings),
+            checkpoints=replace(record.checkpoints, reason=clean(record.checkpoints.reason, 200)),
             device=replace(
                 record.device,
                 **{
@@ -279,6 +280,7 @@ class _Reader:
                 nan if record.grad_norm is None else record.grad_norm,
                 record.peak,
                 record.written_bytes,
+                nan if record.spilled_bytes is None else record.spilled_bytes,
             )
         )
 
@@ -315,7 +317,8 @@ class _Reader:
     def _add_event(self, record: Event) -> None:
         t = self._time(record.t)
         event = clean(record.event, 80)
-        self._keep(self._events, Event(t=t, event=event, detail=clean_value(record.detail)))
+        detail = clean_value(record.detail)
+        self._keep(self._events, replace(record, t=t, event=event, detail=detail))
 
     def _add_end(self, record: End) -> None:
         error = None if record.error is None else clean(record.error)

@@ -101,6 +101,14 @@ class Bundle(Struct, frozen=True):
     adapter_parameters: Count | None = None
 
 
+class Checkpoints(Struct, frozen=True):
+    """Where the blocks' inputs wait for the backward pass, their bytes, and why they are there."""
+
+    place: Literal["ram", "spill"] | None = None
+    bytes: Bytes | None = None
+    reason: str = ""
+
+
 class Device(Struct, frozen=True):
     """Where the run took place."""
 
@@ -127,6 +135,7 @@ class Run(Struct, frozen=True, tag="run"):
     time_unix: Number | None = None
     settings: dict[str, Any] = {}
     bundle: Bundle = Bundle()
+    checkpoints: Checkpoints = Checkpoints()
     device: Device = Device()
 
 
@@ -185,7 +194,10 @@ class Step(Struct, frozen=True, tag="step"):
     """One optimizer step, numbered from 1.
 
     `tokens` counts what was computed, prompts and padding included; `labelled` what the loss is the
-    mean of.
+    mean of. `written_bytes` is what reached storage since the step before, its trace included and
+    saves left out; `spilled_bytes` what was handed to the file of checkpoints, of which nothing
+    reaches storage that is overwritten soon enough. Older trainers do not tell the latter and count
+    a save with the step after it.
     """
 
     step: StepNumber
@@ -198,6 +210,7 @@ class Step(Struct, frozen=True, tag="step"):
     grad_norm: Number | None = None
     peak: Kib = 0
     written_bytes: Bytes = 0
+    spilled_bytes: Bytes | None = None
 
 
 class Evaluation(Struct, frozen=True, tag="evaluation"):
@@ -228,11 +241,18 @@ class Smaps(Struct, frozen=True, tag="smaps"):
 
 
 class Event(Struct, frozen=True, tag="event"):
-    """Something that happened: saved, stop_requested, paused, resumed."""
+    """Something that happened: saved, stop_requested, paused, resumed.
+
+    `waiting_for_storage`: a save found the storage full and is tried again. `trace_gap`: so many
+    records did not fit meanwhile. `saves_apart`: saves are further apart than asked for. A save has
+    its step and what it wrote.
+    """
 
     t: Nanoseconds
     event: str
     detail: Any = None
+    step: StepNumber | None = None
+    written_bytes: Bytes | None = None
 
 
 class End(Struct, frozen=True, tag="end"):

@@ -42,6 +42,7 @@ STEP_COLUMNS = (
     "grad_norm",
     "peak",
     "written_bytes",
+    "spilled_bytes",
 )
 SAMPLE_COLUMNS = (
     "t",

@@ -2,6 +2,7 @@
 
 With every figure stands what the engine's own ledger explains of it, the largest parts, and what
 MeBP (arXiv 2510.03425) and MeSP (arXiv 2602.13069) published for the nearest model on phones.
+Checkpoints are on storage (`--checkpoints spill`).
 """
 
 import statistics
@@ -38,7 +39,8 @@ def main() -> int:
         if options.only not in name:
             continue
         case = harness.case(model, length, method)
-        run = harness.train(case, options.steps, options.threads, "--optimizer", optimizer)
+        flags = ("--optimizer", optimizer, "--checkpoints", "spill")
+        run = harness.train(case, options.steps, options.threads, *flags)
         result = {"name": name, "peak_mb": run.peak_mb, "published": published, **_explain(run)}
         results.append(result)
         if must:

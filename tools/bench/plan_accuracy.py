@@ -221,6 +221,7 @@ def _run(
             "grad-accum": sequences,
             "threads": options.threads,
             "save-every": 0,
+            "save-minutes": 0,
         }
         words = [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
         command = [str(native_directory("trainer") / "trainer"), "train", *words]

@@ -47,7 +47,7 @@ def _point(curve: str, value: int, options: Any) -> dict[str, Any]:
     )
     accumulation = value if curve == "accumulation" else 1
     steps = 2 if value >= 2048 else 4
-    flags = ("--optimizer", "sgd", "--grad-accum", str(accumulation))
+    flags = ("--optimizer", "sgd", "--grad-accum", str(accumulation), "--checkpoints", "spill")
     run = harness.train(case, steps, options.threads, *flags)
     phases = [phase for phase in run.of("phase") if phase["phase"] != "load"]
     highest = max(phases, key=lambda phase: phase["mem"]["hwm"])

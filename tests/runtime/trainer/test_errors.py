@@ -1,6 +1,7 @@
 """Whatever is wrong: one line that names cause and remedy, and nothing lost."""
 
 import resource
+import struct
 import subprocess
 
 import numpy as np
@@ -59,6 +60,17 @@ def test_damaged_programs_never_crash(case, bundle_copy, tmp_path):
         assert result.returncode in (0, 1), result
         if result.returncode == 1:
             assert result.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize("size", [-1, -64, -(1 << 62), (1 << 40) + 1, (1 << 62)])
+def test_programs_that_plan_impossible_memory(case, bundle_copy, tmp_path, size):
+    path = bundle_copy / "programs.pte"
+    whole = path.read_bytes()
+    before = struct.pack("<qq", 0, 18432)  # of block_forward_t24, after the one nobody uses
+    assert whole.count(before) == 1
+    path.write_bytes(whole.replace(before, struct.pack("<qq", 0, size)))
+    message = train_error(case, tmp_path / "run", bundle=bundle_copy)
+    assert "programs.pte plans memory of no possible size" in message
 
 
 def test_a_failed_start_is_in_the_trace_and_can_be_repeated(case, bundle_copy, tmp_path):

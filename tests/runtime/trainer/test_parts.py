@@ -184,3 +184,7 @@ def test_invalid_text_and_numbers_become_valid_json():
         "text": "a\ufffd\ufffd",
         "number": None,
     }
+
+
+def test_a_weight_without_data_is_refused():
+    assert probe("null-codes") == b"refused\n"

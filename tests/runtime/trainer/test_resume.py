@@ -1,5 +1,7 @@
 """Stopping, dying and going on: the bits are those of a run that was never interrupted."""
 
+import errno
+import os
 import signal
 import subprocess
 import time
@@ -102,12 +104,26 @@ def test_a_finished_run_can_be_made_longer(case, tmp_path):
 
 
 def test_a_stop_file_of_an_earlier_run_is_not_obeyed(case, tmp_path):
+    """Whatever the clock said when it was made: phones set theirs when they find a network."""
+    for name, age in (("past", -3600), ("future", 3600)):
+        out = tmp_path / name
+        out.mkdir()
+        (out / "stop").touch()
+        os.utime(out / "stop", (time.time() + age, time.time() + age))
+        case.train(out, steps=2)
+        assert records(out, "end")[0]["status"] == "completed"
+
+
+def test_a_stop_file_of_now_is_obeyed_whatever_its_time(case, tmp_path):
     out = tmp_path / "run"
-    out.mkdir()
-    (out / "stop").touch()
-    time.sleep(0.2)
-    case.train(out, steps=2)
-    assert records(out, "end")[0]["status"] == "completed"
+    process = start(case, out, steps=1000000)
+    wait_for_step(out, 3)
+    made = tmp_path / "stop"
+    made.touch()
+    os.utime(made, (0, 0))
+    made.rename(out / "stop")
+    assert process.wait(60) == 0, process.stderr.read()
+    assert records(out, "end")[0]["status"] == "stopped"
 
 
 def test_a_run_is_not_overwritten(case, tmp_path):
@@ -147,6 +163,33 @@ def test_a_damaged_state_is_refused(case, tmp_path):
     state[len(state) // 2] ^= 1
     (out / "state.bin").write_bytes(state)
     assert "is damaged" in error_of("train", **case.options(out, steps=5, resume=True))
+
+
+LOCK = """
+#include <errno.h>
+#include <stdlib.h>
+int flock(int fd, int operation) { errno = atoi(getenv("LOCK_ERRNO")); return -1; }
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSYS, None),
+        (errno.EOPNOTSUPP, None),
+        (errno.EWOULDBLOCK, "another trainer is running in"),
+        (errno.ENOLCK, "cannot lock"),
+    ],
+)
+def test_storage_without_locks_is_no_other_trainer(case, tmp_path, number, message):
+    (tmp_path / "lock.c").write_text(LOCK)
+    library = tmp_path / "lock.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, tmp_path / "lock.c"], check=True)
+    words = [str(trainer()), "train", *flags(**case.options(tmp_path / "run"))]
+    environment = {**os.environ, "LD_PRELOAD": str(library), "LOCK_ERRNO": str(number)}
+    result = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == (0 if message is None else 1)
+    assert message is None or message in result.stderr
 
 
 def test_two_trainers_do_not_share_a_directory(case, tmp_path):

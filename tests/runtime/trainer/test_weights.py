@@ -167,6 +167,12 @@ def test_a_sweep_within_the_window_stays_for_the_next(cold_file):
     assert reader.close() == 0
 
 
+def test_stages_without_bytes_are_passed_over(cold_file, page_cache):
+    assert probe("empty-stages", cold_file, page_cache) == b""
+    if page_cache == "keep":
+        assert resident(cold_file) > 0.5
+
+
 @pytest.mark.parametrize("page_cache", ["keep"], indirect=True)
 def test_what_was_used_is_kept(cold_file, reader):
     for stage in range(STAGES):
@@ -206,7 +212,7 @@ def test_mappings_tell_how_they_are_read_and_lie_where_no_huge_page_fits(tmp_pat
             assert (int(address) - offset) % HUGE == HUGE // 2
 
 
-def test_free_memory_is_at_most_the_limit_of_the_control_group(case, tmp_path):
+def test_free_memory_is_at_most_what_is_left_of_the_limit_of_the_control_group(case, tmp_path):
     root = Path("/sys/fs/cgroup")
     first = (root / "memory").is_dir()
     group = (root / "memory" if first else root) / f"toolkit-test-{os.getpid()}"
@@ -223,4 +229,5 @@ def test_free_memory_is_at_most_the_limit_of_the_control_group(case, tmp_path):
         subprocess.run([*enter, trainer(), "train", *words], check=True, stdout=subprocess.DEVNULL)
     finally:
         group.rmdir()
-    assert records(out, "run")[0]["device"]["memory_available_kib"] == 100 * 1024
+    available = records(out, "run")[0]["device"]["memory_available_kib"]
+    assert 70 * 1024 < available < 100 * 1024

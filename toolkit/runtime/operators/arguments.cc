@@ -86,6 +86,7 @@ QuantizedMatrix Arguments::weight(const char* name) {
   const bool int4 = codes.scalar_type() == ScalarType::Byte;
   require(int4 || codes.scalar_type() == ScalarType::Char, name, "(codes) must be uint8 or int8");
   require(codes.dim() == 3 && is_contiguous(codes), name, "(codes) must be [N/16, K, 8 or 16]");
+  require(codes.const_data_ptr() != nullptr, name, "(codes) has no data");
   const Tensor* scale = tensor(name, ScalarType::Half);
   const Tensor* offset = tensor(name, ScalarType::Half, true);
   if (!ok_) return {};

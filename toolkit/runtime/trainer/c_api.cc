@@ -1,16 +1,16 @@
 #include <exception>
 #include <memory>
-#include <new>
 #include <string>
 
 #include "trainer/device_info.h"
 #include "trainer/error.h"
-#include "trainer/memory.h"
 #include "trainer/options.h"
+#include "trainer/runtime.h"
 #include "trainer/toolkit_trainer.h"
 #include "trainer/trainer.h"
 
 struct toolkit_trainer {
+  std::unique_ptr<toolkit::Runtime> runtime;  // goes after what lives in it
   std::unique_ptr<toolkit::Trainer> trainer;
   std::string error;
   bool running = true;
@@ -20,6 +20,16 @@ namespace {
 
 thread_local std::string thread_error;
 
+// Where even the message finds no memory, this one does: it is stored in the string itself.
+void tell(std::string& error, const std::exception* cause) noexcept {
+  try {
+    error =
+        cause != nullptr ? toolkit::message_of(*cause) : "unknown failure. Report this as a bug";
+  } catch (const std::exception&) {
+    error = "out of memory";
+  }
+}
+
 // Runs a body; an exception becomes a status code and a message.
 template <typename Body>
 int guarded(std::string& error, Body body) noexcept {
@@ -27,14 +37,12 @@ int guarded(std::string& error, Body body) noexcept {
     body();
     return 0;
   } catch (const toolkit::UsageError& e) {
-    error = e.what();
+    tell(error, &e);
     return 2;
-  } catch (const std::bad_alloc&) {
-    error = "not enough memory. Use a shorter sequence length or a smaller model";
   } catch (const std::exception& e) {
-    error = e.what();
+    tell(error, &e);
   } catch (...) {
-    error = "unknown failure. Report this as a bug";
+    tell(error, nullptr);
   }
   return 1;
 }
@@ -53,9 +61,10 @@ extern "C" {
 int toolkit_trainer_create(const toolkit_option* options, size_t count, toolkit_trainer** trainer) {
   *trainer = nullptr;
   return guarded(thread_error, [&] {
+    const toolkit::Options read = read_options(toolkit::Command::train, options, count);
     auto handle = std::make_unique<toolkit_trainer>();
-    handle->trainer =
-        std::make_unique<toolkit::Trainer>(read_options(toolkit::Command::train, options, count));
+    handle->runtime = std::make_unique<toolkit::Runtime>(read.threads);
+    handle->trainer = std::make_unique<toolkit::Trainer>(*handle->runtime, read);
     *trainer = handle.release();
   });
 }
@@ -102,14 +111,18 @@ const char* toolkit_trainer_last_error(const toolkit_trainer* trainer) {
 int toolkit_gradients(const toolkit_option* options, size_t count, toolkit_line_callback print,
                       void* user) {
   return guarded(thread_error, [&] {
-    toolkit::run_gradients(read_options(toolkit::Command::gradients, options, count), print, user);
+    const toolkit::Options read = read_options(toolkit::Command::gradients, options, count);
+    toolkit::Runtime runtime(read.threads);
+    toolkit::run_gradients(runtime, read, print, user);
   });
 }
 
 int toolkit_evaluate(const toolkit_option* options, size_t count, toolkit_line_callback print,
                      void* user) {
   return guarded(thread_error, [&] {
-    toolkit::run_evaluate(read_options(toolkit::Command::evaluate, options, count), print, user);
+    const toolkit::Options read = read_options(toolkit::Command::evaluate, options, count);
+    toolkit::Runtime runtime(read.threads);
+    toolkit::run_evaluate(runtime, read, print, user);
   });
 }
 

@@ -3,18 +3,24 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
+
 #include "trainer/error.h"
 #include "trainer/memory_stats.h"
 
 namespace toolkit {
 namespace {
 
-constexpr size_t kRamLimit = 16 << 20;
+constexpr int64_t kShareOfFree = 4;  // a quarter of free memory
 constexpr size_t kFrontLimit = 4 << 20;
 
-bool too_large(size_t bytes) {
-  const int64_t available = memory_available_kib();
-  return bytes > kRamLimit || (available > 0 && bytes / 1024 > size_t(available) / 8);
+// Has the storage set aside what the file will need: a run that began does not end because of it.
+// Storage that cannot do that goes without.
+void reserve(const File& file, int64_t bytes) {
+  if (fallocate(file.fd(), 0, 0, bytes) == 0) return;
+  if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) {
+    fail_errno("make room for checkpoints in", file.path());
+  }
 }
 
 }  // namespace
@@ -26,16 +32,31 @@ CheckpointPlace checkpoints_from(const std::string& name) {
   fail_usage("unknown place '%s' for checkpoints. Choose auto, ram or spill", name.c_str());
 }
 
+CheckpointChoice choose_place(CheckpointPlace place, int64_t bytes, int64_t available_kib) {
+  if (place != CheckpointPlace::automatic) {
+    return {place == CheckpointPlace::spill, bytes, "as asked for"};
+  }
+  if (available_kib <= 0) return {false, bytes, "how much memory is free is not known"};
+  const int64_t free = available_kib * 1024;
+  const bool fits = bytes <= free / kShareOfFree;
+  return {!fits, bytes,
+          format("they %s a quarter of the %s that are free", fits ? "fit into" : "take more than",
+                 size_text(free).c_str())};
+}
+
 HiddenStates::HiddenStates(int64_t layers, int64_t sequences, size_t bytes, CheckpointPlace place,
                            const std::string& directory)
-    : sequences_(sequences), bytes_(bytes), states_((layers + 1) * sequences) {
-  const bool spill = place == CheckpointPlace::spill ||
-                     (place == CheckpointPlace::automatic && too_large(states_.size() * bytes));
-  keep_front_ = !spill || size_t(sequences) * bytes <= kFrontLimit;
-  if (!spill) return;
+    : sequences_(sequences),
+      bytes_(bytes),
+      choice_(
+          choose_place(place, (layers + 1) * sequences * int64_t(bytes), memory_available_kib())),
+      keep_front_(!choice_.spilled || size_t(sequences) * bytes <= kFrontLimit),
+      states_((layers + 1) * sequences) {
+  if (!choice_.spilled) return;
   const std::string path = directory + "/checkpoints.tmp";
   file_ = File(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
   unlink(path.c_str());
+  reserve(file_, choice_.bytes);
 }
 
 float* HiddenStates::acquire() {
@@ -84,7 +105,10 @@ void HiddenStates::drop(int64_t layer, int64_t sequence) {
 void HiddenStates::spill(int64_t layer, int64_t sequence) {
   State& state = at(layer, sequence);
   if (state.buffer == nullptr) return;
-  if (!state.in_file) file_.write_at(state.buffer, bytes_, offset(layer, sequence));
+  if (!state.in_file) {
+    file_.write_at(state.buffer, bytes_, offset(layer, sequence));
+    spilled_bytes_ += int64_t(bytes_);
+  }
   state.in_file = true;
   free_.push_back(state.buffer);
   state.buffer = nullptr;

@@ -14,15 +14,28 @@ namespace toolkit {
 enum class CheckpointPlace { automatic, ram, spill };
 CheckpointPlace checkpoints_from(const std::string& name);  // throws UsageError
 
+// Where they went and why.
+struct CheckpointChoice {
+  bool spilled = false;
+  int64_t bytes = 0;   // of all states of a step
+  std::string reason;  // "they fit into a quarter of the 3.1 GB that are free"
+};
+// `automatic` keeps them in RAM as long as they take at most a quarter of the memory that is
+// available: a phone's storage wears, and other programs need the rest.
+CheckpointChoice choose_place(CheckpointPlace place, int64_t bytes, int64_t available_kib);
+
 class HiddenStates {
  public:
-  // States 0..layers for every sequence, `bytes` each. A spill file is made in `directory` when the
-  // place is spill, or automatic and the states would take more than 16 MiB or an eighth of the
-  // memory that is available.
+  // States 0..layers for every sequence, `bytes` each. A spill file of their whole size is made in
+  // `directory` where they do not stay in RAM. Throws Error when the storage has no room for it.
   HiddenStates(int64_t layers, int64_t sequences, size_t bytes, CheckpointPlace place,
                const std::string& directory);
 
+  const CheckpointChoice& choice() const { return choice_; }
   bool spilled() const { return file_.is_open(); }
+  // Handed to the file so far. What is overwritten before it reaches the storage costs nothing
+  // there.
+  int64_t spilled_bytes() const { return spilled_bytes_; }
   // Memory for one state that is not yet any; give it a place with put().
   float* acquire();
   void put(int64_t layer, int64_t sequence, float* buffer);  // replaces what was there
@@ -54,7 +67,9 @@ class HiddenStates {
 
   int64_t sequences_;
   size_t bytes_;
+  CheckpointChoice choice_;
   bool keep_front_;
+  int64_t spilled_bytes_ = 0;
   std::vector<State> states_;
   std::vector<Buffer> buffers_;
   std::vector<float*> free_;

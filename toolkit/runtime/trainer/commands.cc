@@ -23,8 +23,7 @@ std::string parent_of(const std::string& path) {
 
 }  // namespace
 
-void run_gradients(const Options& options, PrintLine print, void* user) {
-  apply_threads(options);
+void run_gradients(Runtime& runtime, const Options& options, PrintLine print, void* user) {
   const Bundle bundle(options.bundle);
   const Dataset data(options.data, bundle.vocab_size);
   const std::vector<int64_t> samples = parse_indices(options.samples, data.samples());
@@ -32,7 +31,7 @@ void run_gradients(const Options& options, PrintLine print, void* user) {
   const AdapterLayout& layout = network.adapter();
   const Buffer values = read_values(options, layout);
   const Buffer gradients(values.bytes(), Category::gradients, "toolkit gradients");
-  Trace trace;
+  Trace trace(runtime.profile());
   Prefetcher prefetcher(bundle.base().file(), page_cache_from(options.page_cache));
   Passes passes(network, data, trace, prefetcher);
   HiddenStates states(bundle.layers, int64_t(samples.size()), network.hidden_bytes(),
@@ -47,13 +46,12 @@ void run_gradients(const Options& options, PrintLine print, void* user) {
   print(json.str().c_str(), user);
 }
 
-void run_evaluate(const Options& options, PrintLine print, void* user) {
-  apply_threads(options);
+void run_evaluate(Runtime& runtime, const Options& options, PrintLine print, void* user) {
   const Bundle bundle(options.bundle);
   const Dataset data(options.data, bundle.vocab_size);
   Network network(bundle, data.seq_len(), false);
   const Buffer values = read_values(options, network.adapter());
-  Trace trace;
+  Trace trace(runtime.profile());
   Prefetcher prefetcher(bundle.base().file(), page_cache_from(options.page_cache));
   Passes passes(network, data, trace, prefetcher);
   int64_t samples = data.samples();

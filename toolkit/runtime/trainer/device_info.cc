@@ -5,13 +5,15 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <vector>
 
+#if defined(__ANDROID__)
+#include <sys/system_properties.h>
+#endif
+
 #include "kernels/kernels.h"
 #include "trainer/bundle.h"
-#include "trainer/files.h"
 #include "trainer/json.h"
 #include "trainer/memory.h"
 #include "trainer/memory_stats.h"
@@ -31,27 +33,24 @@ std::vector<int> allowed_cores() {
   return cores;
 }
 
-std::string first_line_of_command(const char* command) {
-  std::string text;
-  FILE* pipe = popen(command, "re");
-  if (pipe == nullptr) return text;
-  char line[128];
-  if (fgets(line, sizeof(line), pipe) != nullptr) text = line;
-  pclose(pipe);
-  while (!text.empty() && text.back() == '\n') text.pop_back();
-  return text;
-}
-
+#if defined(__ANDROID__)
 std::string device_model() {
-  if (file_exists("/system/bin/getprop")) {
-    return first_line_of_command("/system/bin/getprop ro.product.model");
-  }
-  for (const char* path : {"/proc/device-tree/model", "/sys/class/dmi/id/product_name"}) {
+  char model[PROP_VALUE_MAX] = "";
+  __system_property_get("ro.product.model", model);
+  return model;
+}
+#else
+// Android's properties need its own C library: a phone's shell runs a build with glibc, which reads
+// the name of the board where it may.
+std::string device_model() {
+  for (const char* path :
+       {"/proc/device-tree/model", "/sys/class/dmi/id/product_name", "/sys/devices/soc0/machine"}) {
     const std::string model = read_line(path);
     if (!model.empty()) return model;
   }
   return "";
 }
+#endif
 
 }  // namespace
 

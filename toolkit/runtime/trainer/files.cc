@@ -4,21 +4,31 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <utility>
 
 #include "trainer/error.h"
+#include "trainer/runtime.h"
 
 namespace toolkit {
 namespace {
 
-std::atomic<int64_t> written{0};
+void count_written(int64_t bytes) {
+  if (Runtime* runtime = Runtime::current()) runtime->count_written(bytes);
+}
 
 std::string parent(const std::string& path) {
   const size_t slash = path.rfind('/');
   if (slash == std::string::npos) return ".";
   return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+// Some file systems refuse to sync a directory; then they decide when its entries are safe.
+void sync_directory(const std::string& path) {
+  const int directory = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (directory < 0) return;
+  fsync(directory);
+  ::close(directory);
 }
 
 }  // namespace
@@ -67,15 +77,20 @@ void File::read_at(void* data, size_t bytes, int64_t offset) const {
 }
 
 void File::write(const void* data, size_t bytes) {
+  if (write_some(data, bytes) < bytes) fail_errno("write", path_);
+}
+
+size_t File::write_some(const void* data, size_t bytes) {
   const char* from = static_cast<const char*>(data);
-  while (bytes > 0) {
-    const ssize_t count = ::write(fd_, from, bytes);
+  size_t done = 0;
+  while (done < bytes) {
+    const ssize_t count = ::write(fd_, from + done, bytes - done);
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) fail_errno("write", path_);
-    from += count;
-    bytes -= count;
-    written += count;
+    if (count < 0) break;
+    done += size_t(count);
+    count_written(count);
   }
+  return done;
 }
 
 void File::write_at(const void* data, size_t bytes, int64_t offset) {
@@ -87,7 +102,7 @@ void File::write_at(const void* data, size_t bytes, int64_t offset) {
     from += count;
     offset += count;
     bytes -= count;
-    written += count;
+    count_written(count);
   }
 }
 
@@ -103,20 +118,15 @@ void AtomicFile::commit() {
   file_.close();
   if (rename((path_ + ".tmp").c_str(), path_.c_str()) != 0) fail_errno("rename", path_ + ".tmp");
   committed_ = true;
-  // Some file systems refuse to sync a directory; the rename itself is already atomic.
-  const int directory = ::open(parent(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (directory >= 0) {
-    fsync(directory);
-    ::close(directory);
-  }
+  sync_directory(parent(path_));
 }
-
-int64_t bytes_written() { return written; }
 
 void make_directories(const std::string& path) {
   for (size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
     const std::string part = path.substr(0, slash);
-    if (mkdir(part.c_str(), 0755) != 0 && errno != EEXIST) fail_errno("create", part);
+    const bool made = mkdir(part.c_str(), 0755) == 0;
+    if (!made && errno != EEXIST) fail_errno("create", part);
+    if (made) sync_directory(parent(part));  // or a power loss takes it, with all that is in it
     if (slash == std::string::npos) break;
   }
   struct stat status;

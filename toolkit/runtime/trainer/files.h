@@ -1,4 +1,4 @@
-// Files: whole reads and writes, atomic replacement, and a count of what was written to storage.
+// Files: whole reads and writes, atomic replacement; the open Runtime counts what is written.
 #pragma once
 
 #include <cstddef>
@@ -25,6 +25,8 @@ class File {
   // Read or write all bytes or throw Error; a short file is an error.
   void read_at(void* data, size_t bytes, int64_t offset) const;
   void write(const void* data, size_t bytes);
+  // Writes what the storage takes and returns how much that was; fewer leave the cause in errno.
+  size_t write_some(const void* data, size_t bytes);
   void write_at(const void* data, size_t bytes, int64_t offset);
 
  private:
@@ -47,10 +49,7 @@ class AtomicFile {
   bool committed_ = false;
 };
 
-// Bytes handed to write() by this process so far.
-int64_t bytes_written();
-
-void make_directories(const std::string& path);
+void make_directories(const std::string& path);  // each made for good, not only in memory
 bool file_exists(const std::string& path);
 void copy_file(const std::string& from, const std::string& to);  // atomic
 

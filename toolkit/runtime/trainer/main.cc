@@ -1,9 +1,14 @@
-// trainer: the command line over the C API. Exit codes: 0 success, 1 failure, 2 wrong usage.
+// trainer: the command line over the C API. Exit codes: 0 success, 1 failure, 2 wrong usage, 130
+// when the one who asked is gone.
 #include <signal.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
-#include <cstring>
+#include <exception>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "trainer/error.h"
@@ -31,14 +36,40 @@ constexpr const char* kHelp =
     "end\n"
     "training at the next step with everything saved.\n";
 
+constexpr const char* kLifeline = "--lifeline";
+constexpr const char* kLifelineHelp =
+    "\nfor a program that starts this command:\n"
+    "  --lifeline                        end when standard input ends, as it does with the one "
+    "who\n"
+    "                                    asked; ends with code 130\n";
+constexpr int kAbandoned = 130;
+
 void stop(int) {
   early_stop = 1;
   if (running != nullptr) toolkit_trainer_request_stop(running);
 }
 
+// Results nobody can read are not worth computing. The commands that print lines keep nothing that
+// would have to be put away.
+[[noreturn]] void abandon(const char* why) {
+  fprintf(stderr, "error: %s. Start it again\n", why);
+  _exit(kAbandoned);
+}
+
 void print_line(const char* line, void*) {
-  printf("%s\n", line);
-  fflush(stdout);
+  if (printf("%s\n", line) < 0 || fflush(stdout) != 0) {
+    abandon("nobody reads what this command prints");
+  }
+}
+
+void hold_on_to_standard_input() {
+  std::thread([] {
+    char ignored[256];
+    ssize_t count = 0;
+    do count = read(STDIN_FILENO, ignored, sizeof(ignored));
+    while (count > 0 || (count < 0 && errno == EINTR));
+    abandon("the one who asked for this is gone (standard input has ended)");
+  }).detach();
 }
 
 void print_progress(const toolkit_progress* p, void*) {
@@ -69,12 +100,18 @@ int train(const std::vector<toolkit_option>& options) {
   return status;
 }
 
-int run(Command command, const std::vector<std::string>& words) {
+int run(Command command, std::vector<std::string> words) {
   for (const std::string& word : words) {
     if (word == "--help" || word == "-h") {
       fputs(toolkit::help_text(command).c_str(), stdout);
+      if (command != Command::train) fputs(kLifelineHelp, stdout);
       return 0;
     }
+  }
+  const auto lifeline = std::find(words.begin(), words.end(), kLifeline);
+  if (command != Command::train && lifeline != words.end()) {
+    words.erase(lifeline);
+    hold_on_to_standard_input();
   }
   std::vector<toolkit::OptionValue> values;
   try {
@@ -92,14 +129,7 @@ int run(Command command, const std::vector<std::string>& words) {
   return report(status, toolkit_trainer_last_error(nullptr));
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  toolkit::tune_allocator();
-  signal(SIGPIPE, SIG_IGN);
-  signal(SIGXFSZ, SIG_IGN);  // a file size limit is then an error like a full disk
-  const std::string command = argc > 1 ? argv[1] : "--help";
-  const std::vector<std::string> words(argv + (argc > 1 ? 2 : 1), argv + argc);
+int run(const std::string& command, const std::vector<std::string>& words) {
   if (command == "train") return run(Command::train, words);
   if (command == "gradients") return run(Command::gradients, words);
   if (command == "evaluate") return run(Command::evaluate, words);
@@ -109,9 +139,23 @@ int main(int argc, char** argv) {
     print_line(line, nullptr);
     return 0;
   }
-  if (command == "--help" || command == "-h" || command == "help") {
-    fputs(kHelp, argc > 1 ? stdout : stderr);
-    return argc > 1 ? 0 : 2;
-  }
   return report(2, ("unknown command '" + command + "'. See trainer --help").c_str());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  toolkit::tune_allocator();
+  signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);  // a file size limit is then an error like a full disk
+  try {
+    const std::string command = argc > 1 ? argv[1] : "";
+    if (command.empty() || command == "--help" || command == "-h" || command == "help") {
+      fputs(kHelp, argc > 1 ? stdout : stderr);
+      return argc > 1 ? 0 : 2;
+    }
+    return run(command, {argv + 2, argv + argc});
+  } catch (const std::exception& error) {
+    return report(1, toolkit::message_of(error).c_str());
+  }
 }

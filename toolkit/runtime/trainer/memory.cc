@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "trainer/error.h"
+#include "trainer/runtime.h"
 
 #ifndef PR_SET_VMA
 #define PR_SET_VMA 0x53564d41
@@ -22,11 +23,6 @@ const char* category_name(Category category) {
   return names[int(category)];
 }
 
-Ledger& ledger() {
-  static Ledger instance;
-  return instance;
-}
-
 size_t page_size() {
   static const size_t size = sysconf(_SC_PAGESIZE);
   return size;
@@ -38,8 +34,10 @@ Buffer::Buffer(size_t bytes, Category category, const char* name)
   data_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data_ == MAP_FAILED) {
     data_ = nullptr;
-    fail("not enough memory for %zu MB of %s. Use a shorter sequence length or a smaller model",
-         bytes >> 20, name);
+    fail(
+        "not enough memory for %s of %s. Close other programs, or use a shorter sequence length or "
+        "a smaller model",
+        size_text(int64_t(bytes)).c_str(), name);
   }
   // A huge page would make memory resident that is never touched.
   madvise(data_, bytes, MADV_NOHUGEPAGE);
@@ -75,8 +73,18 @@ void Buffer::release_from(size_t offset) {
 }
 
 void Buffer::account(size_t bytes) {
-  ledger().add(category_, int64_t(bytes) - int64_t(accounted_));
+  if (Runtime* runtime = Runtime::current()) {
+    runtime->ledger().add(category_, int64_t(bytes) - int64_t(accounted_));
+  }
   accounted_ = bytes;
+}
+
+void give_back_heap() {
+#if defined(__GLIBC__)
+  malloc_trim(0);
+#elif defined(M_PURGE)
+  mallopt(M_PURGE, 0);
+#endif
 }
 
 void tune_allocator() {

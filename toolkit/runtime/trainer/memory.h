@@ -11,20 +11,18 @@ enum class Category { base, adapters, optimizer, gradients, checkpoints, arena, 
 constexpr int kCategories = 8;
 const char* category_name(Category category);
 
-// Bytes held per category now, process-wide. Written by the thread that runs the engine.
+// Bytes held per category now. Written by the thread that runs the engine.
 class Ledger {
  public:
   void add(Category category, int64_t bytes) { bytes_[int(category)] += bytes; }
-  void set(Category category, int64_t bytes) { bytes_[int(category)] = bytes; }
   int64_t get(Category category) const { return bytes_[int(category)]; }
 
  private:
   std::atomic<int64_t> bytes_[kCategories] = {};
 };
 
-Ledger& ledger();
-
-// Zero-filled anonymous mapping, page aligned; pages become resident when touched.
+// Zero-filled anonymous mapping, page aligned; pages become resident when touched. The open
+// Runtime's ledger counts it.
 class Buffer {
  public:
   Buffer() = default;
@@ -48,6 +46,8 @@ class Buffer {
 };
 
 size_t page_size();
+// Has the C allocator give what is free back to the system.
+void give_back_heap();
 // Settings of the C allocator for a process that wants its freed memory back with the system.
 void tune_allocator();
 

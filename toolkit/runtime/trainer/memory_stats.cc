@@ -10,7 +10,7 @@
 #include <cstring>
 #include <map>
 
-#include "trainer/files.h"
+#include "trainer/runtime.h"
 
 namespace toolkit {
 namespace {
@@ -28,44 +28,44 @@ int64_t value_of(const char* text, const char* name, int64_t absent = 0) {
   return at == nullptr ? absent : strtoll(at + strlen(name), nullptr, 10);
 }
 
-int64_t meminfo(const char* name) {
-  char text[2048];
-  const int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+// Of a small file of "name 123" or "name: 123 kB" lines.
+int64_t value_in(const std::string& path, const char* name) {
+  char text[8192];
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   reread(fd, text, sizeof(text));
   if (fd >= 0) close(fd);
   return value_of(text, name);
 }
 
-// Least limit of memory among a control group and those around it, in KiB; 0 without one.
-int64_t limit_above(const std::string& root, std::string group, const char* name) {
+int64_t number_in(const std::string& path) { return strtoll(read_line(path).c_str(), nullptr, 10); }
+
+// Names of a control group's files, by version.
+struct GroupFiles {
+  const char *root, *limit, *usage, *inactive, *active;
+};
+constexpr GroupFiles kGroupFiles[] = {
+    {"/memory", "/memory.limit_in_bytes", "/memory.usage_in_bytes", "\ntotal_inactive_file ",
+     "\ntotal_active_file "},
+    {"", "/memory.max", "/memory.current", "\ninactive_file ", "\nactive_file "},
+};
+
+// What a control group and those around it leave of their limits; 0 without a limit. The page cache
+// is part of what they count, but it makes room.
+int64_t rest_of_groups(const std::string& mounted, const GroupFiles& files, std::string group) {
   int64_t least = 0;
   for (;;) {
-    const int64_t kib = strtoll(read_line(root + group + name).c_str(), nullptr, 10) / 1024;
-    if (kib > 0 && (least == 0 || kib < least)) least = kib;
+    const std::string folder = mounted + files.root + group;
+    const int64_t limit = number_in(folder + files.limit);
+    if (limit > 0) {
+      const int64_t cache = value_in(folder + "/memory.stat", files.inactive) +
+                            value_in(folder + "/memory.stat", files.active);
+      const int64_t used = std::max<int64_t>(0, number_in(folder + files.usage) - cache);
+      const int64_t rest = std::max<int64_t>(1024, limit - used);
+      if (least == 0 || rest < least) least = rest;
+    }
     if (group.empty()) return least;
     group.resize(group.rfind('/'));
   }
-}
-
-// Each line of /proc/self/cgroup is "number:controllers:/group"; version 2 has no controllers.
-int64_t group_limit_kib() {
-  char text[4096];
-  const int fd = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
-  reread(fd, text, sizeof(text));
-  if (fd >= 0) close(fd);
-  for (char* line = strtok(text, "\n"); line != nullptr; line = strtok(nullptr, "\n")) {
-    char* controllers = strchr(line, ':');
-    char* group = controllers != nullptr ? strchr(controllers + 1, ':') : nullptr;
-    if (group == nullptr) continue;
-    *group++ = 0;
-    if (strcmp(group, "/") == 0) *group = 0;
-    const bool first = strstr(controllers, "memory") != nullptr;
-    const int64_t limit =
-        first ? limit_above("/sys/fs/cgroup/memory", group, "/memory.limit_in_bytes")
-              : limit_above("/sys/fs/cgroup", group, "/memory.max");
-    if (limit > 0) return limit;
-  }
-  return 0;
 }
 
 }  // namespace
@@ -101,7 +101,9 @@ IoReading ProcReader::io() const {
   reread(io_, text, sizeof(text));
   IoReading reading;
   reading.read_bytes = value_of(text, "\nread_bytes:");
-  reading.written_bytes = value_of(text, "\nwrite_bytes:", bytes_written());
+  const Runtime* runtime = Runtime::current();
+  reading.written_bytes =
+      value_of(text, "\nwrite_bytes:", runtime != nullptr ? runtime->bytes_written() : 0);
   rusage usage;
   if (getrusage(RUSAGE_SELF, &usage) == 0) {
     reading.major_faults = usage.ru_majflt;
@@ -154,12 +156,33 @@ std::vector<MappingSize> read_smaps() {
   return result;
 }
 
-int64_t memory_total_kib() { return meminfo("MemTotal:"); }
+int64_t memory_total_kib() { return value_in("/proc/meminfo", "MemTotal:"); }
 
 int64_t memory_available_kib() {
-  static const int64_t limit = group_limit_kib();
-  const int64_t available = meminfo("MemAvailable:");
-  return limit > 0 ? std::min(available, limit) : available;
+  const int64_t available = value_in("/proc/meminfo", "MemAvailable:");
+  const int64_t rest = group_rest_kib("/proc/self/cgroup", "/sys/fs/cgroup");
+  return rest > 0 ? std::min(available, rest) : available;
+}
+
+// Each line of the list is "number:controllers:/group"; version 2 has no controllers.
+int64_t group_rest_kib(const std::string& list, const std::string& mounted) {
+  char text[4096];
+  const int fd = open(list.c_str(), O_RDONLY | O_CLOEXEC);
+  reread(fd, text, sizeof(text));
+  if (fd >= 0) close(fd);
+  char* state = nullptr;
+  for (char* line = strtok_r(text, "\n", &state); line != nullptr;
+       line = strtok_r(nullptr, "\n", &state)) {
+    char* controllers = strchr(line, ':');
+    char* group = controllers != nullptr ? strchr(controllers + 1, ':') : nullptr;
+    if (group == nullptr) continue;
+    *group++ = 0;
+    if (strcmp(group, "/") == 0) *group = 0;
+    const bool first = strstr(controllers, "memory") != nullptr;
+    const int64_t rest = rest_of_groups(mounted, kGroupFiles[first ? 0 : 1], group);
+    if (rest > 0) return rest / 1024;
+  }
+  return 0;
 }
 
 int64_t storage_bytes_read() {
@@ -168,6 +191,11 @@ int64_t storage_bytes_read() {
   reread(fd, text, sizeof(text));
   if (fd >= 0) close(fd);
   return value_of(text, "\nread_bytes:", -1);
+}
+
+int64_t major_faults() {
+  rusage usage;
+  return getrusage(RUSAGE_SELF, &usage) == 0 ? usage.ru_majflt : 0;
 }
 
 std::string read_line(const std::string& path) {

@@ -44,11 +44,16 @@ struct MappingSize {
 std::vector<MappingSize> read_smaps();
 
 int64_t memory_total_kib();  // 0 when unknown
-// What programs can still get, at most the limit of the process's control group; 0 when unknown.
+// What programs can still get, at most what the process's control groups leave; 0 when unknown.
 int64_t memory_available_kib();
+// What the control groups in `list` (/proc/self/cgroup) leave of their limits, by the file system
+// `mounted`; 0 without a limit.
+int64_t group_rest_kib(const std::string& list, const std::string& mounted);
 
 // Bytes this process had read from storage so far; -1 when not told.
 int64_t storage_bytes_read();
+// Page faults of this process that had to wait for storage.
+int64_t major_faults();
 
 // First line of a small file without its newline, empty when it cannot be read.
 std::string read_line(const std::string& path);

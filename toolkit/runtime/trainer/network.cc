@@ -179,6 +179,7 @@ void Network::run(Kind kind, const WeightMapping& weights, Frame& frame) {
     method.set_output(i, data);
   }
   method.execute();
+  weights.check();
 }
 
 }  // namespace toolkit

@@ -39,6 +39,7 @@ class Network {
 
   // Places of the weights a run needs.
   const std::vector<WeightRef>& weights(Kind kind, int64_t layer) const;
+  // Throws Error when the method fails or its weights could not be read.
   void run(Kind kind, const WeightMapping& weights, Frame& frame);
 
  private:

@@ -42,7 +42,7 @@ const Row kRows[] = {
     {"weight-decay", "F", &Options::weight_decay, kTrain, 0, 0, 1e3, "decoupled for adamw"},
     {"beta1", "F", &Options::beta1, kTrain, 0, 0, 0.9999999, "adamw: decay of the first moment"},
     {"beta2", "F", &Options::beta2, kTrain, 0, 0, 0.9999999, "adamw: decay of the second moment"},
-    {"eps", "F", &Options::eps, kTrain, 0, 0, 1, "adamw: term in the denominator"},
+    {"eps", "F", &Options::eps, kTrain, 0, 1e-30, 1, "adamw: term in the denominator"},
     {"momentum", "F", &Options::momentum, kTrain, 0, 0, 1, "sgd: momentum, 0 keeps no state"},
     {"max-grad-norm", "F", &Options::max_grad_norm, kTrain, 0, 0, 1e30,
      "clip to this global norm; 0: off, which keeps one block's gradients in memory, not all"},
@@ -56,7 +56,11 @@ const Row kRows[] = {
      "where the blocks' inputs wait for the backward pass"},
     {"page-cache", "auto|keep|drop", &Options::page_cache, kAll, 0, 0, 0,
      "of weights that were used; auto keeps them if all fit into free memory"},
-    {"save-every", "N", &Options::save_every, kTrain, 0, 0, kMany, "steps; 0: at the end only"},
+    {"save-every", "N", &Options::save_every, kTrain, 0, 0, kMany,
+     "save every so many steps; 0: not by steps"},
+    {"save-minutes", "F", &Options::save_minutes, kTrain, 0, 0, 1e6,
+     "and every so many minutes; 0: not by time. Without --save-every saves are so far apart that "
+     "they write at most 1 GB an hour"},
     {"resume", nullptr, &Options::resume, kTrain, 0, 0, 0, "continue the run in --out"},
     {"adapter", "FILE.ptd", &Options::adapter, kAll, 0, 0, 0,
      "start from this adapter instead of the bundle's"},
@@ -131,6 +135,7 @@ Options parse_options(Command command, const std::vector<OptionValue>& values) {
     assign(options, *row, option.value);
     seen.insert(option.name);
   }
+  options.save_every_given = seen.count("save-every") > 0;
   for (const Row& row : kRows) {
     if ((row.required & bit(command)) != 0 && seen.count(row.name) == 0) {
       fail_usage("trainer %s needs --%s %s. See trainer %s --help", command_name(command), row.name,

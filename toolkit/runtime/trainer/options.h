@@ -14,8 +14,9 @@ struct Options {
   int64_t steps = 0, batch_size = 1, grad_accum = 1, warmup_steps = 0, seed = 0, threads = 0;
   int64_t save_every = 50, eval_every = 0, max_samples = 0;
   double lr = 1e-4, weight_decay = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, momentum = 0;
-  double max_grad_norm = 0;
+  double max_grad_norm = 0, save_minutes = 2;
   bool resume = false;
+  bool save_every_given = false;  // not the default
 };
 
 enum class Command { train, gradients, evaluate };

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <new>
 
 #include "trainer/error.h"
 #include "trainer/memory_stats.h"
@@ -34,6 +35,14 @@ int64_t read_ahead_bytes(int fd) {
     if (!kilobytes.empty()) return std::max(kLeastRequest, int64_t(atoll(kilobytes.c_str())) << 10);
   }
   return kLeastRequest;
+}
+
+// To advise on no bytes of a file is to advise on all to its end.
+std::vector<WeightRef> without_empty(std::vector<WeightRef> refs) {
+  refs.erase(
+      std::remove_if(refs.begin(), refs.end(), [](const WeightRef& ref) { return ref.bytes <= 0; }),
+      refs.end());
+  return refs;
 }
 
 std::vector<WeightRef> joined(std::vector<WeightRef> refs) {
@@ -67,6 +76,13 @@ void extend_over(const std::vector<WeightRef>& others, std::vector<WeightRef>* r
       if (end - begin <= range.bytes + other.bytes + kPadding) range = {begin, end - begin};
     }
   }
+}
+
+// Bytes the process had read from storage so far. An app that cannot be debugged is not told; there
+// the page faults that had to wait for storage stand for what it reads ahead at each of them.
+int64_t storage_read(int64_t request_bytes) {
+  const int64_t bytes = storage_bytes_read();
+  return bytes >= 0 ? bytes : major_faults() * request_bytes;
 }
 
 bool page_cache_holds(int64_t bytes) {
@@ -110,7 +126,8 @@ void Prefetcher::plan(const std::vector<WeightStage>& stages) {
     for (const WeightStage& given : stages) {
       Stage stage;
       stage.in_stride = given.in_stride;
-      stage.refs = given.in_stride ? by_size(given.refs) : joined(given.refs);
+      const std::vector<WeightRef> refs = without_empty(given.refs);
+      stage.refs = given.in_stride ? by_size(refs) : joined(refs);
       for (const WeightRef& ref : stage.refs) stage.bytes += ref.bytes;
       stage.begin = bytes;
       stage.end = bytes += stage.bytes * given.sweeps;
@@ -118,7 +135,7 @@ void Prefetcher::plan(const std::vector<WeightStage>& stages) {
     }
     stage_ = read_stage_ = drop_stage_ = 0;
     used_ = read_at_ = drop_at_ = 0;
-    const int64_t read = storage_bytes_read();
+    const int64_t read = storage_read(request_bytes_);
     const bool first = storage_bytes_ < 0;
     dropping_ = page_cache_ == PageCache::drop ||
                 (page_cache_ == PageCache::automatic && !page_cache_holds(file_bytes_));
@@ -165,6 +182,7 @@ bool Prefetcher::next_read(WeightRef* range) {
     read_stage_ = stage_;
     read_at_ = 0;
   }
+  while (read_stage_ < stages_.size() && stages_[read_stage_].bytes == 0) ++read_stage_;
   if (!reading_ || read_stage_ >= stages_.size()) return false;
   const Stage &running = stages_[stage_], &stage = stages_[read_stage_];
   if (stage.begin + read_at_ >= std::min(running.begin + used_, running.end) + kWindow)
@@ -188,7 +206,7 @@ std::vector<WeightRef> Prefetcher::next_drop() {
     drop_at_ = 0;
     return ranges;
   }
-  if (!stage.in_stride) return {};
+  if (!stage.in_stride || stage.bytes == 0) return {};
   const WeightRef& largest = stage.refs.back();
   for (;;) {
     // What was used last may still be mapped, and what comes next has been read.
@@ -240,6 +258,14 @@ void Prefetcher::drop(const WeightRef& range) {
 }
 
 void Prefetcher::run() {
+  try {
+    work();
+  } catch (const std::bad_alloc&) {
+    // Reading ahead is a favour: without memory for it the computation waits for its weights.
+  }
+}
+
+void Prefetcher::work() {
   std::unique_lock<std::mutex> lock(mutex_);
   while (!stop_) {
     WeightRef range;

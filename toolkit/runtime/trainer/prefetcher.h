@@ -65,6 +65,7 @@ class Prefetcher {
   };
 
   void run();
+  void work();
   bool next_read(WeightRef* range);
   std::vector<WeightRef> next_drop();
   static WeightRef piece(const Stage& stage, int64_t at);

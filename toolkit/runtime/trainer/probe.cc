@@ -13,8 +13,12 @@
 //   trainer_probe mapping FILE OFFSET BYTES whole|rows  "address flags" of a mapped tensor
 //   trainer_probe prefetcher FILE keep|drop STAGE READ SWEEPS  plans stages of STAGE bytes, the
 //   last
-//     in stride so many times, then obeys lines "begin N" and "used BYTES"
+//     in stride so many times, then obeys lines "begin N", "used BYTES", "touch BYTES" (reads them
+//     through a mapping) and "plan 0" (plans again; out: whether it reads or rests)
+#include "trainer/probe.h"
+
 #include <fcntl.h>
+#include <sys/mman.h>
 
 #include <cmath>
 #include <cstdio>
@@ -29,18 +33,18 @@
 #include "trainer/error.h"
 #include "trainer/json.h"
 #include "trainer/optimizer.h"
+#include "trainer/runtime.h"
 #include "trainer/sampler.h"
 #include "trainer/schedule.h"
 #include "trainer/state.h"
 #include "trainer/weights.h"
 
-namespace toolkit {
-namespace {
-
-using Words = std::vector<std::string>;
+namespace toolkit::probe {
 
 int64_t integer(const std::string& word) { return atoll(word.c_str()); }
 double number(const std::string& word) { return atof(word.c_str()); }
+
+namespace {
 
 void schedule(const Words& words) {
   for (int64_t step = 0; step < integer(words[2]); ++step) {
@@ -132,6 +136,7 @@ void json(const Words& words) {
 }
 
 void mapping(const Words& words) {
+  Runtime runtime(1);
   const File file(words[0], O_RDONLY);
   const std::vector<WeightRef> refs = {{integer(words[1]), integer(words[2])}};
   const Access access = words[3] == "rows" ? Access::rows : Access::whole;
@@ -149,6 +154,13 @@ void mapping(const Words& words) {
   }
 }
 
+// Reads the first bytes of a file through a mapping, as the kernels do.
+void touch(const File& file, int64_t bytes) {
+  void* data = mmap(nullptr, size_t(bytes), PROT_READ, MAP_SHARED, file.fd(), 0);
+  for (int64_t i = 0; i < bytes; i += 4096) static_cast<volatile char*>(data)[i];
+  munmap(data, size_t(bytes));
+}
+
 void prefetcher(const Words& words) {
   const File file(words[0], O_RDONLY);
   const int64_t stage = integer(words[2]);
@@ -160,35 +172,40 @@ void prefetcher(const Words& words) {
   reader.plan(stages);
   std::string word;
   for (int64_t value; std::cin >> word >> value;) {
-    word == "begin" ? reader.begin(size_t(value)) : reader.used(value);
+    if (word == "begin") reader.begin(size_t(value));
+    if (word == "used") reader.used(value);
+    if (word == "touch") touch(file, value);
+    if (word == "plan") {
+      reader.plan(stages);
+      printf("%s\n", reader.reads() ? "reads" : "rests");
+      fflush(stdout);
+    }
   }
 }
 
-int run(const std::string& part, const Words& words) {
-  static const struct {
-    const char* name;
-    size_t words;
-    void (*run)(const Words&);
-  } parts[] = {{"schedule", 3, schedule}, {"sampler", 4, sampler}, {"optimizer", 10, optimizer},
-               {"tensors", 1, tensors},   {"state", 3, state},     {"safetensors", 1, safetensors},
-               {"json", 2, json},         {"mapping", 4, mapping}, {"prefetcher", 5, prefetcher}};
-  for (const auto& row : parts) {
-    if (part != row.name || words.size() < row.words) continue;
-    row.run(words);
+int run(const std::string& name, const Words& words) {
+  std::vector<Part> parts = {
+      {"schedule", 3, schedule},  {"sampler", 4, sampler}, {"optimizer", 10, optimizer},
+      {"tensors", 1, tensors},    {"state", 3, state},     {"safetensors", 1, safetensors},
+      {"json", 2, json},          {"mapping", 4, mapping}, {"prefetcher", 5, prefetcher}};
+  for (const Part& part : run_parts()) parts.push_back(part);
+  for (const Part& part : parts) {
+    if (name != part.name || words.size() < part.words) continue;
+    part.run(words);
     return 0;
   }
-  fprintf(stderr, "error: see the head of probe.cc\n");
+  fprintf(stderr, "error: see the heads of probe.cc and probe_runs.cc\n");
   return 2;
 }
 
 }  // namespace
-}  // namespace toolkit
+}  // namespace toolkit::probe
 
 int main(int argc, char** argv) {
   try {
-    return toolkit::run(argc > 1 ? argv[1] : "", {argv + (argc > 1 ? 2 : 1), argv + argc});
-  } catch (const toolkit::Error& error) {
-    fprintf(stderr, "error: %s\n", error.what());
+    return toolkit::probe::run(argc > 1 ? argv[1] : "", {argv + (argc > 1 ? 2 : 1), argv + argc});
+  } catch (const std::exception& error) {
+    fprintf(stderr, "error: %s\n", toolkit::message_of(error).c_str());
     return 1;
   }
 }

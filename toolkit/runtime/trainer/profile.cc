@@ -8,6 +8,7 @@
 #include "kernels/observer.h"
 #include "kernels/workspace.h"
 #include "trainer/json.h"
+#include "trainer/runtime.h"
 
 namespace toolkit {
 
@@ -30,7 +31,9 @@ Residency resident_now() {
 
 void Profile::enable() {
   enabled_ = true;
-  set_operator_observer(observe);
+  set_operator_observer([](const char* name, int64_t nanoseconds) {
+    if (Runtime* runtime = Runtime::current()) runtime->profile().add(name, nanoseconds);
+  });
 }
 
 void Profile::begin() {
@@ -49,21 +52,20 @@ void Profile::sample() {
 
 void Profile::keep(const Residency& present) {
   peak_ = present;
-  for (int i = 0; i < kCategories; ++i) held_[i] = ledger().get(Category(i));
+  for (int i = 0; i < kCategories; ++i) held_[i] = ledger_.get(Category(i));
   held_[int(Category::scratch)] += int64_t(workspace_bytes());
 }
 
-void Profile::observe(const char* name, int64_t nanoseconds) {
-  Profile& self = profile();
-  self.unsampled_ += nanoseconds;
-  if (self.unsampled_ >= kSampleEvery) self.sample();
-  for (OperatorTime& time : self.times_) {
+void Profile::add(const char* name, int64_t nanoseconds) {
+  unsampled_ += nanoseconds;
+  if (unsampled_ >= kSampleEvery) sample();
+  for (OperatorTime& time : times_) {
     if (time.name != name) continue;
     ++time.calls;
     time.nanoseconds += nanoseconds;
     return;
   }
-  self.times_.push_back({name, 1, nanoseconds});
+  times_.push_back({name, 1, nanoseconds});
 }
 
 std::string Profile::operators_json() const {
@@ -72,11 +74,6 @@ std::string Profile::operators_json() const {
     all.raw(time.name, Json().field("calls", time.calls).field("ns", time.nanoseconds).str());
   }
   return all.str();
-}
-
-Profile& profile() {
-  static Profile instance;
-  return instance;
 }
 
 }  // namespace toolkit

@@ -25,9 +25,11 @@ struct OperatorTime {
   int64_t calls, nanoseconds;
 };
 
-// One at a time in a process; the thread that runs the engine uses it.
+// Part of the open Runtime; the thread that runs the engine uses it.
 class Profile {
  public:
+  explicit Profile(const Ledger& ledger) : ledger_(ledger) {}
+  // Without it nothing is measured.
   void enable();
   void begin();
   void sample();
@@ -38,15 +40,14 @@ class Profile {
 
  private:
   void keep(const Residency& present);
-  static void observe(const char* name, int64_t nanoseconds);
+  void add(const char* name, int64_t nanoseconds);
 
+  const Ledger& ledger_;
   bool enabled_ = false;
   Residency baseline_, peak_;
   int64_t held_[kCategories] = {};
   int64_t unsampled_ = 0;  // ns of operators since the last reading
   std::vector<OperatorTime> times_;
 };
-
-Profile& profile();
 
 }  // namespace toolkit

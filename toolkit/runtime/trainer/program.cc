@@ -2,74 +2,76 @@
 
 #include <executorch/runtime/platform/platform.h>
 #include <executorch/runtime/platform/runtime.h>
-#include <unistd.h>
 
-#include <cstdio>
-#include <cstring>
-#include <mutex>
+#include <new>
 
 #include "trainer/error.h"
+#include "trainer/runtime.h"
 
 namespace toolkit {
 namespace et = executorch::runtime;
 namespace {
 
 constexpr size_t kAlign = 64;
+constexpr size_t kMostPlanned = size_t(1) << 40;
 
 size_t align_up(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
-char last_message[256];
-std::mutex message_mutex;
-
 void keep_message(et_timestamp_t, et_pal_log_level_t level, const char*, const char*, size_t,
                   const char* message, size_t length) {
-  if (level != kError && level != kFatal) return;
-  std::lock_guard<std::mutex> lock(message_mutex);
-  const size_t count = length < sizeof(last_message) - 1 ? length : sizeof(last_message) - 1;
-  std::memcpy(last_message, message, count);
-  last_message[count] = 0;
+  Runtime* runtime = Runtime::current();
+  if (runtime != nullptr && (level == kError || level == kFatal)) {
+    runtime->keep_message(message, length);
+  }
 }
 
-// ExecuTorch calls this on a broken invariant and must not get control back.
-void stop_process() {
-  fprintf(stderr, "error: ExecuTorch gave up: %s. Export and deploy the bundle again\n",
-          last_message);
-  _exit(1);
+std::string last_runtime_message() {
+  const Runtime* runtime = Runtime::current();
+  return runtime != nullptr ? runtime->last_message() : "";
 }
 
-[[noreturn]] void invalid(const std::string& path) {
+// ExecuTorch calls this on a broken invariant and must not get control back. An app that has loaded
+// this library must not end with it, so the call is left by an exception.
+void give_up() {
+  fail("ExecuTorch gave up: %s. Export and deploy the bundle again",
+       last_runtime_message().c_str());
+}
+
+void check_memory(et::Error error) {
+  if (error == et::Error::MemoryAllocationFailed) throw std::bad_alloc();
+}
+
+[[noreturn]] void invalid(const std::string& path, et::Error error = et::Error::InvalidProgram) {
+  check_memory(error);
   const std::string why = last_runtime_message();
   fail("%s is not a valid program%s%s. Export or copy the bundle again", path.c_str(),
        why.empty() ? "" : ": ", why.c_str());
 }
 
-size_t planned_of(const et::MethodMeta& meta) {
+size_t planned_of(const et::MethodMeta& meta, const std::string& path) {
   size_t total = 0;
   for (size_t i = 0; i < meta.num_memory_planned_buffers(); ++i) {
     auto size = meta.memory_planned_buffer_size(i);
-    if (size.ok()) total += align_up(*size);
+    if (!size.ok() || *size < 0 || size_t(*size) > kMostPlanned) {
+      fail("%s plans memory of no possible size. Export or copy the bundle again", path.c_str());
+    }
+    total += align_up(size_t(*size));
   }
   return total;
 }
 
-}  // namespace
-
+// Keeps ExecuTorch's messages off stderr; the last one explains a failure.
 void capture_runtime_messages() {
   static const bool done = [] {
-    et::register_pal(et::PalImpl::create(nullptr, stop_process, nullptr, nullptr, keep_message,
-                                         nullptr, nullptr, __FILE__));
+    et::register_pal(et::PalImpl::create(nullptr, give_up, nullptr, nullptr, keep_message, nullptr,
+                                         nullptr, __FILE__));
     et::runtime_init();
     return true;
   }();
   (void)done;
-  std::lock_guard<std::mutex> lock(message_mutex);
-  last_message[0] = 0;
 }
 
-std::string last_runtime_message() {
-  std::lock_guard<std::mutex> lock(message_mutex);
-  return last_message;
-}
+}  // namespace
 
 Program::Program(const std::string& path) : path_(path) {
   capture_runtime_messages();
@@ -77,10 +79,10 @@ Program::Program(const std::string& path) : path_(path) {
     fail("%s does not exist. Export or deploy the bundle again", path.c_str());
   auto loader = executorch::extension::MmapDataLoader::from(
       path.c_str(), executorch::extension::MmapDataLoader::MlockConfig::NoMlock);
-  if (!loader.ok()) invalid(path);
+  if (!loader.ok()) invalid(path, loader.error());
   loader_ = std::make_unique<executorch::extension::MmapDataLoader>(std::move(*loader));
   auto program = et::Program::load(loader_.get(), et::Program::Verification::InternalConsistency);
-  if (!program.ok()) invalid(path);
+  if (!program.ok()) invalid(path, program.error());
   program_ = std::make_unique<et::Program>(std::move(*program));
 }
 
@@ -102,10 +104,11 @@ void Program::constants(const std::string& name, Visit visit) const {
   Buffer planned(bytes, Category::runtime, "toolkit constants");
   et::Span<uint8_t> span(static_cast<uint8_t*>(planned.data()), bytes);
   et::HierarchicalAllocator memory({&span, 1});
-  executorch::extension::MallocMemoryAllocator allocator;
+  HeapAllocator allocator;
   et::MemoryManager manager(&allocator, &memory);
   auto method = program_->load_method(name.c_str(), &manager);
-  if (!method.ok() || method->execute() != et::Error::Ok) invalid(path_);
+  if (!method.ok()) invalid(path_, method.error());
+  if (const et::Error error = method->execute(); error != et::Error::Ok) invalid(path_, error);
   for (size_t i = 0; i < method->outputs_size(); ++i) visit(method->get_output(i));
 }
 
@@ -156,6 +159,12 @@ std::string Program::text(const char* name) const {
   return values[0];
 }
 
+void* HeapAllocator::allocate(size_t size, size_t alignment) {
+  void* memory = MallocMemoryAllocator::allocate(size, alignment);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+
 void Arena::reserve(size_t bytes) {
   if (bytes > bytes_) bytes_ = bytes;
 }
@@ -177,7 +186,7 @@ size_t planned_bytes(const Program& program, const std::string& method) {
   if (!meta.ok()) {
     fail("%s has no method %s. Export the bundle again", program.path().c_str(), method.c_str());
   }
-  return planned_of(*meta);
+  return planned_of(*meta, program.path());
 }
 
 // What ExecuTorch needs to be told where an input lies.
@@ -196,7 +205,7 @@ Method::Method(const Program& program, const std::string& name,
   if (meta->num_inputs() != inputs.size() || meta->num_outputs() != outputs.size()) {
     failed("has another number of inputs or outputs than its list of names");
   }
-  planned_ = planned_of(*meta);
+  planned_ = planned_of(*meta, path_);
   uint8_t* at = arena.data();
   for (size_t i = 0; i < meta->num_memory_planned_buffers(); ++i) {
     const size_t size = *meta->memory_planned_buffer_size(i);
@@ -229,7 +238,10 @@ Method::Method(const Program& program, const std::string& name,
   }
 
   auto method = program.get().load_method(name.c_str(), manager_.get());
-  if (!method.ok()) failed("cannot be loaded");
+  if (!method.ok()) {
+    check_memory(method.error());
+    failed("cannot be loaded");
+  }
   method_ = std::make_unique<et::Method>(std::move(*method));
 }
 
@@ -261,8 +273,10 @@ void Method::set_output(size_t index, void* data) {
 }
 
 void Method::execute() {
-  if (method_->execute() == et::Error::Ok) return;
+  const et::Error error = method_->execute();
+  if (error == et::Error::Ok) return;
   throw_operator_error();
+  check_memory(error);
   failed("failed");
 }
 

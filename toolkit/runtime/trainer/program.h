@@ -15,11 +15,6 @@
 
 namespace toolkit {
 
-// Keeps ExecuTorch's messages off stderr; the last one explains a failure. Called once by every
-// entry.
-void capture_runtime_messages();
-std::string last_runtime_message();
-
 class Program {
  public:
   explicit Program(const std::string& path);  // throws Error when missing or corrupt
@@ -62,6 +57,13 @@ class Arena {
 // Planned bytes of a method; throws Error when it does not exist.
 size_t planned_bytes(const Program& program, const std::string& method);
 
+// ExecuTorch's own, whose callers do not all look whether there was memory: this one throws
+// std::bad_alloc.
+class HeapAllocator : public executorch::extension::MallocMemoryAllocator {
+ public:
+  void* allocate(size_t size, size_t alignment = kDefaultAlignment) override;
+};
+
 class Method {
  public:
   // Names label inputs and outputs in binding order; throws Error when their number differs.
@@ -95,7 +97,7 @@ class Method {
   std::vector<Port> inputs_, outputs_;
   std::vector<std::unique_ptr<Input>> tensors_;
   size_t planned_ = 0;
-  executorch::extension::MallocMemoryAllocator allocator_;
+  HeapAllocator allocator_;
   std::vector<executorch::runtime::Span<uint8_t>> planned_spans_;
   std::unique_ptr<executorch::runtime::HierarchicalAllocator> planned_memory_;
   std::unique_ptr<executorch::runtime::MemoryManager> manager_;

@@ -1,7 +1,8 @@
 /* The trainer as a C library: the command line, the Android app and others are thin shells over it.
  *
  * No function throws. Status codes: 0 success, 1 failure, 2 wrong options; the message is one line,
- * "cause. remedy". One trainer runs at a time in a process.
+ * "cause. remedy". One trainer is open, or one of the commands below runs, at a time in a process;
+ * a second one is refused. Closing it ends its threads and gives its memory back to the system.
  */
 #ifndef TOOLKIT_TRAINER_H_
 #define TOOLKIT_TRAINER_H_
@@ -45,7 +46,8 @@ typedef void (*toolkit_line_callback)(const char* line, void* user);
  * toolkit_trainer_last_error(NULL) on the same thread. */
 TOOLKIT_API int toolkit_trainer_create(const toolkit_option* options, size_t count,
                                        toolkit_trainer** trainer);
-/* Runs one step; *more is 0 once the run is over (and saved). */
+/* Runs one step; *more is 0 once the run is over (and saved). Where a save finds the storage full,
+ * the call lasts until there is room or a stop is requested. */
 TOOLKIT_API int toolkit_trainer_step(toolkit_trainer* trainer, int32_t* more);
 /* Runs to the end or to a requested stop. The callback may be null. */
 TOOLKIT_API int toolkit_trainer_run(toolkit_trainer* trainer, toolkit_progress_callback callback,

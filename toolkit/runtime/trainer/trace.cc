@@ -17,6 +17,9 @@ namespace toolkit {
 namespace {
 
 constexpr auto kSampleInterval = std::chrono::milliseconds(500);
+constexpr size_t kMostDetail = 1 << 20;   // bytes that wait before phases are left out
+constexpr size_t kMostWaiting = 4 << 20;  // before everything is
+constexpr int64_t kLongestEnd = 4096;     // bytes of an end record
 
 int64_t monotonic() {
   timespec now;
@@ -38,6 +41,16 @@ int64_t whole_lines(const File& file) {
   return 0;
 }
 
+// Whether the last line is the end record of a completed run; `end` is where it ends.
+bool ends_completed(const File& file, int64_t end) {
+  std::string text(size_t(std::min(end, kLongestEnd)), 0);
+  file.read_at(text.data(), text.size(), end - int64_t(text.size()));
+  const size_t before = text.size() < 2 ? std::string::npos : text.rfind('\n', text.size() - 2);
+  const std::string line = before == std::string::npos ? text : text.substr(before + 1);
+  return line.compare(0, 13, "{\"type\":\"end\"") == 0 &&
+         line.find("\"status\":\"completed\"") != std::string::npos;
+}
+
 }  // namespace
 
 TraceLevel trace_level_from(const std::string& name) {
@@ -57,25 +70,37 @@ std::string memory_json(const MemoryReading& reading) {
       .str();
 }
 
-Trace::Trace() : start_(monotonic()) { measure_runtime(); }
+Trace::Trace(Profile& profile) : profile_(profile), start_(monotonic()) { measure_runtime(); }
 
-Trace::Trace(const std::string& directory, TraceLevel level, bool append) : Trace() {
+Trace::Trace(Profile& profile, const std::string& directory, TraceLevel level, bool append)
+    : Trace(profile) {
   level_ = level;
   const std::string path = directory + "/trace.jsonl";
   file_ = File(path, O_RDWR | O_CREAT);
   if (flock(file_.fd(), LOCK_EX | LOCK_NB) != 0) {
-    fail("another trainer is running in %s. Stop it or choose another directory",
-         directory.c_str());
+    // Storage without locks is used without one.
+    if (errno != EWOULDBLOCK && errno != ENOSYS && errno != EOPNOTSUPP) fail_errno("lock", path);
+    if (errno == EWOULDBLOCK) {
+      fail("another trainer is running in %s. Stop it or choose another directory",
+           directory.c_str());
+    }
   }
   const int64_t keep = append ? whole_lines(file_) : 0;
-  if (ftruncate(file_.fd(), keep) != 0) fail_errno("write", path);
+  was_completed_ = ends_completed(file_, keep);
+  if (keep != file_.size() && ftruncate(file_.fd(), keep) != 0) fail_errno("write", path);
   if (lseek(file_.fd(), keep, SEEK_SET) < 0) fail_errno("write", path);
   if (level_ != TraceLevel::full) return;
   sensors_ = std::make_unique<Sensors>();
-  profile().enable();
+  profile_.enable();
 }
 
-Trace::~Trace() { close(); }
+Trace::~Trace() {
+  try {
+    close();
+  } catch (const std::exception&) {
+    // Its last records are lost with it.
+  }
+}
 
 int64_t Trace::now() const { return monotonic() - start_; }
 
@@ -85,7 +110,11 @@ void Trace::start_sampler() {
     std::unique_lock<std::mutex> lock(mutex_);
     while (!wake_.wait_for(lock, kSampleInterval, [this] { return stop_sampler_; })) {
       lock.unlock();
-      sample();
+      try {
+        sample();
+      } catch (const std::bad_alloc&) {
+        // This look is left out; the run itself says what it lacks.
+      }
       lock.lock();
     }
   });
@@ -112,16 +141,21 @@ void Trace::sample() {
   record("sample", json);
 }
 
-void Trace::append(const std::string& line) {
+void Trace::append(const std::string& line, Worth worth) {
   if (level_ == TraceLevel::off) return;
   std::lock_guard<std::mutex> lock(mutex_);
+  if (buffer_.size() > (worth == Worth::detail ? kMostDetail : kMostWaiting)) {
+    ++left_out_;
+    return;
+  }
   buffer_ += line;
   buffer_ += '\n';
 }
 
 void Trace::record(const char* type, const Json& members) {
-  const std::string rest = members.str();
-  append("{\"type\":\"" + std::string(type) + "\"" + (rest == "{}" ? "" : ",") + rest.substr(1));
+  const std::string rest = members.str(), name = type;
+  const Worth worth = name == "phase" || name == "sample" ? Worth::detail : Worth::kept;
+  append("{\"type\":\"" + name + "\"" + (rest == "{}" ? "" : ",") + rest.substr(1), worth);
 }
 
 void Trace::event(const char* name, const std::string& detail) {
@@ -132,12 +166,32 @@ void Trace::event(const char* name, const std::string& detail) {
 }
 
 void Trace::flush() {
-  std::string text;
+  if (!file_.is_open()) return;
+  int64_t left_out = 0;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    text.swap(buffer_);
+    if (unwritten_.empty()) unwritten_.swap(buffer_);
   }
-  if (file_.is_open() && !text.empty()) file_.write(text.data(), text.size());
+  // A line that was written in part is continued where it was broken off.
+  unwritten_.erase(0, file_.write_some(unwritten_.data(), unwritten_.size()));
+  if (!unwritten_.empty()) return;
+  std::string().swap(unwritten_);
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    std::swap(left_out, left_out_);
+    if (left_out == 0 && buffer_.empty()) return;
+  }
+  if (left_out > 0) {
+    event("trace_gap",
+          format("%lld records are missing: the storage was full", (long long)left_out));
+  }
+  flush();
+}
+
+void Trace::mute() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  buffer_.clear();
+  level_ = TraceLevel::off;
 }
 
 void Trace::begin_step(int64_t step) {
@@ -152,15 +206,16 @@ void Trace::begin_step(int64_t step) {
 
 void Trace::close() {
   stop_sampler();
+  flush();
   file_.close();
 }
 
 std::string Trace::ledger_json() const {
   int64_t bytes[kCategories];
-  for (int i = 0; i < kCategories; ++i) bytes[i] = profile().held(Category(i));
+  for (int i = 0; i < kCategories; ++i) bytes[i] = profile_.held(Category(i));
   // Pages of files beyond those at the phase's begin are weights; before that, code of the runtime
   // that was first used since it was measured.
-  const Residency begin = profile().baseline(), peak = profile().peak();
+  const Residency begin = profile_.baseline(), peak = profile_.peak();
   bytes[int(Category::base)] += std::max<int64_t>(0, peak.file_kib - begin.file_kib) * 1024;
   bytes[int(Category::runtime)] +=
       (runtime_.total_kib + std::max<int64_t>(0, begin.file_kib - runtime_.file_kib)) * 1024;
@@ -191,7 +246,7 @@ void Trace::end_phase(const Phase& phase) {
                      .field("written_bytes", io.written_bytes - phase.io_.written_bytes)
                      .str());
   json.raw("ledger", ledger_json());
-  json.raw("operators", profile().operators_json());
+  json.raw("operators", profile_.operators_json());
   record("phase", json);
   proc_.reset_peak();
 }
@@ -219,13 +274,19 @@ Phase::Phase(Trace& trace, const char* name, int64_t layer)
     : trace_(trace), name_(name), layer_(layer), begin_(trace.now()) {
   if (trace.level_ != TraceLevel::full) return;
   io_ = trace.proc_.io();
-  profile().begin();
+  trace.profile_.begin();
 }
 
-Phase::~Phase() { end(); }
+Phase::~Phase() {
+  try {
+    end();
+  } catch (const std::exception&) {
+    // Without memory for its record the phase is left out; what took the memory is reported.
+  }
+}
 
 void Phase::snapshot() {
-  profile().sample();
+  trace_.profile_.sample();
   trace_.maybe_smaps(*this);
 }
 

@@ -1,6 +1,8 @@
 // The trace of a run: JSON Lines, version 1. See toolkit/trace/schema.py for the records.
 //
 // Records are kept in memory and written at step ends; a sampler thread adds one every half second.
+// A disk that is full does not stop a run: records wait in memory until it takes them, phases and
+// samples only up to a limit.
 #pragma once
 
 #include <algorithm>
@@ -27,10 +29,10 @@ TraceLevel trace_level_from(const std::string& name);  // throws UsageError
 class Trace {
  public:
   // Measures only, writes nothing.
-  Trace();
+  explicit Trace(Profile& profile);
   // Starts trace.jsonl in `directory`, or continues it; a torn last line is cut off. Throws Error,
   // also when another process is writing this trace.
-  Trace(const std::string& directory, TraceLevel level, bool append);
+  Trace(Profile& profile, const std::string& directory, TraceLevel level, bool append);
   ~Trace();
 
   int64_t now() const;  // nanoseconds since the run record
@@ -40,7 +42,11 @@ class Trace {
   // Appends a record; `members` are those after "type".
   void record(const char* type, const Json& members);
   void event(const char* name, const std::string& detail);
-  void flush();  // throws Error when the file cannot be written
+  void flush();  // writes what waits, as far as the storage takes it
+  // Whether the trace that is continued says that its run was completed.
+  bool was_completed() const { return was_completed_; }
+  // Leaves the file as it is from now on.
+  void mute();
 
   void begin_step(int64_t step);
   // Peak in KiB of the phases since begin_step().
@@ -52,7 +58,7 @@ class Trace {
   bool can_reset_peak() const { return proc_.can_reset_peak(); }
   // Takes the present size for that of the runtime itself; everything later is accounted for.
   void measure_runtime() { runtime_ = resident_now(); }
-  void close();
+  void close();  // writes what waits
 
  private:
   friend class Phase;
@@ -61,18 +67,23 @@ class Trace {
     std::string phase;
   };
 
-  void append(const std::string& line);
+  enum class Worth { kept, detail };
+  void append(const std::string& line, Worth worth);
   void end_phase(const Phase& phase);
   std::string ledger_json() const;
   void maybe_smaps(const Phase& phase);
   void sample();
 
+  Profile& profile_;
   TraceLevel level_ = TraceLevel::off;
   int64_t start_ = 0;
   ProcReader proc_;
   std::unique_ptr<Sensors> sensors_;
   File file_;
   std::string buffer_;
+  std::string unwritten_;  // that the storage has not taken; of the thread that runs
+  int64_t left_out_ = 0;   // records since then
+  bool was_completed_ = false;
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   bool stop_sampler_ = false;

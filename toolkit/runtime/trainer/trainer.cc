@@ -1,15 +1,11 @@
 #include "trainer/trainer.h"
 
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <cmath>
 
-#include "kernels/kernels.h"
-#include "kernels/parallel.h"
 #include "trainer/checksum.h"
-#include "trainer/device_info.h"
 #include "trainer/error.h"
 #include "trainer/files.h"
 
@@ -17,6 +13,7 @@ namespace toolkit {
 namespace {
 
 constexpr size_t kEvaluationMemory = 8 << 20;
+constexpr size_t kSpare = 32 << 10;
 
 double unix_time() {
   timespec now;
@@ -35,22 +32,22 @@ uint64_t fingerprint(const Bundle& bundle, const AdapterLayout& layout) {
 
 }  // namespace
 
-void apply_threads(const Options& options) {
-  kernels();  // complains about an instruction set this processor lacks
-  set_threads(options.threads > 0 ? int(options.threads) : fast_core_count());
-}
-
-Trainer::Trainer(const Options& options) : options_(options), opened_at_(unix_time()) {
-  apply_threads(options_);
+Trainer::Trainer(Runtime& runtime, const Options& options)
+    : runtime_(runtime), options_(options), opened_at_(unix_time()), spare_(new char[kSpare]) {
   open_run();
   Phase load(*trace_, "load");
   try {
     open_model();
     load.end();
     start();
-  } catch (const std::exception& error) {
+  } catch (const UsageError& error) {
     finish("failed", error.what());
     throw;
+  } catch (const std::exception& error) {
+    spare_.reset();
+    const std::string message = message_of(error) + kept();
+    finish("failed", message);
+    throw Error(message);
   }
 }
 
@@ -63,7 +60,10 @@ void Trainer::open_run() {
          options_.out.c_str());
   }
   const TraceLevel level = trace_level_from(options_.trace);
-  trace_ = std::make_unique<Trace>(options_.out, level, options_.resume);
+  trace_ = std::make_unique<Trace>(runtime_.profile(), options_.out, level, options_.resume);
+  counted_bytes_ = trace_->written_bytes();
+  // One from before this run was meant for an earlier one.
+  unlink(path("stop").c_str());
 }
 
 void Trainer::open_model() {
@@ -103,9 +103,21 @@ void Trainer::open_model() {
                data_->samples(),
                sequences,
                options_.order == "shuffled"};
+  const int64_t save_bytes = int64_t(values_.bytes()) * (2 + optimizer_->state_count());
+  saves_ = std::make_unique<SaveSchedule>(options_.save_every, options_.save_every_given,
+                                          options_.save_minutes, save_bytes,
+                                          1e-9 * double(trace_->now()));
   restore();
+  if (nothing_left()) {
+    trace_->mute();
+    return;
+  }
   copy_file(options_.bundle + "/adapter_config.json", path("adapter_config.json"));
   write_run_record();
+}
+
+bool Trainer::nothing_left() const {
+  return saved_step_ >= options_.steps && trace_->was_completed();
 }
 
 void Trainer::start() {
@@ -130,21 +142,12 @@ void Trainer::restore() {
                                        order_from(options_.order), progress.position);
 }
 
-bool Trainer::stop_requested() {
-  struct stat status;
-  const std::string file = path("stop");
-  if (stat(file.c_str(), &status) == 0) {
-    const double made = double(status.st_mtim.tv_sec) + 1e-9 * double(status.st_mtim.tv_nsec);
-    unlink(file.c_str());
-    // One from before this run was meant for an earlier one; file times lag a tick behind the
-    // clock.
-    if (made > opened_at_ - 0.05) stop_ = true;
-  }
-  return stop_;
-}
-
 bool Trainer::step() {
   if (over_) return false;
+  if (nothing_left()) {
+    finish("completed", "");
+    return false;
+  }
   try {
     const bool first = report_.step == std::max<int64_t>(0, resumed_from_);
     if (first && resumed_from_ < 0 && !stop_requested()) evaluate();
@@ -160,16 +163,23 @@ bool Trainer::step() {
     train_step();
     const int64_t done = report_.step;
     if (options_.eval_every > 0 && done % options_.eval_every == 0) evaluate();
-    if (options_.save_every > 0 && done % options_.save_every == 0) save();
+    save_if_due();
     trace_->flush();
     return true;
   } catch (const std::exception& error) {
-    const std::string kept =
-        saved_step_ < 0 ? std::string(" (nothing was saved yet)")
-                        : format(" (the state of step %lld is kept)", (long long)saved_step_);
-    finish("failed", error.what() + kept);
-    throw Error(error.what() + kept);
+    spare_.reset();
+    const std::string message = message_of(error) + kept();
+    finish("failed", message);
+    throw Error(message);
   }
+}
+
+std::string Trainer::kept() const {
+  if (saved_step_ >= 0) {
+    return format(" (the state of step %lld is kept)", (long long)saved_step_);
+  }
+  if (file_exists(path("state.bin"))) return " (the saved state is kept)";
+  return report_.step > 0 ? " (nothing was saved yet)" : "";
 }
 
 float* Trainer::gradients_of(int64_t layer) {
@@ -179,7 +189,7 @@ float* Trainer::gradients_of(int64_t layer) {
 void Trainer::train_step() {
   const int64_t step = report_.step + 1;
   trace_->begin_step(step);
-  const int64_t begin = trace_->now();
+  const int64_t begin = trace_->now(), spilled = states_->spilled_bytes();
   std::vector<int64_t> samples;
   for (int64_t i = 0; i < identity_.sequences_per_step; ++i) samples.push_back(sampler_->next());
   report_.lr =
@@ -196,7 +206,7 @@ void Trainer::train_step() {
   report_.grad_norm = std::sqrt(squares_);
   report_.seconds = 1e-9 * double(trace_->now() - begin);
   report_.peak_kib = trace_->step_peak();
-  write_step(report_, samples);
+  write_step(report_, samples, states_->spilled_bytes() - spilled);
 }
 
 void Trainer::apply(int64_t layer) {
@@ -242,18 +252,6 @@ void Trainer::evaluate() {
                                    .field("perplexity", std::exp(sum.mean()))
                                    .field("tokens", sum.tokens));
   trace_->flush();
-}
-
-void Trainer::save() {
-  Phase phase(*trace_, "save");
-  write_safetensors(
-      path("adapter_model.safetensors"),
-      named_tensors(network_->adapter(), values_.floats(), "base_model.model.model."));
-  save_state(path("state.bin"), identity_, Progress{report_.step, sampler_->position()}, values_,
-             *optimizer_);
-  saved_step_ = report_.step;
-  phase.end();
-  trace_->event("saved", format("step %lld", (long long)report_.step));
 }
 
 void Trainer::finish(const char* status, const std::string& error) {

@@ -12,7 +12,9 @@
 #include "trainer/optimizer.h"
 #include "trainer/options.h"
 #include "trainer/passes.h"
+#include "trainer/runtime.h"
 #include "trainer/sampler.h"
+#include "trainer/save_schedule.h"
 #include "trainer/schedule.h"
 #include "trainer/state.h"
 #include "trainer/trace.h"
@@ -29,13 +31,16 @@ struct StepReport {
 
 class Trainer {
  public:
-  // Opens everything and, with --resume, continues where the run was saved. Throws Error.
-  explicit Trainer(const Options& options);
+  // Opens everything and, with --resume, continues where the run was saved. A run that was
+  // completed before is over at once and leaves its files as they are. The Runtime must outlive the
+  // trainer. Throws Error.
+  Trainer(Runtime& runtime, const Options& options);
   ~Trainer();
 
   // Runs one step with what belongs to it (evaluation, saving). Returns false once the run is over,
-  // completed or stopped; everything is saved then. Throws Error, after which the run is over as
-  // well.
+  // completed or stopped; everything is saved then. Where a save finds the storage full, it is
+  // tried again until there is room or a stop is requested. Throws Error, after which the run is
+  // over as well.
   bool step();
   // The run ends at the next step boundary. Safe in signal handlers and other threads.
   void request_stop() { stop_ = true; }
@@ -50,24 +55,33 @@ class Trainer {
   void start();
   void write_run_record();
   void restore();
+  bool nothing_left() const;
+  std::string kept() const;
   void train_step();
   void apply(int64_t layer);
   void apply_clipped();
   float* gradients_of(int64_t layer);
   void evaluate();
+  void save_if_due();
   void save();
+  void write_save();
+  void wait_for_storage();
   bool stop_requested();
   void finish(const char* status, const std::string& error);
-  void write_step(const StepReport& report, const std::vector<int64_t>& samples);
+  void write_step(const StepReport& report, const std::vector<int64_t>& samples,
+                  int64_t spilled_bytes);
   std::string path(const char* name) const { return options_.out + "/" + name; }
 
+  Runtime& runtime_;
   const Options options_;
   std::atomic<bool> stop_{false};
   bool stopped_ = false, over_ = false, started_ = false;
   double opened_at_ = 0;
   StepReport report_;
   int64_t saved_step_ = -1, evaluated_step_ = -1, resumed_from_ = -1;
-  int64_t counted_bytes_ = 0;  // written up to the last step's record
+  std::unique_ptr<char[]> spare_;  // memory to tell with that there is none
+  int64_t counted_bytes_ = 0;      // written up to the last step's record, and by saves since
+  bool stretch_told_ = false;
 
   std::unique_ptr<Trace> trace_;
   std::unique_ptr<Bundle> bundle_;
@@ -78,6 +92,7 @@ class Trainer {
   std::unique_ptr<HiddenStates> states_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<Sampler> sampler_;
+  std::unique_ptr<SaveSchedule> saves_;
   RunIdentity identity_;
   Schedule schedule_;
   Buffer values_, gradients_;
@@ -87,10 +102,7 @@ class Trainer {
 
 // The `gradients` and `evaluate` commands; each result line is given to `print`.
 using PrintLine = void (*)(const char* line, void* user);
-void run_gradients(const Options& options, PrintLine print, void* user);
-void run_evaluate(const Options& options, PrintLine print, void* user);
-
-// Applies --threads; 0 means the device's fast cores.
-void apply_threads(const Options& options);
+void run_gradients(Runtime& runtime, const Options& options, PrintLine print, void* user);
+void run_evaluate(Runtime& runtime, const Options& options, PrintLine print, void* user);
 
 }  // namespace toolkit

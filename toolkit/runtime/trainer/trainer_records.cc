@@ -24,14 +24,24 @@ void Trainer::write_run_record() {
                            .field("adapter_parameters", network_->adapter().parameters())
                            .str());
   }
+  if (states_ != nullptr) {
+    const CheckpointChoice& choice = states_->choice();
+    json.raw("checkpoints", Json()
+                                .field("place", choice.spilled ? "spill" : "ram")
+                                .field("bytes", choice.bytes)
+                                .field("reason", choice.reason)
+                                .str());
+  }
   json.raw("device", device_json(threads(), trace_->can_reset_peak()));
   trace_->record("run", json);
   started_ = true;
 }
 
-void Trainer::write_step(const StepReport& report, const std::vector<int64_t>& samples) {
-  // What became dirty since the last step, with its trace and save. Spilled states that overwrite
-  // pages not yet on storage cost nothing there, and the kernel does not count them.
+void Trainer::write_step(const StepReport& report, const std::vector<int64_t>& samples,
+                         int64_t spilled_bytes) {
+  // What became dirty since the last step, with its trace but without saves, which are counted
+  // where they are recorded. Spilled states that overwrite pages not yet on storage cost nothing
+  // there, and the kernel does not count them.
   const int64_t written = trace_->written_bytes() - counted_bytes_;
   counted_bytes_ += written;
   std::string list;
@@ -47,7 +57,8 @@ void Trainer::write_step(const StepReport& report, const std::vector<int64_t>& s
                              .field("grad_norm", report.grad_norm)
                              .field("peak", report.peak_kib)
                              .raw("samples", "[" + list + "]")
-                             .field("written_bytes", written));
+                             .field("written_bytes", written)
+                             .field("spilled_bytes", spilled_bytes));
 }
 
 }  // namespace toolkit

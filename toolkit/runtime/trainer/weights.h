@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "trainer/prefetcher.h"
@@ -13,7 +14,7 @@ enum class Access { whole, rows };
 
 // Maps the tensors of one method run. Neighbours in the file share one mapping.
 // While mapped, kernels::release() gives consumed pages back (they are clean file pages, so a page
-// needed again is simply read again).
+// needed again is simply read again). Needs the open Runtime.
 class WeightMapping {
  public:
   // `reader`, unless null, is told what was used. Throws Error.
@@ -24,18 +25,17 @@ class WeightMapping {
   WeightMapping& operator=(const WeightMapping&) = delete;
 
   const void* data(size_t index) const { return pointers_[index]; }
+  // Throws Error when some of the weights could not be read since they were mapped: nothing that
+  // was computed with them is worth anything then.
+  void check() const;
   // Drops the pages of all tensors, mapped as they stay.
   void drop_pages();
 
  private:
-  struct Run {
-    void* address;
-    size_t bytes;
-    void* reserved;  // the address space set aside for it
-    size_t reserved_bytes;
-  };
-  static Run map_by_pages(const File& file, int64_t begin, size_t bytes);
-  std::vector<Run> runs_;
+  class Run;
+  const File& file_;
+  int64_t end_ = 0;  // of the last tensor in the file
+  std::vector<std::unique_ptr<Run>> runs_;
   std::vector<const void*> pointers_;
 };
 

@@ -80,12 +80,18 @@ def cold_start(facts: Facts) -> Finding | None:
 
 def flash(facts: Facts) -> Finding | None:
     """Warn of steps that write much to flash."""
-    per_step = facts.storage.written_per_step or 0.0
+    per_step = facts.storage.spilled_per_step or 0.0
     if per_step < MUCH_WRITTEN_PER_STEP:
         return None
-    spilled = next((p.written_bytes for p in facts.timing.phases if p.phase == "forward"), 0)
-    detail = f"A thousand steps write {megabytes(1000 * per_step)}, and a phone's storage wears."
-    if spilled > facts.storage.written_bytes / 2:
-        detail += " Most of it is spilled checkpoints; with checkpoints in RAM nothing is spilled."
+    checkpoints = facts.trace.run.checkpoints
+    detail = (
+        f"These are checkpoints. A thousand steps write {megabytes(1000 * per_step)}, and a "
+        "phone's storage wears; with `--checkpoints ram` they stay in memory"
+    )
+    if checkpoints.bytes:
+        detail += f", which takes {megabytes(checkpoints.bytes)}"
+    detail += "."
+    if checkpoints.place == "spill" and checkpoints.reason:
+        detail += f" Why they did not: {checkpoints.reason}."
     title = f"Every step writes {megabytes(per_step)} to flash"
     return Finding("warning", "flash", title, detail)

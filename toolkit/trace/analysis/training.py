@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from toolkit.trace.schema import Evaluation
+from toolkit.trace.schema import PHASES, Evaluation
 from toolkit.trace.trace import Trace
+
+_STEP_PHASES = ("embed", "forward", "head", "backward", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,20 @@ class Training:
 
 @dataclass(frozen=True)
 class Storage:
-    """Traffic to and from flash in bytes, and major page faults."""
+    """Traffic to and from flash in bytes, and major page faults.
+
+    Attributes:
+        written_bytes: All that was written.
+        spilled_bytes, spilled_per_step: Of it, checkpoints that did not stay in memory.
+        saved_bytes: Of it, what saves wrote.
+        saves: How often the run saved.
+    """
 
     written_bytes: int
-    written_per_step: float | None
+    spilled_bytes: int
+    spilled_per_step: float | None
+    saved_bytes: int
+    saves: int
     read_bytes: int
     major_faults: int
 
@@ -72,15 +84,30 @@ def analyze_training(trace: Trace) -> Training:
 def analyze_storage(trace: Trace) -> Storage:
     """Return the traffic to and from flash.
 
-    Phases and steps both count what was written; phases outside of steps (save) are in the former
-    only and steps' totals are there without phases, so the larger sum is the fuller one.
+    Phases, steps and saves each count what was written. Not every trace has all of them, so of two
+    counts of the same the larger is the fuller one. Steps of older trainers count saves as well.
     """
     phases, steps = trace.phases, trace.steps
-    by_phase = float(phases["written_bytes"].sum(dtype=np.float64))
-    written = max(by_phase, float(steps["written_bytes"].sum()))
-    return Storage(
-        written_bytes=int(written),
-        written_per_step=written / len(steps) if len(steps) else None,
-        read_bytes=int(phases["read_bytes"].sum(dtype=np.float64)),
-        major_faults=int(phases["major_faults"].sum(dtype=np.float64)),
+    within = np.isin(phases["phase"], [PHASES.index(name) for name in _STEP_PHASES])
+    saving = phases["phase"] == PHASES.index("save")
+    saves = [event for event in trace.events if event.event == "saved"]
+    saved = max(
+        _total(phases["written_bytes"][saving]), sum(event.written_bytes or 0 for event in saves)
     )
+    told = np.isfinite(steps["spilled_bytes"])
+    by_step = _total(steps["written_bytes"]) - (0 if told.any() else saved)
+    in_steps = max(_total(phases["written_bytes"][within]), by_step)
+    spilled = min(in_steps, _total(steps["spilled_bytes"][told])) if told.any() else in_steps
+    return Storage(
+        written_bytes=int(max(_total(phases["written_bytes"]), in_steps + saved)),
+        spilled_bytes=int(spilled),
+        spilled_per_step=spilled / len(steps) if len(steps) else None,
+        saved_bytes=int(saved),
+        saves=len(saves),
+        read_bytes=int(_total(phases["read_bytes"])),
+        major_faults=int(_total(phases["major_faults"])),
+    )
+
+
+def _total(values: np.ndarray) -> float:
+    return float(values.sum(dtype=np.float64))

@@ -6,9 +6,10 @@ from typing import Any
 
 from toolkit.trace.analysis import Analysis
 from toolkit.trace.analysis.timing import OperatorTotal, PhaseTotal
+from toolkit.trace.analysis.training import Storage
 from toolkit.trace.published import Figure
 from toolkit.trace.text import clean_value
-from toolkit.trace.units import KIB, count, duration, megabytes, number, percent
+from toolkit.trace.units import KIB, count, duration, megabytes, number, percent, plural
 
 _COLORS = 8
 _MAX_OPERATORS = 24
@@ -98,10 +99,18 @@ def tiles(analysis: Analysis) -> list[Tile]:
         )
     result.append(Tile("Steps", count(timing.steps), f"in {duration(timing.seconds)}"))
     if timing.steps:
-        per_step = storage.written_per_step
-        note = f"{megabytes(per_step)} a step" if per_step else "nothing"
-        result.append(Tile("Written to flash", megabytes(storage.written_bytes), note))
+        result.append(
+            Tile("Written to flash", megabytes(storage.written_bytes), _written_by(storage))
+        )
     return result
+
+
+def _written_by(storage: Storage) -> str:
+    if storage.spilled_bytes:
+        return f"{megabytes(storage.spilled_per_step)} a step spilled"
+    if storage.saves:
+        return f"by {plural(storage.saves, 'save')}"
+    return "by the trace" if storage.written_bytes else "nothing"
 
 
 def phase_shares(analysis: Analysis) -> list[Share]:

@@ -70,7 +70,7 @@ def step_charts(analysis: Analysis) -> list[Chart]:
     seconds = steps["seconds"]
     with np.errstate(divide="ignore", invalid="ignore"):
         speed = np.where(seconds > 0, steps["tokens"] / seconds, np.nan)
-    written = np.cumsum(steps["written_bytes"])
+    written = np.cumsum(steps["written_bytes"] + _saved_by_step(analysis))
     candidates = [
         _by_step(analysis, "lr", "Learning rate", steps["lr"], number),
         _by_step(analysis, "speed", "Tokens per second", speed, count),
@@ -79,6 +79,16 @@ def step_charts(analysis: Analysis) -> list[Chart]:
         _by_step(analysis, "written", "Written to flash in all", written, megabytes, bytes_scale),
     ]
     return [chart for chart in candidates if chart is not None]
+
+
+def _saved_by_step(analysis: Analysis) -> NDArray[np.float64]:
+    """Return what was saved after each step, bytes; steps of older traces count it themselves."""
+    numbers = analysis.trace.steps["step"]
+    saved = np.zeros(len(numbers))
+    for event in analysis.trace.events:
+        if event.event == "saved" and event.written_bytes and event.step is not None:
+            saved[numbers == event.step] += event.written_bytes
+    return saved
 
 
 def device_charts(analysis: Analysis) -> list[Chart]:
