@@ -9,7 +9,7 @@ from toolkit.bundle.adapter import LoraSettings
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.export import ExportSettings, export_bundle
 from toolkit.bundle.layout import parameter_shapes
-from toolkit.data.fingerprint import check_same_tokenizer, describe_tokenizer
+from toolkit.data.fingerprint import DATA_FORMAT_VERSION, check_same_tokenizer, describe_tokenizer
 from toolkit.data.prepare import Settings, prepare, prepare_random
 from toolkit.data.tokenizers import bundle_metadata, load_tokenizer
 from toolkit.errors import ToolkitError
@@ -84,4 +84,10 @@ def test_random_tokens_belong_to_their_bundle(tmp_path, bundle):
 def test_random_weights_take_any_tokens(tmp_path, bundle):
     manifest = Bundle.open(_export(tmp_path / "random", RandomSource)).manifest
     assert manifest["tokenizer"] is None
-    check_same_tokenizer(manifest, {"tokenizer": Bundle.open(bundle).manifest["tokenizer"]})
+    tokenizer = Bundle.open(bundle).manifest["tokenizer"]
+    check_same_tokenizer(manifest, {"version": DATA_FORMAT_VERSION, "tokenizer": tokenizer})
+
+
+def test_data_of_an_older_version_is_refused(bundle):
+    with pytest.raises(ToolkitError, match=r"data format version 1.* Make it again"):
+        check_same_tokenizer(Bundle.open(bundle).manifest, {"version": 1, "tokenizer": "a hash"})

@@ -13,6 +13,7 @@ from toolkit.bundle import adapter as adapters
 from toolkit.bundle import layout, manifest, weights
 from toolkit.bundle.adapter import LoraSettings
 from toolkit.bundle.flat_tensor import TensorSpec, flat_tensor_bytes, write_flat_tensor
+from toolkit.bundle.identity import write_identity
 from toolkit.bundle.output import check_space, check_target, new_directory
 from toolkit.data.fingerprint import describe_tokenizer
 from toolkit.errors import ToolkitError
@@ -122,6 +123,7 @@ def export_bundle(
         _write_config(directory, source)
         tokenizer = _write_tokenizer(directory, source)
         progress.stage("Hashing")
+        _write_identity(directory, tokenizer)
         return manifest.write_manifest(
             directory,
             _content(source, settings, seq_lens, schemes, programs, base_specs, quality)
@@ -183,6 +185,11 @@ def _write_tokenizer(directory: Path, source: Source) -> dict[str, str] | None:
 
     # As `toolkit data --tokenizer BUNDLE` loads it: the two descriptions have to agree.
     return describe_tokenizer(AutoTokenizer.from_pretrained(directory), source.name)
+
+
+def _write_identity(directory: Path, tokenizer: dict[str, str] | None) -> None:
+    files = [directory / name for name in (manifest.PROGRAMS, manifest.BASE, manifest.ADAPTER)]
+    write_identity(directory / manifest.IDENTITY, *files, tokenizer)
 
 
 def _content(

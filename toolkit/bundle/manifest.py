@@ -33,7 +33,8 @@ BASE = "base.ptd"
 ADAPTER = "adapter.ptd"
 ADAPTER_CONFIG = "adapter_config.json"
 CONFIG = "config.json"
-REQUIRED_FILES = (PROGRAMS, BASE, ADAPTER, ADAPTER_CONFIG, CONFIG)
+IDENTITY = "identity.ptd"
+REQUIRED_FILES = (PROGRAMS, BASE, ADAPTER, ADAPTER_CONFIG, CONFIG, IDENTITY)
 _FIELDS = {
     "toolkit": str,
     "model": dict,

@@ -11,6 +11,10 @@ from typing import Any
 
 from toolkit.errors import ToolkitError
 
+DATA_FORMAT_VERSION = 2
+"""Of data.json and the token files beside it. Raise it, here and in the app, whenever data made
+before would no longer be taken."""
+
 
 def describe_tokenizer(tokenizer: Any, name: str | None = None) -> dict[str, str]:
     """Return what a manifest says of a tokenizer.
@@ -47,8 +51,15 @@ def check_same_tokenizer(
         data: What the message calls the data.
 
     Raises:
-        ToolkitError: It was made with another tokenizer, or as random tokens for another bundle.
+        ToolkitError: It was made with another tokenizer, as random tokens for another bundle, or
+            by a version that did not say.
     """
+    version = data_manifest.get("version")
+    if version != DATA_FORMAT_VERSION:
+        raise ToolkitError(
+            f"{data} has data format version {version}, this toolkit reads {DATA_FORMAT_VERSION}",
+            "Make it again with: toolkit data FILE --tokenizer BUNDLE",
+        )
     wanted, found = bundle_manifest.get("tokenizer"), data_manifest.get("tokenizer")
     if wanted is None or (found is not None and found["sha256"] == wanted["sha256"]):
         return

@@ -10,12 +10,11 @@ from typing import Any
 from toolkit.data.dataset import random_rows, write_rows
 from toolkit.data.documents import Document, read_documents
 from toolkit.data.encode import LONG, LOSSES, DocumentEncoder
-from toolkit.data.fingerprint import describe_tokenizer
+from toolkit.data.fingerprint import DATA_FORMAT_VERSION, describe_tokenizer
 from toolkit.data.samples import IGNORED, Piece, Rows, pack, to_rows
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_directory, atomic_file, sha256_file
 
-VERSION = 1
 Progress = Callable[[int, int], None]
 """Called with documents done and documents in all."""
 
@@ -184,9 +183,9 @@ def _write(
         files = {}
         for part, values in rows.items():
             path = folder / f"{part}.ptd"
-            write_rows(path, values)
+            write_rows(path, values, report["tokenizer"])
             files[path.name] = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
-        content = {"version": VERSION, **report, **details, "files": files}
+        content = {"version": DATA_FORMAT_VERSION, **report, **details, "files": files}
         with atomic_file(folder / "data.json", "w") as file:
             file.write(json.dumps(content, indent=2) + "\n")
     return content

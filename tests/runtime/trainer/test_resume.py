@@ -121,11 +121,10 @@ def test_a_run_is_not_overwritten(case, tmp_path):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"optimizer": "sgd"}, "another optimizer"),
-        ({"optimizer": "sgd", "momentum": 0.9}, "another optimizer"),
-        ({"seed": 1}, "another seed"),
-        ({"order": "sequential"}, "another seed or order"),
-        ({"batch_size": 2}, "another batch size"),
+        ({"optimizer": "sgd"}, "with optimizer adamw, not sgd. Resume with the same --optimizer"),
+        ({"seed": 1}, "with seed 0, not 1. Resume with the same --seed"),
+        ({"order": "sequential"}, "with order shuffled, not sequential"),
+        ({"grad_accum": 2}, "with sequences_a_step 1, not 2"),
     ],
 )
 def test_a_state_of_other_settings_is_refused(case, tmp_path, change, what):

@@ -12,7 +12,7 @@
 
 struct toolkit_trainer {
   std::unique_ptr<toolkit::Trainer> trainer;
-  std::string error;
+  std::string error, notices;
   bool running = true;
 };
 
@@ -56,8 +56,13 @@ int toolkit_trainer_create(const toolkit_option* options, size_t count, toolkit_
     auto handle = std::make_unique<toolkit_trainer>();
     handle->trainer =
         std::make_unique<toolkit::Trainer>(read_options(toolkit::Command::train, options, count));
+    handle->notices = handle->trainer->notices();
     *trainer = handle.release();
   });
+}
+
+const char* toolkit_trainer_notices(const toolkit_trainer* trainer) {
+  return trainer->notices.c_str();
 }
 
 int toolkit_trainer_step(toolkit_trainer* trainer, int32_t* more) {

@@ -9,10 +9,9 @@ namespace {
 
 constexpr size_t kEvaluationMemory = 8 << 20;
 
-Buffer read_values(const Options& options, const AdapterLayout& layout) {
+Buffer read_values(const Options& options, const Bundle& bundle, const AdapterLayout& layout) {
   Buffer values(layout.total_floats() * sizeof(float), Category::adapters, "toolkit adapters");
-  load_adapter(options.adapter.empty() ? options.bundle + "/adapter.ptd" : options.adapter, layout,
-               values.floats());
+  load_start(bundle, options.adapter, layout, values.floats());
   return values;
 }
 
@@ -26,11 +25,11 @@ std::string parent_of(const std::string& path) {
 void run_gradients(const Options& options, PrintLine print, void* user) {
   apply_threads(options);
   const Bundle bundle(options.bundle);
-  const Dataset data(options.data, bundle.vocab_size);
+  const Dataset data(options.data, bundle);
   const std::vector<int64_t> samples = parse_indices(options.samples, data.samples());
   Network network(bundle, data.seq_len(), true);
   const AdapterLayout& layout = network.adapter();
-  const Buffer values = read_values(options, layout);
+  const Buffer values = read_values(options, bundle, layout);
   const Buffer gradients(values.bytes(), Category::gradients, "toolkit gradients");
   Trace trace;
   Prefetcher prefetcher(bundle.base().file(), page_cache_from(options.page_cache));
@@ -50,9 +49,9 @@ void run_gradients(const Options& options, PrintLine print, void* user) {
 void run_evaluate(const Options& options, PrintLine print, void* user) {
   apply_threads(options);
   const Bundle bundle(options.bundle);
-  const Dataset data(options.data, bundle.vocab_size);
+  const Dataset data(options.data, bundle);
   Network network(bundle, data.seq_len(), false);
-  const Buffer values = read_values(options, network.adapter());
+  const Buffer values = read_values(options, bundle, network.adapter());
   Trace trace;
   Prefetcher prefetcher(bundle.base().file(), page_cache_from(options.page_cache));
   Passes passes(network, data, trace, prefetcher);

@@ -176,6 +176,19 @@ std::string settings_json(const Options& options) {
   return json.str();
 }
 
+std::string option_text(const Options& options, const std::string& name) {
+  const Row* row = find_row(Command::train, name);
+  if (row == nullptr) fail_unknown(Command::train, name);
+  if (auto word = std::get_if<std::string Options::*>(&row->member)) return options.*(*word);
+  if (auto integer = std::get_if<int64_t Options::*>(&row->member)) {
+    return std::to_string(options.*(*integer));
+  }
+  if (auto number = std::get_if<double Options::*>(&row->member)) {
+    return json_number(options.*(*number));
+  }
+  return options.*std::get<bool Options::*>(row->member) ? "true" : "false";
+}
+
 std::string help_text(Command command) {
   static const char* const summaries[] = {
       "Train a bundle's adapter; trace, adapter and resume state go to the run directory.",

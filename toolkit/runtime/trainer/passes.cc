@@ -1,10 +1,13 @@
 #include "trainer/passes.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <cmath>
 
 #include "kernels/kernels.h"
 #include "trainer/error.h"
+#include "trainer/finite.h"
 
 namespace toolkit {
 namespace {
@@ -28,6 +31,30 @@ void Passes::plan_reading(int64_t sequences, bool backward) {
     stages.push_back({network_.weights(Kind::block_backward, layer)});
   }
   prefetcher_.plan(stages);
+}
+
+const std::vector<WeightRef>& Passes::checked(Kind kind, int64_t layer) {
+  const std::vector<WeightRef>& refs = network_.weights(kind, layer);
+  network_.bundle().check_weights(refs);
+  return refs;
+}
+
+void Passes::check_embedding() {
+  const std::vector<WeightRef>& refs = network_.weights(Kind::embed, 0);
+  if (network_.bundle().check_weights(refs) == 0 || !prefetcher_.drops()) return;
+  for (const WeightRef& ref : refs) {
+    posix_fadvise(network_.bundle().base().file().fd(), ref.offset, ref.bytes, POSIX_FADV_DONTNEED);
+  }
+}
+
+void Passes::check_output(const float* hidden, int64_t layer) {
+  if (all_finite(hidden, network_.hidden_bytes() / sizeof(float))) return;
+  check_embedding();  // A damaged one would be the cause.
+  if (layer < 0) fail("the output of the embedding is not finite. Export the bundle again");
+  fail(
+      "the output of layer %lld is not finite. Use a lower learning rate, clip gradients or start "
+      "from another adapter",
+      (long long)layer);
 }
 
 LossSum Passes::gradients(const std::vector<int64_t>& samples, const float* values,
@@ -77,6 +104,7 @@ void Passes::run_embedding(WeightMapping& weights, Frame& frame, HiddenStates& s
   frame.hidden_out = states.acquire();
   network_.run(Kind::embed, weights, frame);
   weights.drop_pages();
+  check_output(frame.hidden_out, -1);
 }
 
 void Passes::forward(const std::vector<int64_t>& samples, const float* values,
@@ -85,14 +113,15 @@ void Passes::forward(const std::vector<int64_t>& samples, const float* values,
   for (int64_t layer = 0; layer < layers; ++layer) {
     Phase phase(trace_, "forward", layer);
     prefetcher_.begin(layer);
-    WeightMapping weights(network_.bundle().base().file(),
-                          network_.weights(Kind::block_forward, layer), &prefetcher_);
+    WeightMapping weights(network_.bundle().base().file(), checked(Kind::block_forward, layer),
+                          &prefetcher_);
     for (size_t s = 0; s < samples.size(); ++s) {
       Frame frame = frame_of(data_, samples[s]);
       frame.hidden = states.get(layer, s);
       frame.hidden_out = states.acquire();
       frame.adapter = layer_values(values, layer);
       network_.run(Kind::block_forward, weights, frame);
+      check_output(frame.hidden_out, layer);
       states.park(layer, s);
       states.put(layer + 1, s, frame.hidden_out);
       states.rest(layer + 1, s);
@@ -106,8 +135,9 @@ double Passes::head(const std::vector<int64_t>& samples, float grad_scale, Hidde
   const int64_t layers = network_.bundle().layers;
   prefetcher_.begin(layers);
   double loss = 0;
-  WeightMapping weights(network_.bundle().base().file(), network_.weights(Kind::head_backward, 0),
+  WeightMapping weights(network_.bundle().base().file(), checked(Kind::head_backward, 0),
                         &prefetcher_);
+  check_embedding();
   for (size_t s = 0; s < samples.size(); ++s) {
     Frame frame = frame_of(data_, samples[s]);
     frame.hidden = states.get(layers, s);
@@ -131,8 +161,8 @@ void Passes::backward(int64_t layer, const std::vector<int64_t>& samples, const 
   if (samples.size() > 1 && second_gradients_.bytes() == 0) {
     second_gradients_ = Buffer(count * sizeof(float), Category::gradients, "toolkit gradients");
   }
-  WeightMapping weights(network_.bundle().base().file(),
-                        network_.weights(Kind::block_backward, layer), &prefetcher_);
+  WeightMapping weights(network_.bundle().base().file(), checked(Kind::block_backward, layer),
+                        &prefetcher_);
   for (size_t s = 0; s < samples.size(); ++s) {
     Frame frame = frame_of(data_, samples[s]);
     frame.hidden = states.get(layer, s);
@@ -160,6 +190,7 @@ LossSum Passes::evaluate(int64_t samples, const float* values, size_t memory,
     std::vector<int64_t> indices;
     for (int64_t i = first; i < std::min(samples, first + chunk); ++i) indices.push_back(i);
     evaluate_chunk(indices, values, states, &sum);
+    if (!std::isfinite(sum.loss)) fail("the loss is not finite. Use another adapter");
     if (interrupted(first + int64_t(indices.size()), sum)) break;
   }
   return sum;
@@ -180,18 +211,20 @@ void Passes::evaluate_chunk(const std::vector<int64_t>& samples, const float* va
   }
   for (int64_t layer = 0; layer < layers; ++layer) {
     prefetcher_.begin(layer);
-    WeightMapping weights(file, network_.weights(Kind::block_forward, layer), &prefetcher_);
+    WeightMapping weights(file, checked(Kind::block_forward, layer), &prefetcher_);
     for (size_t s = 0; s < samples.size(); ++s) {
       Frame frame = frame_of(data_, samples[s]);
       frame.hidden = states.get(0, s);
       frame.hidden_out = states.acquire();
       frame.adapter = layer_values(values, layer);
       network_.run(Kind::block_forward, weights, frame);
+      check_output(frame.hidden_out, layer);
       states.put(0, s, frame.hidden_out);
     }
   }
   prefetcher_.begin(layers);
-  WeightMapping weights(file, network_.weights(Kind::head_loss, 0), &prefetcher_);
+  WeightMapping weights(file, checked(Kind::head_loss, 0), &prefetcher_);
+  check_embedding();
   for (size_t s = 0; s < samples.size(); ++s) {
     Frame frame = frame_of(data_, samples[s]);
     frame.hidden = states.get(0, s);

@@ -47,6 +47,13 @@ class Passes {
   }
   // Has the weights of a step read ahead, without `backward` those of a loss.
   void plan_reading(int64_t sequences, bool backward);
+  // Weights of a method that were held against their checksums.
+  const std::vector<WeightRef>& checked(Kind kind, int64_t layer);
+  // Does the same with the embedding as a whole, of which a step reads some rows only: in the
+  // head's turn, since a tied head has read it, and for another it is one more reading, once.
+  void check_embedding();
+  // Throws Error unless all of the output of a layer (-1: of the embedding) is finite.
+  void check_output(const float* hidden, int64_t layer);
   void embed(const std::vector<int64_t>& samples, HiddenStates& states);
   // Asks for the rows of the tokens where weights come from storage, and leaves nothing of the
   // table in memory.

@@ -12,6 +12,7 @@
 #include "trainer/optimizer.h"
 #include "trainer/options.h"
 #include "trainer/passes.h"
+#include "trainer/run_identity.h"
 #include "trainer/sampler.h"
 #include "trainer/schedule.h"
 #include "trainer/state.h"
@@ -43,6 +44,8 @@ class Trainer {
   // Adds an event to the trace; safe in other threads.
   void note(const char* event, const std::string& detail) { trace_->event(event, detail); }
   const StepReport& report() const { return report_; }
+  // What happened at the start, as the trace's events have it: a line each, "event: detail".
+  std::string notices() const;
 
  private:
   void open_run();
@@ -50,6 +53,10 @@ class Trainer {
   void start();
   void write_run_record();
   void restore();
+  int64_t resume();
+  void check_values(int64_t layer, const char* when);
+  std::vector<StateArray> state_arrays();
+  RunState run_state() const;
   void train_step();
   void apply(int64_t layer);
   void apply_clipped();
@@ -66,6 +73,7 @@ class Trainer {
   bool stopped_ = false, over_ = false, started_ = false;
   double opened_at_ = 0;
   StepReport report_;
+  int64_t sequences_per_step_ = 0;
   int64_t saved_step_ = -1, evaluated_step_ = -1, resumed_from_ = -1;
   int64_t counted_bytes_ = 0;  // written up to the last step's record
 
@@ -78,7 +86,9 @@ class Trainer {
   std::unique_ptr<HiddenStates> states_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<Sampler> sampler_;
-  RunIdentity identity_;
+  std::vector<Field> identity_;      // what --resume must find the same
+  std::vector<Field> start_events_;  // event and detail
+  std::string started_from_;         // SHA-256 of the adapter the run began with
   Schedule schedule_;
   Buffer values_, gradients_;
   bool clip_ = false;

@@ -5,7 +5,7 @@ import org.json.JSONObject
 import java.io.File
 
 private const val MANIFEST_LIMIT = 8L shl 20
-const val BUNDLE_FORMAT_VERSION = 2
+const val BUNDLE_FORMAT_VERSION = 3
 
 /** A bundle on this phone; [problem] says why it cannot be trained. */
 data class Bundle(
