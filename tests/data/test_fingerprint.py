@@ -3,6 +3,7 @@
 import pytest
 from transformers import AutoTokenizer
 
+from tests.support.bundles import SourceWithTokenizer
 from tests.support.chatml import QWEN2, SMOLLM2, make_tokenizer
 from tests.support.tiny import tiny_config
 from toolkit.bundle.adapter import LoraSettings
@@ -16,13 +17,7 @@ from toolkit.errors import ToolkitError
 from toolkit.sources.random import RandomSource
 
 
-class _WithTokenizer(RandomSource):
-    def save_tokenizer(self, directory):
-        make_tokenizer(SMOLLM2).save_pretrained(directory)
-        return True
-
-
-def _export(folder, source_class=_WithTokenizer):
+def _export(folder, source_class=SourceWithTokenizer):
     config = tiny_config("llama", layers=1)
     config.vocab_size = 400
     source = source_class(config, parameter_shapes(config), "some-model", seed=1)
