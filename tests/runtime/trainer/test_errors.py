@@ -142,7 +142,16 @@ def test_data_of_a_length_without_programs(case, tmp_path):
     write_rows(tmp_path / "data.ptd", mixed_rows(T + 2, VOCAB))
     message = train_error(case, tmp_path / "run", data=tmp_path / "data.ptd")
     assert "sequences of 26 tokens" in message
-    assert "programs for 24, 40" in message
+    assert "programs for 24, 40, 48" in message
+
+
+def test_sequences_together_without_programs_for_them(case, tmp_path):
+    message = train_error(case, tmp_path / "run", batch_size=3)
+    assert "3 sequences of 24 tokens together take programs for 72 tokens" in message
+    assert "Export it with --seq-len 24 --seq-len 72, or use --grad-accum" in message
+    files = {"bundle": case.bundle, "data": case.data, "out": tmp_path / "g"}
+    message = error_of("gradients", code=2, **files, samples="0,1,2", batch_size=2)
+    assert "--samples names 3, no multiple of --batch-size 2" in message
 
 
 def test_data_without_labels(case, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.oracle.rows import mixed_rows
-from tests.runtime.trainer.conftest import SEQ_LENS, VOCAB
+from tests.runtime.trainer.conftest import SEQ_LENS, TOGETHER, VOCAB
 from tests.runtime.trainer.running import error_of, records, run
 from tests.runtime.trainer.test_errors import rewrite, rewrite_base
 from tests.support.bundles import export_tiny
@@ -107,7 +107,9 @@ def test_a_damaged_sample_is_found_though_its_numbers_are_possible(case, tmp_pat
 
 
 def test_parts_of_two_exports_do_not_mix(case, bundle_copy, tmp_path):
-    other = export_tiny(tmp_path / "other", "llama", layers=3, seq_lens=SEQ_LENS, seed=2)
+    other = export_tiny(
+        tmp_path / "other", "llama", layers=3, seq_lens=(*SEQ_LENS, TOGETHER), seed=2
+    )
     for name, source in [("base.ptd", other / "base.ptd"), ("adapter.ptd", case.adapter)]:
         shutil.copy(source, bundle_copy / name)
         options = case.options(tmp_path / "run", bundle=bundle_copy, adapter=None)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.oracle.rows import mixed_rows
-from tests.runtime.trainer.conftest import SEQ_LENS, VOCAB
+from tests.runtime.trainer.conftest import SEQ_LENS, TOGETHER, VOCAB
 from tests.runtime.trainer.running import error_of, flags, records, run, trainer
 from tests.support.bundles import export_tiny
 from toolkit.data.dataset import write_rows
@@ -162,7 +162,7 @@ def test_a_state_with_another_momentum_is_refused(case, tmp_path):
     assert "was saved without the momentum of this optimizer" in error_of("train", **options)
 
 
-def remade(case, folder, seed=1, seq_lens=SEQ_LENS):
+def remade(case, folder, seed=1, seq_lens=(*SEQ_LENS, TOGETHER)):
     """Export a bundle of the same model again, so that only what is asked for differs."""
     return export_tiny(folder, "llama", layers=3, seq_lens=seq_lens, seed=seed)
 

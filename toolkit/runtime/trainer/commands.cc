@@ -27,14 +27,19 @@ void run_gradients(const Options& options, PrintLine print, void* user) {
   const Bundle bundle(options.bundle);
   const Dataset data(options.data, bundle);
   const std::vector<int64_t> samples = parse_indices(options.samples, data.samples());
-  Network network(bundle, data.seq_len(), true);
+  const int64_t together = options.batch_size;
+  if (int64_t(samples.size()) % together != 0) {
+    fail_usage("--samples names %zu, no multiple of --batch-size %lld. See --help", samples.size(),
+               (long long)together);
+  }
+  Network network(bundle, row_tokens(bundle, data.seq_len(), together), true);
   const AdapterLayout& layout = network.adapter();
   const Buffer values = read_values(options, bundle, layout);
   const Buffer gradients(values.bytes(), Category::gradients, "toolkit gradients");
   Trace trace;
   Prefetcher prefetcher(bundle.base().file(), page_cache_from(options.page_cache));
-  Passes passes(network, data, trace, prefetcher);
-  HiddenStates states(bundle.layers, int64_t(samples.size()), network.hidden_bytes(),
+  Passes passes(network, data, trace, prefetcher, together);
+  HiddenStates states(bundle.layers, int64_t(samples.size()) / together, network.hidden_bytes(),
                       CheckpointPlace::automatic, parent_of(options.out));
   const LossSum sum = passes.gradients(
       samples, values.floats(), states,

@@ -18,7 +18,7 @@ void add_into(float* sum, const float* values, size_t count) {
 
 }  // namespace
 
-void Passes::plan_reading(int64_t sequences, bool backward) {
+void Passes::plan_reading(int64_t rows, bool backward) {
   const int64_t layers = network_.bundle().layers;
   std::vector<WeightStage> stages;
   for (int64_t layer = 0; layer < layers; ++layer) {
@@ -26,7 +26,7 @@ void Passes::plan_reading(int64_t sequences, bool backward) {
   }
   const int64_t parts = sequence_parts(network_.seq_len(), kHeadTokens);
   const Kind head = backward ? Kind::head_backward : Kind::head_loss;
-  stages.push_back({network_.weights(head, 0), true, sequences * parts});
+  stages.push_back({network_.weights(head, 0), true, rows * parts});
   for (int64_t layer = backward ? layers : 0; layer-- > 0;) {
     stages.push_back({network_.weights(Kind::block_backward, layer)});
   }
@@ -69,7 +69,7 @@ LossSum Passes::gradients(const std::vector<int64_t>& samples, const float* valu
         samples.size());
   }
   states.clear();
-  plan_reading(int64_t(samples.size()), true);
+  plan_reading(int64_t(rows(samples)), true);
   embed(samples, states);
   forward(samples, values, states);
   sum.loss = head(samples, float(1.0 / double(sum.tokens)), states);
@@ -87,8 +87,8 @@ void Passes::embed(const std::vector<int64_t>& samples, HiddenStates& states) {
   Phase phase(trace_, "embed");
   const File& file = network_.bundle().base().file();
   WeightMapping weights(file, network_.weights(Kind::embed, 0), nullptr, Access::rows);
-  for (size_t s = 0; s < samples.size(); ++s) {
-    Frame frame = frame_of(data_, samples[s]);
+  for (size_t s = 0; s < rows(samples); ++s) {
+    Frame frame = row_of(samples, s);
     run_embedding(weights, frame, states);
     states.put(0, s, frame.hidden_out);
     states.rest(0, s);
@@ -115,8 +115,8 @@ void Passes::forward(const std::vector<int64_t>& samples, const float* values,
     prefetcher_.begin(layer);
     WeightMapping weights(network_.bundle().base().file(), checked(Kind::block_forward, layer),
                           &prefetcher_);
-    for (size_t s = 0; s < samples.size(); ++s) {
-      Frame frame = frame_of(data_, samples[s]);
+    for (size_t s = 0; s < rows(samples); ++s) {
+      Frame frame = row_of(samples, s);
       frame.hidden = states.get(layer, s);
       frame.hidden_out = states.acquire();
       frame.adapter = layer_values(values, layer);
@@ -138,8 +138,8 @@ double Passes::head(const std::vector<int64_t>& samples, float grad_scale, Hidde
   WeightMapping weights(network_.bundle().base().file(), checked(Kind::head_backward, 0),
                         &prefetcher_);
   check_embedding();
-  for (size_t s = 0; s < samples.size(); ++s) {
-    Frame frame = frame_of(data_, samples[s]);
+  for (size_t s = 0; s < rows(samples); ++s) {
+    Frame frame = row_of(samples, s);
     frame.hidden = states.get(layers, s);
     frame.grad_out = states.acquire();
     frame.grad_scale = grad_scale;
@@ -158,13 +158,13 @@ void Passes::backward(int64_t layer, const std::vector<int64_t>& samples, const 
   prefetcher_.begin(2 * network_.bundle().layers - layer);
   const size_t count = network_.adapter().layer_floats();
   if (layer > 0) states.prefetch(layer - 1, 0);
-  if (samples.size() > 1 && second_gradients_.bytes() == 0) {
+  if (rows(samples) > 1 && second_gradients_.bytes() == 0) {
     second_gradients_ = Buffer(count * sizeof(float), Category::gradients, "toolkit gradients");
   }
   WeightMapping weights(network_.bundle().base().file(), checked(Kind::block_backward, layer),
                         &prefetcher_);
-  for (size_t s = 0; s < samples.size(); ++s) {
-    Frame frame = frame_of(data_, samples[s]);
+  for (size_t s = 0; s < rows(samples); ++s) {
+    Frame frame = row_of(samples, s);
     frame.hidden = states.get(layer, s);
     frame.grad = states.get(layer + 1, s);
     // The program reads `grad` for the last time before it writes the first output.
@@ -200,11 +200,11 @@ void Passes::evaluate_chunk(const std::vector<int64_t>& samples, const float* va
                             HiddenStates& states, LossSum* sum) {
   const File& file = network_.bundle().base().file();
   const int64_t layers = network_.bundle().layers;
-  plan_reading(int64_t(samples.size()), false);
+  plan_reading(int64_t(rows(samples)), false);
   {
     WeightMapping weights(file, network_.weights(Kind::embed, 0), nullptr, Access::rows);
-    for (size_t s = 0; s < samples.size(); ++s) {
-      Frame frame = frame_of(data_, samples[s]);
+    for (size_t s = 0; s < rows(samples); ++s) {
+      Frame frame = row_of(samples, s);
       run_embedding(weights, frame, states);
       states.put(0, s, frame.hidden_out);
     }
@@ -212,8 +212,8 @@ void Passes::evaluate_chunk(const std::vector<int64_t>& samples, const float* va
   for (int64_t layer = 0; layer < layers; ++layer) {
     prefetcher_.begin(layer);
     WeightMapping weights(file, checked(Kind::block_forward, layer), &prefetcher_);
-    for (size_t s = 0; s < samples.size(); ++s) {
-      Frame frame = frame_of(data_, samples[s]);
+    for (size_t s = 0; s < rows(samples); ++s) {
+      Frame frame = row_of(samples, s);
       frame.hidden = states.get(0, s);
       frame.hidden_out = states.acquire();
       frame.adapter = layer_values(values, layer);
@@ -225,8 +225,8 @@ void Passes::evaluate_chunk(const std::vector<int64_t>& samples, const float* va
   prefetcher_.begin(layers);
   WeightMapping weights(file, checked(Kind::head_loss, 0), &prefetcher_);
   check_embedding();
-  for (size_t s = 0; s < samples.size(); ++s) {
-    Frame frame = frame_of(data_, samples[s]);
+  for (size_t s = 0; s < rows(samples); ++s) {
+    Frame frame = row_of(samples, s);
     frame.hidden = states.get(0, s);
     network_.run(Kind::head_loss, weights, frame);
     sum->loss += frame.loss;

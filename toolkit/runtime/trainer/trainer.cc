@@ -59,10 +59,11 @@ void Trainer::open_model() {
   schedule_ = schedule_from(options_.schedule);
   bundle_ = std::make_unique<Bundle>(options_.bundle);
   data_ = std::make_unique<Dataset>(options_.data, *bundle_);
-  network_ = std::make_unique<Network>(*bundle_, data_->seq_len(), true);
+  network_ = std::make_unique<Network>(
+      *bundle_, row_tokens(*bundle_, data_->seq_len(), options_.batch_size), true);
   if (!options_.eval_data.empty()) {
     eval_data_ = std::make_unique<Dataset>(options_.eval_data, *bundle_);
-    if (eval_data_->seq_len() != data_->seq_len()) {
+    if (eval_data_->seq_len() != network_->seq_len()) {
       eval_network_ = std::make_unique<Network>(*bundle_, eval_data_->seq_len(), false);
     }
   }
@@ -78,11 +79,11 @@ void Trainer::open_model() {
   optimizer_ = make_optimizer(settings, layout.total_floats());
   sequences_per_step_ = options_.batch_size * options_.grad_accum;
   states_ =
-      std::make_unique<HiddenStates>(bundle_->layers, sequences_per_step_, network_->hidden_bytes(),
+      std::make_unique<HiddenStates>(bundle_->layers, options_.grad_accum, network_->hidden_bytes(),
                                      checkpoints_from(options_.checkpoints), options_.out);
   prefetcher_ =
       std::make_unique<Prefetcher>(bundle_->base().file(), page_cache_from(options_.page_cache));
-  passes_ = std::make_unique<Passes>(*network_, *data_, *trace_, *prefetcher_);
+  passes_ = std::make_unique<Passes>(*network_, *data_, *trace_, *prefetcher_, options_.batch_size);
   if (eval_data_ != nullptr) {
     Network& network = eval_network_ != nullptr ? *eval_network_ : *network_;
     eval_passes_ = std::make_unique<Passes>(network, *eval_data_, *trace_, *prefetcher_);
