@@ -80,7 +80,7 @@ def _train(options: argparse.Namespace) -> None:
         *("train", "--device", "local", "--out", RUN, "--steps", options.steps),
         *("--optimizer", "adamw", "--lr", options.lr, "--schedule", "cosine"),
         *("--warmup-steps", min(5, options.steps // 5), "--max-grad-norm", 1),
-        *("--batch-size", 1, "--grad-accum", options.grad_accum),
+        *("--grad-accum", options.grad_accum),
     )
     _toolkit("pull", "--device", "local", RUN, "-o", DEMO / "runs" / RUN)
     _toolkit("analyze", DEMO / "runs" / RUN)

@@ -155,6 +155,14 @@ def test_adapters_of_another_model_are_refused(tmp_path, change, message):
         check_peft_weights(tmp_path, specs)
 
 
+def test_an_adapter_that_is_not_finite_is_refused_by_its_tensor(tmp_path):
+    model = save_adapter(tmp_path)
+    change_weights(tmp_path, lambda weights: weights[FIRST].view(-1)[5].fill_(torch.nan))
+    specs = adapter_specs(model.base_model.model.config, 4, ("q_proj", "down_proj"))
+    with pytest.raises(ToolkitError, match=r"layers.0.self_attn.q_proj.lora_A.weight of the adap"):
+        list(peft_weights(tmp_path, specs))
+
+
 def test_adapters_outside_the_layers_are_refused(tmp_path):
     save_adapter(tmp_path, targets=("q_proj", "embed_tokens"))
     with pytest.raises(ToolkitError):

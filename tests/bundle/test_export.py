@@ -1,9 +1,11 @@
 """Exports of tiny models: what is in a bundle, and that it is complete or absent."""
 
 import json
+import zlib
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.support.models import save_model, tiny_model, write_gguf
 from tests.support.tiny import relative_error, tiny_config
@@ -11,6 +13,7 @@ from toolkit.bundle import manifest as manifests
 from toolkit.bundle.adapter import LoraSettings, initial_adapter
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.export import ExportSettings, export_bundle
+from toolkit.bundle.flat_tensor import FlatTensorReader
 from toolkit.bundle.layout import adapter_specs, base_parts, parameter_shapes
 from toolkit.bundle.weights import quantize_part
 from toolkit.errors import ToolkitError
@@ -264,3 +267,28 @@ def test_a_gguf_file_and_an_adapter(tmp_path):
         if "lora_" in name:
             key = name.removeprefix("base_model.model.model.").replace(".default.", ".")
             assert torch.equal(bundle.adapter.tensor(key), parameter), name
+
+
+def test_identity_binds_the_files(exported):
+    _, bundle, manifest = exported
+    identity = FlatTensorReader(bundle.path / "identity.ptd")
+    told = {name: identity.tensor(name).numpy().tobytes() for name in identity}
+    programs = bundle.programs_path.read_bytes()
+    assert told["programs.crc32"] == zlib.crc32(programs).to_bytes(4, "little")
+    assert told["programs.sha256"].hex() == manifest["files"]["programs.pte"]["sha256"]
+    assert told["base.sha256"] == bundle.base.sha256()
+    assert told["adapter.sha256"] == bundle.adapter.sha256()
+    assert told["tokenizer.name"].decode() == manifest["tokenizer"]["name"]
+    assert told["tokenizer.sha256"].hex() == manifest["tokenizer"]["sha256"]
+
+
+def test_a_vector_that_is_not_finite_is_refused_by_name(tmp_path):
+    save_model(tmp_path / "model", "llama")
+    path = tmp_path / "model" / "model.safetensors"
+    tensors = load_file(path)
+    tensors["model.layers.1.input_layernorm.weight"][3] = torch.inf
+    save_file(tensors, path, metadata={"format": "pt"})
+    source = open_source(str(tmp_path / "model"))
+    with pytest.raises(ToolkitError, match=r"layers.1.input_layernorm.weight has values that are"):
+        export_bundle(source, tmp_path / "bundle", ExportSettings(LORA, (24,)))
+    assert not (tmp_path / "bundle").exists()

@@ -1,5 +1,8 @@
 """Our .ptd files against ExecuTorch's own serializer, both ways, and against damage."""
 
+import hashlib
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +20,7 @@ from toolkit.bundle.flat_tensor import (
     flat_tensor_bytes,
     write_flat_tensor,
 )
+from toolkit.bundle.flat_tensor_header import head_length
 from toolkit.errors import ToolkitError
 
 DTYPES = [torch.uint8, torch.int8, torch.int32, torch.int64, torch.float16, torch.float32]
@@ -42,7 +46,7 @@ def test_executorch_reads_what_we_write(tmp_path):
     tensors = example_tensors()
     write(tmp_path / "a.ptd", tensors)
     payload = FlatTensorSerializer().deserialize(Cord((tmp_path / "a.ptd").read_bytes()))
-    assert set(payload.named_data) == set(tensors)
+    assert set(payload.named_data) == {*tensors, "sha256", "checksums"}
     for name, tensor in tensors.items():
         entry = payload.named_data[name]
         layout = TensorLayout.from_tensor(tensor)
@@ -82,7 +86,26 @@ def test_round_trip_alignment_progress_and_size(tmp_path):
         assert reader.offset(name) % 16384 == 0
     assert sum(seen) == sum(spec.nbytes for spec in specs)
     size = (tmp_path / "a.ptd").stat().st_size
-    assert size <= flat_tensor_bytes(specs) <= size + 3 * 16384
+    assert size <= flat_tensor_bytes(specs) <= size + 4 * 16384
+
+
+def test_the_sums_behind_the_tensors_are_those_of_the_file(tmp_path):
+    path = tmp_path / "a.ptd"
+    tensors = example_tensors()
+    write(path, tensors)
+    data = path.read_bytes()
+    payload = FlatTensorSerializer().deserialize(Cord(data))
+    found = {name: payload.buffers[e.buffer_index] for name, e in payload.named_data.items()}
+    sums = np.frombuffer(found["checksums"], dtype="<u4")
+    head = data[: head_length(data)]
+    parts = [head, *(tensors[name].numpy().tobytes() for name in tensors), found["sha256"]]
+    assert sums.tolist() == [*map(zlib.crc32, parts), zlib.crc32(sums[:-1].tobytes())]
+    assert data.endswith(found["checksums"])
+    before = data[: len(data) - len(found["checksums"])].rindex(found["sha256"])
+    assert found["sha256"] == hashlib.sha256(data[:before]).digest()
+    reader = FlatTensorReader(path)
+    assert reader.sha256() == found["sha256"]
+    assert reader.keys() == list(tensors) and "sha256" not in reader
 
 
 def test_a_tensor_of_the_reader_does_not_reach_the_file(tmp_path):

@@ -39,6 +39,17 @@ def test_options_change_the_plan() -> None:
     assert "--targets q_proj,v_proj" in settings["commands"][0]
 
 
+def test_sequences_together_cost_memory_of_a_longer_row() -> None:
+    apart = plan("smollm2-135m", "--seq-len", 64, "--sequences", 4)
+    joined = plan("smollm2-135m", "--seq-len", 64, "--sequences", 4, "--batch-size", 4)
+    assert joined["settings"]["sequences"] == 4
+    memory = [report["peak"]["memory"] for report in (apart, joined)]
+    assert memory[1]["arena"] > 3 * memory[0]["arena"]
+    assert memory[1]["gradients"] == memory[0]["gradients"] // 2
+    wrong = ["plan", "smollm2-135m", "--sequences", "3", "--batch-size", "2"]
+    assert runner.invoke(app, wrong).exit_code == 2
+
+
 def test_a_budget_that_fits_and_one_that_does_not() -> None:
     fits = plan("smollm2-135m", "--budget", "100MB")
     assert fits["fits"] and fits["best"]["peak"]["bytes"] < 96e6

@@ -14,7 +14,7 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory):
 
     @functools.cache
     def make(
-        family: str, tied: bool, method: str = "mesp", seq_lens: tuple[int, ...] = (24,)
+        family: str, tied: bool, method: str = "mesp", seq_lens: tuple[int, ...] = (24, 48)
     ) -> Path:
         folder = tmp_path_factory.mktemp("bundle") / f"{family}-{method}"
         export_tiny(folder, family, tied=tied, method=method, seq_lens=seq_lens)

@@ -42,7 +42,7 @@ def test_the_arena_is_what_executorch_plans(bundle: Path, seq_len: int) -> None:
 def test_the_ledger_is_predicted(
     bundle: Path, train: Callable[..., TinyRun], flags: dict[str, Any]
 ) -> None:
-    seq_len = LENGTHS[1]
+    seq_len = LENGTHS[1] // flags.get("batch_size", 1)
     run = train(seq_len, **flags)
     model = open_model(str(bundle))
     settings = replace(
@@ -52,6 +52,7 @@ def test_the_ledger_is_predicted(
         momentum=flags.get("momentum", 0.0),
         max_grad_norm=flags.get("max_grad_norm", 0.0),
         sequences=flags.get("grad_accum", 1) * flags.get("batch_size", 1),
+        batch_size=flags.get("batch_size", 1),
         checkpoints=flags.get("checkpoints", "auto"),
     )
     kernels = Kernels(run.device["isa"], run.device["threads"])

@@ -82,6 +82,9 @@ def test_commands_can_be_copied(model: Model) -> None:
     assert "--seq-len 128 --rank 8 --alpha 16 --method mesp" in export
     assert "--device local" in deploy and "--data DATA" in deploy
     assert "--optimizer sgd --checkpoints auto --grad-accum 4" in train
+    export, _, train = commands(model, replace(settings, batch_size=2), "local")
+    assert "--seq-len 128 --seq-len 256 --rank 8" in export
+    assert "--checkpoints auto --batch-size 2 --grad-accum 2" in train
 
 
 def test_sizes() -> None:

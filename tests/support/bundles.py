@@ -2,12 +2,21 @@
 
 from pathlib import Path
 
+from tests.support.chatml import SMOLLM2, make_tokenizer
 from tests.support.tiny import tiny_config
 from toolkit.bundle.adapter import LoraSettings
 from toolkit.bundle.export import ExportSettings, export_bundle
 from toolkit.bundle.layout import parameter_shapes
 from toolkit.programs import PROJECTIONS
 from toolkit.sources.random import RandomSource
+
+
+class SourceWithTokenizer(RandomSource):
+    """Random weights with the tokenizer of `tests.support.chatml`, 400 tokens."""
+
+    def save_tokenizer(self, directory: Path) -> bool:
+        make_tokenizer(SMOLLM2).save_pretrained(directory)
+        return True
 
 
 def export_tiny(

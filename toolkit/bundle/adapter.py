@@ -143,10 +143,20 @@ def check_peft_weights(directory: Path, specs: list[TensorSpec]) -> None:
 
 
 def peft_weights(directory: Path, specs: list[TensorSpec]) -> Iterator[Tensor]:
-    """Yield an existing adapter's tensors as float32, in the order of `specs`."""
+    """Yield an existing adapter's tensors as float32, in the order of `specs`.
+
+    Raises:
+        ToolkitError: One has a value that is not finite.
+    """
     weights = _open_weights(directory)
     for spec in specs:
-        yield weights.rows(PEFT_PREFIX + spec.name, 0, spec.shape[0])
+        tensor = weights.rows(PEFT_PREFIX + spec.name, 0, spec.shape[0])
+        if not tensor.isfinite().all():
+            raise ToolkitError(
+                f"{spec.name} of the adapter in {directory} has values that are not finite",
+                "Use another adapter",
+            )
+        yield tensor
 
 
 def peft_config(settings: LoraSettings, base_model: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Write and read FlatTensor (.ptd) files one tensor at a time.
 
 Every tensor is a segment of its own, aligned to 16 KiB: a page on every Android device, so that
-any run of tensors can be mapped and released on its own.
+any run of tensors can be mapped and released on its own. Behind them stand two small tensors that
+say what the file has to hold, see `toolkit.bundle.checksums`; readers here do not list them.
 """
 
 import math
@@ -14,6 +15,13 @@ import torch
 from torch import Tensor
 
 from toolkit.bundle import flat_tensor_header
+from toolkit.bundle.checksums import (
+    CHECKSUMS,
+    SHA256,
+    SHA256_BYTES,
+    SummingWriter,
+    checksum_count,
+)
 from toolkit.bundle.flat_tensor_header import Entry
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_file
@@ -35,6 +43,8 @@ _SCALAR_TYPES = {
 }
 _DTYPES = {number: dtype for dtype, number in _SCALAR_TYPES.items()}
 _WRITE_CHUNK = 1 << 24
+_OWN = (SHA256, CHECKSUMS)
+_OWN_ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ def flat_tensor_bytes(specs: Iterable[TensorSpec], alignment: int = ALIGNMENT) -
     """Return about how many bytes a file with these tensors has, padding included."""
     specs = list(specs)
     data = sum(_aligned(spec.nbytes, alignment) for spec in specs)
-    return data + _aligned(128 * (len(specs) + 1), alignment)
+    return data + _aligned(132 * (len(specs) + 3), alignment)
 
 
 def write_flat_tensor(
@@ -81,23 +91,23 @@ def write_flat_tensor(
         ValueError: A tensor does not match its spec, or their numbers differ.
     """
     specs = list(specs)
-    if len({spec.name for spec in specs}) != len(specs):
+    if len({*_OWN, *(spec.name for spec in specs)}) != len(specs) + len(_OWN):
         raise ValueError("two tensors have the same name")
     with atomic_file(path) as file:
-        file.write(flat_tensor_header.encode(_entries(specs, alignment), alignment))
+        writer = SummingWriter(file)
+        head = flat_tensor_header.encode(_entries(specs, alignment), alignment)
+        length = flat_tensor_header.head_length(head)
+        writer.write([head[:length]])
+        writer.pad(head[length:])
         for spec, tensor in zip(specs, tensors, strict=True):
             if tuple(tensor.shape) != tuple(spec.shape) or tensor.dtype != spec.dtype:
                 raise ValueError(
                     f"{spec.name}: expected {spec.dtype} {spec.shape}, "
                     f"got {tensor.dtype} {tuple(tensor.shape)}"
                 )
-            file.write(bytes(-file.tell() % alignment))
-            data = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-            for start in range(0, len(data), _WRITE_CHUNK):
-                chunk = data[start : start + _WRITE_CHUNK]
-                file.write(chunk.data)
-                if on_bytes is not None:
-                    on_bytes(len(chunk))
+            writer.pad_to(alignment)
+            writer.write(_chunks(tensor, on_bytes))
+        writer.finish(_OWN_ALIGNMENT)
 
 
 class FlatTensorReader:
@@ -142,13 +152,18 @@ class FlatTensorReader:
 
     def keys(self) -> list[str]:
         """Return the tensors' names in the order of the file."""
-        return sorted(self._entries, key=lambda name: self._entries[name].offset)
+        names = (name for name in self._entries if name not in _OWN)
+        return sorted(names, key=lambda name: self._entries[name].offset)
+
+    def sha256(self) -> bytes:
+        """Return what the file says is the SHA-256 of its content."""
+        return self.tensor(SHA256).numpy().tobytes()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._entries and name not in _OWN
 
     def spec(self, name: str) -> TensorSpec:
         """Return shape and dtype of a tensor."""
@@ -178,10 +193,25 @@ def _aligned(value: int, alignment: int) -> int:
     return -(-value // alignment) * alignment
 
 
+def _chunks(tensor: Tensor, on_bytes: Callable[[int], None] | None) -> Iterator[bytes | memoryview]:
+    data = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+    for start in range(0, len(data), _WRITE_CHUNK):
+        chunk = data[start : start + _WRITE_CHUNK]
+        yield chunk.data
+        if on_bytes is not None:
+            on_bytes(len(chunk))
+
+
 def _entries(specs: list[TensorSpec], alignment: int) -> list[Entry]:
-    entries, offset = [], 0
-    for spec in specs:
+    """Return the places of all tensors, and of the two that stand behind them."""
+    own = [
+        TensorSpec(SHA256, (SHA256_BYTES,), torch.uint8),
+        TensorSpec(CHECKSUMS, (checksum_count(len(specs)),), torch.int32),
+    ]
+    entries, end = [], 0
+    for spec in [*specs, *own]:
+        offset = _aligned(end, _OWN_ALIGNMENT if spec in own else alignment)
         sizes = tuple(int(size) for size in spec.shape)
         entries.append(Entry(spec.name, _SCALAR_TYPES[spec.dtype], sizes, offset, spec.nbytes))
-        offset = _aligned(offset + spec.nbytes, alignment)
+        end = offset + spec.nbytes
     return entries

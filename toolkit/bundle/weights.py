@@ -112,7 +112,13 @@ def _tensors_of(
     source: Source, part: Part, schemes: dict[str, str]
 ) -> tuple[list[Tensor], TensorQuality | None]:
     if part.kind == "vector":
-        return [source.read(part.source)], None
+        tensor = source.read(part.source)
+        if not tensor.isfinite().all():  # Of weights, quantizing and taking over see to it.
+            raise ToolkitError(
+                f"{part.source} has values that are not finite",
+                "The checkpoint is damaged: download or convert it again",
+            )
+        return [tensor], None
     quantized, entry = quantize_part(source, part, schemes[part.kind])
     tensors = [quantized.codes, quantized.scale, quantized.offset]
     return [tensor for tensor in tensors if tensor is not None], entry

@@ -44,6 +44,9 @@ def plan(
         int | None,
         typer.Option(min=1, help="Sequences of a step: batch size times accumulation."),
     ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Sequences computed together; they divide a step's.")
+    ] = None,
     checkpoints: Annotated[
         Literal["auto", "ram", "spill"] | None,
         typer.Option(help="Where block inputs wait for the backward."),
@@ -76,9 +79,12 @@ def plan(
         "optimizer": optimizer,
         "momentum": momentum,
         "max_grad_norm": max_grad_norm,
-        "sequences": sequences,
+        "sequences": batch_size if sequences is None else sequences,
+        "batch_size": batch_size,
         "checkpoints": checkpoints,
     }
+    if batch_size is not None and sequences is not None and sequences % batch_size != 0:
+        raise typer.BadParameter("--sequences is no multiple of --batch-size")
     fixed = {name: value for name, value in given.items() if value is not None}
     from toolkit.planning.sizes import parse_size
 

@@ -33,9 +33,17 @@ def train(
     optimizer: Annotated[
         Literal["sgd", "adamw"] | None, typer.Option(help="How gradients change the adapter.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Sequences at a time.")] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Sequences computed together; the bundle needs programs for all their tokens. "
+            "Faster for short sequences, with more memory.",
+        ),
+    ] = None,
     grad_accum: Annotated[
-        int | None, typer.Option(min=1, help="Batches whose gradients make one step.")
+        int | None,
+        typer.Option(min=1, help="Batches, one after the other, whose gradients make one step."),
     ] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Decoupled weight decay.")] = None,
     beta1: Annotated[float | None, typer.Option(help="AdamW: decay of the mean.")] = None,

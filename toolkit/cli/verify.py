@@ -130,7 +130,8 @@ def _verify(
     write_perturbed_adapter(bundle, adapter, seed)
     indices = list(range(len(rows.tokens)))
     with error_console.status(f"gradients on {target.device.spec}"):
-        actual = device_gradients(target, rows, indices, adapter)
+        tokenizer = bundle.manifest["tokenizer"]
+        actual = device_gradients(target, rows, indices, adapter, tokenizer)
     with error_console.status("gradients in PyTorch"):
         expected = step_gradients(build_model(bundle, adapter), rows, indices)
     verdict = judge(actual, expected, tolerance)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from toolkit.bundle.flat_tensor import FlatTensorReader, TensorSpec, write_flat_tensor
+from toolkit.bundle.identity import tokenizer_tensors
 from toolkit.data.samples import Rows
 from toolkit.data.splitmix import splitmix64
 from toolkit.errors import ToolkitError
@@ -15,12 +16,15 @@ from toolkit.errors import ToolkitError
 NAMES = ("tokens", "labels", "positions", "start")
 
 
-def write_rows(path: str | Path, rows: Rows) -> None:
-    """Write rows as FlatTensor with int32 tensors tokens, labels, positions and start [S, T]."""
-    shape = tuple(rows.tokens.shape)
-    specs = [TensorSpec(name, shape, torch.int32) for name in NAMES]
+def write_rows(path: str | Path, rows: Rows, tokenizer: dict[str, str] | None = None) -> None:
+    """Write rows as FlatTensor with int32 tensors tokens, labels, positions and start [S, T].
+
+    The trainer refuses rows of another tokenizer (toolkit.data.fingerprint) than the bundle's.
+    """
     arrays = (torch.from_numpy(np.ascontiguousarray(array)) for array in astuple(rows))
-    write_flat_tensor(path, specs, arrays)
+    tensors = {**dict(zip(NAMES, arrays, strict=True)), **tokenizer_tensors(tokenizer)}
+    specs = [TensorSpec(name, tuple(t.shape), t.dtype) for name, t in tensors.items()]
+    write_flat_tensor(path, specs, tensors.values())
 
 
 def read_rows(path: str | Path) -> Rows:

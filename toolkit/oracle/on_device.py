@@ -33,7 +33,11 @@ class Target:
 
 
 def device_gradients(
-    target: Target, rows: Rows, indices: Sequence[int], adapter: Path
+    target: Target,
+    rows: Rows,
+    indices: Sequence[int],
+    adapter: Path,
+    tokenizer: dict[str, str] | None = None,
 ) -> Gradients:
     """Return loss and gradients of one step as the device computes them.
 
@@ -41,13 +45,14 @@ def device_gradients(
         rows: Token rows, all of which are sent.
         indices: The rows of the step.
         adapter: An adapter .ptd, sent too.
+        tokenizer: What the bundle's manifest says of its own, which the rows have to have.
 
     Raises:
         ToolkitError: The trainer failed or its output is not what it should be.
     """
     with scratch_folder(target.device) as folder, tempfile.TemporaryDirectory() as temporary:
         data, output = Path(temporary) / "data.ptd", Path(temporary) / "gradients.safetensors"
-        write_rows(data, rows)
+        write_rows(data, rows, tokenizer)
         send_file(target.device, data, f"{folder}/data.ptd")
         send_file(target.device, adapter, f"{folder}/adapter.ptd")
         arguments = _arguments(target, folder)

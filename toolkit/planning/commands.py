@@ -25,14 +25,16 @@ def _serves(model: Model, settings: Settings) -> bool:
     exported = ("rank", "alpha", "targets", "method", "linear", "embedding", "head")
     return (
         model.bundle is not None
-        and settings.seq_len in model.seq_lens
+        and {settings.seq_len, settings.row_tokens} <= set(model.seq_lens)
         and all(getattr(settings, name) == getattr(model.settings, name) for name in exported)
     )
 
 
 def _export(model: Model, settings: Settings, folder: str) -> str:
     words = ["toolkit", "export", model.source, "-o", folder]
-    words += ["--seq-len", settings.seq_len, "--rank", settings.rank]
+    for length in sorted({settings.seq_len, settings.row_tokens}):
+        words += ["--seq-len", length]
+    words += ["--rank", settings.rank]
     words += ["--alpha", f"{settings.alpha:g}", "--method", settings.method]
     if settings.targets != PROJECTIONS:
         words += ["--targets", ",".join(settings.targets)]
@@ -47,8 +49,10 @@ def _train(settings: Settings, device: str) -> str:
         words += f" --momentum {settings.momentum:g}"
     if settings.max_grad_norm:
         words += f" --max-grad-norm {settings.max_grad_norm:g}"
-    if settings.sequences > 1:
-        words += f" --grad-accum {settings.sequences}"
+    if settings.batch_size > 1:
+        words += f" --batch-size {settings.batch_size}"
+    if settings.rows > 1:
+        words += f" --grad-accum {settings.rows}"
     return f"{words} --out run1"
 
 

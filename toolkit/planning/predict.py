@@ -109,7 +109,7 @@ class Planner:
     def programs(self, settings: Settings) -> dict[str, Program]:
         """Return the programs that an export with these settings would have, each traced once."""
         return self._trace(
-            settings.seq_len,
+            settings.row_tokens,
             settings.rank,
             settings.alpha,
             settings.targets,
@@ -144,9 +144,9 @@ class _Step:
         adapters = programs["block_backward"].adapters
         self.layer_floats = sum(_round_up(a.elements, _ADAPTER_ALIGNMENT) for a in adapters)
         self.parameters = sum(a.elements for a in adapters) * self.layers
-        state = settings.seq_len * config.hidden_size * 4
+        state = settings.row_tokens * config.hidden_size * 4
         self.checkpoints = plan_checkpoints(
-            self.layers, settings.sequences, state, settings.checkpoints, machine.available
+            self.layers, settings.rows, state, settings.checkpoints, machine.available
         )
 
     def prediction(self) -> Prediction:
@@ -171,7 +171,7 @@ class _Step:
         floats = self.layer_floats * self.layers
         states = _STATES[self.settings.optimizer] or int(self.settings.momentum != 0)
         gradients = floats if self.settings.max_grad_norm > 0 else self.layer_floats
-        if self.settings.sequences > 1:
+        if self.settings.rows > 1:
             gradients += self.layer_floats
         sizes = {
             "base": resident_weights(program),
@@ -186,7 +186,7 @@ class _Step:
         return {name: sizes[name] for name in CATEGORIES}
 
     def _seconds(self, phase: str, method: str) -> float:
-        work: Work = work_of(self.programs[method].operations).times(self.settings.sequences)
+        work: Work = work_of(self.programs[method].operations).times(self.settings.rows)
         blocks = self.layers if phase in ("forward", "backward") else 1
         speed = self.machine.speed
         seconds = blocks * speed.seconds(phase, work)

@@ -18,6 +18,7 @@ class Settings:
     Attributes:
         schemes: Quantization of "linear", "embedding" and "head".
         sequences: Sequences of a step: batch size times gradient accumulation.
+        batch_size: Sequences computed together, as one row of programs for all their tokens.
     """
 
     seq_len: int = 256
@@ -32,11 +33,22 @@ class Settings:
     momentum: float = 0.0
     max_grad_norm: float = 0.0
     sequences: int = 1
+    batch_size: int = 1
     checkpoints: str = "auto"
 
     @property
     def schemes(self) -> dict[str, str]:
         return {"linear": self.linear, "embedding": self.embedding, "head": self.head}
+
+    @property
+    def row_tokens(self) -> int:
+        """Tokens that are computed together."""
+        return self.seq_len * self.batch_size
+
+    @property
+    def rows(self) -> int:
+        """Rows of a step, one after the other: its gradient accumulation."""
+        return self.sequences // self.batch_size
 
 
 @dataclass(frozen=True)

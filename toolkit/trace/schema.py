@@ -89,7 +89,11 @@ class OperatorTime(Struct, frozen=True, gc=False):
 
 
 class Bundle(Struct, frozen=True):
-    """Shape of the model and of its adapter."""
+    """Shape of the model and of its adapter, and the SHA-256 of what the run was made of.
+
+    Those of base and adapter are of their content, as the files themselves say; the adapter is the
+    one the run began with.
+    """
 
     layers: Count | None = None
     hidden_size: Count | None = None
@@ -99,6 +103,18 @@ class Bundle(Struct, frozen=True):
     alpha: Number | None = None
     base_bytes: Bytes | None = None
     adapter_parameters: Count | None = None
+    programs_sha256: str | None = None
+    base_sha256: str | None = None
+    adapter_sha256: str | None = None
+    tokenizer: str | None = None
+
+
+class Data(Struct, frozen=True):
+    """The training data: its number of sequences, SHA-256 of its content, name of its tokenizer."""
+
+    sequences: Count | None = None
+    sha256: str | None = None
+    tokenizer: str | None = None
 
 
 class Checkpoints(Struct, frozen=True):
@@ -136,6 +152,7 @@ class Run(Struct, frozen=True, tag="run"):
     settings: dict[str, Any] = {}
     bundle: Bundle = Bundle()
     checkpoints: Checkpoints = Checkpoints()
+    data: Data = Data()
     device: Device = Device()
 
 
@@ -241,11 +258,13 @@ class Smaps(Struct, frozen=True, tag="smaps"):
 
 
 class Event(Struct, frozen=True, tag="event"):
-    """Something that happened: saved, stop_requested, paused, resumed.
+    """Something that happened, in words in `detail`.
 
-    `waiting_for_storage`: a save found the storage full and is tried again. `trace_gap`: so many
-    records did not fit meanwhile. `saves_apart`: saves are further apart than asked for. A save has
-    its step and what it wrote.
+    saved (with its step and what it wrote), stop_requested, paused, resumed; settings_changed: a
+    resumed run has other settings, old and new; restarted: a run to be resumed had saved nothing
+    and began again; waiting_for_storage: a save found the storage full and is tried again;
+    trace_gap: so many records did not fit meanwhile; saves_apart: saves are further apart than
+    asked for.
     """
 
     t: Nanoseconds

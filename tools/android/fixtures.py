@@ -16,17 +16,15 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 import tokenizer_cases  # noqa: E402
 
 from tests.support import tiny  # noqa: E402
-from tests.support.bundles import export_tiny  # noqa: E402
+from tests.support.bundles import SourceWithTokenizer, export_tiny  # noqa: E402
 from tests.support.chatml import SMOLLM2, make_tokenizer  # noqa: E402
 from tests.support.trainer import run_trainer  # noqa: E402
 from toolkit.bundle.adapter import LoraSettings  # noqa: E402
 from toolkit.bundle.export import ExportSettings, export_bundle  # noqa: E402
 from toolkit.bundle.layout import parameter_shapes  # noqa: E402
-from toolkit.bundle.manifest import read_manifest, write_manifest  # noqa: E402
 from toolkit.data.dataset import read_rows  # noqa: E402
 from toolkit.data.prepare import Settings, prepare, prepare_random  # noqa: E402
 from toolkit.programs import PROJECTIONS  # noqa: E402
-from toolkit.sources.random import RandomSource  # noqa: E402
 
 TARGET = ROOT / "build/android/fixtures"
 SEQ_LEN = 24
@@ -49,13 +47,8 @@ def write_text_bundle(folder: Path) -> None:
     config = tiny.tiny_config("llama")
     config.vocab_size = 400
     config.initializer_range = 0.2
-    source = RandomSource(config, parameter_shapes(config), "tiny-words", seed=2)
+    source = SourceWithTokenizer(config, parameter_shapes(config), "tiny-words", seed=2)
     export_bundle(source, folder, ExportSettings(LoraSettings(4, 8.0, PROJECTIONS), (SEQ_LEN,)))
-    make_tokenizer(SMOLLM2).save_pretrained(folder)
-    manifest = read_manifest(folder)
-    (folder / "manifest.json").unlink()
-    kept = {"format", "format_version", "toolkit", "files"}
-    write_manifest(folder, {key: value for key, value in manifest.items() if key not in kept})
 
 
 def write_text_rows(folder: Path) -> None:

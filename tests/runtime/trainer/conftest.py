@@ -12,6 +12,8 @@ from toolkit.data.dataset import write_rows
 from toolkit.oracle.verification import write_perturbed_adapter
 
 SEQ_LENS = (24, 40)
+TOGETHER = 48
+"""Tokens of two sequences of the first length, computed together."""
 VOCAB = 150
 
 
@@ -25,8 +27,9 @@ def make_case(tmp_path_factory: pytest.TempPathFactory):
         if key not in made:
             folder = tmp_path_factory.mktemp("trainer")
             bundle = export_tiny(
-                folder / "bundle", family, tied=tied, method=method, layers=3, seq_lens=SEQ_LENS
-            )
+                *(folder / "bundle", family), tied=tied, method=method, layers=3,
+                seq_lens=(*SEQ_LENS, TOGETHER),
+            )  # fmt: skip
             write_perturbed_adapter(Bundle.open(bundle), folder / "adapter.ptd", seed=3)
             write_rows(folder / "train.ptd", mixed_rows(SEQ_LENS[0], VOCAB, seed=1))
             write_rows(folder / "other.ptd", mixed_rows(SEQ_LENS[1], VOCAB, seed=2))

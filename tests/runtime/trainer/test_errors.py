@@ -12,6 +12,7 @@ from tests.oracle.rows import mixed_rows
 from tests.runtime.trainer.conftest import SEQ_LENS, VOCAB
 from tests.runtime.trainer.running import error_of, flags, records, run, trainer
 from toolkit.bundle.flat_tensor import FlatTensorReader, TensorSpec, write_flat_tensor
+from toolkit.bundle.identity import write_identity
 from toolkit.data.dataset import write_rows
 
 T = SEQ_LENS[0]
@@ -30,7 +31,16 @@ def rewrite(path, change):
     write_flat_tensor(path, specs, tensors.values())
 
 
-@pytest.mark.parametrize("file", ["programs.pte", "base.ptd", "adapter.ptd", "adapter_config.json"])
+def rewrite_base(bundle, change):
+    """Rewrite base.ptd as an export would have: the bundle's identity follows."""
+    files = [bundle / name for name in ("programs.pte", "base.ptd", "adapter.ptd")]
+    rewrite(files[1], change)
+    write_identity(bundle / "identity.ptd", *files, None)
+
+
+@pytest.mark.parametrize(
+    "file", ["programs.pte", "base.ptd", "adapter.ptd", "adapter_config.json", "identity.ptd"]
+)
 def test_a_missing_file_of_the_bundle(case, bundle_copy, tmp_path, file):
     (bundle_copy / file).unlink()
     message = train_error(case, tmp_path / "run", bundle=bundle_copy, adapter=None)
@@ -93,11 +103,11 @@ def test_weights_that_do_not_fit_the_programs(case, bundle_copy, tmp_path):
     def shorten(tensors):
         tensors[key] = tensors[key][:-1].contiguous()
 
-    rewrite(bundle_copy / "base.ptd", shorten)
+    rewrite_base(bundle_copy, shorten)
     message = train_error(case, tmp_path / "run", bundle=bundle_copy)
     assert key in message
     assert "programs.pte expects uint8 [6, 64, 8]" in message
-    rewrite(bundle_copy / "base.ptd", lambda tensors: tensors.pop(key))
+    rewrite_base(bundle_copy, lambda tensors: tensors.pop(key))
     assert f"has no tensor {key}" in train_error(case, tmp_path / "run", bundle=bundle_copy)
 
 
@@ -144,7 +154,16 @@ def test_data_of_a_length_without_programs(case, tmp_path):
     write_rows(tmp_path / "data.ptd", mixed_rows(T + 2, VOCAB))
     message = train_error(case, tmp_path / "run", data=tmp_path / "data.ptd")
     assert "sequences of 26 tokens" in message
-    assert "programs for 24, 40" in message
+    assert "programs for 24, 40, 48" in message
+
+
+def test_sequences_together_without_programs_for_them(case, tmp_path):
+    message = train_error(case, tmp_path / "run", batch_size=3)
+    assert "3 sequences of 24 tokens together take programs for 72 tokens" in message
+    assert "Export it with --seq-len 24 --seq-len 72, or use --grad-accum" in message
+    files = {"bundle": case.bundle, "data": case.data, "out": tmp_path / "g"}
+    message = error_of("gradients", code=2, **files, samples="0,1,2", batch_size=2)
+    assert "--samples names 3, no multiple of --batch-size 2" in message
 
 
 def test_data_without_labels(case, tmp_path):

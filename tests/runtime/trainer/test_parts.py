@@ -1,6 +1,7 @@
 """Parts of the engine against their references: torch, transformers, safetensors."""
 
 import json
+import zlib
 from itertools import islice
 
 import numpy as np
@@ -154,7 +155,7 @@ def test_safetensors_files_are_read_by_the_package(tmp_path):
 def test_state_is_read_back_exactly(tmp_path):
     path = tmp_path / "state.bin"
     probe("state", "save", path, 5)
-    assert probe("state", "load", path, 5).split() == [b"5", b"42"]
+    assert probe("state", "load", path, 5).split() == [b"5", b"42", b"0.1"]
     assert b"differs" in probe("state", "load", path, 6, fails=True)
 
 
@@ -172,6 +173,33 @@ def test_any_damage_to_the_state_is_noticed(tmp_path):
         assert b"is damaged" in probe("state", "load", path, 5, fails=True), size
     path.write_bytes(whole + b"12345678")
     assert b"is damaged" in probe("state", "load", path, 5, fails=True)
+
+
+def test_a_state_of_the_version_before_is_refused_as_such(tmp_path):
+    path = tmp_path / "state.bin"
+    path.write_bytes(b"TKSTATE\0" + (1).to_bytes(4, "little") + bytes(100))
+    assert b"has version 1, this runtime reads 2" in probe("state", "load", path, 5, fails=True)
+
+
+@pytest.mark.parametrize("offset", [0, 1, 7])
+def test_checksums_are_those_of_zlib(offset):
+    random = np.random.default_rng(0)
+    lengths = [0, 1, 7, 8, 15, 16, 17, 63, 64, 65, 127, 128, 129, 191, 192, 200, 1000, 70_001]
+    for length in lengths:
+        data = random.bytes(length)
+        values = [int(word) for word in probe("crc32", offset, stdin=data).split()]
+        assert values == [zlib.crc32(data)] * 3, length
+
+
+def test_numbers_that_are_none_are_found_wherever_they_stand():
+    largest = float(np.finfo(np.float32).max)
+    values = np.random.default_rng(0).normal(size=9001).astype(np.float32)
+    values[:4] = [largest, -largest, 1e-45, -0.0]
+    assert probe("finite", len(values), stdin=values.tobytes()).strip() == b"1"
+    for at, value in [(0, np.nan), (4095, np.inf), (4096, -np.inf), (9000, np.nan)]:
+        bad = values.copy()
+        bad[at] = value
+        assert probe("finite", len(bad), stdin=bad.tobytes()).strip() == b"0", (at, value)
 
 
 @pytest.mark.parametrize("text", ["plain", 'quote " and \\', "tab\tline\n", "ü€🙂", "\x01\x1f", ""])

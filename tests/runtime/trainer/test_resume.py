@@ -8,7 +8,11 @@ import time
 
 import pytest
 
+from tests.oracle.rows import mixed_rows
+from tests.runtime.trainer.conftest import SEQ_LENS, TOGETHER, VOCAB
 from tests.runtime.trainer.running import error_of, flags, records, run, trainer
+from tests.support.bundles import export_tiny
+from toolkit.data.dataset import write_rows
 
 SETTINGS = [
     {"optimizer": "adamw", "lr": 0.05, "grad_accum": 2, "schedule": "cosine", "warmup_steps": 2},
@@ -91,6 +95,24 @@ def test_a_run_killed_before_it_saved_starts_again(case, tmp_path):
     run("train", **case.options(out, steps=5, resume=True))
     assert final(out) == final(whole)
     assert [r["resumed_from"] for r in records(out, "run")] == [None, None]
+    restarted = {"event": "restarted", "detail": "nothing was saved: starts again"}
+    assert any(restarted.items() <= event.items() for event in records(out, "event"))
+
+
+def test_an_adapter_named_again_is_what_a_restarted_run_begins_with(case, tmp_path):
+    whole = case.train(tmp_path / "whole", steps=3)
+    other = case.train(tmp_path / "other", steps=3, adapter=None)
+    assert final(whole) != final(other)
+    out = tmp_path / "run"
+    process = start(case, out, steps=100000, save_every=0)
+    wait_for_step(out, 2)
+    process.kill()
+    process.wait()
+    case.train(out, steps=3, resume=True)
+    assert final(out) == final(whole)
+    # Once there is a state, it wins.
+    case.train(out, steps=3, resume=True, adapter=None)
+    assert final(out) == final(whole)
 
 
 def test_a_finished_run_can_be_made_longer(case, tmp_path):
@@ -137,11 +159,10 @@ def test_a_run_is_not_overwritten(case, tmp_path):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"optimizer": "sgd"}, "another optimizer"),
-        ({"optimizer": "sgd", "momentum": 0.9}, "another optimizer"),
-        ({"seed": 1}, "another seed"),
-        ({"order": "sequential"}, "another seed or order"),
-        ({"batch_size": 2}, "another batch size"),
+        ({"optimizer": "sgd"}, "with optimizer adamw, not sgd. Resume with the same --optimizer"),
+        ({"seed": 1}, "with seed 0, not 1. Resume with the same --seed"),
+        ({"order": "sequential"}, "with order shuffled, not sequential"),
+        ({"grad_accum": 2}, "with sequences_a_step 1, not 2"),
     ],
 )
 def test_a_state_of_other_settings_is_refused(case, tmp_path, change, what):
@@ -151,10 +172,49 @@ def test_a_state_of_other_settings_is_refused(case, tmp_path, change, what):
     assert final(out) == before
 
 
-def test_a_state_of_another_bundle_is_refused(make_case, case, tmp_path):
+def test_a_state_with_another_momentum_is_refused(case, tmp_path):
+    out = case.train(tmp_path / "run", steps=2, optimizer="sgd")
+    options = case.options(out, steps=5, resume=True, optimizer="sgd", momentum=0.9)
+    assert "was saved without the momentum of this optimizer" in error_of("train", **options)
+
+
+def remade(case, folder, seed=1, seq_lens=(*SEQ_LENS, TOGETHER)):
+    """Export a bundle of the same model again, so that only what is asked for differs."""
+    return export_tiny(folder, "llama", layers=3, seq_lens=seq_lens, seed=seed)
+
+
+def test_other_content_of_the_same_shape_is_refused_by_name(case, tmp_path):
     out = case.train(tmp_path / "run", steps=2)
-    other = make_case("qwen2", False)
-    assert "another bundle" in error_of("train", **other.options(out, steps=5, resume=True))
+    before = final(out), (out / "trace.jsonl").read_bytes()
+    rows = mixed_rows(SEQ_LENS[0], VOCAB, seed=1)
+    rows.tokens[0, 3] ^= 1
+    write_rows(tmp_path / "data.ptd", rows)
+    for change, what in [
+        ({"bundle": remade(case, tmp_path / "a", seed=2)}, "the weights of another bundle"),
+        (
+            {"bundle": remade(case, tmp_path / "b", seq_lens=(24,))},
+            "the programs of another export",
+        ),
+        ({"data": tmp_path / "data.ptd"}, "other data. Resume with the data it was started with"),
+        ({"data": case.other_length}, "seq_len 24, not 40. Resume with the data"),
+    ]:
+        message = error_of("train", **case.options(out, steps=5, resume=True, **change))
+        assert f"state.bin was saved with {what}" in message
+        assert message.endswith(", or start a new run")
+        assert final(out) == before[0]
+    # The same content under other names is the same run.
+    run("train", **case.options(out, steps=3, resume=True, bundle=remade(case, tmp_path / "c")))
+
+
+def test_changed_settings_are_said_and_traced(case, tmp_path):
+    out = case.train(tmp_path / "run", steps=2, lr=0.001)
+    result = run("train", **case.options(out, steps=3, lr=0.5, resume=True, beta2=0.99))
+    changes = "steps 2 -> 3, lr 0.001 -> 0.5, beta2 0.999 -> 0.99"
+    assert result.stdout.splitlines()[:2] == ["resumed: step 2", f"settings_changed: {changes}"]
+    [event] = [e for e in records(out, "event") if e["event"] == "settings_changed"]
+    assert event["detail"] == changes
+    result = run("train", **case.options(out, steps=3, lr=0.5, resume=True, beta2=0.99))
+    assert "changed" not in result.stdout
 
 
 def test_a_damaged_state_is_refused(case, tmp_path):

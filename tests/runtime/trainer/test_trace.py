@@ -8,6 +8,8 @@ import pytest
 
 from tests.runtime.trainer.running import ROOT, flags, records, run, trainer
 from toolkit import BUNDLE_FORMAT_VERSION
+from toolkit.bundle.flat_tensor import FlatTensorReader
+from toolkit.files import sha256_file
 from toolkit.trace.reader import read_trace
 from toolkit.trace.schema import CATEGORIES
 
@@ -58,6 +60,15 @@ def test_the_run_record_says_what_ran(traced, make_case):
         "base_bytes": (case.bundle / "base.ptd").stat().st_size,
         # Rank 4 times inputs and outputs of q, k, v, o and of gate, up, down.
         "adapter_parameters": LAYERS * 4 * ((128 + 96 + 96 + 128) + 3 * (64 + 96)),
+        "programs_sha256": sha256_file(case.bundle / "programs.pte"),
+        "base_sha256": FlatTensorReader(case.bundle / "base.ptd").sha256().hex(),
+        "adapter_sha256": FlatTensorReader(case.adapter).sha256().hex(),
+        "tokenizer": "",
+    }
+    assert run_record["data"] == {
+        "sequences": 4,
+        "sha256": FlatTensorReader(case.data).sha256().hex(),
+        "tokenizer": "",
     }
     device = run_record["device"]
     assert device["threads"] == 1

@@ -85,6 +85,38 @@ def test_twenty_steps_are_those_of_pytorch(case, tmp_path, settings):
     assert config == json.loads((case.bundle / "adapter_config.json").read_text())
 
 
+@pytest.mark.parametrize("model", [("llama", True, "mesp"), ("qwen2", False, "mebp")])
+def test_sequences_together_have_the_gradients_of_one_by_one(make_case, tmp_path, model):
+    """Rows that are packed, padded and partly ignored, each beside another kind."""
+    case = make_case(*model)
+    for samples in ("0,1,2,3", "3,1,2,0", "2,1"):
+        results = []
+        for together in (1, 2):
+            out = tmp_path / f"{together}.safetensors"
+            files = {"bundle": case.bundle, "data": case.data, "adapter": case.adapter}
+            options = {"samples": samples, "batch_size": together, "threads": 2, "out": out}
+            line = json.loads(run("gradients", **files, **options).stdout)
+            results.append((line, load_file(out)))
+        (alone, apart), (both, joined) = results
+        assert both["tokens"] == alone["tokens"]
+        assert both["loss"] == pytest.approx(alone["loss"], rel=LOSS)
+        # Both are within GRADIENT of float64's; they differ in the order of their sums only.
+        worst = compare(joined, apart)[0]
+        assert worst.relative < 2 * GRADIENT, worst
+        assert any(not torch.equal(joined[name], apart[name]) for name in apart)
+
+
+def test_sequences_together_are_trained_in_the_same_order(case, tmp_path):
+    options = {"steps": 6, "lr": 0.05, "eval_data": case.data}
+    apart = case.train(tmp_path / "apart", grad_accum=4, **options)
+    joined = case.train(tmp_path / "joined", batch_size=2, grad_accum=2, **options)
+    runs = [records(out, "step") for out in (apart, joined)]
+    assert [s["samples"] for s in runs[0]] == [s["samples"] for s in runs[1]]
+    assert case.losses(joined) == pytest.approx(case.losses(apart), rel=LATER_LOSS)
+    losses = [[e["loss"] for e in records(out, "evaluation")] for out in (apart, joined)]
+    assert losses[1] == pytest.approx(losses[0], rel=LATER_LOSS)
+
+
 def result_of(out):
     steps = [(s["loss"], s["grad_norm"], s["samples"]) for s in records(out, "step")]
     return steps, (out / "adapter_model.safetensors").read_bytes()

@@ -1,7 +1,8 @@
 #include "trainer/adapter.h"
 
-#include "trainer/checksum.h"
+#include "trainer/crc32.h"
 #include "trainer/error.h"
+#include "trainer/finite.h"
 
 namespace toolkit {
 namespace {
@@ -36,18 +37,8 @@ size_t AdapterLayout::index_of(const std::string& key) const {
   fail("the bundle's methods disagree about adapter tensor %s. Export it again", key.c_str());
 }
 
-uint64_t AdapterLayout::fingerprint() const {
-  Checksum sum;
-  sum.add(&layers_, sizeof(layers_));
-  for (const AdapterTensor& tensor : tensors_) {
-    sum.add(tensor.key.data(), tensor.key.size());
-    sum.add(tensor.sizes.data(), tensor.sizes.size() * sizeof(int32_t));
-  }
-  return sum.value();
-}
-
-void load_adapter(const std::string& path, const AdapterLayout& layout, float* values) {
-  const FlatTensorFile file(path);
+void load_adapter(const FlatTensorFile& file, const AdapterLayout& layout, float* values) {
+  const std::string& path = file.path();
   size_t found = 0;
   for (int64_t layer = 0; layer < layout.layers(); ++layer) {
     for (const AdapterTensor& tensor : layout.tensors()) {
@@ -62,6 +53,13 @@ void load_adapter(const std::string& path, const AdapterLayout& layout, float* v
       }
       float* target = values + layer * layout.layer_floats() + tensor.offset;
       file.file().read_at(target, spec.bytes, spec.offset);
+      if (crc32(0, target, spec.bytes) != spec.crc32) {
+        fail("%s: %s is damaged. Make or deploy it again", path.c_str(), key.c_str());
+      }
+      if (!all_finite(target, tensor.count)) {
+        fail("%s: %s holds numbers that are not finite. Use another adapter", path.c_str(),
+             key.c_str());
+      }
       ++found;
     }
   }
@@ -69,6 +67,22 @@ void load_adapter(const std::string& path, const AdapterLayout& layout, float* v
     fail("%s holds %zu tensors, the bundle trains %zu. Use an adapter of the bundle's targets",
          path.c_str(), file.tensors().size(), found);
   }
+}
+
+Sha256 load_start(const Bundle& bundle, const std::string& path, const AdapterLayout& layout,
+                  float* values) {
+  const FlatTensorFile file(path.empty() ? bundle.directory() + "/adapter.ptd" : path);
+  if (path.empty()) bundle.identity().check_part("adapter.ptd", file, bundle.identity().adapter);
+  load_adapter(file, layout, values);
+  return file.sha256();
+}
+
+std::string first_not_finite(const AdapterLayout& layout, const float* values, int64_t layer) {
+  for (const AdapterTensor& tensor : layout.tensors()) {
+    const float* data = values + layer * layout.layer_floats() + tensor.offset;
+    if (!all_finite(data, tensor.count)) return layer_key(tensor.key, layer);
+  }
+  return "";
 }
 
 std::vector<NamedTensor> named_tensors(const AdapterLayout& layout, const float* values,

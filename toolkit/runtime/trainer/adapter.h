@@ -29,8 +29,6 @@ class AdapterLayout {
   int64_t parameters() const { return parameters_; }
   // Index in tensors() of a key; throws Error when absent.
   size_t index_of(const std::string& key) const;
-  // Changes when names, shapes or layer count change.
-  uint64_t fingerprint() const;
 
  private:
   std::vector<AdapterTensor> tensors_;
@@ -39,9 +37,18 @@ class AdapterLayout {
   int64_t parameters_ = 0;
 };
 
-// Reads adapter values into `values` [total_floats]. Throws Error when a tensor is missing, has
-// another shape, or when the file holds one that the bundle does not train.
-void load_adapter(const std::string& path, const AdapterLayout& layout, float* values);
+// Reads adapter values into `values` [total_floats]. Throws Error when a tensor is missing,
+// damaged, not finite or of another shape, or when the file holds one that the bundle does not
+// train.
+void load_adapter(const FlatTensorFile& file, const AdapterLayout& layout, float* values);
+
+// The same with the adapter that a run or evaluation starts from: the file `path`, or the bundle's
+// own where that is empty. Returns the SHA-256 of its content.
+Sha256 load_start(const Bundle& bundle, const std::string& path, const AdapterLayout& layout,
+                  float* values);
+
+// The key of a layer's first tensor that is not finite, empty if all are.
+std::string first_not_finite(const AdapterLayout& layout, const float* values, int64_t layer);
 
 // Floats of one tensor at hand for writing.
 struct NamedTensor {

@@ -36,7 +36,11 @@ const char* after_prefix(const std::string& name, const char* prefix) {
 }
 
 Bundle::Bundle(const std::string& directory)
-    : directory_(directory), program_(directory + "/programs.pte"), base_(directory + "/base.ptd") {
+    : directory_(directory),
+      identity_(directory),
+      program_(identity_.checked_programs()),
+      base_(directory + "/base.ptd"),
+      checks_(base_) {
   const int64_t version = program_.integer("format_version");
   if (version != kBundleFormatVersion) {
     fail(
@@ -44,6 +48,7 @@ Bundle::Bundle(const std::string& directory)
         "deploy a runtime of its version",
         directory.c_str(), (long long)version, (long long)kBundleFormatVersion);
   }
+  identity_.check_part("base.ptd", base_, identity_.base);
   layers = program_.integer("layers");
   hidden_size = program_.integer("hidden_size");
   vocab_size = program_.integer("vocab_size");

@@ -1,4 +1,5 @@
-// A bundle on the device: programs.pte, base.ptd and adapter.ptd, checked against each other.
+// A bundle on the device: programs.pte, base.ptd and adapter.ptd, checked against each other and,
+// but for the weights, against what was exported. Weights are checked as they are first read.
 #pragma once
 
 #include <array>
@@ -6,12 +7,14 @@
 #include <string>
 #include <vector>
 
+#include "trainer/identity.h"
 #include "trainer/program.h"
+#include "trainer/weight_checks.h"
 #include "trainer/weights.h"
 
 namespace toolkit {
 
-constexpr int64_t kBundleFormatVersion = 2;
+constexpr int64_t kBundleFormatVersion = 3;
 
 enum class Kind { embed, block_forward, block_backward, head_loss, head_backward };
 constexpr int kKinds = 5;
@@ -34,6 +37,7 @@ class Bundle {
   std::string method, model_name;
 
   const std::string& directory() const { return directory_; }
+  const BundleIdentity& identity() const { return identity_; }
   const Program& program() const { return program_; }
   const FlatTensorFile& base() const { return base_; }
   const Bindings& bindings(Kind kind) const { return bindings_[int(kind)]; }
@@ -42,13 +46,18 @@ class Bundle {
   // Throws Error unless a method of this kind and length fits the base file.
   void check_method(Kind kind, const Method& method) const;
   bool has_seq_len(int64_t tokens) const;
+  // Throws Error, naming the first, if weights are not those that were exported. Each is read for
+  // that once; returns the bytes that were.
+  int64_t check_weights(const std::vector<WeightRef>& refs) const { return checks_.check(refs); }
 
  private:
   void bind(Kind kind);
 
   std::string directory_;
+  BundleIdentity identity_;
   Program program_;
   FlatTensorFile base_;
+  mutable WeightChecks checks_;
   std::array<Bindings, kKinds> bindings_;
   std::array<std::vector<std::vector<TensorSpec>>, kKinds> specs_;
   std::vector<std::string> adapter_keys_;

@@ -12,7 +12,7 @@
 struct toolkit_trainer {
   std::unique_ptr<toolkit::Runtime> runtime;  // goes after what lives in it
   std::unique_ptr<toolkit::Trainer> trainer;
-  std::string error;
+  std::string error, notices;
   bool running = true;
 };
 
@@ -65,8 +65,13 @@ int toolkit_trainer_create(const toolkit_option* options, size_t count, toolkit_
     auto handle = std::make_unique<toolkit_trainer>();
     handle->runtime = std::make_unique<toolkit::Runtime>(read.threads);
     handle->trainer = std::make_unique<toolkit::Trainer>(*handle->runtime, read);
+    handle->notices = handle->trainer->notices();
     *trainer = handle.release();
   });
+}
+
+const char* toolkit_trainer_notices(const toolkit_trainer* trainer) {
+  return trainer->notices.c_str();
 }
 
 int toolkit_trainer_step(toolkit_trainer* trainer, int32_t* more) {

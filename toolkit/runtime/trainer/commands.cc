@@ -9,10 +9,9 @@ namespace {
 
 constexpr size_t kEvaluationMemory = 8 << 20;
 
-Buffer read_values(const Options& options, const AdapterLayout& layout) {
+Buffer read_values(const Options& options, const Bundle& bundle, const AdapterLayout& layout) {
   Buffer values(layout.total_floats() * sizeof(float), Category::adapters, "toolkit adapters");
-  load_adapter(options.adapter.empty() ? options.bundle + "/adapter.ptd" : options.adapter, layout,
-               values.floats());
+  load_start(bundle, options.adapter, layout, values.floats());
   return values;
 }
 
@@ -25,16 +24,21 @@ std::string parent_of(const std::string& path) {
 
 void run_gradients(Runtime& runtime, const Options& options, PrintLine print, void* user) {
   const Bundle bundle(options.bundle);
-  const Dataset data(options.data, bundle.vocab_size);
+  const Dataset data(options.data, bundle);
   const std::vector<int64_t> samples = parse_indices(options.samples, data.samples());
-  Network network(bundle, data.seq_len(), true);
+  const int64_t together = options.batch_size;
+  if (int64_t(samples.size()) % together != 0) {
+    fail_usage("--samples names %zu, no multiple of --batch-size %lld. See --help", samples.size(),
+               (long long)together);
+  }
+  Network network(bundle, row_tokens(bundle, data.seq_len(), together), true);
   const AdapterLayout& layout = network.adapter();
-  const Buffer values = read_values(options, layout);
+  const Buffer values = read_values(options, bundle, layout);
   const Buffer gradients(values.bytes(), Category::gradients, "toolkit gradients");
   Trace trace(runtime.profile());
   Prefetcher prefetcher(bundle.base().file(), page_cache_from(options.page_cache));
-  Passes passes(network, data, trace, prefetcher);
-  HiddenStates states(bundle.layers, int64_t(samples.size()), network.hidden_bytes(),
+  Passes passes(network, data, trace, prefetcher, together);
+  HiddenStates states(bundle.layers, int64_t(samples.size()) / together, network.hidden_bytes(),
                       CheckpointPlace::automatic, parent_of(options.out));
   const LossSum sum = passes.gradients(
       samples, values.floats(), states,
@@ -48,9 +52,9 @@ void run_gradients(Runtime& runtime, const Options& options, PrintLine print, vo
 
 void run_evaluate(Runtime& runtime, const Options& options, PrintLine print, void* user) {
   const Bundle bundle(options.bundle);
-  const Dataset data(options.data, bundle.vocab_size);
+  const Dataset data(options.data, bundle);
   Network network(bundle, data.seq_len(), false);
-  const Buffer values = read_values(options, network.adapter());
+  const Buffer values = read_values(options, bundle, network.adapter());
   Trace trace(runtime.profile());
   Prefetcher prefetcher(bundle.base().file(), page_cache_from(options.page_cache));
   Passes passes(network, data, trace, prefetcher);

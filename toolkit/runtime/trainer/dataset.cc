@@ -12,8 +12,11 @@ constexpr int32_t kIgnored = -100;
 
 }  // namespace
 
-Dataset::Dataset(const std::string& path, int64_t vocab_size) : file_(path, O_RDONLY) {
+Dataset::Dataset(const std::string& path, const Bundle& bundle) : file_(path, O_RDONLY) {
   const FlatTensorFile file(path);
+  const Tokenizer tokenizer = tokenizer_of(file);
+  sha256_ = file.sha256();
+  tokenizer_ = tokenizer.name;
   const std::vector<int32_t> sizes = file.require("tokens").sizes;
   if (sizes.size() != 2 || sizes[0] < 1 || sizes[1] < 1) {
     fail("%s holds no samples. Make the data again", path.c_str());
@@ -29,9 +32,11 @@ Dataset::Dataset(const std::string& path, int64_t vocab_size) : file_(path, O_RD
            describe(spec.type, spec.sizes).c_str(), describe(ScalarType::Int, sizes).c_str());
     }
   }
+  file.check_all("Make or deploy the data again");
+  bundle.identity().check_tokenizer(path, tokenizer);
   rows_.resize(4 * seq_len_);
   for (int64_t sample = 0; sample < samples_; ++sample) {
-    check_row(sample, vocab_size);
+    check_row(sample, bundle.vocab_size);
     labelled_total_ += labelled(sample);
   }
   if (labelled_total_ == 0) {

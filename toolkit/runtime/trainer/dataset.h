@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "trainer/bundle.h"
 #include "trainer/flat_tensor.h"
 
 namespace toolkit {
@@ -14,13 +15,16 @@ namespace toolkit {
 // huge folios would make megabytes resident.
 class Dataset {
  public:
-  // Checks every number in the file: tokens and labels against the vocabulary, starts against their
-  // rows. Throws Error, as all that reads a sample does.
-  Dataset(const std::string& path, int64_t vocab_size);
+  // Checks the file against its checksums, its tokenizer against the bundle's, and every number in
+  // it: tokens and labels against the vocabulary, starts against their rows. Throws Error, as all
+  // that reads a sample does.
+  Dataset(const std::string& path, const Bundle& bundle);
 
   int64_t samples() const { return samples_; }
   int64_t seq_len() const { return seq_len_; }
   const std::string& path() const { return file_.path(); }
+  const Sha256& sha256() const { return sha256_; }             // of the content
+  const std::string& tokenizer() const { return tokenizer_; }  // its name, empty if there is none
   // Rows of a sample [T], valid until another sample is asked for.
   const int32_t* tokens(int64_t sample) const { return row(0, sample); }
   const int32_t* labels(int64_t sample) const { return row(1, sample); }
@@ -35,6 +39,8 @@ class Dataset {
   void check_row(int64_t sample, int64_t vocab_size);
 
   File file_;
+  Sha256 sha256_;
+  std::string tokenizer_;
   int64_t offsets_[4] = {};
   int64_t samples_ = 0, seq_len_ = 0, labelled_total_ = 0;
   mutable std::vector<int32_t> rows_;  // [4, T]

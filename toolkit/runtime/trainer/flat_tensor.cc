@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "trainer/crc32.h"
 #include "trainer/error.h"
 
 namespace toolkit {
@@ -21,8 +22,8 @@ constexpr uint32_t kMaxVersion = 0;
 // Bounds-checked view of a flatbuffer; positions are relative to its start.
 class Flatbuffer {
  public:
-  Flatbuffer(std::vector<uint8_t> data, const std::string& path)
-      : data_(std::move(data)), path_(path) {}
+  Flatbuffer(const std::vector<uint8_t>& data, const std::string& path)
+      : data_(data), path_(path) {}
 
   template <typename T>
   T scalar(size_t position) const {
@@ -63,7 +64,7 @@ class Flatbuffer {
     if (position > data_.size() || bytes > data_.size() - position) corrupt(path_);
   }
 
-  std::vector<uint8_t> data_;
+  const std::vector<uint8_t>& data_;
   const std::string& path_;
 };
 
@@ -112,7 +113,7 @@ FlatTensorFile::FlatTensorFile(const std::string& path) : file_(path, O_RDONLY) 
 
   std::vector<uint8_t> data(header[0] + header[1]);
   file_.read_at(data.data(), data.size(), 0);
-  const Flatbuffer buffer(std::move(data), file_.path());
+  const Flatbuffer buffer(data, file_.path());
   const size_t root = buffer.follow(0);
   const size_t version = buffer.field(root, 0);
   if (version != 0 && buffer.scalar<uint32_t>(version) > kMaxVersion) {
@@ -147,6 +148,56 @@ FlatTensorFile::FlatTensorFile(const std::string& path) : file_(path, O_RDONLY) 
     std::string key(reinterpret_cast<const char*>(buffer.at(text)), length);
     if (!tensors_.emplace(std::move(key), std::move(spec)).second) corrupt(path);
   }
+  read_checksums(data);
+}
+
+/// Takes the two tensors of the file itself out of the table and gives the others their checksums.
+void FlatTensorFile::read_checksums(const std::vector<uint8_t>& head) {
+  const auto sums_at = tensors_.find("checksums"), digest_at = tensors_.find("sha256");
+  if (sums_at == tensors_.end() || digest_at == tensors_.end()) {
+    fail("%s has no checksums: an older version wrote it. Export or make it again", path().c_str());
+  }
+  const TensorSpec& sums = sums_at->second;
+  const size_t count = tensors_.size() + 1;  // the head and all but this one, and of these itself
+  if (sums.type != ScalarType::Int || sums.bytes != int64_t(4 * count) ||
+      digest_at->second.bytes != int64_t(sha256_.size())) {
+    corrupt(path());
+  }
+  std::vector<uint32_t> values(count);
+  file_.read_at(values.data(), sums.bytes, sums.offset);
+  file_.read_at(sha256_.data(), sha256_.size(), digest_at->second.offset);
+  tensors_.erase(sums_at);
+  std::vector<TensorSpec*> in_order;
+  for (auto& [key, spec] : tensors_) in_order.push_back(&spec);
+  std::sort(in_order.begin(), in_order.end(), [](const TensorSpec* a, const TensorSpec* b) {
+    return std::make_pair(a->offset, a->bytes) < std::make_pair(b->offset, b->bytes);
+  });
+  for (size_t i = 0; i < in_order.size(); ++i) in_order[i]->crc32 = values[i + 1];
+  const bool intact = crc32(0, values.data(), 4 * (count - 1)) == values.back() &&
+                      crc32(0, head.data(), head.size()) == values.front() &&
+                      crc32(0, sha256_.data(), sha256_.size()) == digest_at->second.crc32;
+  if (!intact) corrupt(path());
+  tensors_.erase(digest_at);
+}
+
+void FlatTensorFile::check_all(const char* remedy) const {
+  std::vector<std::pair<int64_t, std::string>> in_order;
+  for (const auto& [key, spec] : tensors_) in_order.emplace_back(spec.offset, key);
+  std::sort(in_order.begin(), in_order.end());
+  for (const auto& [offset, key] : in_order) {
+    const TensorSpec& spec = tensors_.at(key);
+    if (crc32(file_, offset, spec.bytes) == spec.crc32) continue;
+    fail("%s: %s is damaged. %s", path().c_str(), key.c_str(), remedy);
+  }
+}
+
+std::vector<uint8_t> FlatTensorFile::read_bytes(const std::string& key) const {
+  const TensorSpec& spec = require(key);
+  if (spec.type != ScalarType::Byte || spec.bytes > (1 << 16)) corrupt(path());
+  std::vector<uint8_t> data(spec.bytes);
+  file_.read_at(data.data(), data.size(), spec.offset);
+  if (crc32(0, data.data(), data.size()) != spec.crc32) corrupt(path());
+  return data;
 }
 
 const TensorSpec* FlatTensorFile::find(const std::string& key) const {
@@ -160,6 +211,12 @@ const TensorSpec& FlatTensorFile::require(const std::string& key) const {
     fail("%s has no tensor %s. Export or copy it again", path().c_str(), key.c_str());
   }
   return *spec;
+}
+
+std::string hexadecimal(const Sha256& digest) {
+  std::string text;
+  for (uint8_t byte : digest) text += format("%02x", byte);
+  return text;
 }
 
 int64_t element_bytes(ScalarType type) {

@@ -94,6 +94,7 @@ int train(const std::vector<toolkit_option>& options) {
   if (status != 0) return report(status, toolkit_trainer_last_error(nullptr));
   running = trainer;
   if (early_stop) toolkit_trainer_request_stop(trainer);
+  fputs(toolkit_trainer_notices(trainer), stdout);
   status = toolkit_trainer_run(trainer, print_progress, nullptr);
   report(status, toolkit_trainer_last_error(trainer));
   // The process ends here anyway; a late signal must still find the trainer.

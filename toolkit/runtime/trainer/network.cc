@@ -13,6 +13,16 @@ Frame frame_of(const Dataset& data, int64_t index) {
   return frame;
 }
 
+int64_t row_tokens(const Bundle& bundle, int64_t seq_len, int64_t sequences) {
+  const int64_t tokens = seq_len * sequences;
+  if (sequences == 1 || bundle.has_seq_len(tokens)) return tokens;
+  fail(
+      "%lld sequences of %lld tokens together take programs for %lld tokens, which bundle %s does "
+      "not have. Export it with --seq-len %lld --seq-len %lld, or use --grad-accum",
+      (long long)sequences, (long long)seq_len, (long long)tokens, bundle.directory().c_str(),
+      (long long)seq_len, (long long)tokens);
+}
+
 Network::Network(const Bundle& bundle, int64_t seq_len, bool training)
     : bundle_(bundle),
       seq_len_(seq_len),

@@ -77,6 +77,9 @@ class Network {
   std::unique_ptr<AdapterLayout> layout_;
 };
 
+// Tokens of a row of so many sequences; throws Error when the bundle has no programs for as many.
+int64_t row_tokens(const Bundle& bundle, int64_t seq_len, int64_t sequences);
+
 // Sample `index` of `data` as a frame.
 Frame frame_of(const Dataset& data, int64_t index);
 

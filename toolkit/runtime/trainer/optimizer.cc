@@ -43,6 +43,7 @@ class Sgd : public Optimizer {
   }
 
   int state_count() const override { return settings_.momentum != 0 ? 1 : 0; }
+  const char* state_name(int) const override { return "momentum"; }
   Buffer& state(int) override { return momentum_; }
 
  private:
@@ -80,6 +81,9 @@ class AdamW : public Optimizer {
   }
 
   int state_count() const override { return 2; }
+  const char* state_name(int index) const override {
+    return index == 0 ? "first_moment" : "second_moment";
+  }
   Buffer& state(int index) override { return moments_[index]; }
 
  private:

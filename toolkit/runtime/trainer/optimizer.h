@@ -29,8 +29,9 @@ class Optimizer {
   // (1-based). The gradient may be overwritten.
   virtual void update(float* values, float* gradient, size_t offset, size_t count, double lr,
                       int64_t step) = 0;
-  // Arrays of all adapters' size that a resumed run needs, in a fixed order.
+  // Arrays of all adapters' size that a resumed run needs, in a fixed order, and their names.
   virtual int state_count() const = 0;
+  virtual const char* state_name(int index) const = 0;
   virtual Buffer& state(int index) = 0;
 };
 

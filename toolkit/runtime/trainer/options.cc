@@ -37,8 +37,10 @@ const Row kRows[] = {
     {"steps", "N", &Options::steps, kTrain, kTrain, 1, kMany, "optimizer steps in all"},
     {"lr", "F", &Options::lr, kTrain, 0, 0, 1e3, "learning rate"},
     {"optimizer", "sgd|adamw", &Options::optimizer, kTrain, 0, 0, 0, "update rule"},
-    {"batch-size", "N", &Options::batch_size, kTrain, 0, 1, 1e6, "sequences per micro-batch"},
-    {"grad-accum", "N", &Options::grad_accum, kTrain, 0, 1, 1e6, "micro-batches per step"},
+    {"batch-size", "N", &Options::batch_size, kTrain | kGradients, 0, 1, 1e4,
+     "sequences computed together, by programs for as many tokens as they have in all"},
+    {"grad-accum", "N", &Options::grad_accum, kTrain, 0, 1, 1e6,
+     "batches per step, one after the other"},
     {"weight-decay", "F", &Options::weight_decay, kTrain, 0, 0, 1e3, "decoupled for adamw"},
     {"beta1", "F", &Options::beta1, kTrain, 0, 0, 0.9999999, "adamw: decay of the first moment"},
     {"beta2", "F", &Options::beta2, kTrain, 0, 0, 0.9999999, "adamw: decay of the second moment"},
@@ -179,6 +181,19 @@ std::string settings_json(const Options& options) {
     std::visit([&](auto member) { json.field(name.c_str(), options.*member); }, row.member);
   }
   return json.str();
+}
+
+std::string option_text(const Options& options, const std::string& name) {
+  const Row* row = find_row(Command::train, name);
+  if (row == nullptr) fail_unknown(Command::train, name);
+  if (auto word = std::get_if<std::string Options::*>(&row->member)) return options.*(*word);
+  if (auto integer = std::get_if<int64_t Options::*>(&row->member)) {
+    return std::to_string(options.*(*integer));
+  }
+  if (auto number = std::get_if<double Options::*>(&row->member)) {
+    return json_number(options.*(*number));
+  }
+  return options.*std::get<bool Options::*>(row->member) ? "true" : "false";
 }
 
 std::string help_text(Command command) {

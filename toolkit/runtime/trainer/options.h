@@ -36,6 +36,9 @@ std::vector<OptionValue> split_arguments(Command command, const std::vector<std:
 // All options of `train` as a JSON object, names with underscores.
 std::string settings_json(const Options& options);
 
+// The value of an option of `train` as text.
+std::string option_text(const Options& options, const std::string& name);
+
 std::string help_text(Command command);
 const char* command_name(Command command);
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "trainer/batch.h"
 #include "trainer/checkpoints.h"
 #include "trainer/dataset.h"
 #include "trainer/network.h"
@@ -22,16 +23,23 @@ struct LossSum {
 
 class Passes {
  public:
-  // Everything is borrowed and must outlive this object.
-  Passes(Network& network, const Dataset& data, Trace& trace, Prefetcher& prefetcher)
-      : network_(network), data_(data), trace_(trace), prefetcher_(prefetcher) {}
+  // Everything is borrowed and must outlive this object. `together` sequences at a time make a row
+  // of the network, whose length is theirs in all.
+  Passes(Network& network, const Dataset& data, Trace& trace, Prefetcher& prefetcher,
+         int64_t together = 1)
+      : network_(network),
+        data_(data),
+        trace_(trace),
+        prefetcher_(prefetcher),
+        batch_(data, together) {}
 
   // Called with the layer whose gradients are complete.
   using LayerDone = std::function<void(int64_t layer)>;
   // Memory of a layer's gradients.
   using GradientsOf = std::function<float*(int64_t layer)>;
 
-  // Loss of `samples` and gradients of its mean over labelled tokens. `values` are all adapters;
+  // Loss of `samples`, a multiple of those computed together, and gradients of its mean over
+  // labelled tokens. `values` are all adapters;
   // `layer_done` may change the layer's values. Throws Error when the loss is not finite, before
   // any gradient is computed, and when no token is labelled.
   LossSum gradients(const std::vector<int64_t>& samples, const float* values, HiddenStates& states,
@@ -46,7 +54,21 @@ class Passes {
     return values + layer * network_.adapter().layer_floats();
   }
   // Has the weights of a step read ahead, without `backward` those of a loss.
-  void plan_reading(int64_t sequences, bool backward);
+  void plan_reading(int64_t rows, bool backward);
+  // Rows that samples make, and one of them.
+  size_t rows(const std::vector<int64_t>& samples) const {
+    return samples.size() / size_t(batch_.sequences());
+  }
+  Frame row_of(const std::vector<int64_t>& samples, size_t row) {
+    return batch_.frame(&samples[row * size_t(batch_.sequences())]);
+  }
+  // Weights of a method that were held against their checksums.
+  const std::vector<WeightRef>& checked(Kind kind, int64_t layer);
+  // Does the same with the embedding as a whole, of which a step reads some rows only: in the
+  // head's turn, since a tied head has read it, and for another it is one more reading, once.
+  void check_embedding();
+  // Throws Error unless all of the output of a layer (-1: of the embedding) is finite.
+  void check_output(const float* hidden, int64_t layer);
   void embed(const std::vector<int64_t>& samples, HiddenStates& states);
   // Asks for the rows of the tokens where weights come from storage, and leaves nothing of the
   // table in memory.
@@ -62,7 +84,8 @@ class Passes {
   const Dataset& data_;
   Trace& trace_;
   Prefetcher& prefetcher_;
-  Buffer second_gradients_;  // one layer's, when several sequences add up
+  Batch batch_;
+  Buffer second_gradients_;  // one layer's, when several rows add up
 };
 
 }  // namespace toolkit

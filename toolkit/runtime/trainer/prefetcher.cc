@@ -150,6 +150,11 @@ bool Prefetcher::reads() {
   return reading_;
 }
 
+bool Prefetcher::drops() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return dropping_;
+}
+
 void Prefetcher::begin(size_t stage) {
   {
     std::lock_guard<std::mutex> lock(mutex_);

@@ -51,6 +51,8 @@ class Prefetcher {
   void plan(const std::vector<WeightStage>& stages);
   // Whether the plan's weights are asked for.
   bool reads();
+  // Whether the page cache is to forget what was used.
+  bool drops();
   // The plan's stage of this number begins, those before it are done.
   void begin(size_t stage);
   // The running stage is done with so many more bytes. From any thread.

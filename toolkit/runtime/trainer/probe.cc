@@ -10,6 +10,9 @@
 //   trainer_probe state save|load PATH SEED             a small state, made from SEED
 //   trainer_probe safetensors PATH                      two small tensors
 //   trainer_probe json TEXT NUMBER
+//   trainer_probe crc32 OFFSET < bytes >                their checksum: by the processor's
+//     instructions, by tables, in two parts
+//   trainer_probe finite COUNT < floats >               1 if all are numbers
 //   trainer_probe mapping FILE OFFSET BYTES whole|rows  "address flags" of a mapped tensor
 //   trainer_probe prefetcher FILE keep|drop STAGE READ SWEEPS  plans stages of STAGE bytes, the
 //   last
@@ -30,7 +33,9 @@
 #include <vector>
 
 #include "trainer/adapter.h"
+#include "trainer/crc32.h"
 #include "trainer/error.h"
+#include "trainer/finite.h"
 #include "trainer/json.h"
 #include "trainer/optimizer.h"
 #include "trainer/runtime.h"
@@ -101,27 +106,51 @@ void tensors(const Words& words) {
 }
 
 void state(const Words& words) {
-  constexpr size_t kFloats = 1000;
-  const uint64_t seed = uint64_t(integer(words[2]));
-  const RunIdentity identity{12345, "adamw", 7, 100, 4, 1};
-  Buffer values(kFloats * sizeof(float), Category::adapters, "test");
-  const auto rule = make_optimizer({}, kFloats);
+  constexpr int64_t kFloats = 1000;
+  const int64_t seed = integer(words[2]);
+  const std::vector<Field> identity = {{"data", "some hash"}, {"seed", "7"}};
+  std::vector<float> memory[3];
+  std::vector<StateArray> arrays;
+  for (const char* name : {"adapter", "first_moment", "second_moment"}) {
+    std::vector<float>& values = memory[arrays.size()];
+    values.resize(kFloats + int64_t(arrays.size()));
+    arrays.push_back({name, "float32", int64_t(values.size()), values.data()});
+  }
   const auto value = [&](int array, size_t i) { return float(seed * 3 + array) + float(i) / 1024; };
-  Buffer* arrays[] = {&values, &rule->state(0), &rule->state(1)};
   if (words[0] == "save") {
     for (int a = 0; a < 3; ++a) {
-      for (size_t i = 0; i < kFloats; ++i) arrays[a]->floats()[i] = value(a, i);
+      for (size_t i = 0; i < memory[a].size(); ++i) memory[a][i] = value(a, i);
     }
-    save_state(words[1], identity, {int64_t(seed), 42}, values, *rule);
+    save_state(words[1], {seed, 42, identity, {{"lr", "0.1"}}}, arrays);
     return;
   }
-  const Progress progress = load_state(words[1], identity, values, *rule);
+  const RunState state = load_state(words[1], identity, arrays);
   for (int a = 0; a < 3; ++a) {
-    for (size_t i = 0; i < kFloats; ++i) {
-      if (arrays[a]->floats()[i] != value(a, i)) fail("array %d differs at %zu", a, i);
+    for (size_t i = 0; i < memory[a].size(); ++i) {
+      if (memory[a][i] != value(a, i)) fail("array %d differs at %zu", a, i);
     }
   }
-  printf("%lld %lld\n", (long long)progress.step, (long long)progress.position);
+  printf("%lld %lld %s\n", (long long)state.step, (long long)state.position,
+         find_field(state.settings, "lr")->c_str());
+}
+
+/// The checksum of stdin, which begins at OFFSET of a word so that reads are not aligned.
+void checksum(const Words& words) {
+  std::vector<char> data(size_t(integer(words[0])));
+  char byte;
+  while (fread(&byte, 1, 1, stdin) == 1) data.push_back(byte);
+  const char* begin = data.data() + integer(words[0]);
+  const size_t bytes = data.size() - size_t(integer(words[0]));
+  const size_t half = bytes / 3;
+  printf("%u %u %u\n", crc32(0, begin, bytes), crc32_by_tables(0, begin, bytes),
+         crc32(crc32(0, begin, half), begin + half, bytes - half));
+}
+
+void finite(const Words& words) {
+  const size_t count = size_t(integer(words[0]));
+  std::vector<float> values(count);
+  read_floats(values.data(), count);
+  printf("%d\n", all_finite(values.data(), count));
 }
 
 void safetensors(const Words& words) {
@@ -185,9 +214,10 @@ void prefetcher(const Words& words) {
 
 int run(const std::string& name, const Words& words) {
   std::vector<Part> parts = {
-      {"schedule", 3, schedule},  {"sampler", 4, sampler}, {"optimizer", 10, optimizer},
-      {"tensors", 1, tensors},    {"state", 3, state},     {"safetensors", 1, safetensors},
-      {"json", 2, json},          {"mapping", 4, mapping}, {"prefetcher", 5, prefetcher}};
+      {"schedule", 3, schedule}, {"sampler", 4, sampler},      {"optimizer", 10, optimizer},
+      {"tensors", 1, tensors},   {"state", 3, state},          {"safetensors", 1, safetensors},
+      {"json", 2, json},         {"crc32", 1, checksum},       {"finite", 1, finite},
+      {"mapping", 4, mapping},   {"prefetcher", 5, prefetcher}};
   for (const Part& part : run_parts()) parts.push_back(part);
   for (const Part& part : parts) {
     if (name != part.name || words.size() < part.words) continue;

@@ -2,134 +2,166 @@
 
 #include <fcntl.h>
 
-#include <algorithm>
+#include <cstdlib>
 #include <cstring>
-#include <vector>
+#include <sstream>
 
-#include "trainer/checksum.h"
+#include "trainer/crc32.h"
 #include "trainer/error.h"
 #include "trainer/files.h"
+#include "trainer/run_identity.h"
 
 namespace toolkit {
 namespace {
 
 constexpr char kMagic[8] = "TKSTATE";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 
-struct StateHeader {
+struct Head {
   char magic[8];
   uint32_t version;
-  uint32_t arrays;  // adapter values and optimizer arrays
-  uint64_t fingerprint;
-  char optimizer[16];
-  uint64_t seed;
-  int64_t samples;
-  int64_t sequences_per_step;
-  int64_t shuffled;
-  int64_t step;
-  int64_t position;
-  uint64_t array_bytes;
+  uint32_t text_bytes;
 };
-static_assert(sizeof(StateHeader) == 96, "the file format has no padding");
+static_assert(sizeof(Head) == 16, "the file format has no padding");
 
-StateHeader make_header(const RunIdentity& identity, const Progress& progress, size_t array_bytes,
-                        int arrays) {
-  StateHeader header = {};
-  std::memcpy(header.magic, kMagic, sizeof(kMagic));
-  header.version = kVersion;
-  header.arrays = uint32_t(arrays);
-  header.fingerprint = identity.fingerprint;
-  identity.optimizer.copy(header.optimizer, sizeof(header.optimizer) - 1);
-  header.seed = identity.seed;
-  header.samples = identity.samples;
-  header.sequences_per_step = identity.sequences_per_step;
-  header.shuffled = identity.shuffled;
-  header.step = progress.step;
-  header.position = progress.position;
-  header.array_bytes = array_bytes;
-  return header;
+int64_t bytes_of(const StateArray& array) {
+  if (array.type == "float32") return array.count * 4;
+  fail("the state has an array of type %s. Deploy a newer runtime", array.type.c_str());
 }
 
-void compare(const std::string& path, const StateHeader& saved, const StateHeader& wanted) {
-  const char* what = nullptr;
-  if (saved.fingerprint != wanted.fingerprint || saved.array_bytes != wanted.array_bytes) {
-    what = "another bundle";
-  } else if (std::memcmp(saved.optimizer, wanted.optimizer, sizeof(saved.optimizer)) != 0 ||
-             saved.arrays != wanted.arrays) {
-    what = "another optimizer or momentum";
-  } else if (saved.samples != wanted.samples) {
-    what = "other data";
-  } else if (saved.seed != wanted.seed || saved.shuffled != wanted.shuffled) {
-    what = "another seed or order";
-  } else if (saved.sequences_per_step != wanted.sequences_per_step) {
-    what = "another batch size";
-  }
-  if (what != nullptr) {
-    fail("%s was saved with %s. Resume with the settings of the first run or start a new one",
-         path.c_str(), what);
-  }
+std::string on_one_line(std::string value) {
+  for (char& c : value) c = c == '\n' ? ' ' : c;
+  return value;
 }
 
-// Whether the checksum at the end is that of everything before it.
-bool intact(const File& file, int64_t size) {
-  std::vector<char> chunk(64 * 1024);
-  Checksum sum;
-  for (int64_t offset = 0; offset < size - 8; offset += chunk.size()) {
-    const size_t count = std::min<int64_t>(chunk.size(), size - 8 - offset);
-    file.read_at(chunk.data(), count, offset);
-    sum.add(chunk.data(), count);
+std::string text_of(const RunState& state, const std::vector<StateArray>& arrays) {
+  std::ostringstream text;
+  text << "step " << state.step << "\nposition " << state.position << "\n";
+  for (const Field& field : state.identity) {
+    text << "identity " << field.name << " " << on_one_line(field.value) << "\n";
   }
-  uint64_t saved = 0;
-  file.read_at(&saved, sizeof(saved), size - 8);
-  return saved == sum.value();
+  for (const Field& field : state.settings) {
+    text << "setting " << field.name << " " << on_one_line(field.value) << "\n";
+  }
+  for (const StateArray& array : arrays) {
+    text << "array " << array.name << " " << array.type << " " << array.count << "\n";
+  }
+  return text.str();
+}
+
+struct Parsed {
+  RunState state;
+  std::vector<StateArray> arrays;  // without memory
+};
+
+Parsed parse(const std::string& text) {
+  Parsed parsed;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string kind, name;
+    words >> kind;
+    if (kind == "step") {
+      words >> parsed.state.step;
+    } else if (kind == "position") {
+      words >> parsed.state.position;
+    } else if (kind == "array") {
+      StateArray array = {};
+      words >> array.name >> array.type >> array.count;
+      parsed.arrays.push_back(array);
+    } else if (kind == "identity" || kind == "setting") {
+      words >> name;
+      std::string value;
+      std::getline(words >> std::ws, value);
+      (kind == "identity" ? parsed.state.identity : parsed.state.settings).push_back({name, value});
+    }
+  }
+  return parsed;
+}
+
+[[noreturn]] void fail_damaged(const std::string& path) {
+  fail("%s is damaged. Delete the run and start again", path.c_str());
+}
+
+/// Throws unless the checksum at the end is that of everything before it.
+Head checked_head(const File& file) {
+  Head head = {};
+  const int64_t size = file.size(), end = size - int64_t(sizeof(uint32_t));
+  if (end < int64_t(sizeof(head))) fail_damaged(file.path());
+  file.read_at(&head, sizeof(head), 0);
+  if (std::memcmp(head.magic, kMagic, sizeof(kMagic)) != 0) fail_damaged(file.path());
+  uint32_t saved = 0;
+  file.read_at(&saved, sizeof(saved), end);
+  const bool intact = crc32(file, 0, end) == saved;
+  if (head.version == 1 || (intact && head.version != kVersion)) {
+    fail("%s has version %u, this runtime reads %u. Resume with the runtime that saved it",
+         file.path().c_str(), head.version, kVersion);
+  }
+  if (!intact || head.text_bytes > end - int64_t(sizeof(head))) fail_damaged(file.path());
+  return head;
+}
+
+void check_arrays(const std::string& path, const std::vector<StateArray>& saved,
+                  const std::vector<StateArray>& wanted) {
+  const auto differs = [&](const StateArray& array, const char* how) {
+    fail(
+        "%s was saved %s %s of this optimizer and adapter. Resume with the optimizer, momentum and "
+        "bundle of the first run or start a new one",
+        path.c_str(), how, array.name.c_str());
+  };
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    if (i >= saved.size() || saved[i].name != wanted[i].name) differs(wanted[i], "without the");
+    if (saved[i].type != wanted[i].type || saved[i].count != wanted[i].count) {
+      differs(wanted[i], "with another size than the");
+    }
+  }
+  if (saved.size() > wanted.size()) differs(saved[wanted.size()], "with one array more, the");
 }
 
 }  // namespace
 
-void save_state(const std::string& path, const RunIdentity& identity, const Progress& progress,
-                const Buffer& values, Optimizer& optimizer) {
-  const StateHeader header =
-      make_header(identity, progress, values.bytes(), 1 + optimizer.state_count());
+const std::string* find_field(const std::vector<Field>& fields, const std::string& name) {
+  for (const Field& field : fields) {
+    if (field.name == name) return &field.value;
+  }
+  return nullptr;
+}
+
+void save_state(const std::string& path, const RunState& state,
+                const std::vector<StateArray>& arrays) {
+  const std::string text = text_of(state, arrays);
+  Head head = {};
+  std::memcpy(head.magic, kMagic, sizeof(kMagic));
+  head.version = kVersion;
+  head.text_bytes = uint32_t(text.size());
   AtomicFile file(path);
-  Checksum sum;
+  uint32_t sum = 0;
   const auto put = [&](const void* data, size_t bytes) {
     file.write(data, bytes);
-    sum.add(data, bytes);
+    sum = crc32(sum, data, bytes);
   };
-  put(&header, sizeof(header));
-  put(values.data(), values.bytes());
-  for (int i = 0; i < optimizer.state_count(); ++i) {
-    put(optimizer.state(i).data(), optimizer.state(i).bytes());
-  }
-  const uint64_t value = sum.value();
-  file.write(&value, sizeof(value));
+  put(&head, sizeof(head));
+  put(text.data(), text.size());
+  for (const StateArray& array : arrays) put(array.data, bytes_of(array));
+  file.write(&sum, sizeof(sum));
   file.commit();
 }
 
-Progress load_state(const std::string& path, const RunIdentity& identity, Buffer& values,
-                    Optimizer& optimizer) {
+RunState load_state(const std::string& path, const std::vector<Field>& identity,
+                    const std::vector<StateArray>& arrays) {
   const File file(path, O_RDONLY);
-  const int64_t size = file.size();
-  const bool whole = size >= int64_t(sizeof(StateHeader)) + 8;
-  StateHeader header = {};
-  if (whole) file.read_at(&header, sizeof(header), 0);
-  if (!whole || std::memcmp(header.magic, kMagic, sizeof(kMagic)) != 0 || !intact(file, size)) {
-    fail("%s is damaged. Delete the run and start again", path.c_str());
+  const Head head = checked_head(file);
+  std::string text(head.text_bytes, ' ');
+  file.read_at(&text[0], text.size(), sizeof(head));
+  const Parsed parsed = parse(text);
+  check_identity(path, parsed.state.identity, identity);
+  check_arrays(path, parsed.arrays, arrays);
+  int64_t offset = int64_t(sizeof(head)) + head.text_bytes;
+  for (const StateArray& array : arrays) {
+    file.read_at(array.data, bytes_of(array), offset);
+    offset += bytes_of(array);
   }
-  if (header.version != kVersion) {
-    fail("%s has version %u, this runtime reads %u. Resume with the runtime that saved it",
-         path.c_str(), header.version, kVersion);
-  }
-  const Progress progress{header.step, header.position};
-  const int arrays = 1 + optimizer.state_count();
-  compare(path, header, make_header(identity, progress, values.bytes(), arrays));
-  int64_t offset = sizeof(header);
-  for (int i = 0; i < arrays; ++i) {
-    Buffer& target = i == 0 ? values : optimizer.state(i - 1);
-    file.read_at(target.data(), target.bytes(), offset);
-    offset += target.bytes();
-  }
-  return progress;
+  return parsed.state;
 }
 
 }  // namespace toolkit

@@ -1,37 +1,48 @@
 // The resume state: everything a run needs to continue with the same bits.
 //
-// File, little-endian: magic "TKSTATE\0", version, StateHeader, adapter values, optimizer arrays,
-// checksum of all before it. Values are stored with the padding of AdapterLayout.
+// File, little-endian: magic "TKSTATE\0", version (4 bytes), length of the text (4 bytes), the
+// text, the arrays one after the other, CRC-32 of all before it. The text has one line for each
+// item, so that items can be added:
+//
+//   step N                 steps done
+//   position N             of the sampler
+//   identity NAME VALUE    what a run must not change: content of its files, and settings
+//   setting NAME VALUE     what it may
+//   array NAME TYPE COUNT  of so many elements, e.g. "array adapter float32 4096"
 #pragma once
 
 #include <cstdint>
 #include <string>
-
-#include "trainer/adapter.h"
-#include "trainer/optimizer.h"
+#include <vector>
 
 namespace toolkit {
 
-struct RunIdentity {
-  uint64_t fingerprint = 0;  // of the bundle and its adapter layout
-  std::string optimizer;     // "adamw"
-  uint64_t seed = 0;
-  int64_t samples = 0;             // in the training data
-  int64_t sequences_per_step = 0;  // batch size * accumulation
-  int64_t shuffled = 1;
+struct Field {
+  std::string name, value;
 };
 
-struct Progress {
+// Memory that is saved and loaded; `type` is "float32".
+struct StateArray {
+  std::string name, type;
+  int64_t count;  // elements
+  void* data;
+};
+
+struct RunState {
   int64_t step = 0;      // steps done
   int64_t position = 0;  // of the sampler
+  std::vector<Field> identity, settings;
 };
 
-void save_state(const std::string& path, const RunIdentity& identity, const Progress& progress,
-                const Buffer& values, Optimizer& optimizer);
+// Value of a field, or null when there is none of that name.
+const std::string* find_field(const std::vector<Field>& fields, const std::string& name);
 
-// Throws Error when the file is damaged or belongs to a different run; values and optimizer arrays
-// are then undefined.
-Progress load_state(const std::string& path, const RunIdentity& identity, Buffer& values,
-                    Optimizer& optimizer);
+void save_state(const std::string& path, const RunState& state,
+                const std::vector<StateArray>& arrays);
+
+// Fills `arrays`, which must be those of the file. Throws Error when the file is damaged or belongs
+// to a run of another `identity` (run_identity.h); the arrays are then undefined.
+RunState load_state(const std::string& path, const std::vector<Field>& identity,
+                    const std::vector<StateArray>& arrays);
 
 }  // namespace toolkit

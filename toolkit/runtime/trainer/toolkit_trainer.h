@@ -46,6 +46,9 @@ typedef void (*toolkit_line_callback)(const char* line, void* user);
  * toolkit_trainer_last_error(NULL) on the same thread. */
 TOOLKIT_API int toolkit_trainer_create(const toolkit_option* options, size_t count,
                                        toolkit_trainer** trainer);
+/* What happened at the start of the run, a line each: resumed, settings_changed, restarted. The
+ * text, which may be empty, belongs to the trainer. */
+TOOLKIT_API const char* toolkit_trainer_notices(const toolkit_trainer* trainer);
 /* Runs one step; *more is 0 once the run is over (and saved). Where a save finds the storage full,
  * the call lasts until there is room or a stop is requested. */
 TOOLKIT_API int toolkit_trainer_step(toolkit_trainer* trainer, int32_t* more);

@@ -5,9 +5,9 @@
 
 #include <cmath>
 
-#include "trainer/checksum.h"
 #include "trainer/error.h"
 #include "trainer/files.h"
+#include "trainer/finite.h"
 
 namespace toolkit {
 namespace {
@@ -19,15 +19,6 @@ double unix_time() {
   timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   return double(now.tv_sec) + 1e-9 * double(now.tv_nsec);
-}
-
-uint64_t fingerprint(const Bundle& bundle, const AdapterLayout& layout) {
-  Checksum sum;
-  const uint64_t parts[] = {layout.fingerprint(), uint64_t(bundle.base().size()),
-                            uint64_t(bundle.vocab_size)};
-  sum.add(parts, sizeof(parts));
-  sum.add(bundle.model_name.data(), bundle.model_name.size());
-  return sum.value();
 }
 
 }  // namespace
@@ -69,11 +60,12 @@ void Trainer::open_run() {
 void Trainer::open_model() {
   schedule_ = schedule_from(options_.schedule);
   bundle_ = std::make_unique<Bundle>(options_.bundle);
-  data_ = std::make_unique<Dataset>(options_.data, bundle_->vocab_size);
-  network_ = std::make_unique<Network>(*bundle_, data_->seq_len(), true);
+  data_ = std::make_unique<Dataset>(options_.data, *bundle_);
+  network_ = std::make_unique<Network>(
+      *bundle_, row_tokens(*bundle_, data_->seq_len(), options_.batch_size), true);
   if (!options_.eval_data.empty()) {
-    eval_data_ = std::make_unique<Dataset>(options_.eval_data, bundle_->vocab_size);
-    if (eval_data_->seq_len() != data_->seq_len()) {
+    eval_data_ = std::make_unique<Dataset>(options_.eval_data, *bundle_);
+    if (eval_data_->seq_len() != network_->seq_len()) {
       eval_network_ = std::make_unique<Network>(*bundle_, eval_data_->seq_len(), false);
     }
   }
@@ -87,22 +79,18 @@ void Trainer::open_model() {
   OptimizerSettings settings{options_.optimizer, options_.weight_decay, options_.beta1,
                              options_.beta2,     options_.eps,          options_.momentum};
   optimizer_ = make_optimizer(settings, layout.total_floats());
-  const int64_t sequences = options_.batch_size * options_.grad_accum;
-  states_ = std::make_unique<HiddenStates>(bundle_->layers, sequences, network_->hidden_bytes(),
-                                           checkpoints_from(options_.checkpoints), options_.out);
+  sequences_per_step_ = options_.batch_size * options_.grad_accum;
+  states_ =
+      std::make_unique<HiddenStates>(bundle_->layers, options_.grad_accum, network_->hidden_bytes(),
+                                     checkpoints_from(options_.checkpoints), options_.out);
   prefetcher_ =
       std::make_unique<Prefetcher>(bundle_->base().file(), page_cache_from(options_.page_cache));
-  passes_ = std::make_unique<Passes>(*network_, *data_, *trace_, *prefetcher_);
+  passes_ = std::make_unique<Passes>(*network_, *data_, *trace_, *prefetcher_, options_.batch_size);
   if (eval_data_ != nullptr) {
     Network& network = eval_network_ != nullptr ? *eval_network_ : *network_;
     eval_passes_ = std::make_unique<Passes>(network, *eval_data_, *trace_, *prefetcher_);
   }
-  identity_ = {fingerprint(*bundle_, layout),
-               options_.optimizer,
-               uint64_t(options_.seed),
-               data_->samples(),
-               sequences,
-               options_.order == "shuffled"};
+  identity_ = identity_of(options_, *bundle_, *data_);
   const int64_t save_bytes = int64_t(values_.bytes()) * (2 + optimizer_->state_count());
   saves_ = std::make_unique<SaveSchedule>(options_.save_every, options_.save_every_given,
                                           options_.save_minutes, save_bytes,
@@ -121,25 +109,64 @@ bool Trainer::nothing_left() const {
 }
 
 void Trainer::start() {
-  if (resumed_from_ >= 0) trace_->event("resumed", format("step %lld", (long long)resumed_from_));
+  for (const Field& event : start_events_) trace_->event(event.name.c_str(), event.value);
   trace_->flush();
   trace_->start_sampler();
 }
 
 void Trainer::restore() {
-  Progress progress;
+  int64_t position = 0;
   if (options_.resume && file_exists(path("state.bin"))) {
-    progress = load_state(path("state.bin"), identity_, values_, *optimizer_);
-    resumed_from_ = saved_step_ = progress.step;
+    position = resume();
   } else {
-    const std::string adapter =
-        options_.adapter.empty() ? options_.bundle + "/adapter.ptd" : options_.adapter;
-    load_adapter(adapter, network_->adapter(), values_.floats());
+    started_from_ =
+        hexadecimal(load_start(*bundle_, options_.adapter, network_->adapter(), values_.floats()));
+    if (options_.resume) start_events_.push_back({"restarted", "nothing was saved: starts again"});
   }
-  report_.step = progress.step;
   report_.steps = options_.steps;
   sampler_ = std::make_unique<Sampler>(data_->samples(), uint64_t(options_.seed),
-                                       order_from(options_.order), progress.position);
+                                       order_from(options_.order), position);
+}
+
+/// Continues where the run was saved and returns the sampler's position.
+int64_t Trainer::resume() {
+  const RunState saved = load_state(path("state.bin"), identity_, state_arrays());
+  for (int64_t layer = 0; layer < bundle_->layers; ++layer) check_values(layer, "in state.bin");
+  report_.step = resumed_from_ = saved_step_ = saved.step;
+  if (const std::string* adapter = find_field(saved.settings, "adapter.sha256")) {
+    started_from_ = *adapter;
+  }
+  start_events_.push_back({"resumed", format("step %lld", (long long)saved.step)});
+  const std::string changes = changed_settings(saved.settings, settings_of(options_));
+  if (!changes.empty()) start_events_.push_back({"settings_changed", changes});
+  return saved.position;
+}
+
+std::string Trainer::notices() const {
+  std::string lines;
+  for (const Field& event : start_events_) lines += event.name + ": " + event.value + "\n";
+  return lines;
+}
+
+std::vector<StateArray> Trainer::state_arrays() {
+  const auto array = [](const char* name, Buffer& buffer) {
+    return StateArray{name, "float32", int64_t(buffer.bytes() / sizeof(float)), buffer.data()};
+  };
+  std::vector<StateArray> arrays = {array("adapter", values_)};
+  for (int i = 0; i < optimizer_->state_count(); ++i) {
+    arrays.push_back(array(optimizer_->state_name(i), optimizer_->state(i)));
+  }
+  return arrays;
+}
+
+RunState Trainer::run_state() const {
+  RunState state;
+  state.step = report_.step;
+  state.position = sampler_ != nullptr ? sampler_->position() : 0;
+  state.identity = identity_;
+  state.settings = settings_of(options_);
+  state.settings.push_back({"adapter.sha256", started_from_});
+  return state;
 }
 
 bool Trainer::step() {
@@ -191,7 +218,7 @@ void Trainer::train_step() {
   trace_->begin_step(step);
   const int64_t begin = trace_->now(), spilled = states_->spilled_bytes();
   std::vector<int64_t> samples;
-  for (int64_t i = 0; i < identity_.sequences_per_step; ++i) samples.push_back(sampler_->next());
+  for (int64_t i = 0; i < sequences_per_step_; ++i) samples.push_back(sampler_->next());
   report_.lr =
       options_.lr * schedule_factor(schedule_, step - 1, options_.warmup_steps, options_.steps);
   squares_ = 0;
@@ -222,6 +249,13 @@ void Trainer::apply(int64_t layer) {
   Phase phase(*trace_, "optimizer", layer);
   optimizer_->update(values_.floats() + layer * floats, gradient, layer * floats, floats,
                      report_.lr, report_.step + 1);
+  check_values(layer, "after the update");
+}
+
+void Trainer::check_values(int64_t layer, const char* when) {
+  const std::string key = first_not_finite(network_->adapter(), values_.floats(), layer);
+  if (key.empty()) return;
+  fail("%s is not finite %s. Use a lower learning rate or clip gradients", key.c_str(), when);
 }
 
 void Trainer::apply_clipped() {
@@ -232,6 +266,9 @@ void Trainer::apply_clipped() {
   for (size_t i = 0; i < layout.total_floats(); ++i) gradient[i] *= factor;
   optimizer_->update(values_.floats(), gradient, 0, layout.total_floats(), report_.lr,
                      report_.step + 1);
+  for (int64_t layer = 0; layer < bundle_->layers; ++layer) {
+    check_values(layer, "after the update");
+  }
 }
 
 void Trainer::evaluate() {

@@ -12,6 +12,7 @@
 #include "trainer/optimizer.h"
 #include "trainer/options.h"
 #include "trainer/passes.h"
+#include "trainer/run_identity.h"
 #include "trainer/runtime.h"
 #include "trainer/sampler.h"
 #include "trainer/save_schedule.h"
@@ -48,6 +49,8 @@ class Trainer {
   // Adds an event to the trace; safe in other threads.
   void note(const char* event, const std::string& detail) { trace_->event(event, detail); }
   const StepReport& report() const { return report_; }
+  // What happened at the start, as the trace's events have it: a line each, "event: detail".
+  std::string notices() const;
 
  private:
   void open_run();
@@ -57,6 +60,10 @@ class Trainer {
   void restore();
   bool nothing_left() const;
   std::string kept() const;
+  int64_t resume();
+  void check_values(int64_t layer, const char* when);
+  std::vector<StateArray> state_arrays();
+  RunState run_state() const;
   void train_step();
   void apply(int64_t layer);
   void apply_clipped();
@@ -78,6 +85,7 @@ class Trainer {
   bool stopped_ = false, over_ = false, started_ = false;
   double opened_at_ = 0;
   StepReport report_;
+  int64_t sequences_per_step_ = 0;
   int64_t saved_step_ = -1, evaluated_step_ = -1, resumed_from_ = -1;
   std::unique_ptr<char[]> spare_;  // memory to tell with that there is none
   int64_t counted_bytes_ = 0;      // written up to the last step's record, and by saves since
@@ -93,7 +101,9 @@ class Trainer {
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<Sampler> sampler_;
   std::unique_ptr<SaveSchedule> saves_;
-  RunIdentity identity_;
+  std::vector<Field> identity_;      // what --resume must find the same
+  std::vector<Field> start_events_;  // event and detail
+  std::string started_from_;         // SHA-256 of the adapter the run began with
   Schedule schedule_;
   Buffer values_, gradients_;
   bool clip_ = false;

@@ -22,7 +22,16 @@ void Trainer::write_run_record() {
                            .field("alpha", bundle_->alpha)
                            .field("base_bytes", bundle_->base().size())
                            .field("adapter_parameters", network_->adapter().parameters())
+                           .field("programs_sha256", hexadecimal(bundle_->identity().programs))
+                           .field("base_sha256", hexadecimal(bundle_->identity().base))
+                           .field("adapter_sha256", started_from_)
+                           .field("tokenizer", bundle_->identity().tokenizer.name)
                            .str());
+    json.raw("data", Json()
+                         .field("sequences", data_->samples())
+                         .field("sha256", hexadecimal(data_->sha256()))
+                         .field("tokenizer", data_->tokenizer())
+                         .str());
   }
   if (states_ != nullptr) {
     const CheckpointChoice& choice = states_->choice();

@@ -62,8 +62,7 @@ void Trainer::write_save() {
   write_safetensors(
       path("adapter_model.safetensors"),
       named_tensors(network_->adapter(), values_.floats(), "base_model.model.model."));
-  save_state(path("state.bin"), identity_, Progress{report_.step, sampler_->position()}, values_,
-             *optimizer_);
+  save_state(path("state.bin"), run_state(), state_arrays());
   const int64_t written = trace_->written_bytes() - before;
   counted_bytes_ += written;
   saved_step_ = report_.step;

@@ -1,6 +1,7 @@
 package dev.toolkit.trainer
 
 import dev.toolkit.trainer.store.AppException
+import dev.toolkit.trainer.store.DATA_FORMAT_VERSION
 import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.store.TextData
 import dev.toolkit.trainer.store.TraceReader
@@ -40,6 +41,28 @@ class TextDataTest {
             val actual = IntArray(set.sequences * set.sequenceLength) { file.getInt(16384 * (index + 1) + 4 * it) }
             assertArrayEquals(name, flattened(rows), actual)
         }
+    }
+
+    @Test
+    fun `says of itself what toolkit data says`() {
+        val app = Fixtures.deploy(temporary)
+        val set = TextData(app.folders).make("mine", app.bundles.require("words"), listOf("hello there, how are you?"))
+        val words = JSONObject(File(Fixtures.folder, "bundles/words/manifest.json").readText()).getJSONObject("tokenizer")
+        val told = JSONObject(File(set.folder, "data.json").readText())
+        assertEquals(DATA_FORMAT_VERSION, told.getInt("version"))
+        assertEquals(words.getString("sha256"), told.getJSONObject("tokenizer").getString("sha256"))
+        val bytes = set.train.readBytes()
+        val name = words.getString("name").toByteArray()
+        assertTrue("it carries the tokenizer's name", (0..bytes.size - name.size).any { at -> name.indices.all { bytes[at + it] == name[it] } })
+        // A byte that changed is found by the engine, which computes the same sums.
+        bytes[16384] = (bytes[16384] + 1).toByte()
+        set.train.writeBytes(bytes)
+        app.runs.create("a", app.bundles.require("words"), set, Fixtures.reference)
+        app.controller.start("a")
+        assertTrue(app.controller.join(60_000))
+        val run = app.runs.require("a")
+        assertEquals(RunState.FAILED, run.state)
+        assertTrue(run.reason, run.reason.orEmpty().contains("tokens is damaged"))
     }
 
     @Test

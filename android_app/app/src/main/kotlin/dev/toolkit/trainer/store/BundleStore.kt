@@ -5,7 +5,7 @@ import org.json.JSONObject
 import java.io.File
 
 private const val MANIFEST_LIMIT = 8L shl 20
-const val BUNDLE_FORMAT_VERSION = 2
+const val BUNDLE_FORMAT_VERSION = 3
 
 /** A bundle on this phone; [problem] says why it cannot be trained. */
 data class Bundle(
@@ -19,8 +19,12 @@ data class Bundle(
     val rank: Int,
     val targets: List<String>,
     val hasTokenizer: Boolean,
+    val tokenizer: TokenizerName? = null,
     val problem: String? = null,
 )
+
+/** Which tokenizer a bundle has; data made with it carries the same, and the engine compares them. */
+data class TokenizerName(val name: String, val sha256: String)
 
 /** The bundles that were deployed or copied to this phone. */
 class BundleStore(private val folders: AppFolders) {
@@ -69,6 +73,7 @@ class BundleStore(private val folders: AppFolders) {
             rank = lora.getInt("rank"),
             targets = List(targets.length()) { targets.getString(it) },
             hasTokenizer = files.has("tokenizer.json"),
+            tokenizer = manifest.optJSONObject("tokenizer")?.let { TokenizerName(it.getString("name"), it.getString("sha256")) },
             problem = problemOf(folder, manifest, files),
         )
     }
@@ -92,5 +97,5 @@ class BundleStore(private val folders: AppFolders) {
     }
 
     private fun damaged(folder: File, why: String) =
-        Bundle(folder.name, folder, folder.name, 0, 0, emptyList(), "", 0, emptyList(), false, why)
+        Bundle(folder.name, folder, folder.name, 0, 0, emptyList(), "", 0, emptyList(), false, problem = why)
 }

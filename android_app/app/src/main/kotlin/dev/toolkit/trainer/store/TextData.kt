@@ -4,6 +4,9 @@ import dev.toolkit.trainer.tokenizer.TokenizerFile
 import org.json.JSONObject
 import java.io.File
 
+/** Of data.json and the token files beside it, as toolkit/data/fingerprint.py has it. */
+const val DATA_FORMAT_VERSION = 2
+
 /** Makes training data from the user's text. The text itself is not kept, only its tokens. */
 class TextData(private val folders: AppFolders) {
     /**
@@ -37,10 +40,11 @@ class TextData(private val folders: AppFolders) {
         val part = File(folders.data, "${folder.name}.part")
         part.deleteRecursively()
         try {
-            TokenFile(rows.size, length).write(File(part, "train.ptd"), rows)
+            TokenFile(rows.size, length, bundle.tokenizer).write(File(part, "train.ptd"), rows)
             val train = JSONObject().put("documents", documents).put("sequences", rows.size)
                 .put("tokens", sequences.tokens).put("labelled", sequences.tokens)
-            val report = JSONObject().put("version", 1).put("bundle", bundle.name).put("train", train)
+            val report = JSONObject().put("version", DATA_FORMAT_VERSION).put("bundle", bundle.name).put("train", train)
+                .put("tokenizer", bundle.tokenizer?.let { JSONObject().put("name", it.name).put("sha256", it.sha256) } ?: JSONObject.NULL)
                 .put("settings", JSONObject().put("seq_len", length))
             // Written last: a folder without it is no data set.
             File(part, "data.json").writeAtomically { it.write((report.toString(2) + "\n").toByteArray()) }
