@@ -190,3 +190,12 @@ def test_what_is_no_adapter(tmp_path):
 def test_settings_are_checked(rank, alpha, targets):
     with pytest.raises(ToolkitError):
         LoraSettings(rank, alpha, targets)
+
+
+def test_values_that_are_not_finite_are_named(tmp_path):
+    specs = adapter_specs(tiny_model("llama").config, 2, ("q_proj",))
+    tensors = {PEFT_PREFIX + spec.name: torch.ones(spec.shape) for spec in specs}
+    tensors[PEFT_PREFIX + specs[3].name][1, 0] = float("nan")
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(ToolkitError, match=rf"^{specs[3].name} in .* not finite .*nan"):
+        list(peft_weights(tmp_path, specs))

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.bundle.flat_tensor import TensorSpec
+from toolkit.bundle.weights import check_finite
 from toolkit.errors import ToolkitError
 from toolkit.recipes import PROJECTIONS
 from toolkit.sources.safetensors_file import SafetensorsFile
@@ -143,10 +144,16 @@ def check_peft_weights(directory: Path, specs: list[TensorSpec]) -> None:
 
 
 def peft_weights(directory: Path, specs: list[TensorSpec]) -> Iterator[Tensor]:
-    """Yield an existing adapter's tensors as float32, in the order of `specs`."""
+    """Yield an existing adapter's tensors as float32, in the order of `specs`.
+
+    Raises:
+        ToolkitError: Naming the first tensor with a value that is not finite.
+    """
     weights = _open_weights(directory)
     for spec in specs:
-        yield weights.rows(PEFT_PREFIX + spec.name, 0, spec.shape[0])
+        values = weights.rows(PEFT_PREFIX + spec.name, 0, spec.shape[0])
+        check_finite(f"{spec.name} in {directory}", values)
+        yield values
 
 
 def peft_config(settings: LoraSettings, base_model: str) -> dict[str, Any]:

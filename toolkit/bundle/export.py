@@ -17,6 +17,7 @@ from toolkit.bundle.output import check_space, check_target, new_directory
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_file
 from toolkit.programs import Programs, build_programs, head_dimension, rope_parameters
+from toolkit.programs.coverage import check_whole_model
 from toolkit.quantization.packing import GROUP
 from toolkit.quantization.report import TensorQuality
 from toolkit.sources import Source
@@ -86,7 +87,9 @@ def export_bundle(
     config = source.config
     seq_lens = _checked_lengths(settings.seq_lens, config.max_position_embeddings)
     parts = layout.base_parts(config)
+    check_whole_model(config, (part.source for part in parts))
     weights.check_shapes(source, parts)
+    weights.check_nothing_left(source, parts)
     schemes = weights.choose_schemes(
         source, parts, settings.quantization, settings.embedding_quantization
     )

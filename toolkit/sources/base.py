@@ -35,6 +35,10 @@ class Source(ABC):
     is_random: bool = False
 
     @abstractmethod
+    def names(self) -> list[str]:
+        """Return every tensor of the source; one without a name in `transformers` has its own."""
+
+    @abstractmethod
     def shape(self, name: str) -> tuple[int, ...] | None:
         """Return a tensor's shape, or None if there is no such tensor."""
 

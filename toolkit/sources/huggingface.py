@@ -34,6 +34,9 @@ class HuggingFaceSource(Source):
         self.config = _config(directory)
         self._files = _open_files(directory)
 
+    def names(self) -> list[str]:
+        return list(self._files)
+
     def shape(self, name: str) -> tuple[int, ...] | None:
         file = self._files.get(name)
         return None if file is None else file.shape(name)

@@ -36,6 +36,9 @@ class RandomSource(Source):
         self._shapes = shapes
         self._seed = seed
 
+    def names(self) -> list[str]:
+        return list(self._shapes)
+
     def shape(self, name: str) -> tuple[int, ...] | None:
         return self._shapes.get(name)
 
