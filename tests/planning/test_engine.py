@@ -31,7 +31,7 @@ CASES = [
 @pytest.mark.parametrize("seq_len", LENGTHS)
 def test_the_arena_is_what_executorch_plans(bundle: Path, seq_len: int) -> None:
     model = open_model(str(bundle))
-    programs = Planner(model.config).programs(replace(model.settings, seq_len=seq_len))
+    programs = Planner(model).programs(replace(model.settings, seq_len=seq_len))
     methods = json.loads((bundle / "manifest.json").read_text())["methods"]
     for name, program in programs.items():
         planned = methods[f"{name}_t{seq_len}"]["arena_bytes"]
@@ -55,7 +55,7 @@ def test_the_ledger_is_predicted(
         checkpoints=flags.get("checkpoints", "auto"),
     )
     kernels = Kernels(run.device["isa"], run.device["threads"])
-    planner = Planner(model.config)
+    planner = Planner(model)
     prediction = planner.predict(settings, Machine(kernels=kernels))
     scratch = workspace_of(planner.programs(settings), kernels)
     before = 0
@@ -75,7 +75,7 @@ def test_the_ledger_is_predicted(
 
 def test_the_shape_is_predicted(bundle: Path, train: Callable[..., TinyRun]) -> None:
     model = open_model(str(bundle))
-    prediction = Planner(model.config).predict(model.settings, Machine())
+    prediction = Planner(model).predict(model.settings, Machine())
     manifest = json.loads((bundle / "manifest.json").read_text())
     base = manifest["base"]
     assert prediction.adapter_parameters == manifest["lora"]["parameters"]

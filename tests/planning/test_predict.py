@@ -25,7 +25,7 @@ MEASURED = [
 
 @pytest.fixture(scope="module")
 def smol() -> Planner:
-    return Planner(open_model("smollm2-135m").config)
+    return Planner(open_model("smollm2-135m"))
 
 
 @pytest.mark.parametrize(("seq_len", "method", "optimizer", "place", "sequences", "peak"), MEASURED)

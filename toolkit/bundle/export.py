@@ -166,7 +166,7 @@ def _write_adapter(
     )
     write_flat_tensor(directory / manifest.ADAPTER, specs, tensors)
     with atomic_file(directory / manifest.ADAPTER_CONFIG, "w") as file:
-        json.dump(adapters.peft_config(settings.lora, source.origin), file, indent=2)
+        json.dump(adapters.peft_config(settings.lora, source.base_model), file, indent=2)
 
 
 def _write_config(directory: Path, source: Source) -> None:
@@ -192,6 +192,7 @@ def _content(
         "model": {
             "name": source.name,
             "origin": source.origin,
+            "export": list(source.export_words),
             "revision": source.revision,
             "license": source.license,
             "random_weights": source.is_random,

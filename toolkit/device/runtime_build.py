@@ -24,7 +24,7 @@ from pathlib import Path
 
 from toolkit import __version__
 from toolkit.errors import ToolkitError
-from toolkit.files import atomic_directory
+from toolkit.files import atomic_directory, cache_root
 from toolkit.runtime import runtime_directory
 
 _NEEDED = re.compile(r"\(NEEDED\).*\[([^\]/]+)\]")
@@ -64,12 +64,6 @@ TARGETS = {
         None,
     ),
 }
-
-
-def cache_root() -> Path:
-    """Return $TOOLKIT_CACHE or ~/.cache/toolkit."""
-    configured = os.environ.get("TOOLKIT_CACHE")
-    return Path(configured).absolute() if configured else Path.home() / ".cache/toolkit"
 
 
 def built_runtime(abi: str) -> Path:

@@ -39,6 +39,10 @@ class Settings:
         return {"linear": self.linear, "embedding": self.embedding, "head": self.head}
 
 
+EXPORTED = ("seq_len", "rank", "alpha", "targets", "method", "linear", "embedding", "head")
+"""The settings that a bundle's programs depend on; the others are those of a run."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """Where a run takes place.

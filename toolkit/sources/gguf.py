@@ -47,7 +47,8 @@ class GgufSource(Source):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = path.stem
-        self.origin = path.name
+        self.origin = str(path.resolve())
+        self.export_words = (self.origin,)
         try:
             reader = gguf.GGUFReader(path)
         except (ValueError, KeyError, IndexError, OSError, OverflowError) as error:
@@ -82,6 +83,11 @@ class GgufSource(Source):
             if family == "llama"
             else {}
         )
+
+    @property
+    def base_model(self) -> str:
+        """The file's directory: `transformers` loads it from there, given `gguf_file=NAME`."""
+        return str(self.path.resolve().parent)
 
     def names(self) -> list[str]:
         return [_transformers_name(name) for name in self._tensors]

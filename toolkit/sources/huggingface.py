@@ -28,7 +28,8 @@ class HuggingFaceSource(Source):
     def __init__(self, directory: Path, name: str = "", revision: str = "") -> None:
         self.directory = directory
         self.name = name or directory.resolve().name
-        self.origin = self.name
+        self.origin = name or str(directory.resolve())
+        self.export_words = (self.origin,)
         self.revision = revision
         self.license = _license(directory / "README.md")
         self.config = _config(directory)

@@ -33,6 +33,7 @@ class RandomSource(Source):
         self.config = config
         self.name = name
         self.origin = f"random weights of the shape of {name}, seed {seed}"
+        self.export_words = ("--random-weights", name, "--seed", str(seed))
         self._shapes = shapes
         self._seed = seed
 
