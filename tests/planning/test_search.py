@@ -89,7 +89,10 @@ def test_sizes() -> None:
     assert parse_size("100MB") == 100_000_000
     assert parse_size(" 1.5 GB ") == 1_500_000_000
     assert parse_size("96MiB") == 96 << 20
-    assert parse_size("12345678") == 12_345_678
-    for text in ("", "MB", "-5MB", "0", "1e9", "5 apples", "1" * 30):
+    assert parse_size("12345678B") == 12_345_678
+    for text in ("30", "12345678", " 1.5 "):
+        with pytest.raises(ToolkitError, match=r"has no unit\. Write it as .*MB"):
+            parse_size(text)
+    for text in ("", "MB", "-5MB", "0MB", "1e9", "5 apples", "1" * 30 + "B"):
         with pytest.raises(ToolkitError, match="is not a size"):
             parse_size(text)
