@@ -12,6 +12,16 @@ from typing import IO
 _CHUNK = 1 << 20
 
 
+def cache_root() -> Path:
+    """Return $TOOLKIT_CACHE, else $TOOLKIT_HOME/cache, else toolkit in the user's own cache."""
+    configured, home = os.environ.get("TOOLKIT_CACHE"), os.environ.get("TOOLKIT_HOME")
+    if configured:
+        return Path(configured).absolute()
+    if home:
+        return Path(home).absolute() / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "toolkit"
+
+
 def _sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -1,7 +1,7 @@
 """Recipes: one YAML file in models/ for every model that is known to work.
 
-A recipe names the model on the hub, its shape, and settings that suit it. The command line takes
-its defaults from here; nothing else in the package reads a recipe.
+A recipe names the model on the hub, its shape, and settings that suit it. `export` and `plan` take
+their defaults from here.
 """
 
 import functools
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 SCHEMES = ("int4", "int4-symmetric", "int8")
 METHODS = ("mesp", "mebp")
+_SUFFIXES = (".yaml", ".yml")
 _SHAPE = (
     "hidden_size",
     "intermediate_size",
@@ -72,6 +73,38 @@ class Recipe:
 
         fields = {**self.config, "rope_parameters": dict(self.config["rope_parameters"])}
         return AutoConfig.for_model(self.family, **{**fields, **changes})
+
+
+@dataclass(frozen=True)
+class ExportDefaults:
+    """What an export does where nothing else is asked for; a recipe has its own."""
+
+    rank: int = 8
+    alpha: float = 16.0
+    targets: tuple[str, ...] = PROJECTIONS
+    seq_lens: tuple[int, ...] = (256,)
+    method: str = "mesp"
+    quantization: str = "auto"
+    embedding_quantization: str = "auto"
+
+    @classmethod
+    def of(cls, recipe: Recipe | None) -> "ExportDefaults":
+        """Return the defaults of a recipe, or those of models without one."""
+        if recipe is None:
+            return cls()
+        return cls(
+            recipe.rank,
+            float(recipe.alpha),
+            recipe.targets,
+            recipe.seq_lens,
+            recipe.method,
+            recipe.quantization,
+            recipe.embedding_quantization,
+        )
+
+    def alpha_for(self, rank: int) -> float:
+        """Return alpha for another rank: alpha / rank, which scales the adapter, stays."""
+        return self.alpha * rank / self.rank
 
 
 def load_recipe_file(path: Path) -> Recipe:
@@ -139,8 +172,30 @@ def families() -> list[str]:
     return sorted({recipe.family for recipe in recipes().values()})
 
 
+def recipe_of(model: str) -> Recipe | None:
+    """Return the recipe that a model on the command line means; a directory or weights mean none.
+
+    Raises:
+        ToolkitError: It is the path of a recipe that is missing or wrong.
+    """
+    path = Path(model).expanduser()
+    return None if path.exists() and path.suffix not in _SUFFIXES else find_recipe(model)
+
+
 def find_recipe(name: str) -> Recipe | None:
-    """Return the recipe with this name or hub id, or None. Case does not matter."""
+    """Return the recipe with this name, hub id or path, or None. Case does not matter.
+
+    Raises:
+        ToolkitError: It is the path of a recipe that is missing or wrong.
+    """
+    if Path(name).suffix in _SUFFIXES:
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise ToolkitError(
+                f"There is no recipe file {name}",
+                f"Recipes that need no file: {', '.join(recipes())}",
+            )
+        return load_recipe_file(path)
     wanted = name.lower()
     for recipe in recipes().values():
         if wanted in (recipe.name.lower(), recipe.hub_id.lower()):
@@ -149,7 +204,7 @@ def find_recipe(name: str) -> Recipe | None:
 
 
 def get_recipe(name: str) -> Recipe:
-    """Return the recipe with this name or hub id.
+    """Return the recipe with this name, hub id or path.
 
     Raises:
         ToolkitError: There is none.

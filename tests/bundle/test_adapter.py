@@ -7,7 +7,9 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from tests.support.models import tiny_model
+from tests.support.chatml import QWEN2, make_tokenizer
+from tests.support.models import tiny_model, write_gguf
+from tests.support.tiny import tiny_config
 from toolkit.bundle.adapter import (
     PEFT_PREFIX,
     LoraSettings,
@@ -17,9 +19,11 @@ from toolkit.bundle.adapter import (
     peft_weights,
     read_peft_settings,
 )
+from toolkit.bundle.export import ExportSettings, export_bundle
 from toolkit.bundle.layout import adapter_specs
 from toolkit.errors import ToolkitError
 from toolkit.recipes import PROJECTIONS
+from toolkit.sources import open_source
 
 TARGETS = [PROJECTIONS, ("v_proj", "q_proj"), ("down_proj",)]
 
@@ -198,3 +202,44 @@ def test_what_is_no_adapter(tmp_path):
 def test_settings_are_checked(rank, alpha, targets):
     with pytest.raises(ToolkitError):
         LoraSettings(rank, alpha, targets)
+
+
+def test_values_that_are_not_finite_are_named(tmp_path):
+    specs = adapter_specs(tiny_model("llama").config, 2, ("q_proj",))
+    tensors = {PEFT_PREFIX + spec.name: torch.ones(spec.shape) for spec in specs}
+    tensors[PEFT_PREFIX + specs[3].name][1, 0] = float("nan")
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(ToolkitError, match=rf"^{specs[3].name} in .* not finite .*nan"):
+        list(peft_weights(tmp_path, specs))
+
+
+@pytest.mark.parametrize("kind", ["directory", "gguf"])
+def test_the_adapter_says_where_its_model_is(tmp_path, monkeypatch, shared_lowering, kind):
+    """AutoPeftModel finds the model of a local export by itself, from any working directory."""
+    from peft import AutoPeftModelForCausalLM
+
+    config = tiny_config("qwen2")
+    config.vocab_size = 400
+    model = tiny_model("qwen2", config=config)
+    options = {}
+    if kind == "directory":
+        path = tmp_path / "model"
+        model.save_pretrained(path)
+    else:
+        path = tmp_path / "tiny.gguf"
+        write_gguf(path, model, "F32", "F32", tokenizer=make_tokenizer(QWEN2))
+        options = {"gguf_file": path.name}
+    monkeypatch.chdir(tmp_path)
+    settings = ExportSettings(LoraSettings(2, 4.0, PROJECTIONS), (8,))
+    export_bundle(open_source(path.name), tmp_path / "bundle", settings)
+    run = tmp_path / "run"
+    get_peft_model(model, LoraConfig(r=2, target_modules=list(PROJECTIONS))).save_pretrained(run)
+    content = (tmp_path / "bundle/adapter_config.json").read_text()
+    (run / "adapter_config.json").write_text(content)
+    monkeypatch.chdir("/")
+    tuned = AutoPeftModelForCausalLM.from_pretrained(run, **options)
+    assert tuned.peft_config["default"].r == 2
+    tokens = torch.arange(12).reshape(1, 12)
+    expected = tiny_model("qwen2", config=config)(tokens).logits
+    # B is zero, so the logits are the model's, up to the order of sums.
+    assert torch.allclose(tuned(tokens).logits, expected, atol=1e-5)

@@ -282,13 +282,79 @@ def test_identity_binds_the_files(exported):
     assert told["tokenizer.sha256"].hex() == manifest["tokenizer"]["sha256"]
 
 
-def test_a_vector_that_is_not_finite_is_refused_by_name(tmp_path):
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.embed_tokens.weight",
+        "model.layers.1.self_attn.q_proj.weight",
+        "model.layers.1.self_attn.k_proj.bias",
+        "model.layers.0.input_layernorm.weight",
+        "model.norm.weight",
+    ],
+)
+def test_values_that_are_not_finite_are_named(tmp_path, shared_lowering, monkeypatch, name, value):
+    source = random_source("qwen2")
+    rows = source.rows
+
+    def damaged(wanted, begin, end):
+        values = rows(wanted, begin, end)
+        if wanted == name and begin <= 5 < end:
+            values.view(end - begin, -1)[5 - begin, -1] = value
+        return values
+
+    monkeypatch.setattr(source, "rows", damaged)
+    with pytest.raises(ToolkitError, match=f"^{name} has values that are not finite .*{value}"):
+        export_bundle(source, tmp_path / "bundle", ExportSettings(LORA, (8,)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("scheme", ["int4", "int4-symmetric", "int8"])
+def test_scales_beyond_float16_are_named(tmp_path, shared_lowering, monkeypatch, scheme):
+    source = random_source()
+    name, rows = "model.layers.1.mlp.up_proj.weight", source.rows
+    monkeypatch.setattr(source, "rows", lambda n, b, e: rows(n, b, e) * (1e9 if n == name else 1.0))
+    settings = ExportSettings(LORA, (8,), quantization=scheme)
+    with pytest.raises(ToolkitError, match=f"^{name}: a scale or an offset .* beyond the range"):
+        export_bundle(source, tmp_path / "bundle", settings)
+
+
+def test_a_scale_in_a_gguf_file_is_named(tmp_path, shared_lowering):
+    import numpy as np
+
+    path = tmp_path / "tiny.gguf"
+    write_gguf(path, tiny_model("qwen2"))
+    name = "model.layers.1.mlp.up_proj.weight"
+    place = open_source(str(path))._entry(name)[2]
+    data = bytearray(path.read_bytes())
+    data[place : place + 2] = np.float16(np.nan).tobytes()
+    path.write_bytes(data)
+    with pytest.raises(ToolkitError, match=f"^{name}: A scale in the GGUF file is not finite"):
+        export_bundle(open_source(str(path)), tmp_path / "b", ExportSettings(LORA, (8,)))
+
+
+def test_tensors_that_the_model_has_no_place_for_are_named(tmp_path, shared_lowering):
+
     save_model(tmp_path / "model", "llama")
-    path = tmp_path / "model" / "model.safetensors"
-    tensors = load_file(path)
-    tensors["model.layers.1.input_layernorm.weight"][3] = torch.inf
-    save_file(tensors, path, metadata={"format": "pt"})
-    source = open_source(str(tmp_path / "model"))
-    with pytest.raises(ToolkitError, match=r"layers.1.input_layernorm.weight has values that are"):
-        export_bundle(source, tmp_path / "bundle", ExportSettings(LORA, (24,)))
-    assert not (tmp_path / "bundle").exists()
+    file = tmp_path / "model" / "model.safetensors"
+    tensors = load_file(file)
+    derived = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)}
+    save_file({**tensors, **derived}, file, {"format": "pt"})
+    export_bundle(open_source(str(tmp_path / "model")), tmp_path / "b", ExportSettings(LORA, (8,)))
+    for extra in ("model.layers.1.self_attn.q_norm.weight", "model.layers.2.mlp.up_proj.weight"):
+        save_file({**tensors, extra: torch.ones(16)}, file, {"format": "pt"})
+        with pytest.raises(ToolkitError, match=f"^{extra} is not covered by the family 'llama'"):
+            export_bundle(
+                open_source(str(tmp_path / "model")), tmp_path / "c", ExportSettings(LORA, (8,))
+            )
+
+
+def test_a_bias_in_a_gguf_file_that_its_configuration_lacks_is_named(tmp_path, shared_lowering):
+    """llama.cpp stores Llama's attention biases, and the conversion's configuration has none."""
+    config = tiny_config("llama")
+    config.attention_bias = True
+    config.rope_parameters = {"rope_type": "default", "rope_theta": 10000.0}
+    write_gguf(tmp_path / "tiny.gguf", tiny_model("llama", config=config))
+    source = open_source(str(tmp_path / "tiny.gguf"))
+    with pytest.raises(ToolkitError, match=r"^model\.layers\.0\.self_attn\.q_proj\.bias is not"):
+        export_bundle(source, tmp_path / "b", ExportSettings(LORA, (8,)))

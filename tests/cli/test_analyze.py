@@ -72,7 +72,28 @@ def test_perfetto(run: Path, tmp_path: Path) -> None:
     assert out.stat().st_size > 1000
 
 
-def test_a_budget_that_was_exceeded(run: Path) -> None:
+def test_a_budget_that_was_exceeded(run: Path, second: Path) -> None:
+    for words in ([], ["--json"]):
+        assert runner.invoke(app, ["analyze", str(run), "--budget", "1MB", *words]).exit_code == 1
+        assert runner.invoke(app, ["analyze", str(run), "--budget", "1GB", *words]).exit_code == 0
+    peaks = [
+        json.loads(runner.invoke(app, ["analyze", str(r), "--json"]).output)["peak"]["bytes"]
+        for r in (run, second)
+    ]
+    between = f"{min(peaks) + 1}B"  # one of the two is above it
+    assert peaks[0] != peaks[1]
+    assert (
+        runner.invoke(app, ["analyze", str(run), str(second), "--budget", between]).exit_code == 1
+    )
+    assert runner.invoke(app, ["analyze", str(run), "--budget", f"{peaks[0]}B"]).exit_code == 0
+    result = runner.invoke(app, ["analyze", str(run), "--budget", "30"])
+    assert result.exit_code == 1 and "'30' has no unit. Write it as 30MB" in result.stderr
+    (run / "trace.jsonl").write_bytes((run / "trace.jsonl").read_bytes().split(b"\n")[0] + b"\n")
+    result = runner.invoke(app, ["analyze", str(run), "--budget", "1GB"])
+    assert result.exit_code == 1 and "the peak is not known" in " ".join(result.stderr.split())
+
+
+def test_a_budget_is_among_the_findings(run: Path) -> None:
     result = runner.invoke(app, ["analyze", str(run), "--json", "--budget", "1MB"])
     findings = {finding["code"]: finding for finding in json.loads(result.output)["findings"]}
     assert findings["budget"]["severity"] == "error"

@@ -1,6 +1,8 @@
 """`toolkit data` as a user calls it."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -64,6 +66,54 @@ def test_random_tokens_for_a_bundle(tmp_path, bundle):
     assert read_rows(out / "train.ptd").tokens.shape == (3, 16)
 
 
+def test_what_is_unexpected_is_said(tmp_path, tokenizer, chats):
+    words = ("data", "--tokenizer", tokenizer, "--seq-len", 32, "-o", tmp_path / "out")
+    (tmp_path / "short.txt").write_text("hello")
+    assert "nothing is held out: that takes two" in toolkit(*words, tmp_path / "short.txt").output
+    (tmp_path / "half.jsonl").write_text('{"text": "half \\ud83d emoji, hello there"}\n' * 2)
+    output = toolkit(*words, tmp_path / "half.jsonl").output
+    assert "2 documents had halves of characters" in output
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello " * 9}]
+    lines = [{"messages": [*turns * 9, {"role": "user", "content": str(i)}]} for i in range(3)]
+    (tmp_path / "long.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    output = toolkit(*words, tmp_path / "long.jsonl").output
+    assert "of the tokens instead of 5.0%: chats" in output
+
+
+def test_a_table_is_learned_only_when_asked_for(tmp_path, tokenizer):
+    (tmp_path / "a.csv").write_text("question,answer\nWho?,You\n" * 30)
+    words = ("data", tmp_path / "a.csv", "--tokenizer", tokenizer, "--seq-len", 32)
+    words += ("-o", tmp_path / "out")
+    result = toolkit(*words, code=1)
+    assert "a.csv looks like a CSV table. Make JSON Lines of it" in result.stderr
+    report = json.loads(toolkit(*words, "--format", "text", "--json").stdout)
+    assert report["documents"] == 1 and report["settings"]["form"] == "text"
+
+
+def test_mistakes_show_before_anything_heavy_is_imported(tmp_path, tokenizer):
+    """A mistake in the arguments or in the files takes no seconds to be told."""
+    (tmp_path / "bad.jsonl").write_text("{\n")
+    options = ["--tokenizer", str(tokenizer), "--seq-len", "8", "-o", str(tmp_path / "out")]
+    script = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from toolkit.cli.main import app\n"
+        "result = CliRunner().invoke(app, sys.argv[1:])\n"
+        "print([name for name in ('torch', 'transformers') if name in sys.modules])\n"
+        "print(result.exit_code, result.stderr)\n"
+    )
+    for words, message in (
+        (["none.txt", *options], "cannot read none.txt"),
+        ([str(tmp_path / "bad.jsonl"), *options], "not valid JSON"),
+        (["none.txt", *options, "--long", "x"], "unknown way 'x'"),
+        (["none.txt", "--tokenizer", "nosuch"], "there is no tokenizer at nosuch"),
+    ):
+        command = [sys.executable, "-c", script, "data", *words]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        heavy, answer = output.split("\n", 1)
+        assert heavy == "[]" and answer.startswith("1 ") and message in answer, output
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -74,6 +124,9 @@ def test_random_tokens_for_a_bundle(tmp_path, bundle):
         (["--random", "3", "--bundle", "BUNDLE", "--seq-len", "8"], 1, "no programs for 8 tokens"),
         (["--random", "3", "--bundle", "TOKENIZER"], 1, "is not a bundle"),
         (["CHATS", "--tokenizer", "BUNDLE"], 1, "has no tokenizer"),
+        (["CHATS", "--tokenizer", "nosuch"], 1, "there is no tokenizer at nosuch"),
+        (["CHATS", "--tokenizer", "no/such/one"], 1, "there is no tokenizer at no/such/one"),
+        (["CHATS", "--tokenizer", "TOKENIZER", "--format", "csv"], 2, "'csv' is not one of"),
         (["CHATS", "--tokenizer", "TOKENIZER", "--bundle", "BUNDLE"], 1, "the bundle 150"),
         (["none.txt", "--tokenizer", "TOKENIZER", "--seq-len", "8"], 1, "cannot read none.txt"),
     ],

@@ -1,15 +1,18 @@
 """`toolkit export` as a user runs it."""
 
 import json
+import re
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from tests.support.models import save_model
+from tests.support.tiny import tiny_config
 from toolkit.bundle.bundle import Bundle
 from toolkit.cli.main import app
-from toolkit.recipes import PROJECTIONS, get_recipe
+from toolkit.errors import ToolkitError
+from toolkit.recipes import PROJECTIONS, Recipe, get_recipe, recipe_directory
 
 
 def run(*arguments):
@@ -58,6 +61,82 @@ def test_random_weights_take_the_recipe(monkeypatch, tmp_path):
     assert manifest["seq_lens"] == [256] and manifest["lora"]["targets"] == list(PROJECTIONS)
 
 
+RECIPE = {"method: mesp": "method: mebp", "quantization: int4": "quantization: int8"}
+RECIPE |= {"embedding_quantization: int8": "embedding_quantization: int4-symmetric"}
+RECIPE |= {"rank: 8": "rank: 3", "alpha: 16": "alpha: 9", "seq_lens: [256]": "seq_lens: [12, 8]"}
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """A recipe file of a tiny model whose every setting is another than the usual."""
+    text = (recipe_directory() / "smollm2-135m.yaml").read_text()
+    for old, new in sorted(RECIPE.items(), key=lambda pair: -len(pair[0])):
+        assert f"\n{old}\n" in text
+        text = text.replace(f"\n{old}\n", f"\n{new}\n")
+    text = re.sub(r"targets: \[.*\]", "targets: [o_proj, up_proj]", text)
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace("name: smollm2-135m", "name: mine"))
+    monkeypatch.setattr(Recipe, "model_config", lambda self: tiny_config("llama"))
+    return path
+
+
+@pytest.mark.parametrize("words", [(), ("--rank", 5), ("--method", "mesp", "--rank", 1)])
+def test_export_and_plan_take_a_recipe_alike(recipe, tmp_path, words):
+    result = run("--random-weights", recipe, "-o", tmp_path / "b", *words)
+    assert result.exit_code == 0, result.output
+    manifest = Bundle.open(tmp_path / "b").manifest
+    planned = CliRunner().invoke(app, ["plan", str(recipe), "--json", *map(str, words)])
+    settings = json.loads(planned.stdout)["settings"]
+    assert settings["method"] == manifest["method"] == ("mesp" if "mesp" in words else "mebp")
+    quantization = manifest["quantization"]
+    assert settings["linear"] == quantization["linear"] == "int8"
+    assert settings["embedding"] == quantization["embedding"] == "int4-symmetric"
+    assert manifest["seq_lens"] == [8, 12] and settings["seq_len"] == 12
+    lora = manifest["lora"]
+    assert (settings["rank"], settings["alpha"]) == (lora["rank"], lora["alpha"])
+    assert lora["alpha"] == 3 * lora["rank"]
+    assert settings["targets"] == lora["targets"] == ["o_proj", "up_proj"]
+
+
+def test_a_recipe_names_the_model_to_export(recipe, tmp_path, monkeypatch):
+    asked = []
+
+    def opened(model):
+        asked.append(model)
+        raise ToolkitError("opened")
+
+    monkeypatch.setattr("toolkit.sources.open_source", opened)
+    monkeypatch.chdir(tmp_path)
+    assert "opened" in run(recipe, "-o", "b").stderr
+    assert asked == ["HuggingFaceTB/SmolLM2-135M-Instruct"]
+    (tmp_path / "smollm2-135m").mkdir()  # as a bundle may be called: no recipe then
+    assert "opened" in run("smollm2-135m", "-o", "b").stderr
+    assert asked[1:] == ["smollm2-135m"]
+
+
+@pytest.mark.parametrize(
+    ("words", "alpha"), [((), 16.0), (("--rank", 4), 8.0), (("--rank", 4, "--alpha", 5), 5.0)]
+)
+def test_alpha_follows_the_rank_unless_it_is_given(model, tmp_path, monkeypatch, words, alpha):
+    seen = []
+
+    def capture(source, output, settings, progress):
+        seen.append(settings.lora.alpha)
+        raise ToolkitError("captured")
+
+    monkeypatch.setattr("toolkit.bundle.export.export_bundle", capture)
+    run(model, "-o", tmp_path / "b", *words)
+    assert seen == [alpha]
+
+
+def test_a_bundle_is_no_model(model, tmp_path):
+    assert run(model, "-o", tmp_path / "b", "--seq-len", 8).exit_code == 0
+    result = run(tmp_path / "b", "-o", tmp_path / "c")
+    assert result.exit_code == 1
+    assert "is a bundle, which an export has made already" in result.stderr
+    assert str(model) in result.stderr
+
+
 def save_adapter(folder, base, **options):
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -98,6 +177,7 @@ def test_an_adapter_brings_its_settings(model, tmp_path):
         (["x", "-o", "b", "--seq-len", "0"], 2, "--seq-len"),
         (["x", "-o", "b"], 1, "x does not exist"),
         (["--random-weights", "gpt2", "-o", "b"], 1, "There is no recipe 'gpt2'"),
+        (["models/none.yaml", "-o", "b"], 1, "There is no recipe file models/none.yaml"),
         (["--random-weights", "qwen2.5-0.5b", "-o", "b", "--targets", "lm_head"], 1, "lm_head"),
         (["--random-weights", "qwen2.5-0.5b", "-o", "b", "--seq-len", "99999"], 1, "99999"),
         (["--random-weights", "qwen2.5-0.5b", "-o", "b", "--alpha", "-1"], 1, "positive"),

@@ -66,7 +66,7 @@ def test_words() -> None:
     assert result.exit_code == 0
     assert "qwen2.5-0.5b fits 90.0 MB" in text and "nobody has measured" in text
     assert "toolkit export Qwen/Qwen2.5-0.5B-Instruct -o" in text
-    assert "toolkit train --device SERIAL" in text
+    assert "toolkit train --steps 100" in text and "--device SERIAL names a phone" in text
 
 
 def test_failures_are_one_line(tmp_path: Path) -> None:

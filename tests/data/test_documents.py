@@ -47,7 +47,7 @@ def test_line_separators_inside_strings_are_kept(tmp_path):
     [
         ('{"text": "a"', r"d\.jsonl:2: not valid JSON: .*column"),
         ("[1]", r"d\.jsonl:2: a JSON list instead of an object"),
-        ('{"txt": "a"}', r"d\.jsonl:2: found 'txt'\. A line needs \{text\}"),
+        ('{"txt": "a"}', r"d\.jsonl:2: found 'txt'\. A record needs \{text\}"),
         ('{"text": 3}', r"d\.jsonl:2: text is a number, not a string"),
         ('{"prompt": "a", "completion": null}', r"d\.jsonl:2: completion is a null"),
         ('{"messages": {}}', r"d\.jsonl:2: messages is a object, not a list"),

@@ -1,17 +1,16 @@
 """From files to a data directory: what it holds, that it is deterministic, what it reports."""
 
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from toolkit.data.dataset import random_rows, read_rows
-from toolkit.data.documents import Document
-from toolkit.data.prepare import Settings, choose_held_out, prepare, prepare_random
+from toolkit.data.prepare import prepare, prepare_random
 from toolkit.data.samples import IGNORED
+from toolkit.data.settings import Settings
 from toolkit.data.splitmix import SplitMix64, splitmix64
 from toolkit.errors import ToolkitError
 from toolkit.files import sha256_file
@@ -110,9 +109,8 @@ def test_text_is_split_and_every_token_learned_once(tmp_path, smollm2):
     text = "hello there, how are you doing today? " * 40
     path = tmp_path / "book.txt"
     path.write_text(text)
-    report = prepare([path], smollm2, Settings(50), tmp_path / "out")
-    rows = read_rows(tmp_path / "out/train.ptd")
-    labels = [int(token) for token in rows.labels.ravel() if token != IGNORED]
+    report = prepare([path], smollm2, Settings(50, validation=0), tmp_path / "out")
+    labels = learned(tmp_path / "out/train.ptd")
     assert labels == [*smollm2(text)["input_ids"][1:], smollm2.eos_token_id]
     assert report["split"] == 1 and report["train"]["labelled"] == len(labels)
     assert "validation" not in report
@@ -158,20 +156,51 @@ def test_only_data_sets_are_replaced(tmp_path):
     assert read_rows(tmp_path / "data/train.ptd").tokens.shape == (2, 4)
 
 
-@given(
-    texts=st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=30),
-    share=st.floats(0, 0.99),
-    seed=st.integers(0, 5),
-)
-def test_held_out_documents_are_never_trained_on(texts, share, seed):
-    documents = [Document(source=f"x:{i}", text=text) for i, text in enumerate(texts)]
-    held_out = choose_held_out(documents, share, seed)
-    out = {texts[i] for i in held_out}
-    kept = {text for i, text in enumerate(texts) if i not in held_out}
-    assert not out & kept and kept
-    assert bool(out) == (share > 0 and len(set(texts)) > 1)
-    backwards = choose_held_out(documents[::-1], share, seed)
-    assert {len(texts) - 1 - i for i in backwards} == held_out
+def learned(path: Path) -> list[int]:
+    return [int(token) for token in read_rows(path).labels.ravel() if token != IGNORED]
+
+
+@pytest.mark.parametrize(("books", "share"), [(1, 0.05), (2, 0.05), (2, 0.3), (3, 0.9)])
+def test_books_give_stretches_of_the_share_that_was_asked_for(tmp_path, smollm2, books, share):
+    """No label is in both parts, every one is in one of them, and what is held out is connected."""
+    paths, texts = [], []
+    for number in range(books):
+        words = [f"{(i * 7919 + number * 104729) % 99991}" for i in range(900 * (number + 1))]
+        texts.append(" ".join(words))
+        paths.append(tmp_path / f"{number}.txt")
+        paths[-1].write_text(texts[-1])
+    report = prepare(paths, smollm2, Settings(64, pack=False, validation=share), tmp_path / "out")
+    tokens = {part: report[part]["tokens"] for part in ("train", "validation")}
+    assert abs(tokens["validation"] - share * sum(tokens.values())) <= 64
+    assert report["held_out"] == tokens["validation"] / sum(tokens.values())
+    train, held = (learned(tmp_path / f"out/{part}.ptd") for part in ("train", "validation"))
+    streams = [[*smollm2(text)["input_ids"][1:], smollm2.eos_token_id] for text in texts]
+    assert sorted(train + held) == sorted(itertools.chain(*streams))
+    pieces = [p[p != IGNORED].tolist() for p in read_rows(tmp_path / "out/validation.ptd").labels]
+    for stream in streams:  # a book's held-out rows follow each other in it
+        own, at = [], []
+        for start in range(0, len(stream), 64):
+            if stream[start : start + 64] in pieces:
+                own.append(pieces.index(stream[start : start + 64]))
+                at.append(start // 64)
+        assert own and at == list(range(at[0], at[0] + len(at)))
+
+
+def test_plain_text_has_a_validation_part_by_default(tmp_path, smollm2):
+    (tmp_path / "book.txt").write_text("hello there, how are you doing today? " * 40)
+    report = prepare([tmp_path / "book.txt"], smollm2, Settings(50), tmp_path / "out")
+    assert report["validation"]["sequences"] == 1
+    assert (tmp_path / "out/validation.ptd").is_file()
+
+
+def test_halves_of_characters_are_replaced_and_counted(tmp_path, smollm2):
+    path = tmp_path / "s.jsonl"
+    lines = ['{"text": "half \\ud83d emoji"}', '{"text": "whole \\ud83d\\ude00 one"}']
+    path.write_text("\n".join(lines) + "\n")
+    report = prepare([path], smollm2, Settings(64, validation=0), tmp_path / "out")
+    assert report["repaired"] == 1
+    text = smollm2.decode(read_rows(tmp_path / "out/train.ptd").tokens[0])
+    assert "half \ufffd emoji" in text and "whole \U0001f600 one" in text
 
 
 def test_random_tokens(tmp_path):
@@ -197,6 +226,6 @@ def test_splitmix64_known_values_and_both_forms_agree():
 
 
 def test_settings_are_checked():
-    for wrong in ({"seq_len": 0}, {"loss": "x"}, {"long": "x"}, {"validation": 1.0}):
+    for wrong in ({"seq_len": 0}, {"loss": "x"}, {"long": "x"}, {"validation": 1.0}, {"form": "x"}):
         with pytest.raises(ToolkitError):
             Settings(**{"seq_len": 8, **wrong})

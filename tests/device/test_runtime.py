@@ -154,6 +154,17 @@ def test_a_missing_compiler_names_its_package(monkeypatch):
         runtime_build.build("arm64-v8a")
 
 
+def test_a_cmake_that_is_too_old_is_named_with_the_version_it_needs(tmp_path, monkeypatch):
+    old = tmp_path / "cmake"
+    old.write_text("#!/bin/sh\necho cmake version 3.25.1\n")
+    old.chmod(0o755)
+    monkeypatch.setattr(runtime_build, "_tool_path", lambda: f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(ToolkitError, match=r"is CMake 3\.25\.1, the runtime needs 3\.28 or newer"):
+        runtime_build._cmake()
+    monkeypatch.undo()
+    assert runtime_build._cmake().endswith("cmake")
+
+
 def test_other_abis_are_refused():
     with pytest.raises(ToolkitError, match="no runtime for armeabi-v7a devices"):
         runtime_build.build("armeabi-v7a")

@@ -20,7 +20,7 @@ TINY = {
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "device"))
     monkeypatch.setattr(measure, "_SHAPE", {**measure._SHAPE, **TINY})
     return tmp_path

@@ -20,7 +20,7 @@ def model() -> Model:
 
 @pytest.fixture(scope="module")
 def planner(model: Model) -> Planner:
-    return Planner(model.config)
+    return Planner(model)
 
 
 def ask(planner: Planner, model: Model, megabytes: float, *fixed: str, **settings) -> Proposal:
@@ -75,12 +75,13 @@ def test_what_is_fixed_stays(planner: Planner, model: Model) -> None:
     assert all(getattr(proposal.smallest.settings, k) == v for k, v in fixed.items())
 
 
-def test_commands_can_be_copied(model: Model) -> None:
+def test_commands_say_what_was_planned(model: Model) -> None:
     settings = replace(model.settings, seq_len=128, optimizer="sgd", sequences=4)
-    export, deploy, train = commands(model, settings, "local")
+    export, data, deploy, train = commands(model, settings, "local")
     assert export.startswith("toolkit export HuggingFaceTB/SmolLM2-135M-Instruct -o ")
     assert "--seq-len 128 --rank 8 --alpha 16 --method mesp" in export
-    assert "--device local" in deploy and "--data DATA" in deploy
+    assert "--seq-len 128" in data and data.startswith("toolkit data chats.jsonl --bundle ")
+    assert "--device local" in deploy and deploy.split()[4] == data.split()[-1]
     assert "--optimizer sgd --checkpoints auto --grad-accum 4" in train
     export, _, train = commands(model, replace(settings, batch_size=2), "local")
     assert "--seq-len 128 --seq-len 256 --rank 8" in export
@@ -91,7 +92,10 @@ def test_sizes() -> None:
     assert parse_size("100MB") == 100_000_000
     assert parse_size(" 1.5 GB ") == 1_500_000_000
     assert parse_size("96MiB") == 96 << 20
-    assert parse_size("12345678") == 12_345_678
-    for text in ("", "MB", "-5MB", "0", "1e9", "5 apples", "1" * 30):
+    assert parse_size("12345678B") == 12_345_678
+    for text in ("30", "12345678", " 1.5 "):
+        with pytest.raises(ToolkitError, match=r"has no unit\. Write it as .*MB"):
+            parse_size(text)
+    for text in ("", "MB", "-5MB", "0MB", "1e9", "5 apples", "1" * 30 + "B"):
         with pytest.raises(ToolkitError, match="is not a size"):
             parse_size(text)

@@ -60,10 +60,11 @@ def _reference_layer(config, lora: Lora):
 
 @pytest.mark.parametrize("targets", [PROJECTIONS, ("q_proj", "v_proj", "up_proj")])
 @pytest.mark.parametrize("method", ["mesp", "mebp"])
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "llama-with-biases", "qwen2"])
 def test_forward_and_backward_equal_the_transformers_layer(family, method, targets):
     torch.manual_seed(0)
-    config = tiny_config(family)
+    config = tiny_config(family.partition("-")[0])
+    config.attention_bias = family.endswith("biases")
     lora = Lora(4, 8.0, targets)
     layer, tensors = _reference_layer(config, lora)
     hidden = torch.randn(1, T, config.hidden_size, dtype=torch.float64, requires_grad=True)

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from toolkit.programs.memory import Lifetime, arrange
+from toolkit.arrange import Lifetime, arrange
 
 
 def alive_at_once(tensors: list[Lifetime]) -> int:

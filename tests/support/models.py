@@ -1,12 +1,18 @@
 """Tiny models on disk: Hugging Face directories and GGUF files."""
 
+import json
 from pathlib import Path
 
 import gguf
 import numpy as np
 import torch
 from gguf import quants
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from tests.support.tiny import tiny_config
 
@@ -39,6 +45,7 @@ def write_gguf(
     embedding: str = "Q8_0",
     kinds: dict[str, str] | None = None,
     rope_freqs: np.ndarray | None = None,
+    tokenizer: PreTrainedTokenizerFast | None = None,
 ) -> None:
     """Write a model as llama.cpp's converter does, rows of q and k of a Llama model permuted.
 
@@ -49,6 +56,7 @@ def write_gguf(
         embedding: GGUF type of embedding and head.
         kinds: GGUF type of single tensors, by GGUF name.
         rope_freqs: Factors of Llama 3's rotary scaling.
+        tokenizer: A byte-level one; else the file names tokens that no text is made of.
     """
     config = model.config
     family = config.model_type
@@ -65,7 +73,10 @@ def write_gguf(
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("gpt2")
-    writer.add_token_list([f"t{i}" for i in range(config.vocab_size)])
+    if tokenizer is None:
+        writer.add_token_list([f"t{i}" for i in range(config.vocab_size)])
+    else:
+        _add_tokenizer(writer, tokenizer)
     if rope_freqs is not None:
         writer.add_tensor("rope_freqs.weight", rope_freqs.astype(np.float32))
     for name, value in model.state_dict().items():
@@ -88,6 +99,18 @@ def write_gguf(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: PreTrainedTokenizerFast) -> None:
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    by_id = {index: token for token, index in tokenizer.get_vocab().items()}
+    writer.add_token_list([by_id[i] for i in range(len(by_id))])
+    special = set(tokenizer.all_special_tokens)
+    kinds = (gguf.TokenType.CONTROL, gguf.TokenType.NORMAL)
+    writer.add_token_types([kinds[by_id[i] not in special] for i in range(len(by_id))])
+    writer.add_token_merges([" ".join(pair) for pair in content["model"]["merges"]])
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    writer.add_chat_template(tokenizer.chat_template)
 
 
 def permuted(weight: np.ndarray, heads: int) -> np.ndarray:

@@ -139,7 +139,7 @@ def test_saves_that_older_traces_count_with_steps_are_not_spilled(tmp_path: Path
 
 def test_means_of_the_loss_are_called_means(tmp_path: Path) -> None:
     text = " ".join(paragraphs(analyze(tmp_path, Recipe(steps=50, layers=2))))
-    assert "over steps 1 to 50 (means of the first and last 5)" in text
+    assert "over steps 1 to 50 (means of the first and the last 5)" in text
     assert "means" not in " ".join(paragraphs(analyze(tmp_path, SMALL)))
 
 

@@ -1,4 +1,4 @@
-"""Whatever a trace holds: an analysis and a report, or a ToolkitError; nothing else."""
+"""Whatever a trace holds: an analysis that adds up and a whole report, or a ToolkitError."""
 
 import io
 import json
@@ -6,15 +6,18 @@ import random
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
 from tests.trace.synthetic import Recipe, records, to_line
+from tests.trace.test_report import Page
 from toolkit.errors import ToolkitError
-from toolkit.trace.analysis import read_analysis
+from toolkit.trace.analysis import Analysis, read_analysis
 from toolkit.trace.comparison import compare_runs
 from toolkit.trace.comparison_summary import print_comparison
+from toolkit.trace.narrative import headline
 from toolkit.trace.perfetto import write_perfetto
 from toolkit.trace.report import render_report
 from toolkit.trace.summary import print_overview, print_summary
@@ -49,7 +52,10 @@ def survives(content: bytes) -> None:
             assert "trace" in str(error) or "run record" in str(error)
             return
         json.dumps(analysis.to_json(), allow_nan=False)
-        render_report(analysis).encode()
+        adds_up(analysis)
+        page = Page(render_report(analysis))  # tags nest
+        plain = page.text.replace("\N{NO-BREAK SPACE}", " ")
+        assert " ".join(headline(analysis).split()) in plain
         console = Console(width=100, color_system=None, file=io.StringIO())
         print_summary(console, analysis)
         print_overview(console, [analysis, analysis])
@@ -58,6 +64,22 @@ def survives(content: bytes) -> None:
         print_comparison(console, comparison)
         write_perfetto([analysis], Path(folder) / "out.pftrace").unlink()
         assert [p.name for p in Path(folder).iterdir()] == ["trace.jsonl"]
+
+
+def adds_up(analysis: Analysis) -> None:
+    """Check figures against each other that come from different parts of the trace."""
+    trace, timing, peak = analysis.trace, analysis.timing, analysis.peak
+    assert trace.left_out.lines <= trace.lines
+    assert timing.steps == len(trace.steps)
+    if len(trace.phases) and trace.phases["hwm"].any():
+        assert peak.bytes >= int(trace.phases["hwm"].max()) * 1024
+    if peak is not None and peak.parts:
+        assert sum(part.bytes for part in peak.parts) >= peak.bytes * (1 - 1e-6)
+    assert all(phase.seconds >= 0 and phase.share >= 0 for phase in timing.phases)
+    losses = trace.steps["loss"][np.isfinite(trace.steps["loss"])]
+    assert analysis.training.missing_losses == len(trace.steps) - len(losses)
+    if len(losses):
+        assert analysis.training.lowest_loss == losses.min()
 
 
 @quick

@@ -159,19 +159,65 @@ def test_peak_is_in_the_chart_however_long_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "recipe",
+    ("recipe", "expected", "missing"),
     [
-        replace(SMALL, detail="steps"),
-        replace(SMALL, hwm_reset=False),
-        replace(SMALL, status=None),
-        replace(SMALL, steps=1),
-        replace(SMALL, layers=1),
-        replace(SMALL, model="", method="", steps=2),
-        Recipe(steps=600, layers=2),
+        (replace(SMALL, detail="steps"), ["The trace holds no phases"], ["By phase"]),
+        (replace(SMALL, hwm_reset=False), ["running maximum (VmHWM)"], ["lowest"]),
+        (replace(SMALL, status=None), ["without an end record", "unfinished"], ["completed"]),
+        (replace(SMALL, steps=1), ["at step 1."], ["The loss fell", "Learning rate by step"]),
+        (replace(SMALL, layers=1), ["1 layer as a table"], ["layers as a table"]),
+        (replace(SMALL, model="", method="", steps=2), ["completed"], ["SmolLM2-135M-Instruct ·"]),
+        (Recipe(steps=600, layers=2), ["Each column at its", "lowest"], ["Battery"]),
+        (replace(SMALL, phone=True), ["Temperature", "Battery"], []),
     ],
 )
-def test_every_kind_of_run_has_a_report(tmp_path: Path, recipe: Recipe) -> None:
-    Page(render_report(analyze(tmp_path, recipe)))
+def test_every_kind_of_run_has_its_report(
+    tmp_path: Path, recipe: Recipe, expected: list[str], missing: list[str]
+) -> None:
+    analysis = analyze(tmp_path, recipe)
+    plain = Page(render_report(analysis)).text.replace("\N{NO-BREAK SPACE}", " ")
+    assert headline(analysis) in plain
+    assert [text for text in expected if text not in plain] == []
+    assert [text for text in missing if text in plain] == []
+
+
+def test_the_loss_stands_early_and_says_what_it_compares(tmp_path: Path) -> None:
+    analysis = analyze(tmp_path, Recipe(steps=50, layers=2))
+    html = render_report(analysis)
+    plain = Page(html).text.replace("\N{NO-BREAK SPACE}", " ")
+    losses = analysis.trace.steps["loss"]
+    first, last = (f"{part.mean():.4g}" for part in (losses[:5], losses[-5:]))
+    sentence = f"from {first} to {last} over steps 1 to 50 (means of the first and the last 5)"
+    assert sentence in plain and f"from {first}, means of 5 steps" in plain
+    # The chart has the two means of the sentence, beside the loss of each step.
+    chart = html[html.index('data-chart="loss"') : html.index("</figure>")]
+    assert f"<b>{first}</b>" in chart and f"<b>{last}</b>" in chart
+    assert html.index('id="training"') < html.index('id="memory"') < html.index('id="time"')
+    short = analyze(tmp_path, Recipe(steps=4, layers=2))
+    assert "means of" not in Page(render_report(short)).text
+
+
+def test_the_lowest_line_is_seen_on_every_color(tmp_path: Path) -> None:
+    """In dark mode it is light: a halo of the paper's color parts it from what it crosses."""
+    html = render_report(analyze(tmp_path, Recipe(steps=600, layers=2)))
+    chart = html[html.index('data-chart="memory"') :].partition("</figure>")[0]
+    halo, line = chart.index('class="halo"'), chart.index('class="line"')
+    assert halo < line and 'stroke="var(--paper)"' in chart and 'stroke="var(--ink)"' in chart
+    assert "dark line" not in html
+    assert re.search(r"path\.halo \{ stroke-width: 4", html)
+
+
+def test_words_are_explained_and_narrow_tables_keep_their_columns(tmp_path: Path) -> None:
+    html = render_report(analyze(tmp_path))
+    page = Page(html)
+    for word in ("Ledger", "VmHWM", "Anonymous", "Arena", "Checkpoints"):
+        assert f"<dt>{word}</dt>" in html
+    tables = re.findall(r'<table class="data cards">(.*?)</table>', html, re.DOTALL)
+    assert len(tables) == 2  # by phase, by operator
+    for table in tables:
+        cells = re.findall(r"<td([^>]*)>([^<]*)</td>", table)
+        assert cells and all("data-label=" in attributes for attributes, text in cells if text)
+    assert page.text.index("Time") and ".cards td::before" in html
 
 
 def test_report_of_a_run_that_never_began(tmp_path: Path) -> None:

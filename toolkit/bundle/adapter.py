@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.bundle.flat_tensor import TensorSpec
+from toolkit.bundle.weights import check_finite
 from toolkit.errors import ToolkitError
 from toolkit.recipes import PROJECTIONS
 from toolkit.sources.safetensors_file import SafetensorsFile
@@ -146,17 +147,13 @@ def peft_weights(directory: Path, specs: list[TensorSpec]) -> Iterator[Tensor]:
     """Yield an existing adapter's tensors as float32, in the order of `specs`.
 
     Raises:
-        ToolkitError: One has a value that is not finite.
+        ToolkitError: Naming the first tensor with a value that is not finite.
     """
     weights = _open_weights(directory)
     for spec in specs:
-        tensor = weights.rows(PEFT_PREFIX + spec.name, 0, spec.shape[0])
-        if not tensor.isfinite().all():
-            raise ToolkitError(
-                f"{spec.name} of the adapter in {directory} has values that are not finite",
-                "Use another adapter",
-            )
-        yield tensor
+        values = weights.rows(PEFT_PREFIX + spec.name, 0, spec.shape[0])
+        check_finite(f"{spec.name} in {directory}", values)
+        yield values
 
 
 def peft_config(settings: LoraSettings, base_model: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from toolkit.data.fingerprint import describe_tokenizer
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_file
 from toolkit.programs import Programs, build_programs, head_dimension, rope_parameters
+from toolkit.programs.coverage import check_whole_model
 from toolkit.quantization.packing import GROUP
 from toolkit.quantization.report import TensorQuality
 from toolkit.sources import Source
@@ -88,7 +89,9 @@ def export_bundle(
     config = source.config
     seq_lens = _checked_lengths(settings.seq_lens, config.max_position_embeddings)
     parts = layout.base_parts(config)
+    check_whole_model(config, (part.source for part in parts))
     weights.check_shapes(source, parts)
+    weights.check_nothing_left(source, parts)
     schemes = weights.choose_schemes(
         source, parts, settings.quantization, settings.embedding_quantization
     )
@@ -166,7 +169,7 @@ def _write_adapter(
     )
     write_flat_tensor(directory / manifest.ADAPTER, specs, tensors)
     with atomic_file(directory / manifest.ADAPTER_CONFIG, "w") as file:
-        json.dump(adapters.peft_config(settings.lora, source.origin), file, indent=2)
+        json.dump(adapters.peft_config(settings.lora, source.base_model), file, indent=2)
 
 
 def _write_config(directory: Path, source: Source) -> None:
@@ -206,6 +209,7 @@ def _content(
         "model": {
             "name": source.name,
             "origin": source.origin,
+            "export": list(source.export_words),
             "revision": source.revision,
             "license": source.license,
             "random_weights": source.is_random,

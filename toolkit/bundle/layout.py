@@ -1,8 +1,9 @@
 """Which tensors base.ptd and adapter.ptd hold, in the order of the file.
 
-Shapes come from the family's own decoder layer, so that a new family needs no list here. Order of
-base.ptd: embedding, rotary frequencies, the layers one after the other, final norm, head. Within a
-layer: in the order in which a forward pass uses them.
+Shapes come from the family's own decoder layer. Order of base.ptd: embedding, rotary frequencies,
+the layers one after the other, final norm, head. Within a layer: in the order in which a forward
+pass uses them, `_LAYER_ORDER`; a parameter that is not in that list is an error
+(`toolkit.programs.coverage`).
 """
 
 from dataclasses import dataclass

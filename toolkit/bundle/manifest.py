@@ -1,7 +1,8 @@
 """manifest.json: what a bundle is, for people and for the host; the trainer reads only the .pte.
 
     format, format_version, toolkit
-    model         name, origin, revision, license, random_weights
+    model         name, origin, revision, license, random_weights, export (what `toolkit export`
+                  takes to open the model again)
     family        config.model_type
     shape         layers, hidden_size, intermediate_size, heads, kv_heads, head_dim, vocab_size,
                   tied

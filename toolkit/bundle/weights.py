@@ -3,8 +3,9 @@
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from toolkit.sources import Source
 
 _CHUNK = 1 << 22
 """Elements read and quantized at a time: 16 MiB of float32."""
+_DERIVED = ("rotary_emb.inv_freq", "rope_freqs.weight")
 DEFAULT_SCHEMES = {"linear": "int4", "embedding": "int8", "head": "int8"}
 
 
@@ -73,6 +75,24 @@ def check_shapes(source: Source, parts: list[Part]) -> None:
             )
 
 
+def check_nothing_left(source: Source, parts: list[Part]) -> None:
+    """Check that the checkpoint has no tensor that the model of its configuration does not use.
+
+    Rotary frequencies, which old checkpoints hold, follow from the configuration; a head beside a
+    tied embedding is the embedding, as it is for `transformers`.
+
+    Raises:
+        ToolkitError: Naming the first such tensor.
+    """
+    used = {part.source for part in parts}
+    for name in source.names():
+        if name not in used and name != "lm_head.weight" and not name.endswith(_DERIVED):
+            raise ToolkitError(
+                f"{name} is not covered by the family '{source.config.model_type}'",
+                "The checkpoint has more than its configuration says: toolkit cannot train it",
+            )
+
+
 def weight_tensors(
     source: Source,
     parts: list[Part],
@@ -112,13 +132,9 @@ def _tensors_of(
     source: Source, part: Part, schemes: dict[str, str]
 ) -> tuple[list[Tensor], TensorQuality | None]:
     if part.kind == "vector":
-        tensor = source.read(part.source)
-        if not tensor.isfinite().all():  # Of weights, quantizing and taking over see to it.
-            raise ToolkitError(
-                f"{part.source} has values that are not finite",
-                "The checkpoint is damaged: download or convert it again",
-            )
-        return [tensor], None
+        values = source.read(part.source)
+        check_finite(part.source, values)
+        return [values], None
     quantized, entry = quantize_part(source, part, schemes[part.kind])
     tensors = [quantized.codes, quantized.scale, quantized.offset]
     return [tensor for tensor in tensors if tensor is not None], entry
@@ -138,11 +154,12 @@ def quantize_part(source: Source, part: Part, scheme: str) -> tuple[QuantizedTen
     for begin in range(0, n, step):
         end = min(n, begin + step)
         if taken_over:
-            codes, scale, offset = source.take_over(part.source, begin, end, scheme)
+            codes, scale, offset = _named(part, source.take_over, part.source, begin, end, scheme)
             rows = QuantizedTensor.from_groups(codes, scale, offset, layout.bits)
         else:
             weight = source.rows(part.source, begin, end)
-            rows = _quantize(weight, scheme, part)
+            check_finite(part.source, weight)
+            rows = _named(part, quantize, weight, scheme)
             meter.add(weight, rows)
         panels = slice(begin // PANEL, -(-end // PANEL))
         for name, target in parts.items():
@@ -154,8 +171,24 @@ def quantize_part(source: Source, part: Part, scheme: str) -> tuple[QuantizedTen
     return result, entry
 
 
-def _quantize(weight: Tensor, scheme: str, part: Part) -> QuantizedTensor:
+def check_finite(name: str, values: Tensor) -> None:
+    """Check that a tensor has neither NaN nor infinity.
+
+    Raises:
+        ToolkitError: Naming the tensor and the first such value.
+    """
+    wrong = values.isfinite().logical_not()
+    if wrong.any():
+        place = wrong.nonzero()[0].tolist()
+        raise ToolkitError(
+            f"{name} has values that are not finite (the first is {values[tuple(place)].item()})",
+            "Check the source of the weights",
+        )
+
+
+def _named(part: Part, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function that knows no names; its error names the weight."""
     try:
-        return quantize(weight, scheme)
+        return function(*arguments)
     except ToolkitError as error:
         raise ToolkitError(f"{part.source}: {error.cause}", error.remedy) from None

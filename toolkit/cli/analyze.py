@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.common import console, print_json
+from toolkit.cli.common import console, error_console, print_json
 
 if TYPE_CHECKING:
     from toolkit.trace.analysis import Analysis
@@ -33,7 +33,10 @@ def analyze(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option(help="Memory the run was to stay within, e.g. 100MB.", metavar="SIZE"),
+        typer.Option(
+            help="Memory the runs were to stay within, e.g. 100MB; exit code 1 above it.",
+            metavar="SIZE",
+        ),
     ] = None,
     table: Annotated[
         bool,
@@ -46,7 +49,7 @@ def analyze(
     """Explain where every megabyte and millisecond of a run went.
 
     Prints a summary and writes a self-contained HTML report for every run. The trace of a killed
-    run is analyzed up to where it ends.
+    run is analyzed up to where it ends. With --budget it is a guard as `compare` is.
 
     \b
     Examples:
@@ -86,6 +89,18 @@ def analyze(
         _print(analyses, reports, perfetto)
     for report in reports if show else ():
         typer.launch(report.resolve().as_uri())
+    if limit is not None and not all(_within(analysis, limit) for analysis in analyses):
+        raise typer.Exit(1)
+
+
+def _within(analysis: "Analysis", limit: int) -> bool:
+    """Whether a run's peak is known and not above the limit; says so where it is not known."""
+    if analysis.peak is None:
+        error_console.print(
+            f"{analysis.trace.path}: the peak is not known, so --budget fails", markup=False
+        )
+        return False
+    return analysis.peak.bytes <= limit
 
 
 def _print(analyses: "list[Analysis]", reports: list[Path], perfetto: Path | None) -> None:

@@ -1,7 +1,8 @@
 """`toolkit data`: text or chats to training data."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 def data(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Text files or JSON Lines.", show_default=False)
+        list[Path] | None,
+        typer.Argument(help="Text files, JSON Lines or lists of records.", show_default=False),
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Directory to write; replaced if it is there.")
@@ -43,8 +45,17 @@ def data(
     long: Annotated[
         str, typer.Option(help="Documents that are too long: split, truncate or drop.")
     ] = "split",
+    form: Annotated[
+        Literal["auto", "text", "json"],
+        typer.Option("--format", help="What the files are; auto finds out from their content."),
+    ] = "auto",
     validation: Annotated[
-        float, typer.Option(min=0, max=0.99, help="Share of documents to hold out.")
+        float,
+        typer.Option(
+            min=0,
+            max=0.99,
+            help="Share of the tokens to hold out: whole chats and documents, stretches of texts.",
+        ),
     ] = 0.05,
     seed: Annotated[int, typer.Option(help="Chooses what is held out, and random tokens.")] = 0,
     template: Annotated[
@@ -60,9 +71,10 @@ def data(
     """Turn text or chats into training data for a bundle.
 
     \b
-    Files ending in .jsonl, .ndjson or .json hold one object per line: {"text": ...},
-    {"prompt": ..., "completion": ...} or {"messages": [{"role": ..., "content": ...}, ...]}.
-    Any other file is one text document.
+    JSON Lines, or a JSON list, hold records: {"text": ...}, {"prompt": ..., "completion": ...} or
+    {"messages": [{"role": ..., "content": ...}, ...]}; the fields of Alpaca, ShareGPT and
+    question-and-answer sets are known, too. Any other text is one document. What is neither, a
+    table or a chat's export, is refused with a hint; --format text learns it as it is.
 
     Chats go through the model's chat template and the loss is taken on the assistant's tokens
     only, unless --loss all is given. Documents longer than the sequence length are split: text
@@ -75,7 +87,7 @@ def data(
       toolkit data chats.jsonl --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct --seq-len 256 -o data
       toolkit data --random 64 --seq-len 256 --bundle bundle -o data
     """
-    from toolkit.data.tokenizers import bundle_metadata
+    from toolkit.data.tokenizers import bundle_metadata, check_source
 
     source = tokenizer or (str(bundle) if bundle else None)
     if (not files) == (random is None):
@@ -85,13 +97,14 @@ def data(
     metadata = bundle_metadata(bundle or source)
     if bundle and metadata is None:
         raise ToolkitError(f"{bundle} is not a bundle", "Make one with `toolkit export`")
+    check_source(source)
     length = _sequence_length(seq_len, metadata.seq_lens if metadata else None)
     if random is not None:
         report = _random(random, length, metadata, seed, output)
     else:
-        from toolkit.data.prepare import Settings
+        from toolkit.data.settings import Settings
 
-        settings = Settings(length, loss, pack, long, validation, seed, template)
+        settings = Settings(length, loss, pack, long, validation, seed, template, form)
         vocab = metadata.vocab_size if metadata else None
         report = _files(files, source, settings, output, vocab, quiet=as_json)
     if as_json:
@@ -129,9 +142,10 @@ def _random(
 def _files(
     files: list[Path], source: str, settings: Any, out: Path, vocab: int | None, *, quiet: bool
 ) -> dict[str, Any]:
-    from toolkit.data.prepare import prepare
+    from toolkit.data.prepare import prepare_documents, read_input
     from toolkit.data.tokenizers import load_tokenizer
 
+    documents = read_input(files, settings, out)
     tokenizer = load_tokenizer(source)
     if vocab is not None and len(tokenizer) > vocab:
         raise ToolkitError(
@@ -155,7 +169,7 @@ def _files(
         def advance(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        return prepare(files, tokenizer, settings, out, advance)
+        return prepare_documents(documents, files, tokenizer, settings, out, advance)
 
 
 def _print_report(report: dict[str, Any], out: Path) -> None:
@@ -176,9 +190,26 @@ def _print_report(report: dict[str, Any], out: Path) -> None:
             f"from {counts['documents']} documents, {counts['tokens']} tokens "
             f"({filled:.0%} filled), {counts['labelled']} labelled ({share:.0%})"
         )
-    if "validation" not in report and report["settings"].get("validation"):
-        _say("nothing is held out: that takes at least two different documents")
+    for line in _remarks(report):
+        _say(line)
     _say(f"wrote {out}")
+
+
+def _remarks(report: dict[str, Any]) -> Iterator[str]:
+    """Yield what a user would not expect."""
+    asked, length = report["settings"].get("validation", 0), report["settings"]["seq_len"]
+    tokens = sum(report[part]["tokens"] for part in ("train", "validation") if part in report)
+    if asked and "validation" not in report:
+        yield "nothing is held out: that takes two different documents, or one of two sequences"
+    elif asked and abs(report["held_out"] - asked) * tokens > length:
+        yield (
+            f"held out is {report['held_out']:.1%} of the tokens instead of {asked:.1%}: chats and "
+            "documents that fit one sequence are held out whole"
+        )
+    if report["repaired"]:
+        yield (
+            f"{report['repaired']} documents had halves of characters (lone surrogates), now U+FFFD"
+        )
 
 
 def _say(line: str) -> None:

@@ -1,42 +1,25 @@
 """`toolkit export`: from a model to a bundle."""
 
 import time
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from toolkit.cli.common import console, error_console, print_json
 from toolkit.errors import ToolkitError
-from toolkit.recipes import PROJECTIONS, Recipe, find_recipe, get_recipe
+from toolkit.recipes import PROJECTIONS, ExportDefaults, Recipe, get_recipe, recipe_of
 
 if TYPE_CHECKING:
     from toolkit.bundle.adapter import LoraSettings
     from toolkit.sources import Source
 
 
-class Method(StrEnum):
-    """How gradients are computed."""
-
-    MESP = "mesp"
-    MEBP = "mebp"
-
-
-class Scheme(StrEnum):
-    """How weights are stored."""
-
-    AUTO = "auto"
-    INT4 = "int4"
-    INT4_SYMMETRIC = "int4-symmetric"
-    INT8 = "int8"
-
-
 def export(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="Hugging Face directory, hub id (OWNER/NAME), recipe name or .gguf file.",
+            help="Model directory, hub id (OWNER/NAME), .gguf file, or recipe (name or path).",
             show_default=False,
         ),
     ] = None,
@@ -57,7 +40,11 @@ def export(
         int | None, typer.Option(min=1, help="LoRA rank. [default: 8]", show_default=False)
     ] = None,
     alpha: Annotated[
-        float | None, typer.Option(help="LoRA alpha. [default: 16]", show_default=False)
+        float | None,
+        typer.Option(
+            help="LoRA alpha; alpha / rank scales the adapter. [default: twice the rank]",
+            show_default=False,
+        ),
     ] = None,
     targets: Annotated[
         str | None,
@@ -67,19 +54,28 @@ def export(
         ),
     ] = None,
     method: Annotated[
-        Method,
+        Literal["mesp", "mebp"] | None,
         typer.Option(
-            help="mesp recomputes inside the operators, mebp stores every intermediate of a block."
+            help="mesp recomputes inside the operators, mebp stores every intermediate of a block. "
+            "[default: mesp]",
+            show_default=False,
         ),
-    ] = Method.MESP,
+    ] = None,
     quantization: Annotated[
-        Scheme,
-        typer.Option(help="Linear layers; auto keeps a GGUF file's own and else takes int4."),
-    ] = Scheme.AUTO,
+        Literal["auto", "int4", "int4-symmetric", "int8"] | None,
+        typer.Option(
+            help="Linear layers; auto keeps a GGUF file's own and else takes int4. [default: auto]",
+            show_default=False,
+        ),
+    ] = None,
     embedding_quantization: Annotated[
-        Scheme,
-        typer.Option(help="Embedding and head; auto keeps a GGUF file's own and else takes int8."),
-    ] = Scheme.AUTO,
+        Literal["auto", "int4", "int4-symmetric", "int8"] | None,
+        typer.Option(
+            help="Embedding and head; auto keeps a GGUF file's own and else takes int8. "
+            "[default: auto]",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the adapter and of random weights.")] = 0,
     adapter: Annotated[
         Path | None,
@@ -100,7 +96,8 @@ def export(
 ) -> None:
     """Turn a model into a bundle of training programs and quantized weights.
 
-    The bundle appears under its name only when it is complete.
+    A model with a recipe takes the recipe's settings for what is not given here. The bundle appears
+    under its name only when it is complete.
 
     \b
     Examples:
@@ -114,7 +111,8 @@ def export(
         raise typer.BadParameter("give either MODEL or --random-weights RECIPE")
     if output is None:
         raise typer.BadParameter("give the bundle's directory with -o")
-    recipe = get_recipe(random_weights) if random_weights else find_recipe(model)
+    recipe = get_recipe(random_weights) if random_weights else recipe_of(model)
+    defaults = ExportDefaults.of(recipe)
 
     from toolkit.cli.export_progress import ExportProgress
 
@@ -124,11 +122,11 @@ def export(
         from toolkit.bundle.export import ExportSettings, export_bundle
 
         settings = ExportSettings(
-            lora=_lora_settings(adapter, rank, alpha, targets, recipe),
-            seq_lens=tuple(seq_len or (recipe.seq_lens if recipe else (256,))),
-            method=method.value,
-            quantization=quantization.value,
-            embedding_quantization=embedding_quantization.value,
+            lora=_lora_settings(adapter, rank, alpha, targets, defaults),
+            seq_lens=tuple(seq_len or defaults.seq_lens),
+            method=method or defaults.method,
+            quantization=quantization or defaults.quantization,
+            embedding_quantization=embedding_quantization or defaults.embedding_quantization,
             seed=seed,
             adapter=adapter,
         )
@@ -149,17 +147,15 @@ def _lora_settings(
     rank: int | None,
     alpha: float | None,
     targets: str | None,
-    recipe: Recipe | None,
+    defaults: ExportDefaults,
 ) -> "LoraSettings":
     from toolkit.bundle.adapter import LoraSettings, read_peft_settings
 
     names = None if targets is None else tuple(name.strip() for name in targets.split(","))
     if adapter is None:
-        return LoraSettings(
-            rank or (recipe.rank if recipe else 8),
-            alpha if alpha is not None else float(recipe.alpha if recipe else 16),
-            names or (recipe.targets if recipe else PROJECTIONS),
-        )
+        chosen = rank or defaults.rank
+        scaled = defaults.alpha_for(chosen) if alpha is None else alpha
+        return LoraSettings(chosen, scaled, names or defaults.targets)
     settings = read_peft_settings(adapter)
     for option, given, own in (
         ("--rank", rank, settings.rank),
@@ -181,8 +177,7 @@ def _open_source(
     from toolkit.sources import open_source
 
     if random_weights is None:
-        is_name = recipe is not None and not Path(model).exists()
-        return open_source(recipe.hub_id if is_name else model)
+        return open_source(recipe.hub_id if recipe else model)
     from toolkit.bundle.layout import parameter_shapes
     from toolkit.sources.random import RandomSource
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 def plan(
     model: Annotated[
         str,
-        typer.Argument(help="Bundle, recipe, hub id, .gguf file, or directory with config.json."),
+        typer.Argument(
+            help="Bundle, recipe (name or path), hub id, .gguf file, or directory with config.json."
+        ),
     ],
     budget: Annotated[
         str | None, typer.Option(help="Memory to stay within, e.g. 100MB.", metavar="SIZE")
@@ -26,7 +28,10 @@ def plan(
     seq_len: Annotated[
         int | None, typer.Option("--seq-len", min=1, help="Sequence length.")
     ] = None,
-    rank: Annotated[int | None, typer.Option(min=1, help="LoRA rank.")] = None,
+    rank: Annotated[
+        int | None,
+        typer.Option(min=1, help="LoRA rank; alpha follows it, at the default twice the rank."),
+    ] = None,
     targets: Annotated[
         str | None, typer.Option(help="Projections with adapters, comma-separated.")
     ] = None,
@@ -94,7 +99,7 @@ def plan(
         from toolkit.planning.predict import Planner
 
         opened = open_model(model)
-        planner = Planner(opened.config)
+        planner = Planner(opened)
         settings = _settings(opened.settings, fixed)
     machine = _machine(device, threads, isa)
     if limit is None and device is not None and machine.available:
@@ -136,7 +141,6 @@ def _answer(
 def _settings(defaults: "Settings", fixed: dict[str, Any]) -> "Settings":
     settings = replace(defaults, **fixed)
     if "rank" in fixed:
-        # alpha / rank scales the adapter; another rank keeps it, as an export's default would not
         settings = replace(settings, alpha=defaults.alpha * settings.rank / defaults.rank)
     return settings
 

@@ -8,27 +8,19 @@ Templates with a `{% generation %}` marker are taken at their word instead.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jinja2.exceptions import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from toolkit.data.samples import Encoded
 from toolkit.errors import ToolkitError
 
 Messages = list[dict[str, Any]]
 _REMEDY = "Give the template a {% generation %} marker, or train on all tokens with --loss all"
 # Private-use characters: no tokenizer or template treats them specially.
 _PROBES = ("\ue001", "\ue002")
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Tokens int32 [n] and mask bool [n], true where the token is to be learned."""
-
-    tokens: np.ndarray
-    mask: np.ndarray
 
 
 class ChatEncoder:

@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.data.chat import ChatEncoder, Encoded, Messages
+from toolkit.data.chat import ChatEncoder, Messages
 from toolkit.data.documents import Document
-from toolkit.data.samples import Piece, split, to_piece, truncate
+from toolkit.data.samples import Encoded, Piece, split, to_piece, truncate
 from toolkit.errors import ToolkitError
-
-LONG = ("split", "truncate", "drop")
-LOSSES = ("assistant", "all")
 
 
 @dataclass
@@ -23,6 +20,7 @@ class Tally:
     documents: int = 0
     split: int = 0
     truncated: int = 0
+    repaired: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
 
 
@@ -55,6 +53,7 @@ class DocumentEncoder:
             ToolkitError: The document does not fit the tokenizer's template; names its source.
         """
         self.tally.documents += 1
+        self.tally.repaired += bool(document.repaired)
         try:
             parts = [to_piece(part) for part in self._parts(document)]
         except _Dropped as dropped:

@@ -1,45 +1,24 @@
-"""Prepare a data directory: data.json, train.ptd and, for a held-out part, validation.ptd."""
+"""Prepare a data directory: data.json, train.ptd and, for a held-out part, validation.ptd.
 
-import hashlib
+What takes seconds to import (torch, transformers) is imported once the input has been read.
+"""
+
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from toolkit.data.dataset import random_rows, write_rows
 from toolkit.data.documents import Document, read_documents
-from toolkit.data.encode import LONG, LOSSES, DocumentEncoder
 from toolkit.data.fingerprint import DATA_FORMAT_VERSION, describe_tokenizer
+from toolkit.data.holdout import Item, choose_held_out
 from toolkit.data.samples import IGNORED, Piece, Rows, pack, to_rows
+from toolkit.data.settings import Settings
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_directory, atomic_file, sha256_file
 
 Progress = Callable[[int, int], None]
 """Called with documents done and documents in all."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How documents become rows; see `toolkit data --help`."""
-
-    seq_len: int
-    loss: str = "assistant"
-    pack: bool = True
-    long: str = "split"
-    validation: float = 0.05
-    seed: int = 0
-    template: bool = True
-
-    def __post_init__(self) -> None:
-        if self.seq_len < 1:
-            raise ToolkitError(f"the sequence length {self.seq_len} is not positive")
-        if self.loss not in LOSSES:
-            raise ToolkitError(f"unknown loss {self.loss!r}", f"Use one of {', '.join(LOSSES)}")
-        if self.long not in LONG:
-            raise ToolkitError(f"unknown way {self.long!r}", f"Use one of {', '.join(LONG)}")
-        if not 0 <= self.validation < 1:
-            raise ToolkitError(f"the held-out share {self.validation} is not in 0 <= share < 1")
 
 
 def prepare(
@@ -56,10 +35,34 @@ def prepare(
     Raises:
         ToolkitError: A file cannot be read, a line is bad, or no trainable token is left.
     """
+    documents = read_input(paths, settings, out)
+    return prepare_documents(documents, paths, tokenizer, settings, out, progress)
+
+
+def read_input(paths: Sequence[Path], settings: Settings, out: Path) -> list[Document]:
+    """Check where the data is to go and read the files, which needs no tokenizer.
+
+    Raises:
+        ToolkitError: `out` is something else, or a file cannot be read.
+    """
     check_target(out)
-    documents = list(read_documents(list(paths)))
+    documents = list(read_documents(list(paths), settings.form))
     if not documents:
         raise ToolkitError(f"no documents in {', '.join(map(str, paths))}", "Check the input")
+    return documents
+
+
+def prepare_documents(
+    documents: Sequence[Document],
+    paths: Sequence[Path],
+    tokenizer: Any,
+    settings: Settings,
+    out: Path,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Do what `prepare` does with documents that were read from `paths`."""
+    from toolkit.data.encode import DocumentEncoder
+
     encoder = DocumentEncoder(
         tokenizer,
         settings.seq_len,
@@ -67,16 +70,21 @@ def prepare(
         long=settings.long,
         template=settings.template,
     )
-    held_out = choose_held_out(documents, settings.validation, settings.seed)
-    parts: dict[str, list[Piece]] = {"train": [], "validation": []}
-    members = dict.fromkeys(parts, 0)
+    encoded = []
     for index, document in enumerate(documents):
-        pieces = encoder.pieces(document)
-        part = "validation" if index in held_out else "train"
-        parts[part] += pieces
-        members[part] += bool(pieces)
+        encoded.append(encoder.pieces(document))
         if progress is not None:
             progress(index + 1, len(documents))
+    held_out = _held_out(documents, encoded, settings)
+    parts: dict[str, list[Piece]] = {"train": [], "validation": []}
+    members = dict.fromkeys(parts, 0)
+    for pieces, held in zip(encoded, held_out, strict=True):
+        for part, own in (
+            ("train", [*pieces[: held.start], *pieces[held.stop :]]),
+            ("validation", pieces[held.start : held.stop]),
+        ):
+            parts[part] += own
+            members[part] += bool(own)
     tally = encoder.tally
     if not parts["train"]:
         reasons = [f"{count} {why}" for why, count in sorted(tally.dropped.items())]
@@ -97,6 +105,8 @@ def prepare(
         "documents": tally.documents,
         "split": tally.split,
         "truncated": tally.truncated,
+        "repaired": tally.repaired,
+        "held_out": _share(details),
         "dropped": dict(sorted(tally.dropped.items())),
     }
     return _write(out, rows, details, report)
@@ -117,6 +127,8 @@ def prepare_random(
     if count < 1 or seq_len < 1:
         raise ToolkitError(f"{count} random rows of {seq_len} tokens are none")
     check_target(out)
+    from toolkit.data.dataset import random_rows
+
     rows = random_rows(count, seq_len, vocab, seed)
     details = {
         "documents": count,
@@ -132,6 +144,8 @@ def prepare_random(
         "documents": count,
         "split": 0,
         "truncated": 0,
+        "repaired": 0,
+        "held_out": 0.0,
         "dropped": {},
     }
     return _write(out, {"train": rows}, {"train": details}, report)
@@ -145,21 +159,25 @@ def check_target(out: Path) -> None:
         raise ToolkitError(f"{out} exists and is not a data set", "Choose another -o")
 
 
-def choose_held_out(documents: Sequence[Document], share: float, seed: int) -> set[int]:
-    """Return the indices of the held-out documents: the `share` of lowest hash of seed and content.
-
-    Equal documents end up on the same side, so nothing held out is also trained on. At least one
-    document is held out when share > 0, and at least one is left, if there are two different ones.
-    """
-    digests = [
-        hashlib.sha256(f"{seed}:{document.content()}".encode()).digest() for document in documents
+def _held_out(
+    documents: Sequence[Document], encoded: list[list[Piece]], settings: Settings
+) -> list[range]:
+    """Return for each document which of its pieces are held out."""
+    items = [
+        Item(
+            document.content(),
+            tuple(len(piece.inputs) for piece in pieces),
+            divisible=document.text is not None,
+        )
+        for document, pieces in zip(documents, encoded, strict=True)
     ]
-    different = sorted(set(digests))
-    if share <= 0 or len(different) < 2:
-        return set()
-    count = min(max(1, round(share * len(different))), len(different) - 1)
-    chosen = set(different[:count])
-    return {index for index, digest in enumerate(digests) if digest in chosen}
+    return choose_held_out(items, settings.validation, settings.seed)
+
+
+def _share(details: dict[str, Any]) -> float:
+    """Return the share of the tokens that is held out."""
+    tokens = {part: counts["tokens"] for part, counts in details.items()}
+    return tokens.get("validation", 0) / sum(tokens.values())
 
 
 def _rows(pieces: list[Piece], settings: Settings, padding: int) -> Rows:
@@ -179,6 +197,8 @@ def _details(pieces: list[Piece], rows: Rows, documents: int) -> dict[str, int]:
 def _write(
     out: Path, rows: dict[str, Rows], details: dict[str, Any], report: dict[str, Any]
 ) -> dict[str, Any]:
+    from toolkit.data.dataset import write_rows
+
     with atomic_directory(out) as folder:
         files = {}
         for part, values in rows.items():

@@ -11,9 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from toolkit.data.chat import Encoded
-
 IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Tokens int32 [n] and mask bool [n], true where the token is to be learned."""
+
+    tokens: np.ndarray
+    mask: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,22 @@ from toolkit.errors import ToolkitError
 _FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 
 
+def check_source(source: str) -> None:
+    """Check that a tokenizer's source is there, or may be on the hub.
+
+    Raises:
+        ToolkitError: It is neither a path that exists nor a hub id.
+    """
+    from toolkit.sources.hub import is_hub_id
+
+    path = Path(source).expanduser()
+    if not path.exists() and (path.suffix == ".gguf" or not is_hub_id(source)):
+        raise ToolkitError(
+            f"there is no tokenizer at {source}",
+            "Name a bundle, a model's directory, a .gguf file or a hub id (OWNER/NAME)",
+        )
+
+
 def load_tokenizer(source: str) -> Any:
     """Return a Hugging Face tokenizer.
 

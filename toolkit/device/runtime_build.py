@@ -24,11 +24,13 @@ from pathlib import Path
 
 from toolkit import __version__
 from toolkit.errors import ToolkitError
-from toolkit.files import atomic_directory
+from toolkit.files import atomic_directory, cache_root
 from toolkit.runtime import runtime_directory
 
 _NEEDED = re.compile(r"\(NEEDED\).*\[([^\]/]+)\]")
 _INTERPRETER = re.compile(r"Requesting program interpreter: [^\]]*/([^\]/]+)\]")
+_MINIMUM = re.compile(r"cmake_minimum_required\(VERSION ([\d.]+)")
+_VERSION = re.compile(r"version (\d+(?:\.\d+)*)")
 _SOURCES = Path(__file__).resolve().parent.parent / "runtime"
 
 
@@ -62,12 +64,6 @@ TARGETS = {
         None,
     ),
 }
-
-
-def cache_root() -> Path:
-    """Return $TOOLKIT_CACHE or ~/.cache/toolkit."""
-    configured = os.environ.get("TOOLKIT_CACHE")
-    return Path(configured).absolute() if configured else Path.home() / ".cache/toolkit"
 
 
 def built_runtime(abi: str) -> Path:
@@ -179,13 +175,13 @@ def _compile(target: Target, package: Path) -> Path:
     work /= (
         f"{target.abi}-{hashlib.sha256(f'{work}:{_SOURCES}:{package}'.encode()).hexdigest()[:8]}"
     )
-    command = [_tool("cmake"), "-S", str(_SOURCES), "-B", str(work)]
+    command = [_cmake(), "-S", str(_SOURCES), "-B", str(work)]
     command += ["-G", "Ninja" if shutil.which("ninja", path=_tool_path()) else "Unix Makefiles"]
     command += ["-DCMAKE_BUILD_TYPE=Release", f"-DEXECUTORCH_ROOT={package}"]
     if not _is_native(target):
         command += [f"-DCMAKE_TOOLCHAIN_FILE={target.toolchain}"]
     _run(command, "CMake could not configure the runtime")
-    build_command = [_tool("cmake"), "--build", str(work), "--target", "trainer", "--parallel", "2"]
+    build_command = [_cmake(), "--build", str(work), "--target", "trainer", "--parallel", "2"]
     _run(build_command, f"the runtime could not be compiled for {target.abi}")
     trainers = [
         path for path in work.rglob("trainer") if path.is_file() and os.access(path, os.X_OK)
@@ -232,6 +228,24 @@ def _tool(name: str) -> str:
     if path is None:
         raise ToolkitError(f"{name} is missing", f"Install it: `pip install {name}`")
     return path
+
+
+def _cmake() -> str:
+    """Return the CMake to use, after checking that it is new enough for the sources."""
+    path = _tool("cmake")
+    wanted = _MINIMUM.search((_SOURCES / "CMakeLists.txt").read_text())[1]
+    found = _VERSION.search(_run([path, "--version"], "CMake does not run"))
+    version = found[1] if found else "of an unknown version"
+    if found is None or _numbers(version) < _numbers(wanted):
+        raise ToolkitError(
+            f"{path} is CMake {version}, the runtime needs {wanted} or newer",
+            f"Install it: `pip install 'cmake>={wanted}'`",
+        )
+    return path
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 def _run(command: list[str], failure: str) -> str:

@@ -1,11 +1,11 @@
-"""The planned memory of a program, arranged as an export arranges it (`toolkit.programs.memory`).
+"""The planned memory of a program, arranged as an export arranges it (`toolkit.arrange`).
 
 Results live from the operator that makes them to the last one that reads them; inputs and outputs
 belong to the caller.
 """
 
+from toolkit.arrange import Lifetime, arrange
 from toolkit.planning.graph import Program, Value
-from toolkit.programs.memory import Lifetime, arrange
 
 _ALIGNMENT = 16
 _ENGINE_ALIGNMENT = 64

@@ -1,59 +1,85 @@
-"""The commands that carry a plan out, to be copied."""
+"""The commands that carry a plan out: each runs as it is printed, on this machine."""
 
 import re
 import shlex
+from dataclasses import replace
 
 from toolkit.planning.model import Model
-from toolkit.planning.settings import Settings
+from toolkit.planning.settings import EXPORTED, Settings
 from toolkit.recipes import PROJECTIONS
+
+TEXT = "chats.jsonl"
+"""Stands for the user's own file."""
+_RANDOM_ROWS = 64
 
 
 def commands(model: Model, settings: Settings, device: str | None) -> list[str]:
-    """Return the commands from the model to the run; a bundle that will do is not made again."""
-    where = device or "SERIAL"
-    bundle = str(model.bundle) if _serves(model, settings) else None
+    """Return the commands from the model to the run; a bundle that will do is not made again.
+
+    Without a device they are for this machine. Two words are the user's to fill in: the text to
+    learn, `chats.jsonl`, and MODEL where a bundle's model is not known any more.
+    """
+    where = [] if device is None else ["--device", device]
     lines = []
-    if bundle is None:
+    if _serves(model, settings):
+        bundle = str(model.bundle)
+    else:
         bundle = _folder(model, settings)
         lines.append(_export(model, settings, bundle))
-    lines.append(f"toolkit deploy {shlex.quote(bundle)} --data DATA --device {where}")
+    data = f"{bundle.rstrip('/')}-data"
+    lines.append(_data(model, settings, bundle, data))
+    lines.append(["toolkit", "deploy", bundle, "--data", data, *where])
     lines.append(_train(settings, where))
-    return lines
+    return [shlex.join(map(str, words)) for words in lines]
 
 
 def _serves(model: Model, settings: Settings) -> bool:
-    exported = ("rank", "alpha", "targets", "method", "linear", "embedding", "head")
+    """Whether the model is a bundle with the programs that the settings need."""
+    wanted = replace(settings, seq_len=model.settings.seq_len)
     return (
         model.bundle is not None
         and {settings.seq_len, settings.row_tokens} <= set(model.seq_lens)
-        and all(getattr(settings, name) == getattr(model.settings, name) for name in exported)
+        and all(getattr(wanted, name) == getattr(model.settings, name) for name in EXPORTED)
     )
 
 
-def _export(model: Model, settings: Settings, folder: str) -> str:
-    words = ["toolkit", "export", model.source, "-o", folder]
+def _export(model: Model, settings: Settings, folder: str) -> list[object]:
+    words = ["toolkit", "export", *(model.export or ("MODEL",)), "-o", folder]
     for length in sorted({settings.seq_len, settings.row_tokens}):
         words += ["--seq-len", length]
     words += ["--rank", settings.rank]
     words += ["--alpha", f"{settings.alpha:g}", "--method", settings.method]
     if settings.targets != PROJECTIONS:
         words += ["--targets", ",".join(settings.targets)]
-    words += ["--quantization", settings.linear, "--embedding-quantization", settings.embedding]
-    return shlex.join(map(str, words))
+    return [
+        *words,
+        *("--quantization", settings.linear),
+        *("--embedding-quantization", settings.embedding),
+    ]
 
 
-def _train(settings: Settings, device: str) -> str:
-    words = f"toolkit train --device {device} --steps 100 --optimizer {settings.optimizer}"
-    words += f" --checkpoints {settings.checkpoints}"
+def _data(model: Model, settings: Settings, bundle: str, folder: str) -> list[object]:
+    text = [TEXT] if model.has_tokenizer and not _is_random(model) else ["--random", _RANDOM_ROWS]
+    length = ["--seq-len", settings.seq_len]
+    return ["toolkit", "data", *text, "--bundle", bundle, *length, "-o", folder]
+
+
+def _is_random(model: Model) -> bool:
+    return model.export is not None and model.export[0] == "--random-weights"
+
+
+def _train(settings: Settings, where: list[str]) -> list[object]:
+    words = ["toolkit", "train", *where, "--steps", 100, "--optimizer", settings.optimizer]
+    words += ["--checkpoints", settings.checkpoints]
     if settings.momentum:
-        words += f" --momentum {settings.momentum:g}"
+        words += ["--momentum", f"{settings.momentum:g}"]
     if settings.max_grad_norm:
-        words += f" --max-grad-norm {settings.max_grad_norm:g}"
+        words += ["--max-grad-norm", f"{settings.max_grad_norm:g}"]
     if settings.batch_size > 1:
-        words += f" --batch-size {settings.batch_size}"
+        words += ["--batch-size", settings.batch_size]
     if settings.rows > 1:
-        words += f" --grad-accum {settings.rows}"
-    return f"{words} --out run1"
+        words += ["--grad-accum", settings.rows]
+    return [*words, "--out", "run1"]
 
 
 def _folder(model: Model, settings: Settings) -> str:

@@ -1,24 +1,8 @@
-"""The programs of a model as lists of operators with shapes, traced from shapes alone.
+"""The programs of a model as lists of operators with shapes, and as JSON values."""
 
-The functions are those that an export lowers (`toolkit.programs`), run once with tensors that have
-no content, so a new model family or lowering is planned as it is exported. One trace of all five
-takes about a quarter of a second.
-"""
-
-import operator
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from math import prod
 from typing import Any
-
-import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx import GraphModule, Node
-from torch.fx.experimental.proxy_tensor import make_fx
-
-from toolkit.programs import program_functions
-from toolkit.programs.lower import DECOMPOSITIONS, Function, simplify
-from toolkit.programs.modules import Lora
 
 
 @dataclass(frozen=True)
@@ -58,95 +42,76 @@ class Program:
     adapters: tuple[Value, ...]
 
 
-def trace_programs(
-    config: Any, *, seq_len: int, lora: Lora, method: str, schemes: dict[str, str]
-) -> dict[str, Program]:
-    """Return the five programs of one sequence length by name, without the length in it.
+@dataclass(frozen=True)
+class Traced:
+    """The programs of one model by name, with the two sizes that are in none of them."""
+
+    layers: int
+    hidden_size: int
+    programs: dict[str, Program]
+
+
+def to_json(traced: Traced) -> dict[str, Any]:
+    """Return what `from_json` reads."""
+    return {
+        "layers": traced.layers,
+        "hidden_size": traced.hidden_size,
+        "programs": [_program_to_json(program) for program in traced.programs.values()],
+    }
+
+
+def from_json(content: dict[str, Any]) -> Traced:
+    """Undo `to_json`.
 
     Raises:
-        ToolkitError: A family, feature, target or method that is not supported.
+        KeyError, TypeError, ValueError, IndexError: It is not what `to_json` makes.
     """
-    functions = program_functions(
-        config, seq_len=seq_len, lora=lora, method=method, schemes=schemes
+    programs = [_program_from_json(program) for program in content["programs"]]
+    return Traced(
+        int(content["layers"]),
+        int(content["hidden_size"]),
+        {program.name: program for program in programs},
     )
-    return {function.name: _trace(function) for function in functions}
 
 
-def _trace(function: Function) -> Program:
-    with FakeTensorMode():
-        examples = tuple(binding.example() for binding in function.inputs)
-        graph = make_fx(function.call, decomposition_table=DECOMPOSITIONS)(*examples)
-    simplify(graph)
-    return _Reader(function, graph).program()
+def _program_to_json(program: Program) -> dict[str, Any]:
+    places: dict[Value, int] = {}
 
-
-class _Reader:
-    """Turns a traced graph into values and operations."""
-
-    def __init__(self, function: Function, graph: GraphModule) -> None:
-        self.function = function
-        self.nodes = list(graph.graph.nodes)
-        self.values: dict[Node, Value | tuple[Value, ...]] = {}
-        returned = next(node for node in self.nodes if node.op == "output").args[0]
-        self.returned = set(returned if isinstance(returned, list | tuple) else [returned])
-
-    def program(self) -> Program:
-        operations = []
-        inputs = [self._input(node, i) for i, node in enumerate(self._placeholders())]
-        for node in self.nodes:
-            if node.op != "call_function":
-                continue
-            if _is_item(node):
-                self.values[node] = self.values[node.args[0]][node.args[1]]
-                continue
-            results = self._results(node)
-            self.values[node] = (
-                results[0] if isinstance(node.meta["val"], torch.Tensor) else results
-            )
-            name = str(node.target).removeprefix("toolkit.").removesuffix(".default")
-            arguments = tuple(self._argument(argument) for argument in node.args)
-            operations.append(Operation(name, arguments, results))
-        return Program(
-            self.function.name,
-            tuple(operations),
-            tuple(value for value in inputs if value.role == "base"),
-            tuple(value for value in inputs if value.role == "adapter"),
-        )
-
-    def _placeholders(self) -> Iterator[Node]:
-        return (node for node in self.nodes if node.op == "placeholder")
-
-    def _input(self, node: Node, index: int) -> Value:
-        binding = self.function.inputs[index]
-        role, found, name = binding.name.partition(":")
-        value = Value(
-            name if found else binding.name,
-            role if found else "input",
-            tuple(binding.shape),
-            binding.dtype.itemsize * 8,
-        )
-        self.values[node] = value
+    def place(value: Any) -> Any:
+        if isinstance(value, Value):
+            return [places.setdefault(value, len(places))]  # a list, to tell it from a number
         return value
 
-    def _results(self, node: Node) -> tuple[Value, ...]:
-        content = node.meta["val"]
-        tensors = [content] if isinstance(content, torch.Tensor) else list(content)
-        leaving = {node: 0} if isinstance(content, torch.Tensor) else {}
-        leaving |= {user: user.args[1] for user in node.users if _is_item(user)}
-        kept = {index for user, index in leaving.items() if user in self.returned}
-        return tuple(
-            Value(
-                f"{node.name}.{i}",
-                "output" if i in kept else "result",
-                tuple(tensor.shape),
-                tensor.dtype.itemsize * 8,
-            )
-            for i, tensor in enumerate(tensors)
-        )
-
-    def _argument(self, argument: Any) -> Any:
-        return self.values[argument] if isinstance(argument, Node) else argument
+    operations = [
+        [
+            operation.name,
+            [place(a) for a in operation.arguments],
+            [place(r) for r in operation.results],
+        ]
+        for operation in program.operations
+    ]
+    base, adapters = [place(v) for v in program.base], [place(v) for v in program.adapters]
+    return {
+        "name": program.name,
+        "operations": operations,
+        "base": base,
+        "adapters": adapters,
+        "values": [astuple(value) for value in places],
+    }
 
 
-def _is_item(node: Node) -> bool:
-    return node.target is operator.getitem
+def _program_from_json(content: dict[str, Any]) -> Program:
+    values = [
+        Value(str(name), str(role), tuple(map(int, shape)), int(bits))
+        for name, role, shape, bits in content["values"]
+    ]
+
+    def resolve(arguments: list[Any]) -> tuple[Any, ...]:
+        return tuple(values[a[0]] if isinstance(a, list) else a for a in arguments)
+
+    return Program(
+        str(content["name"]),
+        tuple(Operation(str(n), resolve(a), resolve(r)) for n, a, r in content["operations"]),
+        resolve(content["base"]),
+        resolve(content["adapters"]),
+    )

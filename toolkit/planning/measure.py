@@ -4,7 +4,6 @@ Runs of a few steps, with short and with long sequences: long ones tell the rate
 short ones that of unpacking weights. The model is made once and kept in the user's cache.
 """
 
-import os
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -25,12 +24,12 @@ from toolkit.device.commands import (
 )
 from toolkit.device.transfer import Progress
 from toolkit.errors import ToolkitError
+from toolkit.files import cache_root
 from toolkit.planning.cost import Work, work_of
-from toolkit.planning.graph import trace_programs
 from toolkit.planning.scratch import Kernels
 from toolkit.planning.settings import Machine, Settings
 from toolkit.planning.speed import PHASES, fit_speed
-from toolkit.programs.modules import Lora
+from toolkit.planning.tracing import trace_programs
 from toolkit.trace.reader import read_trace
 from toolkit.trace.schema import CATEGORIES
 from toolkit.trace.schema import PHASES as TRACE_PHASES
@@ -114,7 +113,7 @@ def machine_of(traces: dict[int, Trace], name: str) -> Machine:
 
 def calibration_bundle() -> Path:
     """Return the small model's bundle, made when it is not there."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "toolkit"
+    folder = cache_root()
     path = folder / f"calibration-{__version__}-{BUNDLE_FORMAT_VERSION}-{_programs_digest()}"
     if not (path / "manifest.json").is_file():
         from toolkit.bundle.adapter import LoraSettings
@@ -168,14 +167,7 @@ def _timed(trace: Trace, length: int) -> list[tuple[str, Work, float]]:
 @cache
 def _works(length: int, _shape: tuple) -> dict[str, Work]:
     """Return the work of every kind of phase of the small model, of the shape in force."""
-    settings = Settings(seq_len=length)
-    programs = trace_programs(
-        _config(),
-        seq_len=length,
-        lora=Lora(settings.rank, settings.alpha, settings.targets),
-        method=settings.method,
-        schemes=settings.schemes,
-    )
+    programs = trace_programs(_config(), Settings(seq_len=length))
     return {phase: work_of(programs[_METHODS[phase]].operations) for phase in PHASES}
 
 

@@ -1,15 +1,22 @@
 """What is to be planned: a bundle, a recipe, a model directory, a GGUF file or a hub id.
 
-Only the configuration is read, never a weight.
+Only the configuration is read, never a weight, and `transformers` is imported only when a shape is
+met for the first time.
 """
 
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from toolkit.errors import ToolkitError
+from toolkit.planning.cache import remembered
 from toolkit.planning.settings import Settings
-from toolkit.recipes import Recipe, find_recipe, recipes
+from toolkit.recipes import ExportDefaults, Recipe, recipe_of, recipes
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 
 
 @dataclass(frozen=True)
@@ -18,19 +25,28 @@ class Model:
 
     Attributes:
         name: For people.
-        source: What `toolkit export` takes to make a bundle of it.
-        config: Its configuration.
+        export: What `toolkit export` takes to make a bundle of it; None where it is not known.
+        identity: JSON value that the model's programs follow from, together with the settings.
         settings: Its defaults: those of the bundle or the recipe, else the export's.
+        load: Reads its configuration.
+        has_tokenizer: Whether text can be turned into data for it.
         bundle: The directory, if it is a bundle already.
         seq_lens: Lengths that the bundle has programs for.
     """
 
     name: str
-    source: str
-    config: Any
+    export: tuple[str, ...] | None
+    identity: Any
     settings: Settings
+    load: Callable[[], Any] = field(repr=False, compare=False)
+    has_tokenizer: bool = True
     bundle: Path | None = None
     seq_lens: tuple[int, ...] = ()
+
+    @cached_property
+    def config(self) -> Any:
+        """The configuration as `transformers` loads it."""
+        return self.load()
 
 
 def open_model(model: str) -> Model:
@@ -44,15 +60,18 @@ def open_model(model: str) -> Model:
         return _bundle(path)
     if path.suffix.lower() == ".gguf" and path.is_file():
         return _gguf(path)
-    recipe = None if path.exists() else find_recipe(model)
+    recipe = recipe_of(model)
     if recipe is not None:
-        return Model(recipe.name, recipe.hub_id, recipe.model_config(), _of_recipe(recipe))
-    return _configured(model, path.parent if path.name == "config.json" else path)
+        identity = ["recipe", recipe.family, recipe.config]
+        # The hub id: a bundle is often called as the recipe is, and would be taken for the model.
+        words = (recipe.hub_id,)
+        return Model(recipe.name, words, identity, _of_recipe(recipe), recipe.model_config)
+    if path.name == "config.json" and path.is_file():
+        path = path.parent
+    return _directory(path) if path.is_dir() else _on_the_hub(model)
 
 
 def _bundle(path: Path) -> Model:
-    from transformers import AutoConfig
-
     from toolkit.bundle.manifest import read_manifest
 
     manifest = read_manifest(path)
@@ -67,57 +86,114 @@ def _bundle(path: Path) -> Model:
         embedding=quantization["embedding"],
         head=quantization["head"],
     )
-    model = manifest["model"]
-    seq_lens = tuple(manifest["seq_lens"])
-    config = AutoConfig.from_pretrained(path)
-    return Model(model["name"], model["origin"], config, settings, path, seq_lens)
-
-
-def _gguf(path: Path) -> Model:
-    from toolkit.bundle.layout import base_parts
-    from toolkit.bundle.weights import choose_schemes
-    from toolkit.sources import open_source
-
-    source = open_source(str(path))
-    schemes = choose_schemes(source, base_parts(source.config), "auto", "auto")
-    settings = replace(Settings(), **{name: schemes[name] for name in schemes})
-    return Model(source.name, str(path), source.config, settings)
-
-
-def _of_recipe(recipe: Recipe) -> Settings:
-    return Settings(
-        seq_len=recipe.seq_lens[0],
-        rank=recipe.rank,
-        alpha=float(recipe.alpha),
-        targets=recipe.targets,
-        method=recipe.method,
-        linear=recipe.quantization,
-        embedding=recipe.embedding_quantization,
-        head=recipe.embedding_quantization,
+    return Model(
+        manifest["model"]["name"],
+        _export_again(manifest["model"]),
+        _identity(path / "config.json"),
+        settings,
+        lambda: _load(path),
+        has_tokenizer="tokenizer_config.json" in manifest["files"],
+        bundle=path,
+        seq_lens=tuple(manifest["seq_lens"]),
     )
 
 
-def _configured(model: str, path: Path) -> Model:
-    """Read config.json of a directory, or that of a hub id, which alone is downloaded."""
-    from transformers import AutoConfig
+def _export_again(model: dict[str, Any]) -> tuple[str, ...] | None:
+    """Return what a bundle was made of, if it is (still) there to be exported again."""
+    words = tuple(map(str, model.get("export", ())))
+    if not words:
+        return None
+    if words[0] == "--random-weights":
+        known = words[1] in recipes()
+    else:
+        known = not Path(words[0]).is_absolute() or Path(words[0]).exists()
+    return words if known else None
 
-    if not path.is_dir() and "/" not in model:  # hub ids of the families we know have an owner
+
+def _gguf(path: Path) -> Model:
+    status = path.stat()
+    identity = ["gguf", str(path.resolve()), status.st_size, status.st_mtime_ns]
+
+    def read() -> dict[str, str]:
+        from toolkit.bundle.layout import base_parts
+        from toolkit.bundle.weights import choose_schemes
+
+        source = _open(path)
+        return choose_schemes(source, base_parts(source.config), "auto", "auto")
+
+    schemes = remembered(["schemes", identity], read, dict, _schemes)
+    settings = replace(Settings(), **schemes)
+    return Model(path.stem, (str(path),), identity, settings, lambda: _open(path).config)
+
+
+def _open(path: Path) -> Any:
+    from toolkit.sources import open_source
+
+    return open_source(str(path))
+
+
+def _schemes(content: dict[str, str]) -> dict[str, str]:
+    return {name: str(content[name]) for name in ("linear", "embedding", "head")}
+
+
+def _of_recipe(recipe: Recipe) -> Settings:
+    defaults = ExportDefaults.of(recipe)
+    return Settings(
+        seq_len=defaults.seq_lens[0],
+        rank=defaults.rank,
+        alpha=defaults.alpha,
+        targets=defaults.targets,
+        method=defaults.method,
+        linear=defaults.quantization,
+        embedding=defaults.embedding_quantization,
+        head=defaults.embedding_quantization,
+    )
+
+
+def _directory(path: Path) -> Model:
+    if not (path / "config.json").is_file():
+        raise ToolkitError(
+            f"{path} has no config.json", "Give a model's directory, a bundle or a recipe's name"
+        )
+    return Model(
+        path.resolve().name,
+        (str(path),),
+        _identity(path / "config.json"),
+        Settings(),
+        lambda: _load(path),
+        has_tokenizer=any((path / name).is_file() for name in _TOKENIZER_FILES),
+    )
+
+
+def _on_the_hub(model: str) -> Model:
+    """Read the config.json of a hub id, which alone is downloaded."""
+    from toolkit.sources.hub import download_config, is_hub_id
+
+    if not is_hub_id(model):
         raise ToolkitError(
             f"there is no model '{model}'",
             f"Give a directory with config.json, a bundle, a .gguf file, a hub id such as "
             f"Qwen/Qwen2.5-0.5B, or a recipe: {', '.join(recipes())}",
         )
-    if path.is_dir() and not (path / "config.json").is_file():
-        raise ToolkitError(
-            f"{path} has no config.json", "Give a model's directory, a bundle or a recipe's name"
-        )
+    path = download_config(model)
+    return Model(model, (model,), _identity(path), Settings(), lambda: _load(path.parent))
+
+
+def _identity(config: Path) -> list[Any]:
     try:
-        config = AutoConfig.from_pretrained(path if path.is_dir() else model)
+        return ["config", json.loads(config.read_text(encoding="utf-8"))]
+    except (OSError, ValueError) as error:
+        raise ToolkitError(f"{config} cannot be read: {error}") from error
+
+
+def _load(directory: Path) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(directory)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise ToolkitError(
-            f"{model} is no bundle, recipe or model whose configuration can be read: {reason}",
+            f"{directory} has no configuration that can be used: {reason}",
             "Give a bundle, a directory with config.json, a .gguf file, a recipe or a hub id",
         ) from error
-    name = path.resolve().name if path.is_dir() else model
-    return Model(name, str(path) if path.is_dir() else model, config, Settings())

@@ -5,19 +5,18 @@ gradients, hidden states, the runtime) plus what a phase adds (its arena, the ke
 weights that are resident). Scratch and hidden states keep the size they grew to.
 """
 
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from dataclasses import astuple, dataclass, replace
 
 from toolkit.planning.arena import arena_bytes
+from toolkit.planning.cache import remembered
 from toolkit.planning.checkpoints import Checkpoints, plan_checkpoints
 from toolkit.planning.cost import Work, work_of
-from toolkit.planning.graph import Program, trace_programs
+from toolkit.planning.graph import Program, Traced, from_json, to_json
+from toolkit.planning.model import Model
 from toolkit.planning.scratch import Kernels, run
-from toolkit.planning.settings import Machine, Settings
+from toolkit.planning.settings import EXPORTED, Machine, Settings
 from toolkit.planning.weights import resident_weights
 from toolkit.planning.workspace import Workspace
-from toolkit.programs.modules import Lora
 from toolkit.trace.schema import CATEGORIES
 
 _METHODS = {
@@ -92,11 +91,11 @@ class Prediction:
 
 
 class Planner:
-    """Predicts steps of one model, given the configuration of a supported family."""
+    """Predicts steps of one model of a supported family."""
 
-    def __init__(self, config: Any) -> None:
-        self.config = config
-        self._trace = lru_cache(maxsize=None)(self._traced)
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._traced: dict[Settings, Traced] = {}
 
     def predict(self, settings: Settings, machine: Machine) -> Prediction:
         """Predict memory and time of a step.
@@ -104,47 +103,40 @@ class Planner:
         Raises:
             ToolkitError: The model or a setting is not supported.
         """
-        return _Step(self.config, self.programs(settings), settings, machine).prediction()
+        return _Step(self.traced(settings), settings, machine).prediction()
 
     def programs(self, settings: Settings) -> dict[str, Program]:
-        """Return the programs that an export with these settings would have, each traced once."""
-        return self._trace(
-            settings.row_tokens,
-            settings.rank,
-            settings.alpha,
-            settings.targets,
-            settings.method,
-            tuple(settings.schemes.items()),
-        )
+        """Return the programs that an export with these settings would have."""
+        return self.traced(settings).programs
 
-    def _traced(
-        self,
-        seq_len: int,
-        rank: int,
-        alpha: float,
-        targets: tuple[str, ...],
-        method: str,
-        schemes: tuple[tuple[str, str], ...],
-    ) -> dict[str, Program]:
-        return trace_programs(
-            self.config,
-            seq_len=seq_len,
-            lora=Lora(rank, alpha, targets),
-            method=method,
-            schemes=dict(schemes),
-        )
+    def traced(self, settings: Settings) -> Traced:
+        """Return the model's programs, each traced once and remembered in the user's cache."""
+        exported = replace(Settings(), **{n: getattr(settings, n) for n in EXPORTED})
+        exported = replace(exported, seq_len=settings.row_tokens)
+        if exported not in self._traced:
+            what = ["programs", self.model.identity, astuple(exported)]
+            self._traced[exported] = remembered(
+                what, lambda: self._trace(exported), to_json, from_json
+            )
+        return self._traced[exported]
+
+    def _trace(self, settings: Settings) -> Traced:
+        # Imported here because it takes seconds, which a plan of a known shape need not wait for.
+        from toolkit.planning.tracing import trace_programs
+
+        config = self.model.config
+        programs = trace_programs(config, settings)
+        return Traced(config.num_hidden_layers, config.hidden_size, programs)
 
 
 class _Step:
-    def __init__(
-        self, config: Any, programs: dict[str, Program], settings: Settings, machine: Machine
-    ) -> None:
-        self.programs, self.settings, self.machine = programs, settings, machine
-        self.layers = config.num_hidden_layers
-        adapters = programs["block_backward"].adapters
+    def __init__(self, traced: Traced, settings: Settings, machine: Machine) -> None:
+        self.programs, self.settings, self.machine = traced.programs, settings, machine
+        self.layers = traced.layers
+        adapters = traced.programs["block_backward"].adapters
         self.layer_floats = sum(_round_up(a.elements, _ADAPTER_ALIGNMENT) for a in adapters)
         self.parameters = sum(a.elements for a in adapters) * self.layers
-        state = settings.row_tokens * config.hidden_size * 4
+        state = settings.row_tokens * traced.hidden_size * 4
         self.checkpoints = plan_checkpoints(
             self.layers, settings.rows, state, settings.checkpoints, machine.available
         )

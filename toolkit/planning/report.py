@@ -206,6 +206,8 @@ def _commands(console: Console, model: Model, prediction: Prediction, device: st
     console.print()
     for line in commands(model, prediction.settings, device):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if device is None:
+        _say(console, "These are for this machine; --device SERIAL names a phone.", "dim")
 
 
 def _table(first: str, *columns: str) -> Table:

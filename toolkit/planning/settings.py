@@ -51,6 +51,10 @@ class Settings:
         return self.sequences // self.batch_size
 
 
+EXPORTED = ("seq_len", "rank", "alpha", "targets", "method", "linear", "embedding", "head")
+"""The settings that a bundle's programs depend on; the others are those of a run."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """Where a run takes place.

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import PretrainedConfig
 
+from toolkit.programs.coverage import check_covered, check_parts
 from toolkit.programs.families import ATTENTION_PROJECTIONS, MLP_PROJECTIONS, family_of
 from toolkit.programs.modules import Attention, Lora, Mlp, Norm, Projection
 from toolkit.programs.rope import rope_parameters
@@ -35,6 +36,8 @@ class Block:
         self.config = config
         self.inv_freq, scaling = rope_parameters(config)
         layer = family_of(config).decoder_layer(config)
+        check_parts(layer, config)
+        original = [name for name, _ in (*layer.named_parameters(), *layer.named_buffers())]
         eps = layer.input_layernorm.variance_epsilon
 
         def projections(parent: nn.Module, names: tuple[str, ...]) -> dict[str, Projection]:
@@ -50,6 +53,7 @@ class Block:
         layer.mlp = Mlp(projections(layer.mlp, MLP_PROJECTIONS), method)
         layer.input_layernorm = Norm(config.hidden_size, eps, method)
         layer.post_attention_layernorm = Norm(config.hidden_size, eps, method)
+        check_covered(original, layer, config.model_type)
         self.layer = layer
         buffers = dict(layer.named_buffers())
         self.adapter_names = [name for name in buffers if ".lora_" in name]

@@ -54,10 +54,7 @@ def family_of(config: PretrainedConfig) -> Family:
             f"Model family '{config.model_type}' is not supported",
             f"Supported families: {', '.join(sorted(FAMILIES))}",
         )
-    for name, supported in _REQUIRED.items():
-        value = getattr(config, name, supported)
-        if value != supported:
-            raise ToolkitError(f"{name}={value!r} is not supported", f"It must be {supported!r}")
+    _check_features(config)
     for name, multiple in (("hidden_size", 32), ("intermediate_size", 32)):
         if getattr(config, name) % multiple:
             raise ToolkitError(
@@ -84,9 +81,49 @@ def head_dimension(config: PretrainedConfig) -> int:
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
-_REQUIRED = {
-    "hidden_act": "silu",
-    "mlp_bias": False,
-    "use_sliding_window": False,
-    "attention_dropout": 0.0,
+def _check_features(config: PretrainedConfig) -> None:
+    """Refuse what a configuration turns on and our operators do not compute, by name."""
+    for name, neutral in _NEUTRAL.items():
+        value = getattr(config, name, None)
+        if value is not None and value not in neutral:
+            raise ToolkitError(
+                f"{name}={value!r} is not supported",
+                f"It must be {neutral[0]!r}" if neutral else "It must be left out",
+            )
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    unknown = sorted(kinds - {"full_attention", "sliding_attention"})
+    if unknown:
+        raise ToolkitError(
+            f"layer_types has {unknown[0]!r}, which is not supported",
+            "Every layer must have full_attention",
+        )
+    window = getattr(config, "sliding_window", None)
+    if "sliding_attention" in kinds and (window or 0) < config.max_position_embeddings:
+        raise ToolkitError(
+            f"Layers with a sliding window of {window} tokens are not supported",
+            "Every layer must attend to the whole context",
+        )
+
+
+_NEUTRAL: dict[str, tuple[object, ...]] = {
+    "hidden_act": ("silu",),
+    "mlp_bias": (False,),
+    "attention_dropout": (0.0,),
+    "hidden_dropout": (0.0,),
+    "resid_pdrop": (0.0,),
+    "embd_pdrop": (0.0,),
+    "attn_logit_softcapping": (),
+    "final_logit_softcapping": (),
+    "query_pre_attn_scalar": (),
+    "use_qk_norm": (False,),
+    "qk_layernorm": (False,),
+    "embedding_multiplier": (1.0,),
+    "residual_multiplier": (1.0,),
+    "attention_multiplier": (),
+    "logits_scaling": (1.0,),
+    "logit_scale": (1.0,),
+    "scale_emb": (1.0,),
+    "scale_depth": (),
+    "no_rope_layers": (),
 }
+"""Features of decoder models and the values at which they do nothing; None and absent do too."""

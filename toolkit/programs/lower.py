@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from toolkit.errors import ToolkitError
 from toolkit.programs.block import Binding
 from toolkit.programs.memory import plan_memory
 
@@ -46,8 +47,23 @@ def trace(function: Function) -> ExportedProgram:
         *examples
     )
     simplify(graph)
+    _check_read(function, graph)
     _check_overwritten(function, graph)
     return torch.export.export(_Traced(graph), examples, strict=False)
+
+
+def _check_read(function: Function, graph: torch.fx.GraphModule) -> None:
+    """A forward that leaves a weight unread computes another model (a backward may: biases)."""
+    if "backward" in function.name:
+        return
+    inputs = [node for node in graph.graph.nodes if node.op == "placeholder"]
+    for node, binding in zip(inputs, function.inputs, strict=True):
+        kind, found, name = binding.name.partition(":")
+        if found and not node.users:
+            raise ToolkitError(
+                f"{name} is not read by {function.name}",
+                f"toolkit cannot train an architecture with this {kind} tensor",
+            )
 
 
 def _check_overwritten(function: Function, graph: torch.fx.GraphModule) -> None:

@@ -14,12 +14,23 @@ def rope_parameters(config: PretrainedConfig) -> tuple[torch.Tensor, float]:
     """Return the inverse frequencies, float32 [head_dim / 2], and the factor on cos and sin.
 
     Raises:
-        ToolkitError: The rope type depends on the length of the input.
+        ToolkitError: The rope type depends on the length of the input, or turns a part of a head.
     """
-    kind = config.rope_parameters.get("rope_type", "default")
+    parameters = config.rope_parameters
+    if "rope_theta" not in parameters:
+        raise ToolkitError(
+            f"RoPE parameters for {', '.join(map(str, parameters)) or 'nothing'} are not supported",
+            "All layers must share one rope_theta",
+        )
+    kind = parameters.get("rope_type", "default")
     if kind not in STATIC_TYPES:
         raise ToolkitError(
             f"RoPE type '{kind}' is not supported", f"Supported are {', '.join(STATIC_TYPES)}"
+        )
+    if parameters.get("partial_rotary_factor", 1.0) != 1.0:
+        raise ToolkitError(
+            f"partial_rotary_factor={parameters['partial_rotary_factor']} is not supported",
+            "It must be 1.0 or left out",
         )
     rotary = LlamaRotaryEmbedding(config)
     return rotary.inv_freq.float(), float(rotary.attention_scaling)

@@ -159,7 +159,7 @@ def _stored(parameter: Tensor) -> Tensor:
 def _checked(parameters: Parameters) -> Parameters:
     if not all(p.isfinite().all() for p in parameters[1:] if p is not None):
         raise ToolkitError(
-            "the weight has values that are not finite or beyond the range of float16",
-            "check the source of the weights",
+            "a scale or an offset is not finite or beyond the range of float16 (65504)",
+            "Check the source of the weights: a trained weight has no values of that size",
         )
     return parameters

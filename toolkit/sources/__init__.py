@@ -1,11 +1,14 @@
 """Where weights come from: a Hugging Face directory or hub id, a GGUF file, or a generator."""
 
+import json
 from pathlib import Path
 
 from toolkit.errors import ToolkitError
 from toolkit.sources.base import Source
 
 __all__ = ["Source", "open_source"]
+
+MANIFEST = "manifest.json"
 
 
 def open_source(model: str) -> Source:
@@ -20,6 +23,11 @@ def open_source(model: str) -> Source:
     """
     path = Path(model).expanduser()
     if path.is_dir():
+        if (path / MANIFEST).is_file():
+            raise ToolkitError(
+                f"{path} is a bundle, which an export has made already",
+                f"Use it as it is, or give the model it was made of ({_made_of(path)})",
+            )
         from toolkit.sources.huggingface import HuggingFaceSource
 
         return HuggingFaceSource(path)
@@ -43,3 +51,10 @@ def open_source(model: str) -> Source:
 
     directory, revision = download(model)
     return HuggingFaceSource(directory, name=model, revision=revision)
+
+
+def _made_of(bundle: Path) -> str:
+    try:
+        return str(json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))["model"]["origin"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"see {MANIFEST}"

@@ -1,14 +1,18 @@
 """What an export needs of a model's source."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from pathlib import Path
-
-from torch import Tensor
-from transformers import PretrainedConfig
+from typing import TYPE_CHECKING, TypeAlias
 
 from toolkit.errors import ToolkitError
 
-Groups = tuple[Tensor, Tensor, Tensor | None]
+if TYPE_CHECKING:  # what looks for a model on the hub need not wait for these
+    from torch import Tensor
+    from transformers import PretrainedConfig
+
+Groups: TypeAlias = "tuple[Tensor, Tensor, Tensor | None]"
 """Codes [n, K], scale [n, K/32] and, for an affine scheme, offset [n, K/32]."""
 
 
@@ -20,7 +24,9 @@ class Source(ABC):
 
     Attributes:
         name: What the model is called.
-        origin: Where it came from: a hub id, a file name or a recipe.
+        origin: Where it came from: a hub id, a path or a recipe.
+        export_words: What `toolkit export` takes to open it again.
+        base_model: What `transformers` loads it by, as far as it can: a hub id or a directory.
         revision: Commit of the hub repository, or "".
         license: Licence as the source states it, or "".
         config: Configuration of the model.
@@ -29,10 +35,19 @@ class Source(ABC):
 
     name: str
     origin: str
+    export_words: tuple[str, ...]
     revision: str = ""
     license: str = ""
     config: PretrainedConfig
     is_random: bool = False
+
+    @property
+    def base_model(self) -> str:
+        return self.origin
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Return every tensor of the source; one without a name in `transformers` has its own."""
 
     @abstractmethod
     def shape(self, name: str) -> tuple[int, ...] | None:

@@ -33,6 +33,7 @@ _LAYER_PARTS = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+_STORED_LAYER = re.compile(r"blk\.(\d+)\.(.+)\.(weight|bias)")
 _LAYER_NAME = re.compile(r"model\.layers\.(\d+)\.(.+)\.(weight|bias)")
 
 
@@ -46,7 +47,8 @@ class GgufSource(Source):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = path.stem
-        self.origin = path.name
+        self.origin = str(path.resolve())
+        self.export_words = (self.origin,)
         try:
             reader = gguf.GGUFReader(path)
         except (ValueError, KeyError, IndexError, OSError, OverflowError) as error:
@@ -81,6 +83,14 @@ class GgufSource(Source):
             if family == "llama"
             else {}
         )
+
+    @property
+    def base_model(self) -> str:
+        """The file's directory: `transformers` loads it from there, given `gguf_file=NAME`."""
+        return str(self.path.resolve().parent)
+
+    def names(self) -> list[str]:
+        return [_transformers_name(name) for name in self._tensors]
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         entry = self._tensors.get(_gguf_name(name))
@@ -159,6 +169,18 @@ def _gguf_name(name: str) -> str:
         return _NAMES.get(name, "")
     layer, part, kind = found.groups()
     return f"blk.{layer}.{_LAYER_PARTS.get(part, '')}.{kind}"
+
+
+def _transformers_name(stored: str) -> str:
+    """Undo `_gguf_name`; a tensor that has no name in `transformers` keeps its own."""
+    for ours, theirs in _NAMES.items():
+        if stored == theirs:
+            return ours
+    found = _STORED_LAYER.fullmatch(stored)
+    parts = {theirs: ours for ours, theirs in _LAYER_PARTS.items()}
+    if found is None or found[2] not in parts:
+        return stored
+    return f"model.layers.{found[1]}.{parts[found[2]]}.{found[3]}"
 
 
 def _field(reader: gguf.GGUFReader, name: str):

@@ -1,6 +1,8 @@
 """Models on the Hugging Face hub."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from toolkit.errors import ToolkitError
@@ -14,6 +16,18 @@ def is_hub_id(model: str) -> bool:
     return _HUB_ID.fullmatch(model) is not None
 
 
+def download_config(model: str) -> Path:
+    """Download a model's configuration alone and return its path in the hub's cache.
+
+    Raises:
+        ToolkitError: As `download`.
+    """
+    from huggingface_hub import hf_hub_download
+
+    with _readable_errors(model):
+        return Path(hf_hub_download(model, "config.json"))
+
+
 def download(model: str) -> tuple[Path, str]:
     """Download a model's weights, configuration and tokenizer into the hub's cache.
 
@@ -24,10 +38,19 @@ def download(model: str) -> tuple[Path, str]:
         ToolkitError: It does not exist, needs a login, or cannot be reached and is not cached.
     """
     from huggingface_hub import snapshot_download
+
+    with _readable_errors(model):
+        directory = Path(snapshot_download(model, allow_patterns=_WANTED, ignore_patterns=["*/*"]))
+    return directory, directory.name
+
+
+@contextmanager
+def _readable_errors(model: str) -> Iterator[None]:
+    """Turn the client's errors into ours."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        directory = Path(snapshot_download(model, allow_patterns=_WANTED, ignore_patterns=["*/*"]))
+        yield
     except GatedRepoError as error:
         raise ToolkitError(
             f"{model} needs its licence to be accepted on the hub",
@@ -43,4 +66,3 @@ def download(model: str) -> tuple[Path, str]:
             f"Cannot download {model}: {reason}",
             "Check the connection, or give a local directory",
         ) from error
-    return directory, directory.name

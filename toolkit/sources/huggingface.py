@@ -28,11 +28,15 @@ class HuggingFaceSource(Source):
     def __init__(self, directory: Path, name: str = "", revision: str = "") -> None:
         self.directory = directory
         self.name = name or directory.resolve().name
-        self.origin = self.name
+        self.origin = name or str(directory.resolve())
+        self.export_words = (self.origin,)
         self.revision = revision
         self.license = _license(directory / "README.md")
         self.config = _config(directory)
         self._files = _open_files(directory)
+
+    def names(self) -> list[str]:
+        return list(self._files)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         file = self._files.get(name)

@@ -33,8 +33,12 @@ class RandomSource(Source):
         self.config = config
         self.name = name
         self.origin = f"random weights of the shape of {name}, seed {seed}"
+        self.export_words = ("--random-weights", name, "--seed", str(seed))
         self._shapes = shapes
         self._seed = seed
+
+    def names(self) -> list[str]:
+        return list(self._shapes)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         return self._shapes.get(name)

@@ -82,7 +82,7 @@ def _learning(analysis: Analysis) -> str:
     steps = f"steps {training.first_step:,} to {training.last_step:,}"
     text = f"The loss {verb} from {first} to {last} over {steps}"
     if training.window > 1:
-        text += f" (means of the first and last {training.window})"
+        text += f" (means of the first and the last {training.window})"
     held_out = [e.loss for e in training.evaluations if e.loss is not None]
     if len(held_out) > 1:
         text += f", on held-out data from {number(held_out[0])} to {number(held_out[-1])}"

@@ -116,7 +116,7 @@ def _model(name: str, options: argparse.Namespace) -> list[Result]:
     for seq_len in options.lengths:
         for method, optimizer, place, sequences in VARIANTS[seq_len]:
             model = open_model(str(_bundle(name, method)))
-            planner = planners.setdefault(name, Planner(model.config))
+            planner = planners.setdefault(name, Planner(model))
             run = _run(name, seq_len, method, optimizer, place, sequences, options)
             after = _machine(options.threads)
             settings = replace(

@@ -99,7 +99,7 @@ def _programs(case: harness.Case, seq_len: int) -> tuple[int, dict[str, Any]]:
 
     model = open_model(str(case.bundle))
     settings = replace(model.settings, seq_len=seq_len)
-    return model.config.num_hidden_layers, Planner(model.config).programs(settings)
+    return model.config.num_hidden_layers, Planner(model).programs(settings)
 
 
 def _rows(run: harness.Run, work: dict, ceiling: float) -> Iterator[dict[str, Any]]:

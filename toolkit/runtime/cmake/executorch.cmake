@@ -45,9 +45,19 @@ if(TARGET executorch::threadpool)
   toolkit_drop_interface(INTERFACE_COMPILE_DEFINITIONS ET_USE_THREADPOOL)
 endif()
 
-# Beside the binary on a device; on this machine also where the wheel keeps libexecutorch.so.
+# Beside the binary on a device; on this machine also where the wheel keeps libexecutorch.so. A wheel of ours
+# carries the library: it may have been built against one in a folder that is gone by then.
 set(CMAKE_BUILD_RPATH "$ORIGIN" ${TOOLKIT_EXTRA_RPATH})
+set(CMAKE_INSTALL_RPATH ${CMAKE_BUILD_RPATH})
+if("${SKBUILD_STATE}" STREQUAL "wheel")
+  get_target_property(options executorch::runtime INTERFACE_LINK_OPTIONS)
+  list(FILTER options EXCLUDE REGEX "-rpath,[^$]")
+  set_property(TARGET executorch::runtime PROPERTY INTERFACE_LINK_OPTIONS ${options})
+  install(FILES ${EXECUTORCH_RUNTIME_LIBRARY_DIR}/libexecutorch.so DESTINATION toolkit/runtime/lib)
+endif()
 if(NOT CMAKE_CROSSCOMPILING)
   list(APPEND CMAKE_BUILD_RPATH ${EXECUTORCH_RUNTIME_LIBRARY_DIR})
+  if(NOT "${SKBUILD_STATE}" STREQUAL "wheel")
+    list(APPEND CMAKE_INSTALL_RPATH ${EXECUTORCH_RUNTIME_LIBRARY_DIR})
+  endif()
 endif()
-set(CMAKE_INSTALL_RPATH ${CMAKE_BUILD_RPATH})

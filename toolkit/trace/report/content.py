@@ -94,9 +94,9 @@ def tiles(analysis: Analysis) -> list[Tile]:
         speed, total = count(timing.tokens_per_second), f"{count(timing.tokens)} in all"
         result.append(Tile("Tokens per second", speed, total))
     if training.last_loss is not None:
-        result.append(
-            Tile("Loss", number(training.last_loss), f"from {number(training.first_loss)}")
-        )
+        means = f", means of {training.window} steps" if training.window > 1 else ""
+        note = f"from {number(training.first_loss)}{means}"
+        result.append(Tile("Loss", number(training.last_loss), note))
     result.append(Tile("Steps", count(timing.steps), f"in {duration(timing.seconds)}"))
     if timing.steps:
         result.append(

@@ -44,10 +44,26 @@ def loss_curve(analysis: Analysis) -> Chart | None:
         chart.markers.append(Marker(*at, color="held-out"))
     if held_out:
         chart.legend.append(Key("held-out data", "held-out", "dot"))
+    _mark_means(chart, analysis)
     chart.hover = _steps_hover(
         steps["step"], x, [("loss", "loss", "", steps["loss"]), ("smoothed", "loss", "", smooth)]
     )
     return chart
+
+
+def _mark_means(chart: Chart, analysis: Analysis) -> None:
+    """Mark the two means that the report's first sentence on the loss compares."""
+    steps, training = analysis.trace.steps, analysis.training
+    numbers = steps["step"][np.isfinite(steps["loss"])]
+    if training.window < 2 or len(numbers) < 2 * training.window:
+        return
+    for part, mean in (
+        (numbers[: training.window], training.first_loss),
+        (numbers[-training.window :], training.last_loss),
+    ):
+        at = (round(chart.x(float(part.mean())), 2), round(chart.y(mean), 2))
+        chart.markers.append(Marker(*at, color="loss", label=number(mean)))
+    chart.legend.append(Key(f"mean of the first and the last {training.window}", "loss", "dot"))
 
 
 def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:

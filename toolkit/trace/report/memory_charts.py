@@ -43,7 +43,7 @@ def memory_over_time(analysis: Analysis) -> Chart | None:
     chart.title = "Memory over the run"
     if len(trace.phases) > COLUMNS:
         column = "step" if by_step else "column"
-        chart.note = f"Each {column} at its highest moment; the dark line is its lowest."
+        chart.note = f"Each {column} at its highest moment; the line across is its lowest."
     _mark_peak(chart, analysis, 0)
     return chart
 
@@ -114,7 +114,9 @@ def _stacked(
     if reset and len(rows) > len(kept):
         lowest = np.minimum.reduceat(height_of, starts)
         path = charts.line_path((columns[0] + columns[1]) / 2, lowest, scales, chart.height)
-        chart.shapes.append(Shape("thin", "ink", path))
+        # In the color of the paper around it, so that it is seen on every category.
+        chart.shapes += [Shape("halo", "paper", path), Shape("line", "ink", path)]
+        chart.legend.append(Key("lowest", "ink", "line"))
     if not reset:
         path = charts.line_path(begin[kept], hwm[kept], scales, chart.height)
         chart.shapes.append(Shape("line", "ink", path))

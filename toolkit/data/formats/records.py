@@ -1,0 +1,212 @@
+"""One JSON record to one document, by the names of its fields.
+
+{text}
+{prompt, completion}, and the same under other names (`_PAIRS`)
+{instruction, input?, output}                    as Alpaca has it
+{messages: [{role, content}, ...], tools?}       as chat templates take it
+{conversations: [{from, value}, ...], system?}   as ShareGPT has it
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from toolkit.data.documents import Document
+from toolkit.errors import ToolkitError
+
+FORMATS = "{text}, {prompt, completion} or {messages}"
+_NEEDS = f"A record needs {FORMATS}"
+_PAIRS = (
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("instruction", "response"),
+    ("instruction", "output"),
+    ("question", "answer"),
+    ("input", "output"),
+)
+_CONTEXT = ("input", "context")
+"""What an instruction may refer to; it stands below it."""
+ROLES = {
+    "system": "system",
+    "developer": "developer",
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "ai": "assistant",
+    "tool": "tool",
+    "function": "function",
+    "ipython": "ipython",
+}
+"""Roles that chat templates know, by the names that data sets have for them."""
+_FOREIGN = {
+    frozenset({"chosen", "rejected"}): "preferences; keep the chosen answer",
+    frozenset({"mapping", "title"}): "a ChatGPT export; take the turns out of `mapping`",
+    frozenset({"cells", "nbformat"}): "a Jupyter notebook; export it as text",
+    frozenset({"name", "type", "messages"}): "a Telegram export",
+    frozenset({"chats", "about"}): "a Telegram export",
+    frozenset({"participants", "messages"}): "a Facebook or Instagram export",
+    frozenset({"guild", "channel", "messages"}): "a Discord export",
+}
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def document_of(record: Any, where: str) -> Document:
+    """Return a record's document.
+
+    Args:
+        record: JSON value.
+        where: File and line.
+
+    Raises:
+        ToolkitError: It is no record of a known kind; says why.
+    """
+    if not isinstance(record, dict):
+        raise ToolkitError(
+            f"{where}: a JSON {_kind(record)} instead of an object",
+            f"Every line must be one object with {FORMATS}",
+        )
+    record, repaired = _repaired(record)
+    document = _document(record, where)
+    return replace(document, repaired=repaired) if repaired else document
+
+
+def _document(record: dict[str, Any], where: str) -> Document:
+    foreign = next((what for keys, what in _FOREIGN.items() if keys <= set(record)), None)
+    if foreign is not None and not _has_roles(record.get("messages")):
+        raise ToolkitError(
+            f"{where}: this looks like {foreign}",
+            'Make JSON Lines of it, {"messages": [{"role": ..., "content": ...}, ...]} a line',
+        )
+    if "messages" in record:
+        messages = _messages(record["messages"], "messages", where)
+        return Document(source=where, messages=messages, tools=record.get("tools"))
+    if "conversations" in record:
+        return _conversation(record, where)
+    for question, answer in _PAIRS:
+        if question in record and answer in record:
+            return _pair(record, question, answer, where)
+    if "text" in record:
+        return Document(source=where, text=_string(record["text"], "text", where))
+    found = ", ".join(map(repr, sorted(record))) or "no keys"
+    lists = [k for k, v in record.items() if isinstance(v, list) and v and isinstance(v[0], dict)]
+    hint = f"; '{lists[0]}' is a list: write its entries, one a line" if lists else ""
+    raise ToolkitError(f"{where}: found {found}", _NEEDS + hint)
+
+
+def _has_roles(messages: Any) -> bool:
+    return isinstance(messages, list) and all(
+        isinstance(message, dict) and "role" in message for message in messages[:1]
+    )
+
+
+def _conversation(record: dict[str, Any], where: str) -> Document:
+    messages = _messages(record["conversations"], "conversations", where)
+    system = record.get("system")
+    if system:
+        content = _string(system, "system", where)
+        messages = [{"role": "system", "content": content}, *messages]
+    return Document(source=where, messages=messages, tools=record.get("tools"))
+
+
+def _pair(record: dict[str, Any], question: str, answer: str, where: str) -> Document:
+    prompt, completion = record[question], record[answer]
+    if isinstance(prompt, list) and isinstance(completion, list):
+        messages = _messages(prompt, question, where) + _messages(completion, answer, where)
+        return Document(source=where, messages=messages, tools=record.get("tools"))
+    prompt = _string(prompt, question, where)
+    completion = _string(completion, answer, where)
+    if question == "instruction":
+        given = [record[name] for name in _CONTEXT if record.get(name) and name != answer]
+        parts = [_string(value, "input", where) for value in given]
+        prompt = "\n\n".join(part for part in (prompt, *parts) if part.strip())
+    earlier = list(_history(record.get("history"), where))
+    if not earlier and not record.get("system"):
+        return Document(source=where, prompt=prompt, completion=completion)
+    system = _string(record.get("system") or "", "system", where)
+    messages = [{"role": "system", "content": system}] if system else []
+    turns = [*earlier, (prompt, completion)]
+    for asked, said in turns:
+        messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+    return Document(source=where, messages=messages)
+
+
+def _history(value: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Yield the turns before an Alpaca record's own, as some data sets add them."""
+    if value is None:
+        return
+    if not isinstance(value, list):
+        raise ToolkitError(f"{where}: history is a {_kind(value)}, not a list")
+    for turn in value:
+        if not isinstance(turn, list) or len(turn) != 2:
+            raise ToolkitError(f"{where}: history is not a list of pairs")
+        asked, said = (_string(part, "history", where) for part in turn)
+        yield asked, said
+
+
+def _messages(value: Any, name: str, where: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list):
+        raise ToolkitError(f"{where}: {name} is a {_kind(value)}, not a list")
+    return [_message(message, f"{name}[{i}]", where) for i, message in enumerate(value)]
+
+
+def _message(message: Any, name: str, where: str) -> dict[str, Any]:
+    if not isinstance(message, dict):
+        raise ToolkitError(f"{where}: {name} is a {_kind(message)}, not an object")
+    if "role" not in message and {"from", "value"} <= set(message):  # ShareGPT's names
+        message = {"role": message["from"], "content": message.get("value")}
+    role = message.get("role")
+    if not isinstance(role, str) or not role:
+        raise ToolkitError(f"{where}: {name} has no role")
+    if role.lower() not in ROLES:
+        raise ToolkitError(
+            f"{where}: {name} has the role '{role}'",
+            "Roles are system, user, assistant and tool; human, gpt, bot and model are known, too",
+        )
+    content = message.get("content")
+    if isinstance(content, list):
+        content = _joined_parts(content, name, where)
+    if content is None and message.get("tool_calls"):
+        content = ""
+    content = _string(content, f"{name}.content", where)
+    return {**message, "role": ROLES[role.lower()], "content": content}
+
+
+def _joined_parts(parts: list[Any], name: str, where: str) -> str:
+    texts = []
+    for part in parts:
+        if not isinstance(part, dict) or part.get("type") != "text":
+            raise ToolkitError(f"{where}: {name} has content that is not text")
+        texts.append(_string(part.get("text"), f"{name}.content", where))
+    return "".join(texts)
+
+
+def _string(value: Any, name: str, where: str) -> str:
+    if not isinstance(value, str):
+        raise ToolkitError(f"{where}: {name} is a {_kind(value)}, not a string")
+    return value
+
+
+def _kind(value: Any) -> str:
+    kinds = {dict: "object", list: "list", str: "string", bool: "boolean", type(None): "null"}
+    return kinds.get(type(value), "number")
+
+
+def _repaired(value: Any) -> tuple[Any, int]:
+    """Replace lone surrogates, which are half a character and no text, by U+FFFD and count them."""
+    if isinstance(value, str):
+        return _SURROGATE.subn("\ufffd", value)
+    if isinstance(value, list):
+        pairs = [_repaired(entry) for entry in value]
+        return [entry for entry, _ in pairs], sum(count for _, count in pairs)
+    if isinstance(value, dict):
+        keys = {key: _repaired(key) for key in value}
+        values = {key: _repaired(entry) for key, entry in value.items()}
+        count = sum(count for pairs in (keys, values) for _, count in pairs.values())
+        return {keys[key][0]: values[key][0] for key in value}, count
+    return value, 0
