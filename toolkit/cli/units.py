@@ -4,10 +4,10 @@
 def bytes_text(count: float) -> str:
     """Return a number of bytes with a decimal unit and three digits, as `1.23 GB`."""
     for unit in ("B", "kB", "MB", "GB"):
-        if abs(count) < 1000:
+        if abs(count) < 999.5:  # what rounds to 1000 is one of the next unit
             return f"{count:.0f} B" if unit == "B" else f"{count:.3g} {unit}"
         count /= 1000
-    return f"{count:.3g} TB"
+    return f"{count:.3g} TB" if abs(count) < 999.5 else f"{count:.0f} TB"
 
 
 def seconds_text(seconds: float) -> str:
