@@ -1,6 +1,10 @@
 """`toolkit evaluate` on this machine as a device, against PyTorch."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,6 +13,9 @@ from safetensors.torch import save_file
 from tests.cli.test_data import toolkit
 from tests.oracle.rows import mixed_rows
 from tests.support.bundles import export_tiny
+from tests.support.fake_trainer import write_fake_runtime
+from tests.support.processes import processes_with, wait_for
+from toolkit import __version__
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.flat_tensor import FlatTensorReader
 from toolkit.data.dataset import read_rows, write_rows
@@ -68,3 +75,25 @@ def test_evaluate_mistakes(bundle, evaluation, tmp_path):
     toolkit("evaluate", bundle, "--data", data, "--split", "test", code=2)
     error = toolkit("evaluate", bundle, "--data", data, "--adapter", tmp_path, code=1).stderr
     assert "has no adapter_model.safetensors" in error
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_trainer_ends_with_its_command(bundle, evaluation, tmp_path, end):
+    """However the command ends, nothing goes on computing, and the scratch folder is gone."""
+    data, *_ = evaluation
+    write_fake_runtime(tmp_path / "native", version=__version__)
+    home = tmp_path / "home"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "toolkit.cli.main", "evaluate", bundle, "--data", data],
+        env={**os.environ, "TOOLKIT_NATIVE_DIR": str(tmp_path / "native")},
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: processes_with(f"trainer evaluate --bundle {home}"), 60)
+    assert len(list((home / "scratch").iterdir())) == 1
+    os.killpg(process.pid, end)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}.get(end, -end), error
+    wait_for(lambda: not processes_with(str(home)), 10)
+    assert list((home / "scratch").iterdir()) == []

@@ -11,9 +11,11 @@ from pathlib import Path
 from tests.device.adb_daemon import ADDRESS, Daemon
 from tests.support.fake_system_trace import FAKE_SYSTEM_TRACE, write_fake_atrace
 from tests.support.fake_trainer import write_fake_bundle, write_fake_runtime
+from tests.support.processes import processes_with, wait_for
 from toolkit import __version__
 from toolkit.device import DeviceCommandError, DeviceLost, open_device
 from toolkit.device.adb import AdbDevice
+from toolkit.device.commands import run_trainer
 from toolkit.device.fetch import pull_run
 from toolkit.device.runs import attach, follow, start
 from toolkit.device.runtime import deploy_runtime
@@ -244,6 +246,36 @@ def commands(daemon: Daemon, folder: Path) -> None:
     assert "refused the connection" in toolkit("pull", "--device", ADDRESS, "run1", code=1)
 
 
+def evaluate_cut(daemon: Daemon, folder: Path) -> None:
+    """A trainer that computes ends when its host is killed, and when the connection is."""
+    runtime_folder = write_fake_runtime(folder / "runtime", version=__version__)
+    with AdbDevice(ADDRESS, root=f"{folder}/root") as device:
+        runtime = deploy_runtime(device, runtime_folder, "x86_64")
+        scratch = f"{device.root}/scratch/one"
+        device.make_directory(scratch)
+        for record in run_trainer(device, runtime, "evaluate", scratch=scratch):
+            assert record["samples"] == 1
+            assert processes_with("trainer evaluate")
+            daemon.kill()
+            break
+        wait_for(lambda: not processes_with("trainer evaluate"))
+        wait_for(lambda: not Path(scratch).exists())
+    daemon.start()
+    code = (
+        "import sys, toolkit.device.commands as commands\n"
+        "from toolkit.device import open_device\n"
+        "from toolkit.device.runtime import find_runtime\n"
+        "with open_device(sys.argv[1]) as device:\n"
+        "    list(commands.run_trainer(device, find_runtime(device), 'evaluate'))\n"
+    )
+    os.environ["TOOLKIT_DEVICE_ROOT"] = f"{folder}/root"
+    host = subprocess.Popen([sys.executable, "-c", code, ADDRESS])
+    wait_for(lambda: processes_with("trainer evaluate"))
+    host.kill()
+    host.wait()
+    wait_for(lambda: not processes_with("trainer evaluate"))
+
+
 def system_trace(daemon: Daemon, folder: Path) -> None:
     """`train --atrace` with a stand-in for the system's tool, and then without any."""
     bundle, data = write_fake_bundle(folder)
@@ -306,6 +338,7 @@ CASES = {
         hostile,
         train,
         commands,
+        evaluate_cut,
         system_trace,
         refusals,
         real_training,

@@ -38,7 +38,9 @@ class Device(Protocol):
     def __exit__(self, *exception: object) -> None: ...
     def shell(self, command: str, timeout: float = _TIMEOUT) -> ShellResult: ...
     def check(self, command: str, timeout: float = _TIMEOUT) -> str: ...
-    def stream(self, command: str, timeout: float = _TIMEOUT) -> Iterator[bytes]: ...
+    def stream(
+        self, command: str, timeout: float = _TIMEOUT, *, input_open: bool = False
+    ) -> Iterator[bytes]: ...
     def append(self, path: str, source: BinaryIO, length: int, on_bytes: OnBytes) -> None: ...
     def pull(
         self, path: str, sink: BinaryIO, offset: int, length: int, on_bytes: OnBytes
@@ -97,15 +99,21 @@ class ShellDevice(ABC):
         self._require(result, command)
         return result.text
 
-    def stream(self, command: str, timeout: float = _TIMEOUT) -> Iterator[bytes]:
-        """Yield a command's standard output as it comes; a nonzero exit raises at the end."""
-        wrapped = wrap(f"( {command}\n) 2>/dev/null")
+    def stream(
+        self, command: str, timeout: float = _TIMEOUT, *, input_open: bool = False
+    ) -> Iterator[bytes]:
+        """Yield a command's standard output as it comes; a nonzero exit raises at the end.
+
+        With `input_open` its standard input is empty but ends only when this side goes away, for
+        `toolkit.device.shell.lifeline`; otherwise it is /dev/null.
+        """
+        wrapped = wrap(f"( {command}\n) 2>/dev/null", reads_input=input_open)
         tail = b""
         for data in self._exchange(wrapped, None, timeout):
             tail += data
-            if len(tail) > 64:
-                yield tail[:-64]
-                tail = tail[-64:]
+            if ready := len(tail) - wrapped.held(tail):
+                yield tail[:ready]
+                tail = tail[ready:]
         result = wrapped.split(tail)
         if result is None:
             raise DeviceLost(self.spec, "a command ended early")

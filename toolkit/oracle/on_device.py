@@ -53,7 +53,10 @@ def device_gradients(
         arguments = _arguments(target, folder)
         arguments += ["--samples", ",".join(map(str, indices))]
         arguments += ["--out", f"{folder}/{output.name}"]
-        records = list(run_trainer(target.device, target.runtime, "gradients", *arguments))
+        running = run_trainer(
+            target.device, target.runtime, "gradients", *arguments, scratch=folder
+        )
+        records = list(running)
         loss, tokens = _number(records, "loss"), int(_number(records, "tokens"))
         fetch_file(target.device, f"{folder}/{output.name}", output)
         return Gradients(loss, tokens, load_file(output))
@@ -79,7 +82,8 @@ def device_evaluation(
         send_file(target.device, adapter, f"{folder}/adapter.ptd")
         arguments = [*_arguments(target, folder), "--max-samples", str(max_samples)]
         last = None
-        for record in run_trainer(target.device, target.runtime, "evaluate", *arguments):
+        running = run_trainer(target.device, target.runtime, "evaluate", *arguments, scratch=folder)
+        for record in running:
             if record.get("type") == "progress":
                 progress(int(_number([record], "samples")), int(_number([record], "total")))
             last = record
