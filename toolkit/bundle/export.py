@@ -14,6 +14,7 @@ from toolkit.bundle import layout, manifest, weights
 from toolkit.bundle.adapter import LoraSettings
 from toolkit.bundle.flat_tensor import TensorSpec, flat_tensor_bytes, write_flat_tensor
 from toolkit.bundle.output import check_space, check_target, new_directory
+from toolkit.data.fingerprint import describe_tokenizer
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_file
 from toolkit.programs import Programs, build_programs, head_dimension, rope_parameters
@@ -119,12 +120,12 @@ def export_bundle(
         progress.stage("Writing adapter and tokenizer")
         _write_adapter(directory, source, settings, adapter_specs)
         _write_config(directory, source)
-        source.save_tokenizer(directory)
+        tokenizer = _write_tokenizer(directory, source)
         progress.stage("Hashing")
         return manifest.write_manifest(
             directory,
             _content(source, settings, seq_lens, schemes, programs, base_specs, quality)
-            | {"lora": _lora_content(settings, adapter_specs)},
+            | {"lora": _lora_content(settings, adapter_specs), "tokenizer": tokenizer},
         )
 
 
@@ -173,6 +174,15 @@ def _write_config(directory: Path, source: Source) -> None:
 
         config.architectures = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[config.model_type]]
     config.save_pretrained(directory)
+
+
+def _write_tokenizer(directory: Path, source: Source) -> dict[str, str] | None:
+    if not source.save_tokenizer(directory):
+        return None
+    from transformers import AutoTokenizer
+
+    # As `toolkit data --tokenizer BUNDLE` loads it: the two descriptions have to agree.
+    return describe_tokenizer(AutoTokenizer.from_pretrained(directory), source.name)
 
 
 def _content(

@@ -8,6 +8,7 @@
     seq_lens      sequence lengths
     method        "mesp" or "mebp"
     lora          rank, alpha, targets, dropout, parameters, start ("seed N" or an adapter's path)
+    tokenizer     name, sha256 (toolkit.data.fingerprint), or null for random weights
     quantization  linear, embedding, head (schemes), group, tensors (toolkit.quantization.report)
     base          bytes of embedding, blocks (a list), rest, and parameters
     methods       name -> operators, arena_bytes
@@ -18,6 +19,7 @@ Written last: a directory with a manifest is complete.
 
 import json
 from pathlib import Path, PurePosixPath
+from types import NoneType
 from typing import Any
 
 from toolkit import BUNDLE_FORMAT_VERSION, __version__
@@ -40,6 +42,7 @@ _FIELDS = {
     "seq_lens": list,
     "method": str,
     "lora": dict,
+    "tokenizer": (dict, NoneType),
     "quantization": dict,
     "base": dict,
     "methods": dict,
@@ -94,7 +97,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
             "Export the model again with this version",
         )
     for name, kind in _FIELDS.items():
-        if not isinstance(manifest.get(name), kind):
+        if name not in manifest or not isinstance(manifest[name], kind):
             raise _corrupt(directory, f"{NAME} has no valid field '{name}'")
     _check_files(directory, manifest["files"])
     return manifest

@@ -1,13 +1,16 @@
 """`toolkit data`: text or chats to training data."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from toolkit.cli.common import console, error_console, print_json
 from toolkit.errors import ToolkitError
+
+if TYPE_CHECKING:
+    from toolkit.data.tokenizers import BundleFacts
 
 
 def data(
@@ -82,14 +85,14 @@ def data(
     metadata = bundle_metadata(bundle or source)
     if bundle and metadata is None:
         raise ToolkitError(f"{bundle} is not a bundle", "Make one with `toolkit export`")
-    length = _sequence_length(seq_len, metadata[0] if metadata else None)
+    length = _sequence_length(seq_len, metadata.seq_lens if metadata else None)
     if random is not None:
         report = _random(random, length, metadata, seed, output)
     else:
         from toolkit.data.prepare import Settings
 
         settings = Settings(length, loss, pack, long, validation, seed, template)
-        vocab = metadata[1] if metadata else None
+        vocab = metadata.vocab_size if metadata else None
         report = _files(files, source, settings, output, vocab, quiet=as_json)
     if as_json:
         print_json(report)
@@ -114,13 +117,13 @@ def _sequence_length(asked: int | None, available: list[int] | None) -> int:
 
 
 def _random(
-    count: int, seq_len: int, metadata: tuple[list[int], int] | None, seed: int, out: Path
+    count: int, seq_len: int, metadata: "BundleFacts | None", seed: int, out: Path
 ) -> dict[str, Any]:
     from toolkit.data.prepare import prepare_random
 
     if metadata is None:
         raise typer.BadParameter("--random needs --bundle, for the size of the vocabulary")
-    return prepare_random(count, seq_len, metadata[1], seed, out)
+    return prepare_random(count, seq_len, metadata.vocab_size, seed, out, metadata.tokenizer)
 
 
 def _files(

@@ -10,6 +10,7 @@ from typing import Any
 from toolkit.data.dataset import random_rows, write_rows
 from toolkit.data.documents import Document, read_documents
 from toolkit.data.encode import LONG, LOSSES, DocumentEncoder
+from toolkit.data.fingerprint import describe_tokenizer
 from toolkit.data.samples import IGNORED, Piece, Rows, pack, to_rows
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_directory, atomic_file, sha256_file
@@ -91,7 +92,7 @@ def prepare(
             details[part] = _details(pieces, rows[part], members[part])
     report = {
         "settings": asdict(settings),
-        "tokenizer": _fingerprint(tokenizer),
+        "tokenizer": describe_tokenizer(tokenizer),
         "vocab_size": len(tokenizer),
         "sources": [{"name": path.name, "sha256": sha256_file(path)} for path in paths],
         "documents": tally.documents,
@@ -102,8 +103,18 @@ def prepare(
     return _write(out, rows, details, report)
 
 
-def prepare_random(count: int, seq_len: int, vocab: int, seed: int, out: Path) -> dict[str, Any]:
-    """Write a data directory of `count` rows of random tokens and return what data.json says."""
+def prepare_random(
+    count: int,
+    seq_len: int,
+    vocab: int,
+    seed: int,
+    out: Path,
+    tokenizer: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """Write a data directory of `count` rows of random tokens and return what data.json says.
+
+    `tokenizer` is what the manifest of the bundle says that they are for.
+    """
     if count < 1 or seq_len < 1:
         raise ToolkitError(f"{count} random rows of {seq_len} tokens are none")
     check_target(out)
@@ -116,7 +127,7 @@ def prepare_random(count: int, seq_len: int, vocab: int, seed: int, out: Path) -
     }
     report = {
         "settings": {"seq_len": seq_len, "seed": seed, "random": count},
-        "tokenizer": None,
+        "tokenizer": tokenizer,
         "vocab_size": vocab,
         "sources": [],
         "documents": count,
@@ -186,10 +197,3 @@ def _padding(tokenizer: Any) -> int:
         if token is not None:
             return int(token)
     return 0
-
-
-def _fingerprint(tokenizer: Any) -> str:
-    """Return a hash of vocabulary and template, to tell data made for another model."""
-    vocabulary = json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    template = json.dumps(tokenizer.chat_template, sort_keys=True)
-    return hashlib.sha256(f"{vocabulary}\n{template}".encode()).hexdigest()

@@ -1,7 +1,7 @@
 """Load the tokenizer of a bundle, a Hugging Face directory or hub id, or a GGUF file."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from toolkit.bundle.manifest import NAME, read_manifest
 from toolkit.errors import ToolkitError
@@ -39,10 +39,18 @@ def load_tokenizer(source: str) -> Any:
         ) from error
 
 
-def bundle_metadata(source: str | Path) -> tuple[list[int], int] | None:
-    """Return sequence lengths and vocabulary size of a bundle, or None if `source` is not one."""
+class BundleFacts(NamedTuple):
+    """What data needs to know of the bundle that it is for."""
+
+    seq_lens: list[int]
+    vocab_size: int
+    tokenizer: dict[str, str] | None
+
+
+def bundle_metadata(source: str | Path) -> BundleFacts | None:
+    """Return what data needs to know of a bundle, or None if `source` is not one."""
     directory = Path(source)
     if not (directory / NAME).is_file():
         return None
     manifest = read_manifest(directory)
-    return manifest["seq_lens"], manifest["shape"]["vocab_size"]
+    return BundleFacts(manifest["seq_lens"], manifest["shape"]["vocab_size"], manifest["tokenizer"])
