@@ -17,7 +17,8 @@ from toolkit.device import DeviceCommandError, DeviceLost, open_device
 from toolkit.device.adb import AdbDevice
 from toolkit.device.commands import run_trainer
 from toolkit.device.fetch import pull_run
-from toolkit.device.runs import attach, follow, start
+from toolkit.device.run_start import start
+from toolkit.device.runs import attach, follow
 from toolkit.device.runtime import deploy_runtime
 from toolkit.device.transfer import push_folder, scan
 from toolkit.errors import ToolkitError

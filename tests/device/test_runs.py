@@ -8,7 +8,8 @@ import pytest
 from tests.support.fake_trainer import write_fake_runtime
 from toolkit import __version__
 from toolkit.device.local import LocalDevice
-from toolkit.device.runs import Run, attach, follow, start
+from toolkit.device.run_start import start
+from toolkit.device.runs import Run, attach, follow
 from toolkit.device.runtime import check_version, deploy_runtime, find_runtime
 from toolkit.errors import ToolkitError
 
@@ -106,7 +107,7 @@ def test_why_a_trainer_died(device, runtime, lr, reason):
     run = start(device, runtime, "run1", ["--steps", "5", "--lr", lr], resume=False)
     list(follow(run))
     assert run.failure() == reason
-    assert run.discard_if_unstarted() == (lr == "1.0")
+    assert run.discard_if_refused() == (lr == "1.0")
 
 
 def test_a_log_is_shown_without_control_characters(device, runtime):

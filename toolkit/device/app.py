@@ -15,7 +15,8 @@ from typing import Any
 
 from toolkit.device.base import Device, ShellDevice
 from toolkit.device.layout import check_name
-from toolkit.device.runs import Run, Value
+from toolkit.device.run_settings import Value
+from toolkit.device.runs import Run
 from toolkit.device.shell import WrappedCommand, command_line, quote
 from toolkit.errors import ToolkitError
 
@@ -200,7 +201,7 @@ class AppRun(Run):
         phone = self.device._phone if isinstance(self.device, AppDevice) else self.device
         ask(phone, "STOP", {})
 
-    def discard_if_unstarted(self) -> bool:
+    def discard_if_refused(self) -> bool:
         """The app's runs are the app's to delete."""
         return False
 

@@ -11,6 +11,7 @@ from toolkit.device.errors import DeviceCommandError, DeviceLost
 from toolkit.device.info import DeviceInfo, info_command, parse_info
 from toolkit.device.parsers import FileStat
 from toolkit.device.shell import ShellResult, WrappedCommand, command_line, quote, wrap
+from toolkit.device.storage import full_storage, space_remedy
 
 CHUNK = 256 * 1024
 PIECE = 8 << 20
@@ -243,11 +244,12 @@ class ShellDevice(ABC):
             return
         lines = [line for line in result.text.splitlines() if line.strip()]
         detail = f": {lines[-1].strip()[:200]}" if lines else ""
-        remedy = "Free some space on it" if "No space left" in detail else ""
+        full = "No space left" in detail or (not detail and full_storage(self))
         raise DeviceCommandError(
-            f"a command failed on device {self.spec} with code {result.code} "
+            (f"the storage of device {self.spec} is full: " if full else "")
+            + f"a command failed on device {self.spec} with code {result.code} "
             f"({command[:80]}){detail}",
-            remedy,
+            space_remedy(self) if full else "",
         )
 
     def _require_below_root(self, path: str) -> None:

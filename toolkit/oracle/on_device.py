@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from toolkit.bundle.adapter import check_peft_weights, peft_weights
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.flat_tensor import write_flat_tensor
 from toolkit.data.dataset import write_rows
@@ -96,21 +95,10 @@ def device_evaluation(
         }
 
 
-def write_peft_adapter(bundle: Bundle, directory: Path, path: Path) -> None:
-    """Write a PEFT adapter, checked against the bundle's shapes, as adapter .ptd."""
-    specs = [bundle.adapter.spec(name) for name in _names(bundle)]
-    check_peft_weights(directory, specs)
-    write_flat_tensor(path, specs, peft_weights(directory, specs))
-
-
 def write_zero_adapter(bundle: Bundle, path: Path) -> None:
     """Write an adapter .ptd that leaves the model as it is."""
-    specs = [bundle.adapter.spec(name) for name in _names(bundle)]
+    specs = bundle.adapter.specs()
     write_flat_tensor(path, specs, (torch.zeros(spec.shape, dtype=spec.dtype) for spec in specs))
-
-
-def _names(bundle: Bundle) -> list[str]:
-    return bundle.adapter.keys()
 
 
 def _arguments(target: Target, folder: str) -> list[str]:
