@@ -74,7 +74,9 @@ def test_evaluate_mistakes(bundle, evaluation, tmp_path):
     assert "has no validation.ptd" in error
     toolkit("evaluate", bundle, "--data", data, "--split", "test", code=2)
     error = toolkit("evaluate", bundle, "--data", data, "--adapter", tmp_path, code=1).stderr
-    assert "has no adapter_model.safetensors" in error
+    assert "has no adapter_config.json" in error
+    error = toolkit("evaluate", bundle, "--data", data, "--adapter", "nosuch", code=1).stderr
+    assert error.startswith("error: nosuch does not exist. Give the folder that peft saved")
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

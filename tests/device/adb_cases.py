@@ -164,11 +164,32 @@ def full(daemon: Daemon, folder: Path) -> None:
         device.check(f"head -c {14 * MEGABYTE} /dev/zero > {device.root}/other")
         error = refused(push_folder, device, scan(source), target)
         assert isinstance(error, DeviceCommandError) and "No space left" in error.cause, error
-        assert "Free some space" in error.remedy
+        assert f"toolkit remove --device {ADDRESS}" in error.remedy
         assert not (Path(target) / "base.ptd").exists()
         device.remove(f"{device.root}/other")
         report = push_folder(device, scan(source), target)
         assert report.resumed > 0 and same_content(source, Path(target))
+
+
+def full_start(daemon: Daemon, folder: Path) -> None:
+    """No byte is left when a run starts: nothing of it stays, and the storage is named."""
+    runtime_folder = write_fake_runtime(folder / "runtime", version=__version__)
+    with AdbDevice(ADDRESS, root=f"{folder}/small") as device:
+        runtime = deploy_runtime(device, runtime_folder, "x86_64")
+        words = ["--steps", "3", "--lr", "0"]
+        device.shell(f"head -c 40000000 /dev/zero > {device.root}/filler")
+        error = refused(start, device, runtime, "run1", words, resume=False, settings={"lr": 1})
+        assert f"the storage of device {ADDRESS} is full" in error.cause, error
+        assert "toolkit list" in error.remedy
+        assert not Path(f"{device.root}/runs/run1").exists()
+        device.remove(f"{device.root}/filler")
+        run = start(device, runtime, "run1", words, resume=False)
+        assert [r["type"] for r in follow(run) if r] == ["run", "step", "step", "step", "end"]
+        device.shell(f"head -c 40000000 /dev/zero > {device.root}/filler")
+        error = refused(start, device, runtime, "run1", words, resume=True, settings={"lr": 1})
+        assert "is full" in error.cause, error
+        run.log_offset = 1 << 20  # a trainer that ended without a word
+        assert f"the storage of device {ADDRESS} is full" in run.failure()
 
 
 def mount_small(folder: Path) -> None:
@@ -336,6 +357,7 @@ CASES = {
         cut_push,
         cut_pull,
         full,
+        full_start,
         hostile,
         train,
         commands,
@@ -351,7 +373,7 @@ def main() -> None:
     case, folder = CASES[sys.argv[1]], Path(sys.argv[2])
     os.environ["ANDROID_USER_HOME"] = str(folder / "android")
     daemon = Daemon()
-    if case is full:
+    if case in (full, full_start):
         mount_small(folder)
     daemon.start()
     try:
