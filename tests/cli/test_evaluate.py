@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,6 +78,30 @@ def test_evaluate_mistakes(bundle, evaluation, tmp_path):
     assert "has no adapter_config.json" in error
     error = toolkit("evaluate", bundle, "--data", data, "--adapter", "nosuch", code=1).stderr
     assert error.startswith("error: nosuch does not exist. Give the folder that peft saved")
+
+
+def test_what_is_damaged_or_of_another_model_is_refused(bundle, evaluation, tmp_path):
+    data, *_ = evaluation
+    facts = json.loads((data / "data.json").read_text())
+    file = data / "train.ptd"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    words = ("--data", data, "--split", "train")
+    assert "train.ptd does not match" in toolkit("evaluate", bundle, *words, code=1).stderr
+    assert "train.ptd does not match" in toolkit("verify", bundle, *words[:2], code=1).stderr
+    file.write_bytes(content)
+    other = tmp_path / "other"
+    shutil.copytree(bundle, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    for path, described, name in (
+        (other / "manifest.json", manifest, "smol"),
+        (data / "data.json", facts, "qwen"),
+    ):
+        described["tokenizer"] = {"name": name, "sha256": name * 9}
+        path.write_text(json.dumps(described))
+    said = f"{data} was made with the tokenizer of qwen, {other} has the tokenizer of smol"
+    assert said in toolkit("evaluate", other, *words, code=1).stderr
+    assert said in toolkit("verify", other, *words[:2], code=1).stderr
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -8,7 +8,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from toolkit.cli.common import console, error_console, print_json
+from toolkit.cli.common import console, error_console, print_json, say_next
 from toolkit.errors import ToolkitError
 
 if TYPE_CHECKING:
@@ -44,9 +44,11 @@ def evaluate(
       toolkit evaluate bundle --adapter runs/run1 --data data --max-samples 20 --json
     """
     from toolkit.bundle.bundle import Bundle
+    from toolkit.device.contents import check_data
 
-    part, file = _data_file(data, split)
     opened = Bundle.open(bundle)
+    part, file = _data_file(data, split)
+    check_data(data, file.name, bundle)
     with tempfile.TemporaryDirectory() as folder:
         adapters = _adapters(opened, adapter, Path(folder))
         results = _evaluate(device, bundle, file, adapters, max_samples, threads)
@@ -54,8 +56,10 @@ def evaluate(
     report |= results
     if as_json:
         print_json(report)
-    else:
-        _print(part, adapter, results)
+        return
+    _print(part, adapter, results)
+    if adapter is None:
+        say_next(f"toolkit evaluate {bundle} --data {data} --device {device} --adapter runs/RUN")
 
 
 def _data_file(data: Path, split: str | None) -> tuple[str, Path]:

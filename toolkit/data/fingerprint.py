@@ -49,7 +49,7 @@ def check_same_tokenizer(
     Raises:
         ToolkitError: It was made with another tokenizer, or as random tokens for another bundle.
     """
-    wanted, found = bundle_manifest.get("tokenizer"), data_manifest.get("tokenizer")
+    wanted, found = _described(bundle_manifest), _described(data_manifest)
     if wanted is None or (found is not None and found["sha256"] == wanted["sha256"]):
         return
     made = f"with the tokenizer of {found['name']}" if found else "of random tokens for another"
@@ -57,6 +57,14 @@ def check_same_tokenizer(
         f"{data} was made {made}, {bundle} has the tokenizer of {wanted['name']}",
         "Make it again with: toolkit data FILE --tokenizer BUNDLE",
     )
+
+
+def _described(manifest: dict[str, Any]) -> dict[str, str] | None:
+    """Return the field "tokenizer"; what an older toolkit wrote there equals nothing."""
+    found = manifest.get("tokenizer")
+    if found is None or (isinstance(found, dict) and {"name", "sha256"} <= found.keys()):
+        return found
+    return {"name": "an older toolkit's data", "sha256": ""}
 
 
 def _origin(name: str) -> str:

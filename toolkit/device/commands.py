@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.device.base import Device
+from toolkit.device.contents import checked_files
 from toolkit.device.errors import DeviceCommandError
 from toolkit.device.layout import bundle_path, list_deployed
 from toolkit.device.runtime import Runtime, deploy_runtime, runtime_folder
 from toolkit.device.shell import command_line, lifeline
-from toolkit.device.transfer import Progress, digest, push_folder, scan
+from toolkit.device.transfer import Progress, digest, push_folder
 from toolkit.errors import ToolkitError
 from toolkit.files import sha256_file
 
@@ -92,8 +93,12 @@ def send_runtime(device: Device, progress: Progress) -> Runtime:
 
 
 def send_bundle(device: Device, bundle: Path, progress: Progress) -> str:
-    """Send a bundle, unless it is there under any name, and return its folder on the device."""
-    files = scan(bundle)
+    """Send a bundle, unless it is there under any name, and return its folder on the device.
+
+    Raises:
+        ToolkitError: A file of it is damaged.
+    """
+    files = checked_files(bundle, "bundle")
     content = digest(files)
     for deployed in list_deployed(device, "bundles"):
         if deployed.sha256 == content:
