@@ -1,7 +1,7 @@
 """What a run was started with: settings.json in its folder, names of flags and their values.
 
-Beside the flags that were given it holds the run's random id, bundle and data with their SHA-256,
-and the adapter it started from. A resume proposes its settings in settings.new.json with the size
+Beside the flags that were given it holds the run's name and random id, bundle and data with their
+SHA-256, and the adapter it started from. A resume proposes its settings in settings.new.json with the size
 that the trace had; whether the trainer accepted them is read from the trace, later and by anyone,
 so that neither a refused resume nor a lost connection changes what the next one goes by.
 """
@@ -20,7 +20,7 @@ Settings = dict[str, Value]
 SETTINGS = "settings.json"
 _PROPOSED = "settings.new.json"
 _OFFSET = "trace-offset"
-_OWN = ("id", "bundle-sha256", "data-sha256", "adapter", _OFFSET)
+_OWN = ("name", "id", "bundle-sha256", "data-sha256", "adapter", _OFFSET)
 
 
 def write_settings(device: Device, name: str, settings: Mapping[str, Value]) -> None:

@@ -45,7 +45,7 @@ def start(
         return run
     _claim(run)
     try:
-        write_settings(device, name, {"id": secrets.token_hex(8), **settings})
+        write_settings(device, name, {"name": name, "id": secrets.token_hex(8), **settings})
         _launch(run, runtime, arguments)
     except ToolkitError:
         _give_up(run)
