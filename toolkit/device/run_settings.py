@@ -1,9 +1,9 @@
 """What a run was started with: settings.json in its folder, names of flags and their values.
 
 Beside the flags that were given it holds the run's name and random id, bundle and data with their
-SHA-256, and the adapter it started from. A resume proposes its settings in settings.new.json with the size
-that the trace had; whether the trainer accepted them is read from the trace, later and by anyone,
-so that neither a refused resume nor a lost connection changes what the next one goes by.
+SHA-256, and the adapter it started from. A resume proposes its settings in settings.new.json with
+the size that the trace had; whether the trainer accepted them is read from the trace, later and by
+anyone, so that neither a refused resume nor a lost connection changes what the next one goes by.
 """
 
 import json
