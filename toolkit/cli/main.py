@@ -25,6 +25,8 @@ COMMANDS = {
     "devices": "List the devices that can be reached.",
     "deploy": "Copy runtime, bundle and data to a device.",
     "train": "Train on a device, with progress; can be stopped and resumed.",
+    "list": "Show what a device holds: bundles, data, runs, with sizes.",
+    "remove": "Free what a device holds.",
     "pull": "Bring a run's trace and adapter back from a device.",
     "analyze": "Explain where a run's memory and time went.",
     "compare": "Show what grew from one run to another; a guard for memory budgets.",

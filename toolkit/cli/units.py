@@ -18,3 +18,9 @@ def seconds_text(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def age_text(seconds: float) -> str:
+    """Return how long ago something was: as `seconds_text` below a day, else in days."""
+    days = int(seconds // 86400)
+    return f"{days} day{'' if days == 1 else 's'}" if days else seconds_text(seconds)

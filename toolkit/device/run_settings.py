@@ -82,6 +82,11 @@ def read_settings(device: Device, name: str, known: Iterable[str]) -> Settings:
     return {key: value for key, value in settings.items() if key in wanted}
 
 
+def stored_settings(device: Device, name: str) -> Settings:
+    """Return all of a run's settings to look at, none where they cannot be read."""
+    return _parse(device.read(f"{run_path(device, name)}/{SETTINGS}")) or {}
+
+
 def changes(
     old: Mapping[str, Value], new: Mapping[str, Value], defaults: Mapping[str, str]
 ) -> list[str]:
