@@ -1,6 +1,7 @@
 """The `toolkit` command itself: help, version, exit codes, and how fast it starts."""
 
 import errno
+import io
 import json
 import os
 import signal
@@ -9,10 +10,12 @@ import sys
 import time
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from toolkit import __version__
 from toolkit.cli import main
+from toolkit.cli.export_progress import ExportProgress
 from toolkit.cli.units import bytes_text
 from toolkit.errors import ToolkitError, explain_os_error
 
@@ -215,6 +218,26 @@ def test_no_color_means_no_bold_either():
             [sys.executable, "-c", code], capture_output=True, text=True, env=environment | extra
         )
         assert ("\x1b[1m" in result.stdout) == styled, result
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_downloads_are_seen_coming(monkeypatch, terminal):
+    """The hub library's own bars, on a terminal; ours waits until the model is open."""
+    monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS", raising=False)
+    monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "error")
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    main._silence_libraries()
+    assert (os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS") is None) == terminal
+    monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS", raising=False)
+    with ExportProgress(Console(file=io.StringIO(), force_terminal=terminal)) as progress:
+        progress.stage("Opening model")
+        assert not progress._bar.live.is_started
+        progress.stage("Writing", 100)
+        progress.advance(40)
+        assert progress._bar.live.is_started == terminal
+        assert progress._bar.tasks[0].completed == 40
+    assert not progress._bar.live.is_started
 
 
 @pytest.mark.parametrize(

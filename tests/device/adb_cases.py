@@ -278,6 +278,11 @@ def commands(daemon: Daemon, folder: Path) -> None:
     assert "run 'run1' exists" in toolkit(*train, code=1)
     toolkit("pull", "--device", SPEC, "run1", "-o", str(folder / "runs/run1"))
     assert (folder / "runs/run1/adapter_model.safetensors").is_file()
+    found = json.loads(toolkit("list", "--device", SPEC, "--json"))
+    uses = {item["name"]: item["used_by"] for item in found["items"]}
+    assert uses["bundles/bundle"] == ["run1"] and uses["runs/run1"] == []
+    toolkit("remove", "--device", SPEC, "run1")
+    assert not (folder / "root/runs/run1").exists()
     daemon.kill()
     error = toolkit("pull", "--device", SPEC, "run1", code=1)
     gone = ("no device emulator-5554", "emulator-5554 is offline", "was lost")

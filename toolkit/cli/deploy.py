@@ -21,7 +21,7 @@ def deploy(
         Path | None, typer.Option("--data", help="Folder that `toolkit data` wrote.")
     ] = None,
     device: Annotated[
-        str, typer.Option("--device", help="local, a USB SERIAL, or HOST:PORT.")
+        str, typer.Option("--device", help="local, a phone's SERIAL, or HOST:PORT.")
     ] = "local",
     name: Annotated[
         str | None,

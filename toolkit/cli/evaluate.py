@@ -23,7 +23,7 @@ def evaluate(
         typer.Option(help="Folder of a PEFT adapter, as `toolkit pull` brings it."),
     ] = None,
     device: Annotated[
-        str, typer.Option("--device", help="local, a USB SERIAL, or HOST:PORT.")
+        str, typer.Option("--device", help="local, a phone's SERIAL, or HOST:PORT.")
     ] = "local",
     split: Annotated[
         str | None,

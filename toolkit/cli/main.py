@@ -132,7 +132,8 @@ def main() -> None:
 def _silence_libraries() -> None:
     """Keep warnings meant for programmers, of which the compiler has many, off the screen."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if not sys.stderr.isatty():  # on a terminal gigabytes are seen coming
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")

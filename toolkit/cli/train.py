@@ -23,7 +23,7 @@ def _flag(name: str, text: str, **limits: int) -> Any:
 
 def train(
     device: Annotated[
-        str, typer.Option("--device", help="local, a USB SERIAL, or HOST:PORT.")
+        str, typer.Option("--device", help="local, a phone's SERIAL, or HOST:PORT.")
     ] = "local",
     out: Annotated[str | None, typer.Option("--out", help="Name of the run on the device.")] = None,
     steps: Annotated[
@@ -213,8 +213,9 @@ def _app_run(
     if adapter is not None:
         raise ToolkitError("the app has no --adapter", "Leave it away, or train without --app")
     if not resume:
-        bundle = choose(device, "bundles", bundle).name
-        data = choose(device, "data", data).name
+        chosen = choose(device, "bundles", bundle), choose(device, "data", data)
+        training.check_pair(device, *chosen)
+        bundle, data = (item.name for item in chosen)
     return app.start(device, name, bundle, data, settings, resume=resume)
 
 
@@ -225,6 +226,4 @@ def _announce(run: Run, as_json: bool) -> None:
         print_json({"run": run.name, "device": run.device.spec, "path": run.path})
         return
     console.print(f"run {run.name} was started on {run.device.spec}", highlight=False)
-    console.print(
-        f"watch it: toolkit train --device {run.device.spec} --attach {run.name}", highlight=False
-    )
+    console.print(f"watch it: toolkit train {run.where} --attach {run.name}", highlight=False)

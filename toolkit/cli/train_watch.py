@@ -190,7 +190,7 @@ def _conclude(run: Run, view: BarView | JsonView, tally: Tally, began: bool) -> 
     if end is None or end.get("status") == "failed":
         error = end.get("error") if end else None
         cause = str(error)[:500] if error else run.failure()
-        remedy = f"What it left: `toolkit pull --device {run.device.spec} {run.name}`"
+        remedy = f"What it left: `toolkit pull {run.where} {run.name}`"
         if began and run.discard_if_refused():
             remedy = "Nothing was started; the name can be used again"
         raise ToolkitError(f"run {run.name} failed on {run.device.spec}: {cause}", remedy)
@@ -200,14 +200,13 @@ def _conclude(run: Run, view: BarView | JsonView, tally: Tally, began: bool) -> 
         f"run {run.name} {'stopped' if stopped else 'completed'}: {steps} steps, "
         f"{seconds_text(tally.seconds)}, peak {peak}; adapter and state are saved"
     )
-    device = f"--device {run.device.spec}"
     if stopped:
-        view.say(f"resume: toolkit train {device} --out {run.name} --resume")
-    view.say(f"next: toolkit pull {device} {run.name} -o runs/{run.name}")
+        view.say(f"resume: toolkit train {run.where} --out {run.name} --resume")
+    view.say(f"next: toolkit pull {run.where} {run.name} -o runs/{run.name}")
 
 
 def _how_to_attach(run: Run, when: str) -> str:
-    return f"{when}: toolkit train --device {run.device.spec} --attach {run.name}"
+    return f"{when}: toolkit train {run.where} --attach {run.name}"
 
 
 def number(value: Any, default: float = math.nan) -> float:

@@ -25,7 +25,7 @@ _WORST = 5
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Folder that `toolkit export` wrote.")],
     device: Annotated[
-        str, typer.Option("--device", help="local, a USB SERIAL, or HOST:PORT.")
+        str, typer.Option("--device", help="local, a phone's SERIAL, or HOST:PORT.")
     ] = "local",
     data: Annotated[
         Path | None,

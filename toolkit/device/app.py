@@ -190,6 +190,11 @@ def inside_app(device: Device) -> AppDevice:
 class AppRun(Run):
     """A run of the app; the app starts and ends it, this side looks."""
 
+    @property
+    def where(self) -> str:
+        """The options that lead other commands to the app."""
+        return f"{super().where} --app"
+
     def alive(self) -> bool:
         """Whether the app holds the run; while it waits for better conditions it does."""
         state, _ = parse_state(self.device.read(f"{self.path}/run.json"))

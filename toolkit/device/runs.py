@@ -41,6 +41,11 @@ class Run:
         """The run's folder on the device."""
         return run_path(self.device, self.name)
 
+    @property
+    def where(self) -> str:
+        """The options that lead other commands to the run's device."""
+        return f"--device {self.device.spec}"
+
     def exists(self) -> bool:
         """Whether the folder is there."""
         return self.device.stat(self.path) is not None

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from toolkit.data.fingerprint import check_same_tokenizer
 from toolkit.device.adapters import read_json, send_adapter
@@ -138,14 +139,7 @@ def _arguments(
     say: Say,
 ) -> list[str]:
     """Return the trainer's arguments after the checks that need no trainer."""
-    facts = read_json(device, f"{data.path}/data.json")
-    check_same_tokenizer(
-        read_json(device, f"{bundle.path}/manifest.json"),
-        facts,
-        bundle=f"bundle {bundle.name!r}",
-        data=f"data {data.name!r}",
-    )
-    if note := _too_many(given, facts):
+    if note := _too_many(given, check_pair(device, bundle, data)):
         say(note)
     arguments = ["--bundle", bundle.path, "--data", f"{data.path}/train.ptd"]
     for flag in flags:
@@ -158,7 +152,23 @@ def _arguments(
     return arguments
 
 
-def _too_many(given: Settings, facts: dict) -> str:
+def check_pair(device: Device, bundle: Deployed, data: Deployed) -> dict[str, Any]:
+    """Check that data on a device is for a bundle there, and return what its data.json says.
+
+    Raises:
+        ToolkitError: It was made with another tokenizer.
+    """
+    facts = read_json(device, f"{data.path}/data.json")
+    check_same_tokenizer(
+        read_json(device, f"{bundle.path}/manifest.json"),
+        facts,
+        bundle=f"bundle {bundle.name!r}",
+        data=f"data {data.name!r}",
+    )
+    return facts
+
+
+def _too_many(given: Settings, facts: dict[str, Any]) -> str:
     """Return a warning if a step takes more sequences than the data has."""
     step = int(given.get("batch-size") or 1) * int(given.get("grad-accum") or 1)
     train = facts.get("train")
