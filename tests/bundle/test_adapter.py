@@ -131,6 +131,20 @@ def test_variants_of_lora_are_refused(tmp_path, options, message):
         read_peft_settings(tmp_path)
 
 
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora", "corda", "loftq", "lora_ga"])
+def test_adapters_for_a_changed_base_are_refused(tmp_path, start):
+    """These take a part of the base weights away, so that the adapter means nothing on ours."""
+    save_adapter(tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"init_lora_weights": start}))
+    with pytest.raises(ToolkitError, match=f"init_lora_weights='{start}'"):
+        read_peft_settings(tmp_path)
+    for same in (True, False, "gaussian", "eva"):
+        changed = json.dumps(config | {"init_lora_weights": same})
+        (tmp_path / "adapter_config.json").write_text(changed)
+        assert read_peft_settings(tmp_path).rank == 4
+
+
 def change_weights(folder, change):
     weights = load_file(folder / "adapter_model.safetensors")
     change(weights)
@@ -177,6 +191,8 @@ def test_adapters_outside_the_layers_are_refused(tmp_path):
 def test_what_is_no_adapter(tmp_path):
     with pytest.raises(ToolkitError, match=r"no adapter_config\.json"):
         read_peft_settings(tmp_path)
+    with pytest.raises(ToolkitError, match="nosuch does not exist"):
+        read_peft_settings(tmp_path / "nosuch")
     (tmp_path / "adapter_config.json").write_text("[]")
     with pytest.raises(ToolkitError, match="not an adapter's"):
         read_peft_settings(tmp_path)

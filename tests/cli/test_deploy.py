@@ -2,11 +2,13 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
 from tests.cli.test_devices import toolkit
-from tests.support.fake_trainer import write_fake_bundle, write_fake_runtime
+from tests.support.fake_trainer import write_digests, write_fake_bundle, write_fake_runtime
 from toolkit import __version__
 
 
@@ -26,15 +28,16 @@ def test_deploy_sends_only_what_differs(tmp_path, environment):
     first = json.loads(toolkit(*words, **environment))
     assert (first["bundle"], first["data"]) == ("bundle", "data")
     assert first["transfers"]["bundle"] == {
-        "sent": 256_002,
+        "sent": 256_000 + (bundle / "manifest.json").stat().st_size,
         "unchanged": 0,
         "resumed": 0,
         "files": 2,
     }
     (data / "train.ptd").write_bytes(b"TOKENS")
+    write_digests(data / "data.json", {})
     again = json.loads(toolkit(*words, **environment))
     assert again["transfers"]["bundle"]["files"] == 0
-    assert again["transfers"]["data"]["files"] == 1
+    assert again["transfers"]["data"]["files"] == 2
     assert (tmp_path / "home/data/data/train.ptd").read_bytes() == b"TOKENS"
     assert os.access(first["runtime"] + "/trainer", os.X_OK)
 
@@ -54,6 +57,81 @@ def test_deploy_refuses_other_folders(tmp_path, environment):
     assert "is not a bundle (it has no manifest.json). Run `toolkit export" in error
     error = toolkit("deploy", str(bundle), "--data", str(bundle), code=1, **environment)
     assert "is not a data set" in error
+
+
+@pytest.mark.parametrize("name", ["bundle/base.ptd", "data/train.ptd"])
+def test_deploy_refuses_what_is_damaged(tmp_path, environment, name):
+    """One bit, anywhere; nothing reaches the device."""
+    bundle, data = write_fake_bundle(tmp_path)
+    words = ("deploy", str(bundle), "--data", str(data))
+    file = tmp_path / name
+    good = file.read_bytes()
+    for place in (0, len(good) // 2, len(good) - 1):
+        file.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        error = toolkit(*words, code=1, **environment)
+        assert f"{file.name} does not match its SHA-256" in error
+        assert "Copy it again or make it anew" in error
+    file.write_bytes(good[:-1])
+    assert "does not match" in toolkit(*words, code=1, **environment)
+    file.unlink()
+    assert f"{file.name} is missing" in toolkit(*words, code=1, **environment)
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "manifest.json cannot be read"),
+        ("[]", "manifest.json is no object"),
+        ("{}", "lists no files"),
+        ('{"files": {"../x": {"sha256": ""}}}', "names a file outside"),
+        ('{"files": {"x": 5}}', "lists no files"),
+    ],
+)
+def test_deploy_refuses_damaged_manifests(tmp_path, environment, text, message):
+    bundle, _ = write_fake_bundle(tmp_path)
+    (bundle / "manifest.json").write_text(text)
+    assert message in toolkit("deploy", str(bundle), code=1, **environment)
+
+
+def test_what_the_manifest_does_not_list_is_not_sent(tmp_path, environment):
+    bundle, _ = write_fake_bundle(tmp_path)
+    (bundle / "report.html").write_text("mine")
+    toolkit("deploy", str(bundle), **environment)
+    names = {path.name for path in (tmp_path / "home/bundles/bundle").iterdir()}
+    assert names == {"base.ptd", "manifest.json", ".deployed.json"}
+
+
+def test_data_of_another_tokenizer_is_refused(tmp_path, environment):
+    """At deploy, and at train if they came to the device apart."""
+    bundle, data = write_fake_bundle(tmp_path)
+    for manifest, name in ((bundle / "manifest.json", "smol"), (data / "data.json", "qwen")):
+        manifest.unlink()
+        write_digests(manifest, {"tokenizer": {"name": name, "sha256": name * 9}})
+    error = toolkit("deploy", str(bundle), "--data", str(data), code=1, **environment)
+    said = "was made with the tokenizer of qwen"
+    assert f"{data} {said}, {bundle} has the tokenizer of smol" in error
+    toolkit("deploy", str(bundle), **environment)
+    (tmp_path / "other").mkdir()
+    other, _ = write_fake_bundle(tmp_path / "other/x")
+    toolkit("deploy", str(other), "--data", str(data), "--name", "other", **environment)
+    words = ("train", "--steps", "1", "--out", "run1", "--bundle", "bundle")
+    error = toolkit(*words, code=1, **environment)
+    assert f"data 'other' {said}, bundle 'bundle' has the tokenizer of smol" in error
+    assert not (tmp_path / "home/runs").exists()
+
+
+def test_deploy_names_the_next_command(tmp_path, environment):
+    bundle, data = write_fake_bundle(tmp_path)
+    words = [sys.executable, "-m", "toolkit.cli.main", "deploy", str(bundle)]
+    for more, line in (
+        ((), f"next: toolkit deploy {bundle} --data DATA --device local"),
+        (("--data", str(data)), "next: toolkit train --device local --steps 50 --out run1"),
+    ):
+        result = subprocess.run(
+            [*words, *more], env={**os.environ, **environment}, capture_output=True, text=True
+        )
+        assert result.stderr.splitlines()[-1] == line
 
 
 def test_deploy_names_both_versions_when_they_differ(tmp_path, environment):

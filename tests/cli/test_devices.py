@@ -48,6 +48,7 @@ def test_a_wrong_address_is_refused():
 
 
 def test_phones_on_usb_are_listed(monkeypatch, capsys):
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "1")
     from toolkit.cli import devices
 
     monkeypatch.setattr(

@@ -1,6 +1,11 @@
 """`toolkit evaluate` on this machine as a device, against PyTorch."""
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,6 +14,9 @@ from safetensors.torch import save_file
 from tests.cli.test_data import toolkit
 from tests.oracle.rows import mixed_rows
 from tests.support.bundles import export_tiny
+from tests.support.fake_trainer import write_fake_runtime
+from tests.support.processes import processes_with, wait_for
+from toolkit import __version__
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.flat_tensor import FlatTensorReader
 from toolkit.data.dataset import read_rows, write_rows
@@ -67,4 +75,52 @@ def test_evaluate_mistakes(bundle, evaluation, tmp_path):
     assert "has no validation.ptd" in error
     toolkit("evaluate", bundle, "--data", data, "--split", "test", code=2)
     error = toolkit("evaluate", bundle, "--data", data, "--adapter", tmp_path, code=1).stderr
-    assert "has no adapter_model.safetensors" in error
+    assert "has no adapter_config.json" in error
+    error = toolkit("evaluate", bundle, "--data", data, "--adapter", "nosuch", code=1).stderr
+    assert error.startswith("error: nosuch does not exist. Give the folder that peft saved")
+
+
+def test_what_is_damaged_or_of_another_model_is_refused(bundle, evaluation, tmp_path):
+    data, *_ = evaluation
+    facts = json.loads((data / "data.json").read_text())
+    file = data / "train.ptd"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    words = ("--data", data, "--split", "train")
+    assert "train.ptd does not match" in toolkit("evaluate", bundle, *words, code=1).stderr
+    assert "train.ptd does not match" in toolkit("verify", bundle, *words[:2], code=1).stderr
+    file.write_bytes(content)
+    other = tmp_path / "other"
+    shutil.copytree(bundle, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    for path, described, name in (
+        (other / "manifest.json", manifest, "smol"),
+        (data / "data.json", facts, "qwen"),
+    ):
+        described["tokenizer"] = {"name": name, "sha256": name * 9}
+        path.write_text(json.dumps(described))
+    said = f"{data} was made with the tokenizer of qwen, {other} has the tokenizer of smol"
+    assert said in toolkit("evaluate", other, *words, code=1).stderr
+    assert said in toolkit("verify", other, *words[:2], code=1).stderr
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_trainer_ends_with_its_command(bundle, evaluation, tmp_path, end):
+    """However the command ends, nothing goes on computing, and the scratch folder is gone."""
+    data, *_ = evaluation
+    write_fake_runtime(tmp_path / "native", version=__version__)
+    home = tmp_path / "home"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "toolkit.cli.main", "evaluate", bundle, "--data", data],
+        env={**os.environ, "TOOLKIT_NATIVE_DIR": str(tmp_path / "native")},
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: processes_with(f"trainer evaluate --bundle {home}"), 60)
+    assert len(list((home / "scratch").iterdir())) == 1
+    os.killpg(process.pid, end)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}.get(end, -end), error
+    wait_for(lambda: not processes_with(str(home)), 10)
+    assert list((home / "scratch").iterdir()) == []

@@ -1,6 +1,7 @@
 """`toolkit inspect` as a user runs it."""
 
 import json
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -51,8 +52,6 @@ def test_json(bundle):
 
 
 def test_a_damaged_bundle_is_one_line(bundle, tmp_path):
-    import shutil
-
     copy = shutil.copytree(bundle, tmp_path / "copy")
     data = bytearray((copy / "base.ptd").read_bytes())
     data[-1] ^= 1
@@ -61,3 +60,27 @@ def test_a_damaged_bundle_is_one_line(bundle, tmp_path):
     assert result.exit_code == 1 and result.stdout == ""
     assert result.stderr.startswith(f"error: The bundle {copy} is damaged: the content of base.ptd")
     assert result.stderr.count("\n") == 1
+
+
+def test_a_damaged_manifest_is_one_line(bundle, tmp_path):
+    """Whatever is missing or of another type, there is no traceback and no half of a report."""
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    places = [
+        (name, key) for name, part in manifest.items() if isinstance(part, dict) for key in part
+    ]
+    assert len(places) > 30
+    failed = 0
+    for name, key in places:
+        for value in (None, "text", [], {}):
+            damaged = manifest | {name: manifest[name] | {key: value}}
+            if value is None:
+                del damaged[name][key]
+            (copy / "manifest.json").write_text(json.dumps(damaged))
+            result = run(copy)
+            assert result.exit_code in (0, 1)
+            assert isinstance(result.exception, SystemExit | None), (name, key, value)
+            if result.exit_code:
+                failed += 1
+                assert "damaged" in result.stderr and result.stdout == "", (name, key, value)
+    assert failed > 40

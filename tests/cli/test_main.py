@@ -1,5 +1,8 @@
 """The `toolkit` command itself: help, version, exit codes, and how fast it starts."""
 
+import errno
+import io
+import json
 import os
 import signal
 import subprocess
@@ -7,11 +10,14 @@ import sys
 import time
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from toolkit import __version__
 from toolkit.cli import main
-from toolkit.errors import ToolkitError
+from toolkit.cli.export_progress import ExportProgress
+from toolkit.cli.units import bytes_text
+from toolkit.errors import ToolkitError, explain_os_error
 
 
 def run(*arguments):
@@ -115,3 +121,137 @@ def test_termination_runs_cleanup(tmp_path):
     os.kill(child.pid, signal.SIGTERM)
     assert child.wait(timeout=60) == 143
     assert (tmp_path / "cleaned").exists()
+
+
+def test_failures_are_json_too(tmp_path, monkeypatch):
+    """Every command with --json: one object on standard output, the words on standard error."""
+    result = run("inspect", str(tmp_path), "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == {
+        "error": f"{tmp_path} is not a bundle: it has no manifest.json",
+        "fix": "Make one with: toolkit export",
+    }
+    assert result.stderr.startswith("error: ")
+    result = run("inspect", str(tmp_path), "--tensors", "many", "--json")
+    assert result.exit_code == 2
+    found = json.loads(result.stdout)
+    assert "'--tensors'" in found["error"] and "--help" in found["fix"]
+    monkeypatch.setattr("toolkit.bundle.inspection.inspect_bundle", _interrupt)
+    result = run("inspect", str(tmp_path), "--json")
+    assert (result.exit_code, json.loads(result.stdout)["error"]) == (130, "interrupted")
+
+
+def _interrupt(*_arguments, **_options):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/root/x"),
+            "/root/x: permission denied. Choose a place that you may read and write",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "a file could not be written: no space left on device. Free some space on this "
+            "machine and run the command again",
+        ),
+        (
+            OSError(errno.EXDEV, "Invalid cross-device link", "a", None, "b"),
+            "a and b: invalid cross-device link",
+        ),
+        (OSError("odd"), "the system refused: odd"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(monkeypatch, tmp_path, error, line):
+    assert str(explain_os_error(error)) == line
+
+    def fail(*_arguments, **_options):
+        raise error
+
+    monkeypatch.setattr("toolkit.bundle.inspection.inspect_bundle", fail)
+    result = run("inspect", str(tmp_path))
+    assert (result.exit_code, result.stderr) == (1, f"error: {line}\n")
+
+
+def test_a_full_standard_output_is_said(tmp_path):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        result = subprocess.run(
+            [sys.executable, "-m", "toolkit.cli.main", "--version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert result.returncode == 1
+    assert "no space left on device" in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("printing", ["console.print('x' * 99)", "print('x' * 99)"])
+def test_a_reader_that_goes_away_is_no_failure(printing):
+    """`toolkit analyze ... | head -1`: silent, with the code of a program that SIGPIPE ended."""
+    code = (
+        "import sys, time\n"
+        "from toolkit.cli import main\n"
+        "from toolkit.cli.common import console\n"
+        "import toolkit.bundle.inspection as inspection\n"
+        "def chatter(*a, **k):\n"
+        f"    for _ in range(20000): {printing}\n"
+        "inspection.inspect_bundle = chatter\n"
+        "main.main()\n"
+    )
+    command = f'"{sys.executable}" -c "$CODE" inspect . | head -1; exit ${{PIPESTATUS[0]}}'
+    result = subprocess.run(
+        ["bash", "-c", command], env={**os.environ, "CODE": code}, capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr) == (128 + signal.SIGPIPE, "")
+    assert len(result.stdout.splitlines()) == 1
+
+
+def test_no_color_means_no_bold_either():
+    """FORCE_COLOR makes rich take a pipe for a terminal."""
+    code = "from toolkit.cli.common import console; console.print('[bold]title[/bold]')"
+    environment = {**os.environ, "TERM": "xterm-256color", "FORCE_COLOR": "1"}
+    environment.pop("NO_COLOR", None)
+    for extra, styled in (({}, True), ({"NO_COLOR": "1"}, False)):
+        result = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment | extra
+        )
+        assert ("\x1b[1m" in result.stdout) == styled, result
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_downloads_are_seen_coming(monkeypatch, terminal):
+    """The hub library's own bars, on a terminal; ours waits until the model is open."""
+    monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS", raising=False)
+    monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "error")
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    main._silence_libraries()
+    assert (os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS") is None) == terminal
+    monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS", raising=False)
+    with ExportProgress(Console(file=io.StringIO(), force_terminal=terminal)) as progress:
+        progress.stage("Opening model")
+        assert not progress._bar.live.is_started
+        progress.stage("Writing", 100)
+        progress.advance(40)
+        assert progress._bar.live.is_started == terminal
+        assert progress._bar.tasks[0].completed == 40
+    assert not progress._bar.live.is_started
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (999.6, "1 kB"),
+        (999_499, "999 kB"),
+        (999_600, "1 MB"),
+        (999_700_000, "1 GB"),
+        (1_234_000_000, "1.23 GB"),
+        (2e15, "2000 TB"),
+    ],
+)
+def test_bytes_have_three_digits_and_no_exponent(count, text):
+    assert bytes_text(count) == text

@@ -12,6 +12,8 @@ import pytest
 from tests.cli.test_devices import toolkit
 from tests.support.fake_trainer import write_fake_bundle, write_fake_runtime
 from toolkit import __version__
+from toolkit.device.training import DEFAULTS
+from toolkit.runtime import native_directory
 
 
 @pytest.fixture
@@ -87,14 +89,147 @@ def test_resume_remembers_the_settings(environment, tmp_path):
     settings = ("--lr", "0.5", "--seed", "7", "--optimizer", "sgd")
     toolkit("train", "--steps", "2", "--out", "run1", *settings, **environment)
     toolkit("train", "--out", "run1", "--resume", "--seed", "8", **environment)
-    log = read(tmp_path / "home/runs/run1/trainer.log").splitlines()
-    words = log[-1].split()
-    flags = dict(zip(words[::2], words[1::2], strict=False))
+    words = read(tmp_path / "home/runs/run1/trainer.log").splitlines()[-1].split()
+    flags = last_flags(tmp_path)
     assert (flags["--steps"], flags["--lr"], flags["--optimizer"]) == ("2", "0.5", "sgd")
     assert flags["--seed"] == "8" and "--resume" in words
-    (tmp_path / "home/runs/run1/settings.json").write_text('{"steps": [], "x": 1, "lr": true}')
-    error = toolkit("train", "--out", "run1", "--resume", code=1, **environment)
-    assert "how long run 'run1' should be is not known. Give --steps" in error
+
+
+@pytest.mark.parametrize("content", [None, "", '{"steps": [], "x": 1}', '{"lr": true}'])
+def test_resume_never_falls_back_to_defaults(environment, tmp_path, content):
+    """A run whose settings are gone or damaged is not continued with others, --steps or not."""
+    toolkit("train", "--steps", "2", "--out", "run1", "--lr", "0.5", **environment)
+    settings = tmp_path / "home/runs/run1/settings.json"
+    settings.unlink()
+    if content is not None:
+        settings.write_text(content)
+    state = "damaged" if content else "missing"
+    for more in ((), ("--steps", "4")):
+        error = toolkit("train", "--out", "run1", "--resume", *more, code=1, **environment)
+        assert f"settings.json of run 'run1' on device local is {state}" in error
+        assert "toolkit pull --device local run1" in error
+
+
+def last_flags(tmp_path, run="run1"):
+    """Return the flags that the trainer was last started with."""
+    lines = read(tmp_path / f"home/runs/{run}/trainer.log").splitlines()
+    words = next(line for line in reversed(lines) if line.startswith("--bundle")).split()
+    return dict(zip(words[::2], words[1::2], strict=False))
+
+
+def test_a_resume_says_what_changes(environment):
+    words = ("train", "--out", "run1", "--steps")
+    toolkit(*words, "2", "--lr", "0.0005", **environment)
+    process = start(environment, *words[1:], "3", "--resume", "--lr", "0.001", "--seed", "4")
+    _, error = process.communicate(timeout=60)
+    assert "changed: steps 2 -> 3, lr 0.0005 -> 0.001, seed 0 -> 4\n" in error
+    process = start(environment, *words[1:], "3", "--resume")
+    assert "changed" not in process.communicate(timeout=60)[1]
+
+
+def test_a_refused_resume_changes_nothing(environment, tmp_path):
+    """The trainer refuses lr 1; what the run goes by stays what it was."""
+    toolkit("train", "--out", "run1", "--steps", "2", "--lr", "0.5", **environment)
+    settings = tmp_path / "home/runs/run1/settings.json"
+    before = settings.read_text()
+    words = ("train", "--out", "run1", "--resume")
+    error = toolkit(*words, "--steps", "8", "--lr", "1", code=1, **environment)
+    assert "the bundle is for sequences of 16" in error and "toolkit pull" in error
+    assert settings.read_text() == before
+    toolkit(*words, **environment)
+    assert last_flags(tmp_path)["--lr"] == "0.5" and last_flags(tmp_path)["--steps"] == "2"
+    toolkit(*words, "--steps", "4", "--lr", "0.25", **environment)
+    toolkit(*words, **environment)
+    assert last_flags(tmp_path)["--lr"] == "0.25" and last_flags(tmp_path)["--steps"] == "4"
+
+
+def test_a_killed_resume_keeps_its_settings(environment, tmp_path):
+    """It was accepted: the next resume goes on with what this one changed."""
+    toolkit("train", "--out", "run1", "--steps", "1", **environment)
+    words = ("train", "--out", "run1", "--resume")
+    error = toolkit(*words, "--steps", "5", "--lr", "3", code=1, **environment)
+    assert "signal 9" in error
+    toolkit(*words, "--lr", "0.5", **environment)
+    assert last_flags(tmp_path)["--steps"] == "5"
+
+
+@pytest.mark.parametrize("what", ["bundle", "data"])
+def test_resume_with_other_content_is_refused(environment, tmp_path, what):
+    toolkit("train", "--steps", "2", "--out", "run1", **environment)
+    bundle, data = write_fake_bundle(tmp_path / "other", content=b"other")
+    deploy = ("deploy", str(bundle), "--data", str(data))
+    if what == "data":
+        deploy = ("deploy", str(tmp_path / "bundle"), "--data", str(data))
+    toolkit(*deploy, **environment)
+    words = ("train", "--out", "run1", "--resume", "--steps", "3")
+    error = toolkit(*words, code=1, **environment)
+    assert f"{what} '{what}' on device local is not the one that run 'run1' was started" in error
+    toolkit("deploy", str(tmp_path / "bundle"), "--data", str(tmp_path / "data"), **environment)
+    toolkit(*words, **environment)
+
+
+def test_resume_keeps_the_adapter(environment, tmp_path):
+    """A run that was killed before its first save would start from the bundle's otherwise."""
+    adapter = tmp_path / "mine.ptd"
+    adapter.write_bytes(b"an adapter")
+    words = ("train", "--out", "run1", "--steps", "5")
+    toolkit(*words, "--adapter", str(adapter), "--lr", "3", code=1, **environment)
+    pushed = last_flags(tmp_path)["--adapter"]
+    assert read(tmp_path / "home/adapters" / pushed.rpartition("/")[2]) == "an adapter"
+    adapter.write_bytes(b"another adapter")
+    toolkit("train", "--out", "run2", "--steps", "1", "--adapter", str(adapter), **environment)
+    assert last_flags(tmp_path, "run2")["--adapter"] != pushed
+    toolkit(*words, "--resume", "--lr", "0.5", **environment)
+    assert last_flags(tmp_path)["--adapter"] == pushed
+    assert read(tmp_path / "home/adapters" / pushed.rpartition("/")[2]) == "an adapter"
+    error = toolkit(*words, "--resume", "--adapter", str(adapter), code=1, **environment)
+    assert "a run keeps the adapter that it started from" in error
+    error = toolkit(*words[:-1], "5", "--adapter", str(tmp_path / "none"), code=1, **environment)
+    assert "none does not exist. Name a folder that peft saved" in error
+
+
+def test_attach_deletes_nothing(environment, tmp_path):
+    """Not even a run whose trainer refused to begin; the command that began it does."""
+    toolkit("train", "--steps", "2", "--out", "run1", "--lr", "1", "--detach", **environment)
+    run = tmp_path / "home/runs/run1"
+    wait_for(lambda: (run / "exit").exists())
+    before = sorted(path.name for path in run.iterdir())
+    error = toolkit("train", "--attach", "run1", code=1, **environment)
+    assert "the bundle is for sequences of 16" in error and "toolkit pull" in error
+    assert sorted(path.name for path in run.iterdir()) == before
+
+
+def test_figures_are_those_of_the_whole_run(environment, tmp_path):
+    """Attached again, or resumed with nothing left to do: peak and time of all parts."""
+    toolkit("train", "--steps", "2", "--out", "run1", **environment)
+    trace = tmp_path / "home/runs/run1/trace.jsonl"
+    trace.write_text(trace.read_text().replace('"step":2,', '"step":2,"x":0,', 1))
+    trace.write_text(trace.read_text().replace('"peak":2000', '"peak":9000', 1))
+    for words in (("--out", "run1", "--resume"), ("--attach", "run1")):
+        process = start(environment, *words)
+        _, error = process.communicate(timeout=60)
+        assert "run run1 completed: 2 steps, 3 s, peak 9.22 MB" in error
+
+
+def test_more_sequences_a_step_than_there_are(environment, tmp_path):
+    (tmp_path / "few").mkdir()
+    bundle, data = write_fake_bundle(tmp_path / "few", sequences=3)
+    toolkit("deploy", str(bundle), "--data", str(data), **environment)
+    words = ("--steps", "1", "--grad-accum", "4")
+    _, error = start(environment, *words, "--out", "run1").communicate(timeout=60)
+    assert "warning: a step takes 4 sequences and the data has 3" in error
+    _, error = start(environment, *words[:-1], "3", "--out", "run2").communicate(timeout=60)
+    assert "warning" not in error
+
+
+def test_defaults_in_help_are_the_trainers(tmp_path):
+    """The command says what the trainer takes if a flag is not given."""
+    trainer = native_directory("trainer") / "trainer"
+    help_text = subprocess.run([trainer, "train", "--help"], capture_output=True, text=True).stdout
+    lines = (line.split() for line in help_text.splitlines() if "(default " in line)
+    theirs = {words[0].removeprefix("--"): words[-1].removesuffix(")") for words in lines}
+    ours = {flag: theirs.get(flag) for flag in DEFAULTS}
+    assert ours == DEFAULTS
 
 
 def test_second_ctrl_c_detaches_and_attach_comes_back(environment, tmp_path):

@@ -8,19 +8,36 @@ import sys
 import time
 from pathlib import Path
 
-from tests.device.adb_daemon import ADDRESS, Daemon
+from tests.device.adb_daemon import ADDRESS, Daemon, Server
 from tests.support.fake_system_trace import FAKE_SYSTEM_TRACE, write_fake_atrace
 from tests.support.fake_trainer import write_fake_bundle, write_fake_runtime
+from tests.support.processes import processes_with, wait_for
 from toolkit import __version__
 from toolkit.device import DeviceCommandError, DeviceLost, open_device
 from toolkit.device.adb import AdbDevice
+from toolkit.device.adb_server import ServerDevice, ServerPhone, server_phones
+from toolkit.device.commands import run_trainer
 from toolkit.device.fetch import pull_run
-from toolkit.device.runs import attach, follow, start
+from toolkit.device.run_start import start
+from toolkit.device.runs import attach, follow
 from toolkit.device.runtime import deploy_runtime
 from toolkit.device.transfer import push_folder, scan
 from toolkit.errors import ToolkitError
 
 MEGABYTE = 1 << 20
+
+
+THROUGH_SERVER = os.environ.get("TOOLKIT_TEST_ADB_SERVER") == "1"
+SPEC = Server.SERIAL if THROUGH_SERVER else ADDRESS
+"""The phone of the cases: reached through an adb server, or directly."""
+
+
+def phone(root: str) -> AdbDevice | ServerDevice:
+    """Return the phone, its root changed."""
+    os.environ["TOOLKIT_DEVICE_ROOT"] = root
+    device = open_device(SPEC)
+    assert isinstance(device, ServerDevice if THROUGH_SERVER else AdbDevice)
+    return device
 
 
 def nothing(_count: int) -> None:
@@ -49,7 +66,7 @@ def same_content(left: Path, right: Path) -> bool:
 
 
 def shell(daemon: Daemon, folder: Path) -> None:
-    with AdbDevice(ADDRESS, root=str(folder)) as device:
+    with phone(root=str(folder)) as device:
         result = device.shell("echo out; echo err >&2; exit 7")
         assert (result.code, result.text) == (7, "out\nerr\n"), result
         assert device.shell("cat").output == b""  # no standard input, so nothing waits for it
@@ -67,7 +84,7 @@ def shell(daemon: Daemon, folder: Path) -> None:
 
 def files(daemon: Daemon, folder: Path) -> None:
     root = f"{folder}/root"
-    with AdbDevice(ADDRESS, root=root) as device:
+    with phone(root=root) as device:
         data = bytes(range(256)) * 20_000
         device.make_directory(root)
         device.append(f"{root}/a b", io.BytesIO(data), len(data), nothing)
@@ -87,7 +104,7 @@ def files(daemon: Daemon, folder: Path) -> None:
 
 def push(daemon: Daemon, folder: Path) -> None:
     source = make_folder(folder / "source", 4)
-    with AdbDevice(ADDRESS, root=f"{folder}/root") as device:
+    with phone(root=f"{folder}/root") as device:
         target = f"{device.root}/bundles/b"
         report = push_folder(device, scan(source), target)
         assert report.sent == 4 * MEGABYTE + 5 and same_content(source, Path(target))
@@ -112,7 +129,7 @@ def cut_push(daemon: Daemon, folder: Path) -> None:
         if sum(stored) > 4 * MEGABYTE:
             daemon.kill()
 
-    with AdbDevice(ADDRESS, root=f"{folder}/root") as device:
+    with phone(root=f"{folder}/root") as device:
         begin = time.monotonic()
         error = refused(push_folder, device, files, target, progress=cut)
         assert isinstance(error, DeviceLost), error
@@ -120,7 +137,7 @@ def cut_push(daemon: Daemon, folder: Path) -> None:
         assert time.monotonic() - begin < 10, "a lost device must be noticed at once"
     assert not (Path(target) / "base.ptd").exists()
     daemon.start()
-    with AdbDevice(ADDRESS, root=f"{folder}/root") as device:
+    with phone(root=f"{folder}/root") as device:
         report = push_folder(device, files, target)
     assert report.resumed > 4 * MEGABYTE, report
     assert report.resumed + report.sent == 64 * MEGABYTE + 5, report
@@ -137,14 +154,14 @@ def cut_pull(daemon: Daemon, folder: Path) -> None:
         if done > 10 * MEGABYTE:
             daemon.kill()
 
-    with AdbDevice(ADDRESS, root=f"{folder}/root") as device:
+    with phone(root=f"{folder}/root") as device:
         begin = time.monotonic()
         error = refused(pull_run, device, "run1", folder / "out", progress=cut)
         assert isinstance(error, DeviceLost), error
         assert time.monotonic() - begin < 10, "a lost device must be noticed at once"
     assert not (folder / "out").exists()
     daemon.start()
-    with AdbDevice(ADDRESS, root=f"{folder}/root") as device:
+    with phone(root=f"{folder}/root") as device:
         pulled = pull_run(device, "run1", folder / "out")
     assert pulled.reused_bytes > 9 * MEGABYTE
     assert same_content(run, folder / "out")
@@ -153,7 +170,7 @@ def cut_pull(daemon: Daemon, folder: Path) -> None:
 def full(daemon: Daemon, folder: Path) -> None:
     """The daemon's storage is a file system of 24 MB."""
     source = make_folder(folder / "source", 16)
-    with AdbDevice(ADDRESS, root=f"{folder}/small") as device:
+    with phone(root=f"{folder}/small") as device:
         target = f"{device.root}/bundles/b"
         error = refused(push_folder, device, scan(source), target)
         assert "25 MB free, 34 MB are needed" in error.cause, error
@@ -161,11 +178,32 @@ def full(daemon: Daemon, folder: Path) -> None:
         device.check(f"head -c {14 * MEGABYTE} /dev/zero > {device.root}/other")
         error = refused(push_folder, device, scan(source), target)
         assert isinstance(error, DeviceCommandError) and "No space left" in error.cause, error
-        assert "Free some space" in error.remedy
+        assert f"toolkit remove --device {SPEC}" in error.remedy
         assert not (Path(target) / "base.ptd").exists()
         device.remove(f"{device.root}/other")
         report = push_folder(device, scan(source), target)
         assert report.resumed > 0 and same_content(source, Path(target))
+
+
+def full_start(daemon: Daemon, folder: Path) -> None:
+    """No byte is left when a run starts: nothing of it stays, and the storage is named."""
+    runtime_folder = write_fake_runtime(folder / "runtime", version=__version__)
+    with phone(root=f"{folder}/small") as device:
+        runtime = deploy_runtime(device, runtime_folder, "x86_64")
+        words = ["--steps", "3", "--lr", "0"]
+        device.shell(f"head -c 40000000 /dev/zero > {device.root}/filler")
+        error = refused(start, device, runtime, "run1", words, resume=False, settings={"lr": 1})
+        assert f"the storage of device {SPEC} is full" in error.cause, error
+        assert "toolkit list" in error.remedy
+        assert not Path(f"{device.root}/runs/run1").exists()
+        device.remove(f"{device.root}/filler")
+        run = start(device, runtime, "run1", words, resume=False)
+        assert [r["type"] for r in follow(run) if r] == ["run", "step", "step", "step", "end"]
+        device.shell(f"head -c 40000000 /dev/zero > {device.root}/filler")
+        error = refused(start, device, runtime, "run1", words, resume=True, settings={"lr": 1})
+        assert "is full" in error.cause, error
+        run.log_offset = 1 << 20  # a trainer that ended without a word
+        assert f"the storage of device {SPEC} is full" in run.failure()
 
 
 def mount_small(folder: Path) -> None:
@@ -180,7 +218,7 @@ def hostile(daemon: Daemon, folder: Path) -> None:
     (run / "trace.jsonl").write_bytes(b'{"type":"run"}\n')
     for name in ("evil", "a\nb", "$(touch pwned)", "-rf", "\x1b[2J", "81a4 1 1 state"):
         (run / name).write_bytes(b"evil")
-    with AdbDevice(ADDRESS, root=f"{folder}/root") as device:
+    with phone(root=f"{folder}/root") as device:
         pull_run(device, "run1", folder / "out")
         assert [path.name for path in (folder / "out").iterdir()] == ["trace.jsonl"]
         (run / "trainer.log").symlink_to("/etc/passwd")
@@ -190,7 +228,7 @@ def hostile(daemon: Daemon, folder: Path) -> None:
 def train(daemon: Daemon, folder: Path) -> None:
     """The connection breaks and the daemon dies; the run goes on and can be watched again."""
     runtime_folder = write_fake_runtime(folder / "runtime", version=__version__, pause=0.2)
-    with AdbDevice(ADDRESS, root=f"{folder}/root") as device:
+    with phone(root=f"{folder}/root") as device:
         runtime = deploy_runtime(device, runtime_folder, "x86_64")
         run = start(device, runtime, "run1", ["--steps", "30", "--lr", "0"], resume=False)
         steps = 0
@@ -204,7 +242,7 @@ def train(daemon: Daemon, folder: Path) -> None:
             pass
         assert 2 <= steps < 30
     daemon.start()
-    with AdbDevice(ADDRESS, root=f"{folder}/root") as device:
+    with phone(root=f"{folder}/root") as device:
         run = attach(device, "run1")
         assert run.alive(), "the run ended with the connection"
         run.request_stop()
@@ -229,19 +267,56 @@ def commands(daemon: Daemon, folder: Path) -> None:
     os.environ["TOOLKIT_DEVICE_ROOT"] = f"{folder}/root"
     os.environ["TOOLKIT_CACHE"] = f"{folder}/cache"
     write_fake_runtime(folder / "cache/runtime" / __version__ / "x86_64", version=__version__)
-    [row] = json.loads(toolkit("devices", ADDRESS, "--json"))
-    assert row["device"] == ADDRESS and row["abi"] == "x86_64"
-    deploy = ("deploy", str(bundle), "--data", str(data), "--device", ADDRESS, "--json")
+    [row] = json.loads(toolkit("devices", SPEC, "--json"))
+    assert row["device"] == SPEC and row["abi"] == "x86_64"
+    deploy = ("deploy", str(bundle), "--data", str(data), "--device", SPEC, "--json")
     assert json.loads(toolkit(*deploy))["transfers"]["bundle"]["sent"] > 0
     assert json.loads(toolkit(*deploy))["transfers"]["bundle"]["sent"] == 0
-    train = ("train", "--device", ADDRESS, "--out", "run1", "--steps", "4", "--json")
+    train = ("train", "--device", SPEC, "--out", "run1", "--steps", "4", "--json")
     records = [json.loads(line) for line in toolkit(*train).splitlines()]
     assert [record["type"] for record in records] == ["run", *["step"] * 4, "end"]
     assert "run 'run1' exists" in toolkit(*train, code=1)
-    toolkit("pull", "--device", ADDRESS, "run1", "-o", str(folder / "runs/run1"))
+    toolkit("pull", "--device", SPEC, "run1", "-o", str(folder / "runs/run1"))
     assert (folder / "runs/run1/adapter_model.safetensors").is_file()
+    found = json.loads(toolkit("list", "--device", SPEC, "--json"))
+    uses = {item["name"]: item["used_by"] for item in found["items"]}
+    assert uses["bundles/bundle"] == ["run1"] and uses["runs/run1"] == []
+    toolkit("remove", "--device", SPEC, "run1")
+    assert not (folder / "root/runs/run1").exists()
     daemon.kill()
-    assert "refused the connection" in toolkit("pull", "--device", ADDRESS, "run1", code=1)
+    error = toolkit("pull", "--device", SPEC, "run1", code=1)
+    gone = ("no device emulator-5554", "emulator-5554 is offline", "was lost")
+    assert any(words in error for words in (gone if THROUGH_SERVER else ["refused the connection"]))
+
+
+def evaluate_cut(daemon: Daemon, folder: Path) -> None:
+    """A trainer that computes ends when its host is killed, and when the connection is."""
+    runtime_folder = write_fake_runtime(folder / "runtime", version=__version__)
+    with phone(root=f"{folder}/root") as device:
+        runtime = deploy_runtime(device, runtime_folder, "x86_64")
+        scratch = f"{device.root}/scratch/one"
+        device.make_directory(scratch)
+        for record in run_trainer(device, runtime, "evaluate", scratch=scratch):
+            assert record["samples"] == 1
+            assert processes_with("trainer evaluate")
+            daemon.kill()
+            break
+        wait_for(lambda: not processes_with("trainer evaluate"))
+        wait_for(lambda: not Path(scratch).exists())
+    daemon.start()
+    code = (
+        "import sys, toolkit.device.commands as commands\n"
+        "from toolkit.device import open_device\n"
+        "from toolkit.device.runtime import find_runtime\n"
+        "with open_device(sys.argv[1]) as device:\n"
+        "    list(commands.run_trainer(device, find_runtime(device), 'evaluate'))\n"
+    )
+    os.environ["TOOLKIT_DEVICE_ROOT"] = f"{folder}/root"
+    host = subprocess.Popen([sys.executable, "-c", code, SPEC])
+    wait_for(lambda: processes_with("trainer evaluate"))
+    host.kill()
+    host.wait()
+    wait_for(lambda: not processes_with("trainer evaluate"))
 
 
 def system_trace(daemon: Daemon, folder: Path) -> None:
@@ -258,8 +333,8 @@ def system_trace(daemon: Daemon, folder: Path) -> None:
     os.environ["PATH"] = path
     os.environ["PYTHONPATH"] = str(Path.cwd())
     os.chdir(folder)
-    toolkit("deploy", str(bundle), "--data", str(data), "--device", ADDRESS)
-    train = ("train", "--device", ADDRESS, "--steps", "3", "--atrace", "--json", "--out")
+    toolkit("deploy", str(bundle), "--data", str(data), "--device", SPEC)
+    train = ("train", "--device", SPEC, "--steps", "3", "--atrace", "--json", "--out")
     assert "system trace: runs/run1.system.atrace" in toolkit(*train, "run1", errors=True)
     assert Path("runs/run1.system.atrace").read_bytes() == FAKE_SYSTEM_TRACE
     started, stopped = Path("atrace.log").read_text().splitlines()
@@ -269,13 +344,41 @@ def system_trace(daemon: Daemon, folder: Path) -> None:
     daemon.kill()
     daemon.start()
     said = toolkit(*train, "run2", errors=True)
-    assert f"no system trace: device {ADDRESS} offers neither perfetto nor atrace" in said
+    assert f"no system trace: device {SPEC} offers neither perfetto nor atrace" in said
     assert not list(Path("runs").glob("run2*"))
+
+
+def server_states(daemon: Daemon, folder: Path) -> None:
+    """What a server knows is listed with its state; phones that are not ready are explained."""
+    server = Server()
+    server.start()
+    daemon.kill()
+    daemon.start()
+    rows = {row["device"]: row for row in json.loads(toolkit("devices", "--json"))}
+    assert rows.keys() == {"local", Server.SERIAL}
+    assert rows[Server.SERIAL]["abi"] == "x86_64" and rows[Server.SERIAL]["kind"] == "adb"
+    assert isinstance(open_device(Server.SERIAL), ServerDevice)
+    assert isinstance(open_device(ADDRESS), AdbDevice), "the server does not have it"
+    subprocess.run(["adb", "connect", ADDRESS], check=True, capture_output=True)
+    wait_for(lambda: isinstance(open_device(ADDRESS), ServerDevice))
+    wait_for(lambda: ServerPhone(ADDRESS, "device") in server_phones())
+    with open_device(ADDRESS) as device:
+        assert device.shell("echo by the server").text == "by the server\n"
+        error = refused(open_device("NOSUCHPHONE").connect)
+        assert "no device NOSUCHPHONE (the adb server knows: " in error.cause
+        assert "adb pair" in error.remedy
+        os.environ["ANDROID_ADB_SERVER_PORT"] = "5038"
+        assert isinstance(open_device(ADDRESS), AdbDevice), "no server runs there"
+        del os.environ["ANDROID_ADB_SERVER_PORT"]
+        server.stop()
+        error = refused(device.shell, "true")
+        assert isinstance(error, DeviceLost) and "server has ended" in error.cause
+    assert server_phones() is None, "one was started"
 
 
 def refusals(daemon: Daemon, folder: Path) -> None:
     daemon.kill()
-    error = refused(open_device(ADDRESS).connect)
+    error = refused(open_device(SPEC).connect)
     assert "refused the connection" in error.cause and "adb tcpip" in error.remedy
     error = refused(open_device("NOSUCHPHONE").connect)
     assert "no device with serial NOSUCHPHONE" in error.cause
@@ -284,7 +387,7 @@ def refusals(daemon: Daemon, folder: Path) -> None:
 def real_training(daemon: Daemon, folder: Path) -> None:
     """The real trainer with its own loader and libraries, on the bundle and data in `folder`."""
     os.environ["TOOLKIT_DEVICE_ROOT"] = f"{folder}/root"
-    device = ("--device", ADDRESS)
+    device = ("--device", SPEC)
     toolkit("deploy", f"{folder}/bundle", "--data", f"{folder}/data", *device)
     settings = ("--steps", "4", "--lr", "0.01", "--threads", "1", "--out", "run1")
     output = toolkit("train", *settings, "--json", *device)
@@ -303,11 +406,14 @@ CASES = {
         cut_push,
         cut_pull,
         full,
+        full_start,
         hostile,
         train,
         commands,
+        evaluate_cut,
         system_trace,
         refusals,
+        server_states,
         real_training,
     )
 }
@@ -316,14 +422,19 @@ CASES = {
 def main() -> None:
     case, folder = CASES[sys.argv[1]], Path(sys.argv[2])
     os.environ["ANDROID_USER_HOME"] = str(folder / "android")
-    daemon = Daemon()
-    if case is full:
+    os.environ["HOME"] = str(folder)  # a server writes its key there
+    daemon, server = Daemon(), Server()
+    if case in (full, full_start):
         mount_small(folder)
     daemon.start()
     try:
+        if THROUGH_SERVER:
+            server.start()
         case(daemon, folder)
     finally:
         daemon.kill()
+        if THROUGH_SERVER:
+            server.stop()
 
 
 if __name__ == "__main__":

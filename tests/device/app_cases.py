@@ -56,6 +56,8 @@ def commands(folder: Path) -> None:
     records = [json.loads(line) for line in toolkit(*resume).splitlines()]
     steps = [record["step"] for record in records if record["type"] == "step"]
     assert steps == [5, 6], records
+    said = toolkit("train", *DEVICE, "--attach", "run1", errors=True)
+    assert f"next: toolkit pull --device {ADDRESS} --app run1 -o runs/run1" in said
     toolkit("pull", *DEVICE, "run1", "-o", str(folder / "runs/run1"))
     assert (folder / "runs/run1/adapter_model.safetensors").read_bytes() == b"adapter\n"
     assert (folder / "runs/run1/trace.jsonl").read_text().count('"step":') == 6

@@ -1,4 +1,6 @@
-"""Everything adb, against the real daemon of Debian 13, each case alone in a network namespace."""
+"""Everything adb, against the real daemon of Debian 13, each case alone in a network namespace:
+directly, and through a real adb server.
+"""
 
 import os
 import subprocess
@@ -33,6 +35,15 @@ def run_case(case, folder, module="tests.device.adb_cases", **environment):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+_ALONE = {"real_training", "refusals", "server_states"}
+
+
 @pytest.mark.parametrize("case", sorted(CASES.keys() - {"real_training"}))
 def test_adb(case, tmp_path):
     run_case(case, tmp_path)
+
+
+@pytest.mark.parametrize("case", sorted(CASES.keys() - _ALONE))
+def test_through_an_adb_server(case, tmp_path):
+    """The same, with Android's own server between: what Android Studio leaves running."""
+    run_case(case, tmp_path, TOOLKIT_TEST_ADB_SERVER="1")

@@ -60,7 +60,7 @@ def test_an_unaccepted_key_asks_for_the_dialog(serve):
 
 def test_wireless_debugging_with_pairing_is_explained(serve):
     error = refusal(serve(STLS))
-    assert "speaks another protocol" in error.cause and "adb tcpip 5555" in error.remedy
+    assert "speaks another protocol" in error.cause and "adb pair" in error.remedy
 
 
 def test_something_else_that_listens(serve):

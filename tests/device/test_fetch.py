@@ -1,5 +1,6 @@
 """Pulling runs from devices that lie."""
 
+import json
 import os
 
 import pytest
@@ -72,12 +73,50 @@ def test_a_run_arrives_whole(device, tmp_path):
     assert files(target) == FILES | {"state.bin": b"state"}
 
 
-def test_own_files_in_the_target_stay(device, tmp_path):
+def test_the_same_run_is_brought_up_to_date(device, run, tmp_path):
+    """The report and the state of before are of a shorter run; what is not ours stays."""
     target = tmp_path / "runs/run1"
+    pull_run(device, "run1", target, with_state=True)
+    (target / "report.html").write_text("of before")
+    (target / "notes.txt").write_text("mine")
+    with (run / "trace.jsonl").open("ab") as trace:
+        trace.write(b'{"type":"step"}\n')
     pull_run(device, "run1", target)
-    (target / "report.html").write_text("mine")
+    longer = FILES["trace.jsonl"] + b'{"type":"step"}\n'
+    assert files(target) == FILES | {"trace.jsonl": longer, "notes.txt": b"mine"}
+
+
+@pytest.mark.parametrize("with_id", [True, False])
+def test_two_runs_are_never_mixed(device, run, tmp_path, with_id):
+    """Told apart by the id in settings.json, or by when the trace began."""
+    other = run.with_name("run2")
+    other.mkdir()
+    for folder, seconds in ((run, 1795000000.25), (other, 1795000000.5)):
+        start = {"type": "run", "time_unix": seconds if not with_id else 1}
+        (folder / "trace.jsonl").write_text(json.dumps(start) + "\n")
+        if with_id:
+            settings = {"name": folder.name, "id": folder.name * 2}
+            (folder / "settings.json").write_text(json.dumps(settings))
+    target = tmp_path / "runs/r"
     pull_run(device, "run1", target)
-    assert files(target) == FILES | {"report.html": b"mine"}
+    before = files(target)
+    with pytest.raises(ToolkitError, match=f"{target} holds another run") as error:
+        pull_run(device, "run2", target)
+    assert "Name another folder with -o" in error.value.remedy
+    assert ("run, run1" in error.value.cause) == with_id
+    assert ("begun 2026-11-" in error.value.cause) != with_id
+    assert files(target) == before
+    pull_run(device, "run1", target)
+    assert files(target) == before
+
+
+def test_a_folder_of_something_else_is_refused(device, tmp_path):
+    target = tmp_path / "photos"
+    target.mkdir()
+    pull_run(device, "run1", target)  # an empty one is as good as none
+    (target / "trace.jsonl").unlink()
+    with pytest.raises(ToolkitError, match="holds something else than a run"):
+        pull_run(device, "run1", target)
 
 
 def test_a_broken_pull_leaves_no_target_and_goes_on(device, tmp_path):
@@ -157,8 +196,8 @@ def test_nothing_is_written_through_a_local_symlink(device, tmp_path):
     victim.write_bytes(b"precious")
     target = tmp_path / "runs/run1"
     pull_run(device, "run1", target)
-    (target / "trace.jsonl").unlink()
-    (target / "trace.jsonl").symlink_to(victim)
+    (target / "trainer.log").unlink()
+    (target / "trainer.log").symlink_to(victim)
     pull_run(device, "run1", target)
     assert victim.read_bytes() == b"precious"
     assert files(target) == FILES

@@ -120,6 +120,18 @@ def test_nothing_outside_the_root_is_removed(device, path):
         device.remove(path.format(root=device.root))
 
 
+def test_a_stream_holds_nothing_back_that_is_no_marker(device):
+    """A progress line must be seen when it is printed, not with the next one."""
+    blocks = device.stream("echo begin; exec sleep 600")
+    assert next(blocks) == b"begin\n"
+    blocks.close()
+    command = wrap("true")
+    for length in range(1, len(command.marker)):
+        assert command.held(b"words\n" + command.marker[:length]) == length
+    assert command.held(b"words\n") == command.held(b"") == 0
+    assert command.held(b"x" + command.marker + b":127\n") == len(command.marker) + 5
+
+
 def test_wrapping_ends_comments_and_here_documents():
     assert "\n)" in wrap("true # comment").line
 

@@ -6,9 +6,11 @@ import time
 import pytest
 
 from tests.support.fake_trainer import write_fake_runtime
+from tests.support.processes import wait_for
 from toolkit import __version__
 from toolkit.device.local import LocalDevice
-from toolkit.device.runs import Run, attach, follow, start
+from toolkit.device.run_start import start
+from toolkit.device.runs import Run, attach, follow
 from toolkit.device.runtime import check_version, deploy_runtime, find_runtime
 from toolkit.errors import ToolkitError
 
@@ -106,7 +108,52 @@ def test_why_a_trainer_died(device, runtime, lr, reason):
     run = start(device, runtime, "run1", ["--steps", "5", "--lr", lr], resume=False)
     list(follow(run))
     assert run.failure() == reason
-    assert run.discard_if_unstarted() == (lr == "1.0")
+    assert run.discard_if_refused() == (lr == "1.0")
+
+
+def test_a_trainer_outlives_its_supervisor(device, runtime):
+    """Killed alone, the shell that waits does not make the run look dead."""
+    run = start(device, runtime, "run1", ["--steps", "40", "--lr", "0"], resume=False)
+    wait_for(lambda: device.read(f"{run.path}/trainer.pid"))
+    device.check(f"kill -9 $(cat '{run.path}/pid')")
+    assert run.alive()
+    with pytest.raises(ToolkitError, match="still going"):
+        start(device, runtime, "run1", ["--steps", "40"], resume=True)
+    run.request_stop()
+    records = [record for record in follow(run) if record]
+    assert records[-1]["status"] == "stopped"
+    wait_until_ended(run)
+
+
+def test_a_run_is_not_taken_for_one_whose_name_begins_alike(device, runtime):
+    run = start(device, runtime, "run12", ["--steps", "40", "--lr", "0"], resume=False)
+    other = Run(device, "run1")
+    device.make_directory(other.path)
+    device.check(f"cp '{run.path}/pid' '{other.path}/pid'")
+    assert run.alive() and not other.alive()
+    run.request_stop()
+    wait_until_ended(run)
+
+
+def test_a_run_that_failed_in_its_first_step_stays(device, runtime):
+    """The trainer had accepted it: its trace is what one wants to look at."""
+    run = start(device, runtime, "run1", ["--steps", "5", "--lr", "1.0"], resume=False)
+    wait_until_ended(run)
+    device.write(f"{run.path}/adapter_config.json", b"{}")
+    assert not run.discard_if_refused() and run.exists()
+    device.remove(f"{run.path}/adapter_config.json")
+    assert run.discard_if_refused() and not run.exists()
+
+
+def test_a_folder_that_was_given_up_does_not_take_the_name(device, runtime):
+    """A command that was cut off between making the folder and writing into it."""
+    path = Run(device, "run1").path
+    device.make_directory(path)
+    with pytest.raises(ToolkitError, match="'run1' exists"):
+        start(device, runtime, "run1", ["--steps", "1", "--lr", "0"], resume=False)
+    device.check(f"touch -d '2 minutes ago' '{path}'")
+    run = start(device, runtime, "run1", ["--steps", "1", "--lr", "0"], resume=False)
+    assert steps_of(run) == [1]
 
 
 def test_a_log_is_shown_without_control_characters(device, runtime):

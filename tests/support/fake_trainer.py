@@ -2,16 +2,23 @@
 trains nothing.
 
 What it does is steered by the learning rate: 1 fails at once, 2 dies in step 3, 3 is killed in step
-3.
+3. An evaluation never ends.
 """
 
+import json
 from pathlib import Path
 
 from toolkit import BUNDLE_FORMAT_VERSION
+from toolkit.files import sha256_file
 
 _SCRIPT = r"""#!/bin/sh
 if [ "$1" = info ]; then
     echo '{"version": "VERSION", "format_version": FORMAT, "abi": "x86_64", "isa": "plain"}'
+    exit 0
+fi
+if [ "$1" = evaluate ]; then
+    echo '{"type": "progress", "samples": 1, "total": 9}'
+    sleep 600
     exit 0
 fi
 shift
@@ -23,7 +30,7 @@ while [ $# -gt 0 ]; do
         --steps) steps=$2; shift ;;
         --lr) lr=$2; shift ;;
         --resume) resume=1 ;;
-        --bundle | --data | --eval-data) [ -e "$2" ] || exit 9; shift ;;
+        --bundle | --data | --eval-data | --adapter) [ -e "$2" ] || exit 9; shift ;;
     esac
     shift
 done
@@ -69,13 +76,31 @@ def write_fake_runtime(folder: Path, *, version: str, pause: float = 0.05) -> Pa
     return folder
 
 
-def write_fake_bundle(folder: Path) -> tuple[Path, Path]:
-    """Write a bundle and a data folder that deploy takes for such."""
+def write_fake_bundle(
+    folder: Path, *, content: bytes = b"", sequences: int | None = None
+) -> tuple[Path, Path]:
+    """Write a bundle and a data folder that deploy takes for such, their digests right.
+
+    Args:
+        content: Changes both.
+        sequences: What data.json says there are to train on.
+    """
     bundle, data = folder / "bundle", folder / "data"
     bundle.mkdir(parents=True)
     data.mkdir()
-    (bundle / "manifest.json").write_text("{}")
-    (bundle / "base.ptd").write_bytes(bytes(range(256)) * 1000)
-    (data / "data.json").write_text("{}")
-    (data / "train.ptd").write_bytes(b"tokens")
+    (bundle / "base.ptd").write_bytes(bytes(range(256)) * 1000 + content)
+    (data / "train.ptd").write_bytes(b"tokens" + content)
+    write_digests(bundle / "manifest.json", {"tokenizer": None})
+    facts = {} if sequences is None else {"train": {"sequences": sequences}}
+    write_digests(data / "data.json", {"tokenizer": None, **facts})
     return bundle, data
+
+
+def write_digests(manifest: Path, content: dict) -> None:
+    """Write manifest.json or data.json with the digests of the files beside it."""
+    files = {
+        path.name: {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+        for path in sorted(manifest.parent.iterdir())
+        if path != manifest
+    }
+    manifest.write_text(json.dumps({**content, "files": files}))

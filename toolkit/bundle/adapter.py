@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toolkit.bundle.flat_tensor import TensorSpec
+from toolkit.bundle.flat_tensor import TensorSpec, write_flat_tensor
 from toolkit.bundle.weights import check_finite
 from toolkit.errors import ToolkitError
 from toolkit.recipes import PROJECTIONS
@@ -38,6 +38,9 @@ _UNSUPPORTED = (
     "trainable_token_indices",
     "layer_replication",
 )
+# Initializations that leave the base weights as they are; pissa, olora, corda, loftq and lora_ga
+# train against a base from which a part was taken, so their adapters mean nothing on ours.
+_SAME_BASE = (True, False, None, "true", "gaussian", "eva", "orthogonal", "mica")
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,13 @@ def read_peft_settings(directory: Path) -> LoraSettings:
     used = [name for name in _UNSUPPORTED if config.get(name)]
     if config.get("bias", "none") != "none":
         used.append("bias")
+    start = config.get("init_lora_weights", True)
+    if start not in _SAME_BASE:
+        raise ToolkitError(
+            f"The adapter in {directory} was made with init_lora_weights={start!r}, "
+            "which changes the base model's weights",
+            "Convert it with peft: save_pretrained(..., path_initial_model_for_weight_conversion=)",
+        )
     if used:
         raise ToolkitError(
             f"The adapter in {directory} uses {', '.join(used)}",
@@ -143,6 +153,54 @@ def check_peft_weights(directory: Path, specs: list[TensorSpec]) -> None:
         )
 
 
+def check_peft_settings(directory: Path, lora: dict[str, Any]) -> None:
+    """Check that an adapter has rank, alpha and targets of a bundle.
+
+    Args:
+        directory: The adapter.
+        lora: The field "lora" of the bundle's manifest.
+
+    Raises:
+        ToolkitError: One differs: the bundle's programs are for its own.
+    """
+    settings = read_peft_settings(directory)
+    for what, own, wanted in (
+        ("rank", settings.rank, lora["rank"]),
+        ("alpha", settings.alpha, lora["alpha"]),
+        ("targets", sorted(settings.targets), sorted(lora["targets"])),
+    ):
+        if own != wanted:
+            texts = [",".join(v) if isinstance(v, list) else f"{v:g}" for v in (own, wanted)]
+            raise ToolkitError(
+                f"the adapter in {directory} has {what} {texts[0]}, the bundle {texts[1]}",
+                f"Export a bundle for it with `toolkit export MODEL --adapter {directory}`",
+            )
+
+
+def write_peft_adapter(
+    directory: Path, specs: list[TensorSpec], lora: dict[str, Any], path: Path
+) -> None:
+    """Write a PEFT adapter as adapter .ptd.
+
+    Args:
+        directory: The adapter.
+        specs: The tensors of the bundle's own adapter .ptd.
+        lora: The field "lora" of the bundle's manifest.
+        path: The file to write.
+
+    Raises:
+        ToolkitError: The adapter is not one for this bundle.
+    """
+    check_peft_settings(directory, lora)
+    check_peft_weights(directory, specs)
+    write_flat_tensor(path, specs, peft_weights(directory, specs))
+
+
+def peft_base_model(directory: Path) -> str:
+    """Return what an adapter says its base model is, or nothing."""
+    return str(_read_config(directory).get("base_model_name_or_path") or "")
+
+
 def peft_weights(directory: Path, specs: list[TensorSpec]) -> Iterator[Tensor]:
     """Yield an existing adapter's tensors as float32, in the order of `specs`.
 
@@ -177,6 +235,7 @@ def peft_config(settings: LoraSettings, base_model: str) -> dict[str, Any]:
 
 
 def _read_config(directory: Path) -> dict[str, Any]:
+    _require_folder(directory)
     path = directory / "adapter_config.json"
     if not path.exists():
         raise ToolkitError(
@@ -192,10 +251,23 @@ def _read_config(directory: Path) -> dict[str, Any]:
 
 
 def _open_weights(directory: Path) -> SafetensorsFile:
+    _require_folder(directory)
     path = directory / "adapter_model.safetensors"
     if not path.exists():
+        old = (directory / "adapter_model.bin").exists()
         raise ToolkitError(
             f"{directory} has no adapter_model.safetensors",
-            "Save the adapter with safe_serialization=True",
+            "Save the adapter with safe_serialization=True"
+            if old
+            else "Give the directory that peft saved or `toolkit pull` brought",
         )
     return SafetensorsFile(path)
+
+
+def _require_folder(directory: Path) -> None:
+    if directory.is_dir():
+        return
+    what = "is a file, not an adapter's folder" if directory.exists() else "does not exist"
+    raise ToolkitError(
+        f"{directory} {what}", "Give the folder that peft saved or `toolkit pull` brought"
+    )

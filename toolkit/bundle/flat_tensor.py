@@ -170,6 +170,10 @@ class FlatTensorReader:
         entry = self._entry(name)
         return TensorSpec(name, entry.sizes, _DTYPES[entry.scalar_type])
 
+    def specs(self) -> list[TensorSpec]:
+        """Return shape and dtype of all tensors in the order of the file."""
+        return [self.spec(name) for name in self.keys()]
+
     def offset(self, name: str) -> int:
         """Return where in the file the tensor's data begins, in bytes."""
         return self._entry(name).offset

@@ -1,14 +1,40 @@
 """What every command shares: the console, JSON output and the exit codes."""
 
 import json
-from typing import Any
+import os
+from typing import Any, NoReturn
 
 from rich.console import Console
 
-console = Console()
-error_console = Console(stderr=True)
+
+class _Console(Console):
+    """A console that leaves a reader who went away (`| head`) to `toolkit.cli.main`."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        # Without a colour system nothing is styled; rich's own NO_COLOR keeps bold and dim.
+        colors = None if os.environ.get("NO_COLOR") else "auto"
+        super().__init__(stderr=stderr, color_system=colors)
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Called while the error is handled: pass it on."""
+        raise
+
+
+console = _Console()
+error_console = _Console(stderr=True)
 
 
 def print_json(value: Any) -> None:
     """Print `value` as JSON on standard output, without markup."""
     print(json.dumps(value, indent=2, sort_keys=False))
+
+
+def say(line: str) -> None:
+    """Print a line for people on standard error, as it is."""
+    error_console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def say_next(*commands: str) -> None:
+    """Print the command, or the commands, that follow this one."""
+    for command in commands:
+        say(f"next: {command}")

@@ -5,14 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from toolkit.cli.common import error_console, print_json
+from toolkit.cli.common import print_json, say, say_next
 from toolkit.cli.transfers import transfer_bar
 from toolkit.cli.units import bytes_text
 from toolkit.device import Device, open_device
+from toolkit.device.contents import check_tokenizer, checked_files
 from toolkit.device.layout import bundle_path, check_name, data_path
 from toolkit.device.runtime import deploy_runtime, runtime_folder
-from toolkit.device.transfer import Report, push_folder, scan
-from toolkit.errors import ToolkitError
+from toolkit.device.transfer import LocalFile, Report, push_folder
 
 
 def deploy(
@@ -21,7 +21,7 @@ def deploy(
         Path | None, typer.Option("--data", help="Folder that `toolkit data` wrote.")
     ] = None,
     device: Annotated[
-        str, typer.Option("--device", help="local, a USB SERIAL, or HOST:PORT.")
+        str, typer.Option("--device", help="local, a phone's SERIAL, or HOST:PORT.")
     ] = "local",
     name: Annotated[
         str | None,
@@ -39,7 +39,8 @@ def deploy(
     """Copy the runtime, a bundle and its data to a device.
 
     Files that the device has already (by SHA-256) are not sent again, and an interrupted copy goes
-    on where it stopped.
+    on where it stopped. Nothing is sent of a bundle or data that is damaged, and no data that was
+    made with another tokenizer than the bundle's.
 
     \b
     Examples:
@@ -49,32 +50,38 @@ def deploy(
     """
     if apk is not None and not app:
         raise typer.BadParameter("--apk is for --app")
-    _check_folder(bundle, "manifest.json", "bundle", "toolkit export MODEL -o bundle")
+    files = {"bundle": checked_files(bundle, "bundle")}
     bundle_name = check_name(name or bundle.resolve().name, "bundle")
     data_name = None
     if data is not None:
-        _check_folder(data, "data.json", "data set", "toolkit data FILE --tokenizer bundle -o data")
+        files["data"] = checked_files(data, "data set")
+        check_tokenizer(bundle, data)
         data_name = check_name(name or data.resolve().name, "data set")
     with open_device(device) as target:
         if app:
             _prepare_app(target, apk)
-        result = _deploy(target, bundle, bundle_name, data, data_name, with_runtime=not app)
+        result = _deploy(target, files, bundle_name, data_name, with_runtime=not app)
     if as_json:
         print_json(result)
+        return
+    where = f"--device {device}{' --app' if app else ''}"
+    if data is None:
+        say_next(f"toolkit deploy {bundle} --data DATA {where}")
+    else:
+        say_next(f"toolkit train {where} --steps 50 --out run1")
 
 
 def _prepare_app(device: Device, apk: Path | None) -> None:
     """Install the APK that was given or built, unless the phone has it."""
     from toolkit.device.app_install import prepare
 
-    _say(f"app: {prepare(device, apk)}")
+    say(f"app: {prepare(device, apk)}")
 
 
 def _deploy(
     device: Device,
-    bundle: Path,
+    files: dict[str, list[LocalFile]],
     bundle_name: str,
-    data: Path | None,
     data_name: str | None,
     *,
     with_runtime: bool,
@@ -86,9 +93,10 @@ def _deploy(
         with transfer_bar("runtime") as progress:
             runtime = deploy_runtime(device, folder, info.abi, progress)
     target = bundle_path(device, bundle_name)
-    sent = {"bundle": _send(device, bundle, target, f"bundle {bundle_name}")}
-    if data is not None and data_name is not None:
-        sent["data"] = _send(device, data, data_path(device, data_name), f"data {data_name}")
+    sent = {"bundle": _send(device, files["bundle"], target, f"bundle {bundle_name}")}
+    if data_name is not None:
+        target = data_path(device, data_name)
+        sent["data"] = _send(device, files["data"], target, f"data {data_name}")
     return {
         "device": info.to_json(),
         "runtime": runtime.path if runtime else None,
@@ -98,20 +106,11 @@ def _deploy(
     }
 
 
-def _send(device: Device, folder: Path, target: str, what: str) -> Report:
+def _send(device: Device, files: list[LocalFile], target: str, what: str) -> Report:
     with transfer_bar(what) as progress:
-        report = push_folder(device, scan(folder), target, progress=progress)
+        report = push_folder(device, files, target, progress=progress)
     resumed = f", {bytes_text(report.resumed)} from before" if report.resumed else ""
-    _say(
+    say(
         f"{what}: {bytes_text(report.sent)} sent{resumed}, {bytes_text(report.unchanged)} unchanged"
     )
     return report
-
-
-def _say(line: str) -> None:
-    error_console.print(line, markup=False, highlight=False)
-
-
-def _check_folder(folder: Path, file: str, what: str, remedy: str) -> None:
-    if not (folder / file).is_file():
-        raise ToolkitError(f"{folder} is not a {what} (it has no {file})", f"Run `{remedy}`")

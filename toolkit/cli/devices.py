@@ -1,4 +1,4 @@
-"""`toolkit devices`: this machine, the phones on USB, and phones named by address."""
+"""`toolkit devices`: this machine, the phones of an adb server or on USB, and those by address."""
 
 from typing import Annotated, Any
 
@@ -9,6 +9,7 @@ from toolkit.cli.common import console, print_json
 from toolkit.cli.units import bytes_text
 from toolkit.device import open_device
 from toolkit.device.adb import no_usb_permission
+from toolkit.device.adb_server import ServerPhone, server_phones
 from toolkit.device.adb_transport import find_usb_phones
 from toolkit.errors import ToolkitError
 
@@ -20,10 +21,12 @@ def devices(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the devices that can be reached: this machine, phones on USB, phones by address.
+    """List the devices that can be reached: this machine, the phones, phones by address.
 
-    Phones on the network are not searched for: name them as HOST:PORT (on the phone's USB
-    connection run `adb tcpip 5555` once).
+    While an adb server runs (Android Studio starts one) its phones are listed, emulators and those
+    on Wi-Fi included; else those on USB. A phone with wireless debugging has to be paired once:
+    `adb pair HOST:PORT`, then `adb connect HOST:PORT`. Others on the network are not searched for:
+    name them as HOST:PORT (run `adb tcpip 5555` over USB once).
 
     \b
     Examples:
@@ -41,13 +44,31 @@ def devices(
 
 
 def _look_around() -> list[dict[str, Any]]:
-    rows = [_look("local")]
+    """This machine, and the phones of a running adb server; without one those on USB."""
+    return [_look("local"), *_phones()]
+
+
+def _phones() -> list[dict[str, Any]]:
+    try:
+        phones = server_phones()
+    except ToolkitError as error:
+        return [{"device": "(adb server)", "error": str(error)}]
+    if phones is not None:
+        return [_look_through_server(phone) for phone in phones]
+    rows = []
     for phone in find_usb_phones():
         if phone.serial is None:
             rows.append({"device": "(USB)", "error": str(no_usb_permission())})
         else:
             rows.append(_look(phone.serial))
     return rows
+
+
+def _look_through_server(phone: ServerPhone) -> dict[str, Any]:
+    refusal = phone.refusal()
+    if refusal is None:
+        return _look(phone.serial)
+    return {"device": phone.serial, "state": phone.state, "error": str(refusal)}
 
 
 def _look(spec: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from toolkit.cli.common import console, error_console, print_json
+from toolkit.cli.common import console, error_console, print_json, say_next
 from toolkit.errors import ToolkitError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def evaluate(
         typer.Option(help="Folder of a PEFT adapter, as `toolkit pull` brings it."),
     ] = None,
     device: Annotated[
-        str, typer.Option("--device", help="local, a USB SERIAL, or HOST:PORT.")
+        str, typer.Option("--device", help="local, a phone's SERIAL, or HOST:PORT.")
     ] = "local",
     split: Annotated[
         str | None,
@@ -44,9 +44,11 @@ def evaluate(
       toolkit evaluate bundle --adapter runs/run1 --data data --max-samples 20 --json
     """
     from toolkit.bundle.bundle import Bundle
+    from toolkit.device.contents import check_data
 
-    part, file = _data_file(data, split)
     opened = Bundle.open(bundle)
+    part, file = _data_file(data, split)
+    check_data(data, file.name, bundle)
     with tempfile.TemporaryDirectory() as folder:
         adapters = _adapters(opened, adapter, Path(folder))
         results = _evaluate(device, bundle, file, adapters, max_samples, threads)
@@ -54,8 +56,10 @@ def evaluate(
     report |= results
     if as_json:
         print_json(report)
-    else:
-        _print(part, adapter, results)
+        return
+    _print(part, adapter, results)
+    if adapter is None:
+        say_next(f"toolkit evaluate {bundle} --data {data} --device {device} --adapter runs/RUN")
 
 
 def _data_file(data: Path, split: str | None) -> tuple[str, Path]:
@@ -71,13 +75,15 @@ def _data_file(data: Path, split: str | None) -> tuple[str, Path]:
 
 
 def _adapters(bundle: "Bundle", adapter: Path | None, folder: Path) -> dict[str, Path]:
-    from toolkit.oracle.on_device import write_peft_adapter, write_zero_adapter
+    from toolkit.bundle.adapter import write_peft_adapter
+    from toolkit.oracle.on_device import write_zero_adapter
 
     adapters = {"without_adapter": folder / "zero.ptd"}
     write_zero_adapter(bundle, adapters["without_adapter"])
     if adapter is not None:
         adapters["with_adapter"] = folder / "adapter.ptd"
-        write_peft_adapter(bundle, adapter, adapters["with_adapter"])
+        specs, lora = bundle.adapter.specs(), bundle.manifest["lora"]
+        write_peft_adapter(adapter, specs, lora, adapters["with_adapter"])
     return adapters
 
 

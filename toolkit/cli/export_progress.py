@@ -15,7 +15,11 @@ from rich.progress import (
 
 
 class ExportProgress:
-    """Shows one line per stage; prints nothing but stage names where there is no terminal."""
+    """Shows one line per stage; prints nothing but stage names where there is no terminal.
+
+    The first stage opens the model, which may download it with the hub library's own bars: ours
+    begins with the second.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -31,9 +35,9 @@ class ExportProgress:
             disable=not console.is_terminal,
         )
         self._task = None
+        self._stages = 0
 
     def __enter__(self) -> "ExportProgress":
-        self._bar.start()
         return self
 
     def __exit__(
@@ -46,12 +50,17 @@ class ExportProgress:
 
     def stage(self, text: str, total: int = 0) -> None:
         """Begin a stage; without a total the bar only moves."""
-        if not self._console.is_terminal:
+        self._stages += 1
+        if not self._console.is_terminal or self._stages == 1:
             self._console.print(f"{text} ...", markup=False)
+        if self._stages == 1:
+            return
+        self._bar.start()
         if self._task is not None:
             self._bar.remove_task(self._task)
         self._task = self._bar.add_task(text, total=total or None)
 
     def advance(self, count: int) -> None:
         """Count bytes of the stage."""
-        self._bar.update(self._task, advance=count)
+        if self._task is not None:
+            self._bar.update(self._task, advance=count)

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from toolkit.cli.common import console, print_json
+from toolkit.cli.common import console, print_json, say_next
+from toolkit.errors import ToolkitError
 
 
 def inspect(
@@ -36,12 +37,22 @@ def inspect(
     if as_json:
         print_json(found)
         return
-    _print_model(bundle, found)
-    _print_sizes(found)
-    _print_methods(found)
-    _print_quantization(found, tensors)
-    state = f"match in all {len(found['files'])} files" if hashes else "not checked"
-    console.print(f"Hashes {state}.", markup=False)
+    # The manifest has no digest of its own: what is wrong in it shows when it is used.
+    try:
+        with console.capture() as shown:
+            _print_model(bundle, found)
+            _print_sizes(found)
+            _print_methods(found)
+            _print_quantization(found, tensors)
+            state = f"match in all {len(found['files'])} files" if hashes else "not checked"
+            console.print(f"Hashes {state}.", markup=False)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise ToolkitError(
+            f"The bundle {bundle} is damaged: its manifest lacks or misstates something ({error})",
+            "Export it again",
+        ) from error
+    print(shown.get(), end="")
+    say_next(f"toolkit data FILE --tokenizer {bundle} -o data")
 
 
 def _print_model(bundle: Path, found: dict[str, Any]) -> None:

@@ -1,20 +1,21 @@
 """The `toolkit` command: finds a command's file when it is called, so that `--help` stays fast."""
 
 import importlib
+import json
 import logging
 import os
 import signal
 import sys
 import warnings
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from toolkit import __version__
-from toolkit.cli.common import error_console
-from toolkit.errors import ToolkitError
+from toolkit.cli.common import say
+from toolkit.errors import ToolkitError, explain_os_error
 
 COMMANDS = {
     "plan": "Predict memory and time from a model's shape, and fit them to a budget.",
@@ -24,6 +25,8 @@ COMMANDS = {
     "devices": "List the devices that can be reached.",
     "deploy": "Copy runtime, bundle and data to a device.",
     "train": "Train on a device, with progress; can be stopped and resumed.",
+    "list": "Show what a device holds: bundles, data, runs, with sizes.",
+    "remove": "Free what a device holds.",
     "pull": "Bring a run's trace and adapter back from a device.",
     "analyze": "Explain where a run's memory and time went.",
     "compare": "Show what grew from one run to another; a guard for memory budgets.",
@@ -46,6 +49,10 @@ Examples:
 Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted."""
 
 
+_READER_GONE = 128 + signal.SIGPIPE
+_UsageError = typer.BadParameter.__base__  # typer gives this class no name of its own
+
+
 class _LazyGroup(TyperGroup):
     """Imports a command's module only when this command is asked for."""
 
@@ -64,14 +71,22 @@ class _LazyGroup(TyperGroup):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: typer.Context) -> Any:
+        as_json = "--json" in [*ctx._protected_args, *ctx.args]
         try:
             return super().invoke(ctx)
         except ToolkitError as error:
-            _print_error(str(error))
-            raise typer.Exit(1) from None
+            return _fail(error, as_json)
+        except BrokenPipeError:  # of our own output: a device's is a DeviceLost
+            _drop_output()
+            raise typer.Exit(_READER_GONE) from None
+        except OSError as error:
+            return _fail(explain_os_error(error), as_json)
         except KeyboardInterrupt:
-            _print_error("interrupted")
-            raise typer.Exit(130) from None
+            return _fail(ToolkitError("interrupted"), as_json, 130)
+        except _UsageError as error:
+            if as_json:
+                _print_failure(error.format_message(), f"See `{ctx.command_path} --help`")
+            raise
 
 
 app = typer.Typer(
@@ -106,13 +121,19 @@ def main() -> None:
     """Run the command line; the process exits with the codes that `toolkit --help` names."""
     signal.signal(signal.SIGTERM, _terminated)
     _silence_libraries()
-    app(prog_name="toolkit")
+    try:
+        app(prog_name="toolkit")
+    except OSError as error:  # while help or version was written
+        _fail_output(error)
+    finally:
+        _finish_output()
 
 
 def _silence_libraries() -> None:
     """Keep warnings meant for programmers, of which the compiler has many, off the screen."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if not sys.stderr.isatty():  # on a terminal gigabytes are seen coming
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
@@ -133,10 +154,38 @@ def _load(name: str) -> Any:
     return command
 
 
-def _print_error(message: str) -> None:
-    error_console.print(
-        f"error: {message}", markup=False, highlight=False, soft_wrap=True, style=None
-    )
+def _fail(error: ToolkitError, as_json: bool, code: int = 1) -> NoReturn:
+    say(f"error: {error}")
+    if as_json:
+        _print_failure(error.cause, error.remedy)
+    raise typer.Exit(code) from None
+
+
+def _print_failure(cause: str, remedy: str) -> None:
+    """Print a failure for machines: one line, since some commands print JSON lines."""
+    print(json.dumps({"error": cause, "fix": remedy}))
+
+
+def _finish_output() -> None:
+    """Write what is still held back; at the interpreter's end a failure would be a traceback."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+        sys.exit(_READER_GONE)
+    except OSError as error:
+        _fail_output(error)
+
+
+def _fail_output(error: OSError) -> NoReturn:
+    _drop_output()
+    say(f"error: {explain_os_error(error)}")
+    sys.exit(1)
+
+
+def _drop_output() -> None:
+    """Let what is still held back for standard output go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> None:

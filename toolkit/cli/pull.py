@@ -22,7 +22,7 @@ def pull(
         Path | None, typer.Option("-o", "--output", help="Folder to write (default: runs/RUN).")
     ] = None,
     device: Annotated[
-        str, typer.Option("--device", help="local, a USB SERIAL, or HOST:PORT.")
+        str, typer.Option("--device", help="local, a phone's SERIAL, or HOST:PORT.")
     ] = "local",
     with_state: Annotated[
         bool, typer.Option("--with-state", help="Also copy the state that --resume needs.")

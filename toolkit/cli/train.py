@@ -1,23 +1,29 @@
 """`toolkit train`: start a run on a device, watch it, stop it at a step, come back to it."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from toolkit.cli.common import print_json
+from toolkit.cli.common import print_json, say
 from toolkit.cli.train_system import system_trace
-from toolkit.cli.train_watch import Outcome, watch
-from toolkit.device import Device, open_device
-from toolkit.device.layout import check_name, choose, run_path
-from toolkit.device.runs import Run, Value, attach, read_settings, start
-from toolkit.device.runtime import check_version, find_runtime
+from toolkit.cli.train_watch import watch
+from toolkit.device import Device, open_device, training
+from toolkit.device.layout import check_name, choose
+from toolkit.device.run_settings import Value
+from toolkit.device.runs import Run, attach
+from toolkit.device.training import DEFAULTS, Request
 from toolkit.errors import ToolkitError
+
+
+def _flag(name: str, text: str, **limits: int) -> Any:
+    """Return an option of the trainer, whose default stays the trainer's and is shown."""
+    return typer.Option(f"--{name}", help=f"{text}  [default: {DEFAULTS[name]}]", **limits)
 
 
 def train(
     device: Annotated[
-        str, typer.Option("--device", help="local, a USB SERIAL, or HOST:PORT.")
+        str, typer.Option("--device", help="local, a phone's SERIAL, or HOST:PORT.")
     ] = "local",
     out: Annotated[str | None, typer.Option("--out", help="Name of the run on the device.")] = None,
     steps: Annotated[
@@ -29,70 +35,82 @@ def train(
     data: Annotated[
         str | None, typer.Option("--data", help="Data on the device (default: the last sent).")
     ] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate.")] = None,
+    lr: Annotated[float | None, _flag("lr", "Learning rate.")] = None,
     optimizer: Annotated[
-        Literal["sgd", "adamw"] | None, typer.Option(help="How gradients change the adapter.")
+        Literal["sgd", "adamw"] | None, _flag("optimizer", "How gradients change the adapter.")
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            help="Sequences computed together; the bundle needs programs for all their tokens. "
+        _flag(
+            "batch-size",
+            "Sequences computed together; the bundle needs programs for all their tokens. "
             "Faster for short sequences, with more memory.",
+            min=1,
         ),
     ] = None,
     grad_accum: Annotated[
         int | None,
-        typer.Option(min=1, help="Batches, one after the other, whose gradients make one step."),
+        _flag("grad-accum", "Batches, one after the other, whose gradients make one step.", min=1),
     ] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Decoupled weight decay.")] = None,
-    beta1: Annotated[float | None, typer.Option(help="AdamW: decay of the mean.")] = None,
-    beta2: Annotated[float | None, typer.Option(help="AdamW: decay of the square.")] = None,
-    eps: Annotated[float | None, typer.Option(help="AdamW: added to the root.")] = None,
-    momentum: Annotated[float | None, typer.Option(help="SGD: momentum.")] = None,
+    weight_decay: Annotated[float | None, _flag("weight-decay", "Decoupled weight decay.")] = None,
+    beta1: Annotated[float | None, _flag("beta1", "AdamW: decay of the mean.")] = None,
+    beta2: Annotated[float | None, _flag("beta2", "AdamW: decay of the square.")] = None,
+    eps: Annotated[float | None, _flag("eps", "AdamW: added to the root.")] = None,
+    momentum: Annotated[float | None, _flag("momentum", "SGD: momentum.")] = None,
     max_grad_norm: Annotated[
-        float | None, typer.Option(help="Clip gradients to this global norm; 0 is off.")
+        float | None, _flag("max-grad-norm", "Clip gradients to this global norm; 0 is off.")
     ] = None,
     warmup_steps: Annotated[
-        int | None, typer.Option(min=0, help="Steps of linear warm-up.")
+        int | None, _flag("warmup-steps", "Steps of linear warm-up.", min=0)
     ] = None,
     schedule: Annotated[
         Literal["constant", "linear", "cosine"] | None,
-        typer.Option(help="Learning rate after the warm-up."),
+        _flag("schedule", "Learning rate after the warm-up."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the samples' order.")] = None,
+    seed: Annotated[int | None, _flag("seed", "Seed of the samples' order.", min=0)] = None,
     order: Annotated[
-        Literal["shuffled", "sequential"] | None, typer.Option(help="Order of the samples.")
+        Literal["shuffled", "sequential"] | None, _flag("order", "Order of the samples.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads on the device.")] = None,
+    threads: Annotated[
+        int | None, _flag("threads", "Threads on the device; 0: its fast cores.", min=0)
+    ] = None,
     checkpoints: Annotated[
         Literal["auto", "ram", "spill"] | None,
-        typer.Option(help="Where block inputs wait for the backward; spill is to storage."),
+        _flag("checkpoints", "Where block inputs wait for the backward; spill is to storage."),
     ] = None,
     page_cache: Annotated[
         Literal["auto", "keep", "drop"] | None,
-        typer.Option(help="Of weights that were used; auto keeps them if all fit into memory."),
+        _flag("page-cache", "Of weights that were used; auto keeps them if all fit into memory."),
     ] = None,
     save_every: Annotated[
-        int | None, typer.Option(min=0, help="Save every so many steps, and at the end.")
+        int | None, _flag("save-every", "Save every so many steps, and at the end.", min=0)
     ] = None,
     save_minutes: Annotated[
         float | None,
-        typer.Option(
-            min=0,
-            help="Save every so many minutes too; 0 is off. Without --save-every saves are so far "
+        _flag(
+            "save-minutes",
+            "Save every so many minutes too; 0 is off. Without --save-every saves are so far "
             "apart that they write at most 1 GB an hour.",
+            min=0,
         ),
     ] = None,
     eval_every: Annotated[
         int | None,
-        typer.Option(min=0, help="Evaluate held-out data every N steps; 0: first and last."),
+        typer.Option(
+            min=0,
+            help="Evaluate held-out data every N steps; with 0 only before the first step and "
+            "after the last. Without this option nothing is evaluated.",
+        ),
     ] = None,
     adapter: Annotated[
-        Path | None, typer.Option(help="Start from this adapter.ptd instead of the bundle's.")
+        Path | None,
+        typer.Option(
+            help="Start from this adapter instead of the bundle's: a folder that peft saved or "
+            "`toolkit pull` brought, or an adapter.ptd."
+        ),
     ] = None,
     trace: Annotated[
-        Literal["full", "steps"] | None, typer.Option(help="How much the trace records.")
+        Literal["full", "steps"] | None, _flag("trace", "How much the trace records.")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run --out where it was saved.")
@@ -119,8 +137,8 @@ def train(
     """Train on a device, with progress.
 
     The run goes on when the connection breaks. Ctrl-C stops it after the current step with
-    everything saved; a second Ctrl-C leaves it running. Flags that are not given have the trainer's
-    defaults, or with --resume those the run was started with.
+    everything saved; a second Ctrl-C leaves it running. With --resume flags that are not given keep
+    the values the run was started with, bundle, data and adapter included.
 
     \b
     Examples:
@@ -128,7 +146,8 @@ def train(
       toolkit train --out run1 --resume --steps 100
       toolkit train --steps 50 --optimizer adamw --grad-accum 4 --out run2 --detach
       toolkit train --attach run2
-      toolkit train --device SERIAL --steps 5 --out run3 --atrace
+      toolkit train --steps 50 --adapter runs/run1 --out run3
+      toolkit train --device SERIAL --steps 5 --out run4 --atrace
     """
     settings: dict[str, Value] = {
         "steps": steps,
@@ -166,13 +185,13 @@ def train(
             run = attach(target, check_name(attach_to, "run"))
         else:
             assert out is not None
-            run = _start(target, check_name(out, "run"), bundle, data, adapter, settings, resume)
+            request = Request(check_name(out, "run"), settings, bundle, data, adapter)
+            run = (training.resume if resume else training.begin)(target, request, say)
         if detach:
             _announce(run, as_json)
             return
-        outcome = watch(run, steps, as_json=as_json)
-    if outcome is Outcome.FAILED:
-        raise typer.Exit(1)
+        began = attach_to is None and not resume
+        watch(run, steps, as_json=as_json, began=began)
 
 
 def _check_usage(
@@ -191,37 +210,6 @@ def _check_usage(
     given += ["--resume"] if resume else []
     if given:
         raise typer.BadParameter(f"--attach starts nothing, so it takes no {', '.join(given)}")
-
-
-def _start(
-    device: Device,
-    name: str,
-    bundle: str | None,
-    data: str | None,
-    adapter: Path | None,
-    settings: dict[str, Value],
-    resume: bool,
-) -> Run:
-    runtime = find_runtime(device)
-    check_version(device, runtime)
-    given = {"bundle": bundle, "data": data, **settings}
-    if resume:
-        remembered = read_settings(device, name, set(given))
-        given = remembered | {key: value for key, value in given.items() if value is not None}
-        if given.get("steps") is None:
-            raise ToolkitError(f"how long run {name!r} should be is not known", "Give --steps")
-    bundle_item = choose(device, "bundles", _text(given.get("bundle")))
-    data_item = choose(device, "data", _text(given.get("data")))
-    given |= {"bundle": bundle_item.name, "data": data_item.name}
-    arguments = ["--bundle", bundle_item.path, "--data", f"{data_item.path}/train.ptd"]
-    for flag in settings:
-        if given.get(flag) is not None:
-            arguments += [f"--{flag}", str(given[flag])]
-    if given.get("eval-every") is not None:
-        arguments += ["--eval-data", _validation(device, data_item.path)]
-    if adapter is not None:
-        arguments += ["--adapter", _push_adapter(device, name, adapter)]
-    return start(device, runtime, name, arguments, resume=resume, settings=given)
 
 
 def _app_run(
@@ -244,33 +232,10 @@ def _app_run(
     if adapter is not None:
         raise ToolkitError("the app has no --adapter", "Leave it away, or train without --app")
     if not resume:
-        bundle = choose(device, "bundles", bundle).name
-        data = choose(device, "data", data).name
+        chosen = choose(device, "bundles", bundle), choose(device, "data", data)
+        training.check_pair(device, *chosen)
+        bundle, data = (item.name for item in chosen)
     return app.start(device, name, bundle, data, settings, resume=resume)
-
-
-def _text(value: Value) -> str | None:
-    return None if value is None else str(value)
-
-
-def _validation(device: Device, data: str) -> str:
-    path = f"{data}/validation.ptd"
-    if device.stat(path) is None:
-        raise ToolkitError(
-            "--eval-every needs held-out data, and the data on the device has none",
-            "Make it with `toolkit data --validation 0.05`, or leave --eval-every away",
-        )
-    return path
-
-
-def _push_adapter(device: Device, name: str, adapter: Path) -> str:
-    """Send an adapter to start from beside the run, which does not exist yet."""
-    if not adapter.is_file():
-        raise ToolkitError(f"there is no file {adapter}", "Name an adapter.ptd")
-    device.make_directory(f"{device.root}/adapters")
-    path = f"{run_path(device, name).replace('/runs/', '/adapters/')}.ptd"
-    device.write(path, adapter.read_bytes())
-    return path
 
 
 def _announce(run: Run, as_json: bool) -> None:
@@ -280,6 +245,4 @@ def _announce(run: Run, as_json: bool) -> None:
         print_json({"run": run.name, "device": run.device.spec, "path": run.path})
         return
     console.print(f"run {run.name} was started on {run.device.spec}", highlight=False)
-    console.print(
-        f"watch it: toolkit train --device {run.device.spec} --attach {run.name}", highlight=False
-    )
+    console.print(f"watch it: toolkit train {run.where} --attach {run.name}", highlight=False)

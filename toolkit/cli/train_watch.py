@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
 from types import FrameType
 from typing import Any
 
@@ -20,15 +19,6 @@ from toolkit.device.runs import Run, follow
 from toolkit.errors import ToolkitError
 
 _SHOWN = {"run", "step", "evaluation", "event", "end"}
-
-
-class Outcome(Enum):
-    """How watching ended."""
-
-    COMPLETED = "completed"
-    STOPPED = "stopped"
-    DETACHED = "detached"
-    FAILED = "failed"
 
 
 class Interrupts:
@@ -48,6 +38,34 @@ class Interrupts:
             yield self
         finally:
             signal.signal(signal.SIGINT, previous)
+
+
+class Tally:
+    """Peak and time of a whole run, of all its parts: a resumed run's trace has several."""
+
+    def __init__(self) -> None:
+        self.peak_kib = 0.0
+        self.end: dict[str, Any] | None = None
+        self._ended = 0.0
+        self._open = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all parts; of one that was killed those of its steps."""
+        return self._ended + self._open
+
+    def record(self, record: dict[str, Any]) -> None:
+        """Count a run, step or end record; others change nothing."""
+        kind = record["type"]
+        if kind in ("step", "end"):
+            self.peak_kib = max(self.peak_kib, number(record.get("peak"), 0.0))
+        if kind == "run":
+            self._ended, self._open, self.end = self.seconds, 0.0, None
+        elif kind == "step":
+            self._open += number(record.get("seconds"), 0.0)
+        elif kind == "end":
+            self._ended += number(record.get("seconds"), 0.0)
+            self._open, self.end = 0.0, record
 
 
 class BarView:
@@ -133,14 +151,20 @@ class JsonView:
             sys.stdout.flush()
 
 
-def watch(run: Run, steps: int | None, *, as_json: bool) -> Outcome:
+def watch(run: Run, steps: int | None, *, as_json: bool, began: bool) -> None:
     """Follow a run until it ends or the second Ctrl-C; the first one stops it at a step boundary.
+
+    Args:
+        began: This command began the run; if the trainer refuses it, nothing of it is kept.
 
     Raises:
         ToolkitError: the trainer failed or died; the message is its own.
         DeviceLost: the connection broke; the run goes on.
     """
-    end: dict[str, Any] | None = None
+    tally = Tally()
+    for record in run.history() if run.trace_offset else ():
+        tally.record(record)
+    earlier, tally.end = tally.end, None
     view = JsonView() if as_json else BarView(run, steps)
     with Interrupts().counted() as interrupts, view:
         stop_requested = False
@@ -148,44 +172,44 @@ def watch(run: Run, steps: int | None, *, as_json: bool) -> Outcome:
             for record in follow(run):
                 if record is not None:
                     view.record(record)
-                    end = record if record["type"] == "end" else None
+                    tally.record(record)
                 if interrupts.count and not stop_requested:
                     run.request_stop()
                     stop_requested = True
                     view.say("stopping after this step; Ctrl-C again leaves it running")
                 if interrupts.count > 1:
                     view.say(_how_to_attach(run, f"run {run.name} goes on"))
-                    return Outcome.DETACHED
+                    return
         except DeviceLost as lost:
             remedy = f"The run goes on; {_how_to_attach(run, 'when it is back')}"
             raise ToolkitError(lost.cause, remedy) from lost
-        return _conclude(run, view, end)
+        if tally.end is None and earlier is not None and run.exit_code() == 0:
+            tally.end = earlier  # resumed though nothing was left to do, which adds nothing
+        _conclude(run, view, tally, began)
 
 
-def _conclude(run: Run, view: BarView | JsonView, end: dict[str, Any] | None) -> Outcome:
+def _conclude(run: Run, view: BarView | JsonView, tally: Tally, began: bool) -> None:
+    end = tally.end
     if end is None or end.get("status") == "failed":
         error = end.get("error") if end else None
         cause = str(error)[:500] if error else run.failure()
-        remedy = f"What it left: `toolkit pull --device {run.device.spec} {run.name}`"
-        if run.discard_if_unstarted():
+        remedy = f"What it left: `toolkit pull {run.where} {run.name}`"
+        if began and run.discard_if_refused():
             remedy = "Nothing was started; the name can be used again"
         raise ToolkitError(f"run {run.name} failed on {run.device.spec}: {cause}", remedy)
-    steps, seconds = _whole(end.get("steps")), number(end.get("seconds"), 0.0)
-    peak = bytes_text(number(end.get("peak"), 0.0) * 1024)
+    steps, peak = _whole(end.get("steps")), bytes_text(tally.peak_kib * 1024)
     stopped = end.get("status") == "stopped"
     view.say(
         f"run {run.name} {'stopped' if stopped else 'completed'}: {steps} steps, "
-        f"{seconds_text(seconds)}, peak {peak}; adapter and state are saved"
+        f"{seconds_text(tally.seconds)}, peak {peak}; adapter and state are saved"
     )
-    device = f"--device {run.device.spec}"
     if stopped:
-        view.say(f"resume: toolkit train {device} --out {run.name} --resume")
-    view.say(f"next: toolkit pull {device} {run.name} -o runs/{run.name}")
-    return Outcome.STOPPED if stopped else Outcome.COMPLETED
+        view.say(f"resume: toolkit train {run.where} --out {run.name} --resume")
+    view.say(f"next: toolkit pull {run.where} {run.name} -o runs/{run.name}")
 
 
 def _how_to_attach(run: Run, when: str) -> str:
-    return f"{when}: toolkit train --device {run.device.spec} --attach {run.name}"
+    return f"{when}: toolkit train {run.where} --attach {run.name}"
 
 
 def number(value: Any, default: float = math.nan) -> float:

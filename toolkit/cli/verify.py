@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from toolkit.cli.common import console, error_console, print_json
+from toolkit.cli.common import console, error_console, print_json, say_next
 from toolkit.cli.transfers import transfer_bar
 from toolkit.errors import ToolkitError
 
@@ -25,7 +25,7 @@ _WORST = 5
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Folder that `toolkit export` wrote.")],
     device: Annotated[
-        str, typer.Option("--device", help="local, a USB SERIAL, or HOST:PORT.")
+        str, typer.Option("--device", help="local, a phone's SERIAL, or HOST:PORT.")
     ] = "local",
     data: Annotated[
         Path | None,
@@ -66,6 +66,8 @@ def verify(
         print_json(result.to_json())
     else:
         _print(result)
+        if result.passed:
+            say_next(f"toolkit deploy {bundle} --data DATA --device {device}")
     if not result.passed:
         if not as_json:
             worst = result.errors[0]
@@ -99,6 +101,7 @@ def _rows(
     bundle: "Bundle", data: Path | None, samples: int, seq_len: int | None, seed: int
 ) -> "Rows":
     from toolkit.data.dataset import first_rows, read_rows
+    from toolkit.device.contents import check_data
     from toolkit.oracle.verification import verification_rows
 
     lengths = bundle.manifest["seq_lens"]
@@ -108,6 +111,7 @@ def _rows(
     else:
         if seq_len is not None:
             raise typer.BadParameter("--seq-len is for random tokens; --data has its own")
+        check_data(data, "train.ptd", bundle.path)
         rows = first_rows(read_rows(data / "train.ptd"), samples)
         length = rows.tokens.shape[1]
     if length not in lengths:

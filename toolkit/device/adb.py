@@ -1,4 +1,4 @@
-"""A phone over the Android debug bridge, TCP or USB, by the adb-shell package (protocol 1.0).
+"""A phone over the Android debug bridge without a server, TCP or USB, by the adb-shell package.
 
 Commands travel through the daemon's `exec:` service: raw bytes both ways, so that a file's content
 can be a command's standard input. adb-shell has no public call for that; `_exchange` uses its
@@ -35,6 +35,12 @@ _AUTH_TIMEOUT = 30.0
 _OPEN_TIMEOUT = 10.0
 _ATTEMPTS, _PAUSE = 3, 0.5
 
+PAIRING = (
+    "For wireless debugging pair it once with `adb pair HOST:PORT` (the code is shown on the phone "
+    "under Developer options, Wireless debugging) and `adb connect HOST:PORT`; then use the name "
+    "that `adb devices` gives it"
+)
+
 
 def adb_root() -> str:
     """Return our folder on phones ($TOOLKIT_DEVICE_ROOT changes it)."""
@@ -42,7 +48,7 @@ def adb_root() -> str:
 
 
 class AdbDevice(ShellDevice):
-    """A phone, addressed by HOST:PORT or by the serial it has on USB."""
+    """A phone no adb server has, addressed by HOST:PORT or by the serial it has on USB."""
 
     def __init__(self, spec: str, root: str | None = None) -> None:
         self.spec = spec
@@ -99,8 +105,8 @@ class AdbDevice(ShellDevice):
         known = ", ".join(phone.serial for phone in phones if phone.serial) or "none"
         raise ToolkitError(
             f"no device with serial {self.spec} on USB (found: {known})",
-            "Check the cable, turn on USB debugging in the phone's developer options, "
-            "or name HOST:PORT for a phone on the network",
+            "Check the cable and turn on USB debugging in the phone's developer options, or start "
+            "an adb server (`adb start-server`) for emulators and paired phones, or name HOST:PORT",
         )
 
     def _permission_asked(self, _: Any) -> None:
@@ -123,14 +129,15 @@ class AdbDevice(ShellDevice):
         if isinstance(error, InvalidCommandError):
             return ToolkitError(
                 f"device {name} speaks another protocol (as wireless debugging with pairing does)",
-                "Connect it by USB, or run `adb tcpip 5555` over USB once and use HOST:5555",
+                f"{PAIRING}. Or connect it by USB",
             )
         if "LIBUSB_ERROR_ACCESS" in str(error):
             return no_usb_permission()
         if "LIBUSB_ERROR_BUSY" in str(error):
             return ToolkitError(
                 f"device {name} is in use by another program",
-                "Stop Android's adb server with `adb kill-server`",
+                "If an adb server on another port has it, name that in ANDROID_ADB_SERVER_PORT; "
+                "else stop the program that uses it",
             )
         return ToolkitError(
             f"device {name} is offline ({describe(error)})",

@@ -15,7 +15,8 @@ from typing import Any
 
 from toolkit.device.base import Device, ShellDevice
 from toolkit.device.layout import check_name
-from toolkit.device.runs import Run, Value
+from toolkit.device.run_settings import Value
+from toolkit.device.runs import Run
 from toolkit.device.shell import WrappedCommand, command_line, quote
 from toolkit.errors import ToolkitError
 
@@ -189,6 +190,11 @@ def inside_app(device: Device) -> AppDevice:
 class AppRun(Run):
     """A run of the app; the app starts and ends it, this side looks."""
 
+    @property
+    def where(self) -> str:
+        """The options that lead other commands to the app."""
+        return f"{super().where} --app"
+
     def alive(self) -> bool:
         """Whether the app holds the run; while it waits for better conditions it does."""
         state, _ = parse_state(self.device.read(f"{self.path}/run.json"))
@@ -200,7 +206,7 @@ class AppRun(Run):
         phone = self.device._phone if isinstance(self.device, AppDevice) else self.device
         ask(phone, "STOP", {})
 
-    def discard_if_unstarted(self) -> bool:
+    def discard_if_refused(self) -> bool:
         """The app's runs are the app's to delete."""
         return False
 

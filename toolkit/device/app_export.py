@@ -13,12 +13,12 @@ from toolkit.device.fetch import (
     RUN_FILES,
     Progress,
     Pulled,
-    check_target,
     fetch_file,
     install_files,
     prepare_partial,
 )
 from toolkit.device.layout import check_name
+from toolkit.device.same_run import check_target, identity_of
 from toolkit.errors import ToolkitError
 
 DOWNLOADS = "/sdcard/Download"
@@ -35,7 +35,7 @@ def pull_export(
     Raises:
         ToolkitError: The app refuses, or what it wrote is no export of this run.
     """
-    check_target(target)
+    check_target(target, None)
     answer = ask(phone, "EXPORT", {"run": check_name(run, "run")}, _EXPORT_SECONDS)
     remote = f"{DOWNLOADS}/{export_name(answer.file, run)}"
     entry = phone.stat(remote)
@@ -56,6 +56,7 @@ def pull_export(
     fetch_file(phone, remote, partial / _ARCHIVE, entry.size, advance)
     pulled = Pulled(files=unpack(partial / _ARCHIVE, run, partial))
     (partial / _ARCHIVE).unlink()
+    check_target(target, identity_of(partial))
     install_files(partial, target, list(pulled.files))
     phone.shell(f"rm -f '{remote}'")  # Made for this; `export_name` leaves nothing to quote.
     return pulled

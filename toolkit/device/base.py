@@ -11,6 +11,7 @@ from toolkit.device.errors import DeviceCommandError, DeviceLost
 from toolkit.device.info import DeviceInfo, info_command, parse_info
 from toolkit.device.parsers import FileStat
 from toolkit.device.shell import ShellResult, WrappedCommand, command_line, quote, wrap
+from toolkit.device.storage import full_storage, space_remedy
 
 CHUNK = 256 * 1024
 PIECE = 8 << 20
@@ -38,7 +39,9 @@ class Device(Protocol):
     def __exit__(self, *exception: object) -> None: ...
     def shell(self, command: str, timeout: float = _TIMEOUT) -> ShellResult: ...
     def check(self, command: str, timeout: float = _TIMEOUT) -> str: ...
-    def stream(self, command: str, timeout: float = _TIMEOUT) -> Iterator[bytes]: ...
+    def stream(
+        self, command: str, timeout: float = _TIMEOUT, *, input_open: bool = False
+    ) -> Iterator[bytes]: ...
     def append(self, path: str, source: BinaryIO, length: int, on_bytes: OnBytes) -> None: ...
     def pull(
         self, path: str, sink: BinaryIO, offset: int, length: int, on_bytes: OnBytes
@@ -97,15 +100,21 @@ class ShellDevice(ABC):
         self._require(result, command)
         return result.text
 
-    def stream(self, command: str, timeout: float = _TIMEOUT) -> Iterator[bytes]:
-        """Yield a command's standard output as it comes; a nonzero exit raises at the end."""
-        wrapped = wrap(f"( {command}\n) 2>/dev/null")
+    def stream(
+        self, command: str, timeout: float = _TIMEOUT, *, input_open: bool = False
+    ) -> Iterator[bytes]:
+        """Yield a command's standard output as it comes; a nonzero exit raises at the end.
+
+        With `input_open` its standard input is empty but ends only when this side goes away, for
+        `toolkit.device.shell.lifeline`; otherwise it is /dev/null.
+        """
+        wrapped = wrap(f"( {command}\n) 2>/dev/null", reads_input=input_open)
         tail = b""
         for data in self._exchange(wrapped, None, timeout):
             tail += data
-            if len(tail) > 64:
-                yield tail[:-64]
-                tail = tail[-64:]
+            if ready := len(tail) - wrapped.held(tail):
+                yield tail[:ready]
+                tail = tail[ready:]
         result = wrapped.split(tail)
         if result is None:
             raise DeviceLost(self.spec, "a command ended early")
@@ -235,11 +244,12 @@ class ShellDevice(ABC):
             return
         lines = [line for line in result.text.splitlines() if line.strip()]
         detail = f": {lines[-1].strip()[:200]}" if lines else ""
-        remedy = "Free some space on it" if "No space left" in detail else ""
+        full = "No space left" in detail or (not detail and full_storage(self))
         raise DeviceCommandError(
-            f"a command failed on device {self.spec} with code {result.code} "
+            (f"the storage of device {self.spec} is full: " if full else "")
+            + f"a command failed on device {self.spec} with code {result.code} "
             f"({command[:80]}){detail}",
-            remedy,
+            space_remedy(self) if full else "",
         )
 
     def _require_below_root(self, path: str) -> None:

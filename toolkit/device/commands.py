@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.device.base import Device
+from toolkit.device.contents import checked_files
 from toolkit.device.errors import DeviceCommandError
 from toolkit.device.layout import bundle_path, list_deployed
 from toolkit.device.runtime import Runtime, deploy_runtime, runtime_folder
-from toolkit.device.transfer import Progress, digest, push_folder, scan
+from toolkit.device.shell import command_line, lifeline
+from toolkit.device.transfer import Progress, digest, push_folder
 from toolkit.errors import ToolkitError
 from toolkit.files import sha256_file
 
@@ -24,16 +26,21 @@ _OUTPUT_LIMIT = 16 << 30
 
 
 def run_trainer(
-    device: Device, runtime: Runtime, *arguments: str | int | float
+    device: Device, runtime: Runtime, *arguments: str | int | float, scratch: str | None = None
 ) -> Iterator[dict[str, Any]]:
     """Run a trainer command to its end and yield the JSON objects it prints, as they come.
+
+    The command ends with this side: interrupted, killed or cut off, it leaves nothing running on
+    the device, and `scratch`, a folder there, is removed.
 
     Raises:
         ToolkitError: The trainer failed; with the cause it printed.
     """
     last = ""
+    on_loss = command_line("rm", "-rf", scratch) if scratch else "true"
+    command = lifeline(f"{runtime.command(*arguments)} 2>&1", on_loss)
     try:
-        for line in _lines(device.stream(f"{runtime.command(*arguments)} 2>&1", _SILENCE_SECONDS)):
+        for line in _lines(device.stream(command, _SILENCE_SECONDS, input_open=True)):
             record = _parse(line)
             if record is not None:
                 yield record
@@ -86,8 +93,12 @@ def send_runtime(device: Device, progress: Progress) -> Runtime:
 
 
 def send_bundle(device: Device, bundle: Path, progress: Progress) -> str:
-    """Send a bundle, unless it is there under any name, and return its folder on the device."""
-    files = scan(bundle)
+    """Send a bundle, unless it is there under any name, and return its folder on the device.
+
+    Raises:
+        ToolkitError: A file of it is damaged.
+    """
+    files = checked_files(bundle, "bundle")
     content = digest(files)
     for deployed in list_deployed(device, "bundles"):
         if deployed.sha256 == content:

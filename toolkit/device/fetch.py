@@ -12,6 +12,8 @@ from pathlib import Path
 from toolkit.device.base import Device
 from toolkit.device.errors import DeviceCommandError
 from toolkit.device.layout import run_path
+from toolkit.device.run_settings import settle_settings
+from toolkit.device.same_run import check_target, identity_on_device, remove_stale
 from toolkit.device.shell import quote
 from toolkit.errors import ToolkitError
 from toolkit.files import sha256_file
@@ -22,11 +24,12 @@ RUN_FILES = {
     "trace.jsonl": 2 * _GIB,
     "adapter_model.safetensors": 4 * _GIB,
     "adapter_config.json": 1 << 20,
+    "settings.json": 1 << 20,
     "trainer.log": 64 << 20,
 }
 STATE_FILES = {"state.bin": 16 * _GIB}
 # Of the device's own bookkeeping; not worth a word when they stay behind.
-_SILENT = {"pid", "exit", "stop", "state.bin", "settings.json"}
+_SILENT = {"pid", "trainer.pid", "exit", "stop", "state.bin", "settings.new.json"}
 
 
 @dataclass
@@ -52,16 +55,18 @@ def pull_run(
     """Copy the files of a run to the folder `target`, which appears complete or not at all.
 
     A run that is still going gives its trace up to now. After a broken connection the same call
-    goes on from what already came (kept in `.NAME.partial` beside the target).
+    goes on from what already came (kept in `.NAME.partial` beside the target). A folder that holds
+    the same run is brought up to date; one that holds another, or anything else, is refused.
     """
     remote = run_path(device, run)
+    settle_settings(device, run)
     limits = RUN_FILES | (STATE_FILES if with_state else {})
     sizes, left = _inspect(device, remote, limits)
     if not sizes:
         raise ToolkitError(
             f"there is no run {run!r} on device {device.spec}", _known_runs(device) or "Train first"
         )
-    check_target(target)
+    check_target(target, identity_on_device(device, remote))
     partial = target.parent / f".{target.name}.partial"
     prepare_partial(partial)
     pulled = Pulled(left=left)
@@ -112,13 +117,6 @@ def _known_runs(device: Device) -> str:
     runs = [entry for entry in device.list(f"{device.root}/runs") if entry.kind == "directory"]
     names = ", ".join(ascii(entry.name)[1:-1][:64] for entry in runs[:20])
     return f"Runs there: {names}" if names else ""
-
-
-def check_target(target: Path) -> None:
-    """Raise unless `target` is a folder or can become one."""
-    if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise ToolkitError(f"{target} is not a folder", "Name another folder with -o")
-    target.parent.mkdir(parents=True, exist_ok=True)
 
 
 def prepare_partial(partial: Path) -> None:
@@ -176,6 +174,7 @@ def install_files(partial: Path, target: Path, names: list[str]) -> None:
     if not target.exists():
         partial.rename(target)
         return
+    remove_stale(target, RUN_FILES.keys() | STATE_FILES.keys(), set(names))
     for name in names:
         (partial / name).replace(target / name)
     partial.rmdir()

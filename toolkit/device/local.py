@@ -45,7 +45,7 @@ class LocalDevice(ShellDevice):
     ) -> Iterator[bytes]:
         process = subprocess.Popen(
             ["/bin/sh", "-c", command.line],
-            stdin=subprocess.PIPE if source is not None else subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # without a source it only ends when this process does
             stdout=subprocess.PIPE,
             # Ctrl-C is for the host's command; what runs on a device does not hear it.
             start_new_session=True,
@@ -64,6 +64,8 @@ class LocalDevice(ShellDevice):
             process.kill()
             process.wait()
             process.stdout.close()
+            if feeder is None:
+                process.stdin.close()
         if failures:
             raise failures[0]
 

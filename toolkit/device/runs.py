@@ -1,29 +1,29 @@
-"""Runs on a device: started detached, watched through their files, stopped at a step boundary.
+"""Runs on a device: watched through their files, stopped at a step boundary.
 
-The connection may end at any time; the trainer goes on. In the run's folder the shell that starts
-it keeps `pid` and, once the trainer has ended, `exit` with its code; `stop` asks it to end after
-the current step.
+The connection may end at any time; the trainer goes on. In the run's folder are `pid` of the shell
+that waits for the trainer and `trainer.pid`, once it has ended `exit` with its code; `stop` asks it
+to end after the current step. `toolkit.device.run_start` begins and resumes them.
 """
 
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from toolkit.device.base import Device
 from toolkit.device.layout import run_path
-from toolkit.device.runtime import Runtime
-from toolkit.device.shell import command_line, quote
+from toolkit.device.shell import quote
+from toolkit.device.storage import full_storage
 from toolkit.errors import ToolkitError
 
 _POLL_SECONDS = 0.4
 _ALIVE_SECONDS = 2.0
 _LINE_LIMIT = 4 << 20
+_HISTORY_SECONDS = 900.0
 _KILLED = 128 + 9
-
-Value = str | int | float | None
+_PIDS = "pid trainer.pid"
 
 
 @dataclass
@@ -41,17 +41,27 @@ class Run:
         """The run's folder on the device."""
         return run_path(self.device, self.name)
 
+    @property
+    def where(self) -> str:
+        """The options that lead other commands to the run's device."""
+        return f"--device {self.device.spec}"
+
     def exists(self) -> bool:
         """Whether the folder is there."""
         return self.device.stat(self.path) is not None
 
     def alive(self) -> bool:
-        """Whether its trainer runs now: a process with the pid has the run in its command line."""
-        pid = self.device.read(f"{self.path}/pid", limit=32).strip()
-        if not re.fullmatch(rb"[1-9]\d{0,9}", pid):
-            return False
-        line = self.device.read(f"/proc/{pid.decode()}/cmdline", limit=65536)
-        return self.path.encode() in line
+        """Whether its trainer runs now, or the shell that waits for it.
+
+        A process with one of the pids has the run in its command line; each counts by itself, since
+        either may be killed alone.
+        """
+        output = self.device.shell(
+            f"for file in {_PIDS}; do pid=$(head -c 20 {quote(self.path)}/$file 2>/dev/null); "
+            'case $pid in ""|*[!0-9]*) ;; *) cat /proc/$pid/cmdline 2>/dev/null; echo;; esac; done'
+        ).output
+        path = self.path.encode()
+        return any(path + end in output for end in (b"/", b"\0", b"'"))
 
     def exit_code(self) -> int | None:
         """The code the trainer ended with, or None while it runs or if nobody saw it end."""
@@ -70,15 +80,17 @@ class Run:
         """Ask the trainer to save and end after the current step."""
         self.device.check(f": > {quote(self.path + '/stop')}")
 
-    def discard_if_unstarted(self) -> bool:
-        """Remove a run whose trainer refused to begin, so that its name is free again.
+    def discard_if_refused(self) -> bool:
+        """Remove a run that this side began if its trainer refused it: its name is free again.
 
-        A run that took a step, saved a state or was killed stays: there is something to look at.
+        A run that went to work, if only on its first step, or that was killed stays: there is
+        something to look at. The trainer copies the adapter's configuration when it accepts a run.
         """
-        trace, state = quote(f"{self.path}/trace.jsonl"), quote(f"{self.path}/state.bin")
-        begun = f'test -e {state} || grep -q \'"type":"step"\' {trace}'
+        trace, work = quote(f"{self.path}/trace.jsonl"), ("state.bin", "adapter_config.json")
+        begun = " || ".join(f"test -e {quote(f'{self.path}/{name}')}" for name in work)
         refused = f'test ! -s {trace} || grep -q \'"type":"end"\' {trace}'
-        if self.device.shell(f"( {begun} ) || ! ( {refused} )").code == 0:
+        stepped = f'grep -q \'"type":"step"\' {trace} 2>/dev/null'
+        if self.device.shell(f"{begun} || {stepped} || ! ( {refused} )").code == 0:
             return False
         self.device.remove(self.path)
         return True
@@ -98,6 +110,15 @@ class Run:
             found += [record for line in lines if (record := _parse(line))]
         return found
 
+    def history(self) -> list[dict[str, Any]]:
+        """Return the run, step and end records before `trace_offset`, picked out on the device."""
+        words = " ".join("-e " + quote(f'"type":"{kind}"') for kind in ("run", "step", "end"))
+        head = f"head -c {self.trace_offset} {quote(f'{self.path}/trace.jsonl')}"
+        lines = self.device.stream(f"{head} | grep -a -F {words} || true", _HISTORY_SECONDS)
+        return [
+            record for line in b"".join(lines).split(b"\n") if (record := _parse(line)) is not None
+        ]
+
     def failure(self) -> str:
         """Return why the trainer ended, from its log and exit code, in printable words."""
         log = self.device.read(f"{self.path}/trainer.log", self.log_offset, 1 << 20)
@@ -108,6 +129,8 @@ class Run:
         code = self.wait_for_exit_code()
         if code == _KILLED:
             return "the system killed the trainer (signal 9), most likely for want of memory"
+        if full := full_storage(self.device):
+            return full
         last = next((line for line in reversed(lines) if line.strip()), "")
         ending = f"with code {code}" if code is not None else "without a word"
         return f"the trainer ended {ending}" + (f": {last}" if last else "")
@@ -125,100 +148,13 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)[:500]
 
 
-def read_settings(device: Device, name: str, known: set[str]) -> dict[str, Value]:
-    """Return the settings a run was started with: those of `known` names with simple values."""
-    content = device.read(f"{run_path(device, name)}/settings.json")
-    try:
-        settings = json.loads(content)
-    except ValueError:
-        return {}
-    if not isinstance(settings, dict):
-        return {}
-    return {
-        key: value
-        for key, value in settings.items()
-        if key in known and isinstance(value, str | int | float) and not isinstance(value, bool)
-    }
-
-
-def start(
-    device: Device,
-    runtime: Runtime,
-    name: str,
-    arguments: Sequence[str],
-    *,
-    resume: bool,
-    settings: Mapping[str, Value] | None = None,
-) -> Run:
-    """Start a trainer in the run's folder, detached from the connection.
-
-    Args:
-        arguments: of `trainer train`, without --out and --resume.
-        resume: continue the run instead of refusing that its folder exists.
-        settings: what `read_settings` should return when the run is resumed.
-
-    Raises:
-        ToolkitError: the run exists (or does not, with `resume`), or its trainer still runs.
-    """
-    run = Run(device, name)
-    _claim(run, resume)
-    if settings is not None:
-        device.write(f"{run.path}/settings.json", json.dumps(dict(settings)).encode())
-    run.trace_offset = _size(device, f"{run.path}/trace.jsonl")
-    run.log_offset = _size(device, f"{run.path}/trainer.log")
-    words = ["train", *arguments, "--out", run.path, *(["--resume"] if resume else [])]
-    pid, code = quote(run.path + "/pid"), quote(run.path + "/exit")
-    # The shell stays as the trainer's parent to note its exit code: nobody else is there to see it.
-    supervised = f"echo $$ > {pid}; ( {runtime.command(*words)} ); echo $? > {code}"
-    log = quote(run.path + "/trainer.log")
-    # A debug daemon kills what a command leaves behind in its session, so we wait until the trainer
-    # has a session of its own.
-    device.check(
-        f"rm -f {pid} {code} {quote(run.path + '/stop')}; "
-        f"setsid nohup sh -c {quote(supervised)} </dev/null >> {log} 2>&1 & "
-        f"for i in 1 2 3 4 5 6 7 8 9 10; do for j in 1 2 3 4 5 6 7 8 9 10; do "
-        f"test -s {pid} && exit 0; sleep 0.1; done; done; exit 1"
-    )
-    return run
-
-
-def _claim(run: Run, resume: bool) -> None:
-    device = run.device
-    if resume:
-        if not run.exists():
-            raise ToolkitError(
-                f"there is no run {run.name!r} on device {device.spec} to resume",
-                "Start it without --resume",
-            )
-        if run.alive():
-            raise ToolkitError(
-                f"run {run.name!r} is still going on device {device.spec}",
-                f"Watch it with `toolkit train --device {device.spec} --attach {run.name}`",
-            )
-        return
-    device.make_directory(f"{device.root}/runs")
-    # mkdir without -p fails if the folder exists, so that of two commands only one gets the name.
-    if device.shell(command_line("mkdir", run.path)).code != 0:
-        if run.exists():
-            raise ToolkitError(
-                f"run {run.name!r} exists on device {device.spec}",
-                "Continue it with --resume, watch it with --attach, or choose another --out",
-            )
-        device.check(command_line("mkdir", run.path))
-
-
-def _size(device: Device, path: str) -> int:
-    entry = device.stat(path)
-    return entry.size if entry is not None and entry.kind == "file" else 0
-
-
 def attach(device: Device, name: str) -> Run:
     """Return an existing run, to be followed from the start of its trace."""
     run = Run(device, name)
     if not run.exists():
         raise ToolkitError(
             f"there is no run {name!r} on device {device.spec}",
-            "Start it with `toolkit train --out`",
+            f"`toolkit list --device {device.spec}` shows what runs there are",
         )
     return run
 

@@ -9,7 +9,7 @@ from typing import Any
 from toolkit import BUNDLE_FORMAT_VERSION, __version__
 from toolkit.device import runtime_build
 from toolkit.device.base import Device
-from toolkit.device.layout import MARKER
+from toolkit.device.layout import read_marker
 from toolkit.device.parsers import parse_machine
 from toolkit.device.shell import command_line, quote
 from toolkit.device.transfer import Progress, digest, push_folder, scan
@@ -64,18 +64,14 @@ def deploy_runtime(
 def find_runtime(device: Device) -> Runtime:
     """Return the runtime last sent to a device."""
     entries = device.list(f"{device.root}/runtime")
-    folders = {entry.path for entry in entries if entry.kind == "directory"}
-    markers = [
-        entry
-        for folder in sorted(folders)[:100]
-        if (entry := device.stat(f"{folder}/{MARKER}")) is not None
-    ]
-    if not markers:
+    folders = [entry.path for entry in entries if entry.kind == "directory"]
+    sent = [marker for path in sorted(folders)[:100] if (marker := read_marker(device, path))]
+    if not sent:
         raise ToolkitError(
             f"there is no runtime on device {device.spec}",
             f"Run `toolkit deploy BUNDLE --data DATA --device {device.spec}`",
         )
-    newest = max(markers, key=lambda entry: entry.modified).path.rpartition("/")[0]
+    newest = max(sent, key=lambda marker: marker.time).path
     return Runtime(newest, _loader([entry.name for entry in device.list(newest)]))
 
 

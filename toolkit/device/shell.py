@@ -50,6 +50,14 @@ class WrappedCommand:
         """Tell whether output that ends in `tail`, its last 64 bytes, is whole."""
         return tail.endswith(b"\n") and self.split(tail) is not None
 
+    def held(self, output: bytes) -> int:
+        """Return how many bytes at the end of `output` may be the marker or its beginning."""
+        begin = output.find(self.marker)
+        if begin >= 0:
+            return len(output) - begin
+        lengths = range(min(len(self.marker), len(output)), 0, -1)
+        return next((n for n in lengths if output.endswith(self.marker[:n])), 0)
+
     def split(self, output: bytes) -> ShellResult | None:
         """Return code and output without the marker, or None if the command ended early."""
         match = _MARKER.search(output[-64:])
@@ -66,3 +74,21 @@ def wrap(command: str, *, reads_input: bool = False) -> WrappedCommand:
     source = "" if reads_input else " </dev/null"
     line = f"umask 022; ( {command}\n){source} 2>&1; echo {marker}:$?"
     return WrappedCommand(line, marker.encode())
+
+
+def lifeline(command: str, on_loss: str = "true") -> str:
+    """Return `command` as one that does not outlive its standard input.
+
+    When the input ends (the host's command ended, was killed, or lost the connection) `on_loss`
+    runs and the command is killed with all that it started. It has a session of its own for that:
+    a debug daemon may kill the shell of a lost connection, watcher included, but not the session.
+    The exit code is the command's.
+    """
+    watcher = f"{{ cat <&3 >/dev/null; {on_loss}; kill -9 0; }} &"
+    session = f"{{ {watcher} {{ {command}\n}} 3<&- </dev/null; }} 3<&0"
+    # Descriptor 3 of a group, not of `exec`: a Korn shell would keep that one from its children.
+    # And not `<&0` after a `&`, where it would be /dev/null already.
+    return (
+        f"{{ setsid sh -c {quote(session)} <&3 3<&- & group=$!; wait $group; code=$?; "
+        "kill -9 -$group 2>/dev/null; } 3<&0; ( exit $code )"
+    )

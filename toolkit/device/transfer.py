@@ -16,6 +16,7 @@ from toolkit.device.base import Device
 from toolkit.device.errors import DeviceCommandError
 from toolkit.device.layout import MARKER, marker_content
 from toolkit.device.parsers import FileStat
+from toolkit.device.storage import space_remedy
 from toolkit.errors import ToolkitError
 from toolkit.files import sha256_file
 
@@ -156,7 +157,7 @@ def _check_space(
     if free is not None and free < needed:
         raise ToolkitError(
             f"device {device.spec} has {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB are needed",
-            f"Free some space on it; old bundles and runs are in {device.root}",
+            space_remedy(device),
         )
 
 

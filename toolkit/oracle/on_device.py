@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from toolkit.bundle.adapter import check_peft_weights, peft_weights
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.flat_tensor import write_flat_tensor
 from toolkit.data.dataset import write_rows
@@ -58,7 +57,10 @@ def device_gradients(
         arguments = _arguments(target, folder)
         arguments += ["--samples", ",".join(map(str, indices))]
         arguments += ["--out", f"{folder}/{output.name}"]
-        records = list(run_trainer(target.device, target.runtime, "gradients", *arguments))
+        running = run_trainer(
+            target.device, target.runtime, "gradients", *arguments, scratch=folder
+        )
+        records = list(running)
         loss, tokens = _number(records, "loss"), int(_number(records, "tokens"))
         fetch_file(target.device, f"{folder}/{output.name}", output)
         return Gradients(loss, tokens, load_file(output))
@@ -84,7 +86,8 @@ def device_evaluation(
         send_file(target.device, adapter, f"{folder}/adapter.ptd")
         arguments = [*_arguments(target, folder), "--max-samples", str(max_samples)]
         last = None
-        for record in run_trainer(target.device, target.runtime, "evaluate", *arguments):
+        running = run_trainer(target.device, target.runtime, "evaluate", *arguments, scratch=folder)
+        for record in running:
             if record.get("type") == "progress":
                 progress(int(_number([record], "samples")), int(_number([record], "total")))
             last = record
@@ -97,21 +100,10 @@ def device_evaluation(
         }
 
 
-def write_peft_adapter(bundle: Bundle, directory: Path, path: Path) -> None:
-    """Write a PEFT adapter, checked against the bundle's shapes, as adapter .ptd."""
-    specs = [bundle.adapter.spec(name) for name in _names(bundle)]
-    check_peft_weights(directory, specs)
-    write_flat_tensor(path, specs, peft_weights(directory, specs))
-
-
 def write_zero_adapter(bundle: Bundle, path: Path) -> None:
     """Write an adapter .ptd that leaves the model as it is."""
-    specs = [bundle.adapter.spec(name) for name in _names(bundle)]
+    specs = bundle.adapter.specs()
     write_flat_tensor(path, specs, (torch.zeros(spec.shape, dtype=spec.dtype) for spec in specs))
-
-
-def _names(bundle: Bundle) -> list[str]:
-    return bundle.adapter.keys()
 
 
 def _arguments(target: Target, folder: str) -> list[str]:

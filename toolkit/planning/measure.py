@@ -81,7 +81,8 @@ def measure(
             flags = {"bundle": remote, "data": data, "out": run, "steps": _STEPS[length]}
             flags["threads"] = threads
             words = [word for name, value in flags.items() for word in (f"--{name}", value)]
-            for _ in run_trainer(device, runtime, "train", *words, "--trace", "full"):
+            words += ["--trace", "full"]
+            for _ in run_trainer(device, runtime, "train", *words, scratch=folder):
                 pass
             local = Path(temporary) / f"{length}.jsonl"
             fetch_file(device, f"{run}/trace.jsonl", local)

@@ -5,7 +5,7 @@ import re
 from toolkit.errors import ToolkitError
 
 _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "ki": 1024, "mi": 1 << 20, "gi": 1 << 30}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmg]i?)?b?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmg]?i?)b?", re.IGNORECASE)
 
 
 def parse_size(text: str) -> int:

@@ -1,0 +1,121 @@
+"""What a run was started with: settings.json in its folder, names of flags and their values.
+
+Beside the flags that were given it holds the run's name and random id, bundle and data with their
+SHA-256, and the adapter it started from. A resume proposes its settings in settings.new.json with
+the size that the trace had; whether the trainer accepted them is read from the trace, later and by
+anyone, so that neither a refused resume nor a lost connection changes what the next one goes by.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+
+from toolkit.device.base import Device
+from toolkit.device.layout import run_path
+from toolkit.device.shell import quote
+from toolkit.errors import ToolkitError
+
+Value = str | int | float | None
+Settings = dict[str, Value]
+
+SETTINGS = "settings.json"
+_PROPOSED = "settings.new.json"
+_OFFSET = "trace-offset"
+_OWN = ("name", "id", "bundle-sha256", "data-sha256", "adapter", _OFFSET)
+
+
+def write_settings(device: Device, name: str, settings: Mapping[str, Value]) -> None:
+    """Write the settings of a run that begins."""
+    device.write(f"{run_path(device, name)}/{SETTINGS}", _encode(settings))
+
+
+def propose_settings(
+    device: Device, name: str, settings: Mapping[str, Value], trace_offset: int
+) -> None:
+    """Write the settings of a resume: they count once the trainer has accepted them."""
+    proposed = {**settings, _OFFSET: trace_offset}
+    device.write(f"{run_path(device, name)}/{_PROPOSED}", _encode(proposed))
+
+
+def settle_settings(device: Device, name: str) -> None:
+    """Let the settings of the last resume count if its trainer accepted them, else forget them."""
+    path = run_path(device, name)
+    proposed = _parse(device.read(f"{path}/{_PROPOSED}"))
+    if proposed is None:
+        return
+    offset = proposed.pop(_OFFSET, 0)
+    if _accepted(device, f"{path}/trace.jsonl", offset if isinstance(offset, int) else 0):
+        write_settings(device, name, proposed)
+    device.remove(f"{path}/{_PROPOSED}")
+
+
+def _accepted(device: Device, trace: str, offset: int) -> bool:
+    """Whether a trainer went to work that wrote the trace from `offset` on.
+
+    One that refuses writes a run record and an end that failed, and nothing of work done.
+    """
+    part = f"tail -c +{offset + 1} {quote(trace)} 2>/dev/null"
+    words = ('"type":"run"', '"type":"step"', '"event":"resumed"', '"status":"failed"')
+    looks = [f"{part} | grep -q -F {quote(word)}; echo $?" for word in words]
+    began, stepped, resumed, failed = (
+        line == "0" for line in device.check("; ".join(looks), 900.0).split()
+    )
+    return began and (stepped or resumed or not failed)
+
+
+def read_settings(device: Device, name: str, known: Iterable[str]) -> Settings:
+    """Return what a run goes by: of the settings those of `known` names and the run's own.
+
+    Raises:
+        ToolkitError: They are not there or damaged; a run is never resumed with other settings.
+    """
+    settle_settings(device, name)
+    content = device.read(f"{run_path(device, name)}/{SETTINGS}")
+    settings = _parse(content)
+    if settings is None:
+        state = "damaged" if content else "missing"
+        raise ToolkitError(
+            f"{SETTINGS} of run {name!r} on device {device.spec} is {state}, so what the run was "
+            "started with is not known",
+            f"Start another run; `toolkit pull --device {device.spec} {name}` brings what it left",
+        )
+    wanted = {*known, *_OWN}
+    return {key: value for key, value in settings.items() if key in wanted}
+
+
+def stored_settings(device: Device, name: str) -> Settings:
+    """Return all of a run's settings to look at, none where they cannot be read."""
+    return _parse(device.read(f"{run_path(device, name)}/{SETTINGS}")) or {}
+
+
+def changes(
+    old: Mapping[str, Value], new: Mapping[str, Value], defaults: Mapping[str, str]
+) -> list[str]:
+    """Return what a resume changes, as `lr 0.0005 -> 0.001`."""
+    found = []
+    for key, value in new.items():
+        before = old.get(key)
+        if key not in _OWN and value is not None and value != before:
+            shown = defaults.get(key, "unset") if before is None else before
+            if str(shown) != str(value):
+                found.append(f"{key} {shown} -> {value}")
+    return found
+
+
+def _encode(settings: Mapping[str, Value]) -> bytes:
+    kept = {key: value for key, value in settings.items() if value is not None}
+    return json.dumps(kept, indent=1).encode()
+
+
+def _parse(content: bytes) -> Settings | None:
+    """Return settings, or None if this is no object of simple values."""
+    try:
+        settings = json.loads(content)
+    except ValueError:
+        return None
+    if not isinstance(settings, dict):
+        return None
+    simple = all(
+        isinstance(value, str | int | float) and not isinstance(value, bool)
+        for value in settings.values()
+    )
+    return settings if simple else None
