@@ -1,5 +1,6 @@
 """Arguments at the edge: extreme values, nothing to learn, broken input, other instruction sets."""
 
+import json
 import math
 import os
 import subprocess
@@ -14,6 +15,7 @@ from tests.runtime.kernels.native import (
     available_isas,
     execute,
     export_calls,
+    kernels_probe,
     library,
 )
 from tests.support.operators import Sizes, arguments
@@ -161,38 +163,45 @@ def test_every_byte_of_a_weight_is_released_once(program):
             assert sum(size for _, size in released) == (method != "embedding") * codes.nbytes
 
 
-def test_the_head_goes_through_its_weight_once_for_each_part_of_the_sequence():
-    # What the engine counts on when it plans its reading: parts of about 256 tokens.
-    for tokens, parts in {1: 1, 384: 1, 385: 2, 641: 3}.items():
-        args = arguments("linear_cross_entropy", Sizes(t=tokens, d=64, vocab=48))
-        program = export_calls({"loss": {"linear_cross_entropy": args}})
-        codes = next(a for a in args if isinstance(a, torch.Tensor) and a.dtype == torch.uint8)
-        with library().releases() as ranges:
-            execute(program, "loss", {"linear_cross_entropy": args})
-        begin, end = codes.data_ptr(), codes.data_ptr() + codes.nbytes
-        read = sum(size for address, size, rest in ranges if begin <= address < end and not rest)
-        assert read == parts * codes.nbytes, tokens
+def test_the_head_goes_through_its_weight_as_often_as_it_says():
+    """What the engine counts on when it plans its reading. Parts of about 256 tokens are rounded up
+    to whole row blocks, so that of 5,797 tokens 23 parts become 22 with blocks of 12 rows."""
+    lengths = (1, 384, 385, 641, 5797, 11611)
+    lines = [line.split() for line in kernels_probe("sweeps", *lengths)]
+    assert [(isa, int(length)) for isa, length, *_ in lines] == [
+        (isa, length) for isa in available_isas() for length in lengths
+    ]
+    assert all(counted == promised for _, _, counted, promised in lines)
+    blocks = {"plain": 4, "avx2": 6, "neon": 6, "avx512": 12}
+    for isa, length, counted, _ in lines:
+        part = math.ceil(int(length) / max(1, (int(length) + 127) // 256))
+        part = math.ceil(part / blocks[isa]) * blocks[isa]
+        assert int(counted) == math.ceil(int(length) / part), (isa, length)
 
 
 def test_instruction_set_by_environment():
     code = (
         f"import ctypes; library = ctypes.CDLL({str(operators_library())!r}); "
-        "library.toolkit_isa.restype = ctypes.c_char_p; print(library.toolkit_isa().decode())"
+        "library.toolkit_isa.restype = library.toolkit_last_error.restype = ctypes.c_char_p; "
+        "print((library.toolkit_isa() or library.toolkit_last_error()).decode())"
     )
+    trainer = native_directory("trainer") / "trainer"
 
-    def isa(name: str) -> subprocess.CompletedProcess:
-        environment = {**os.environ, "TOOLKIT_ISA": name}
-        return subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
-        )
+    def run(isa: str, *command: object) -> subprocess.CompletedProcess:
+        environment = {**os.environ, "TOOLKIT_ISA": isa}
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
 
-    assert isa("plain").stdout == "plain\n"
-    refused = isa("altivec")
-    assert refused.returncode == 2
-    assert refused.stderr.startswith(
-        "error: TOOLKIT_ISA=altivec is not available on this processor. Choose one of:"
+    assert run("plain", sys.executable, "-c", code).stdout == "plain\n"
+    assert json.loads(run("plain", trainer, "info").stdout)["isa"] == "plain"
+    complaint = (
+        "TOOLKIT_ISA=altivec is not available on this processor. "
+        f"Choose one of {', '.join(reversed(available_isas()))}\n"
     )
-    assert library().default_isa in refused.stderr
+    assert run("altivec", sys.executable, "-c", code).stdout == complaint
+    evaluate = ("evaluate", "--bundle", "none", "--data", "none")
+    for command in (("info",), evaluate, ("train", *evaluate[1:], "--out", "none", "--steps", "1")):
+        refused = run("altivec", trainer, *command)
+        assert (refused.returncode, refused.stderr) == (2, f"error: {complaint}")
 
 
 def test_missing_build_names_the_remedy(monkeypatch, tmp_path):
