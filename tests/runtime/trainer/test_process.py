@@ -61,6 +61,11 @@ def test_nothing_in_the_library_ends_or_forks_the_process():
     assert found == []
 
 
+def test_executorch_gives_up_without_ending_the_process(case):
+    message = probe("give-up", case.bundle / "programs.pte", fails=True).decode()
+    assert message.startswith("error: ExecuTorch gave up: ")
+
+
 @pytest.fixture
 def long_data(case: Case, tmp_path: Path) -> Path:
     """Samples for an evaluation of many seconds."""

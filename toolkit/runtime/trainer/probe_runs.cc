@@ -1,18 +1,21 @@
 // Parts of trainer_probe that open whole runs, and what surrounds them.
-//   sessions DATA BUNDLE OUT ROUNDS  opens, trains two steps and closes, so many times: "KiB of
+//   sessions DATA BUNDLE OUT ROUNDS    opens, trains two steps and closes, so many times: "KiB of
 //     anonymous memory, threads, KiB of scratch" before, while it is open, and after
-//   exclusive DATA BUNDLE OUT        what a second run and the commands say while one is open, and
-//     after a failed open
-//   unreadable FILE                  maps FILE, cuts it to half, reads all of it with two threads
-//   foreign FILE none|old            reads a cut mapping that is not the engine's while a run could
-//     be open; `old` is a handler of before
-//   kept-handler                     whether a closed runtime leaves the handler of before
-//   saves STEPS ASKED MINUTES BYTES SECONDS COUNT  after which of COUNT steps of SECONDS a run
-//   saves place auto|ram|spill BYTES AVAILABLE_KIB       where checkpoints go and why group LIST
-//   MOUNTED               KiB that control groups leave empty-stages FILE keep|drop      a plan
-//   whose stages have no weights, or none that have bytes null-codes                       an
-//   operator whose weight has no data
+//   exclusive DATA BUNDLE OUT          what a second run and the commands say while one is open,
+//     and after a failed open
+//   unreadable FILE                    maps FILE, cuts it to half, reads all of it with two threads
+//   foreign FILE none|old              reads a cut mapping that is not the engine's while a run
+//     could be open; `old` is a handler of before
+//   kept-handler                       whether a closed runtime leaves the handler of before
+//   saves STEPS ASKED MINUTES BYTES SECONDS COUNT
+//     after which of COUNT steps of SECONDS a run saves
+//   place auto|ram|spill BYTES KIB     where checkpoints go with so much memory free, and why
+//   group LIST MOUNTED                 KiB that control groups leave
+//   empty-stages FILE keep|drop        a plan with stages of no weights, or of no bytes
+//   give-up PROGRAMS.pte               ExecuTorch meets a broken invariant
+//   null-codes                         an operator whose weight has no data
 #include <executorch/runtime/core/evalue.h>
+#include <executorch/runtime/platform/abort.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -31,6 +34,7 @@
 #include "trainer/error.h"
 #include "trainer/memory_stats.h"
 #include "trainer/probe.h"
+#include "trainer/program.h"
 #include "trainer/runtime.h"
 #include "trainer/save_schedule.h"
 #include "trainer/toolkit_trainer.h"
@@ -157,7 +161,9 @@ void kept_handler(const Words&) {
   {
     Runtime runtime(1);
   }
-  raise(SIGBUS);
+  struct sigaction present = {};
+  sigaction(SIGBUS, nullptr, &present);
+  printf("%s\n", present.sa_sigaction == on_foreign ? "kept" : "replaced");
 }
 
 void saves(const Words& words) {
@@ -192,6 +198,12 @@ void empty_stages(const Words& words) {
   }
 }
 
+void give_up(const Words& words) {
+  Runtime runtime(1);
+  const Program program(words[0]);
+  executorch::runtime::runtime_abort();
+}
+
 void null_codes(const Words&) {
   namespace et = executorch::runtime;
   using executorch::runtime::etensor::TensorImpl;
@@ -221,6 +233,7 @@ std::vector<Part> run_parts() {
           {"place", 3, place},
           {"group", 2, group},
           {"empty-stages", 2, empty_stages},
+          {"give-up", 1, give_up},
           {"null-codes", 0, null_codes}};
 }
 
