@@ -177,7 +177,9 @@ def test_an_adapter_that_is_not_finite_is_refused_by_its_tensor(tmp_path):
     model = save_adapter(tmp_path)
     change_weights(tmp_path, lambda weights: weights[FIRST].view(-1)[5].fill_(torch.nan))
     specs = adapter_specs(model.base_model.model.config, 4, ("q_proj", "down_proj"))
-    with pytest.raises(ToolkitError, match=r"layers.0.self_attn.q_proj.lora_A.weight of the adap"):
+    with pytest.raises(
+        ToolkitError, match=r"layers\.0\.self_attn\.q_proj\.lora_A\.weight in .*nan"
+    ):
         list(peft_weights(tmp_path, specs))
 
 

@@ -10,6 +10,7 @@ import pytest
 from tests.cli.test_devices import toolkit
 from tests.support.fake_trainer import write_digests, write_fake_bundle, write_fake_runtime
 from toolkit import __version__
+from toolkit.data.fingerprint import DATA_FORMAT_VERSION
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_deploy_sends_only_what_differs(tmp_path, environment):
         "files": 2,
     }
     (data / "train.ptd").write_bytes(b"TOKENS")
-    write_digests(data / "data.json", {})
+    write_digests(data / "data.json", {"version": DATA_FORMAT_VERSION})
     again = json.loads(toolkit(*words, **environment))
     assert again["transfers"]["bundle"]["files"] == 0
     assert again["transfers"]["data"]["files"] == 2
@@ -107,7 +108,8 @@ def test_data_of_another_tokenizer_is_refused(tmp_path, environment):
     bundle, data = write_fake_bundle(tmp_path)
     for manifest, name in ((bundle / "manifest.json", "smol"), (data / "data.json", "qwen")):
         manifest.unlink()
-        write_digests(manifest, {"tokenizer": {"name": name, "sha256": name * 9}})
+        described = {"name": name, "sha256": name * 9}
+        write_digests(manifest, {"version": DATA_FORMAT_VERSION, "tokenizer": described})
     error = toolkit("deploy", str(bundle), "--data", str(data), code=1, **environment)
     said = "was made with the tokenizer of qwen"
     assert f"{data} {said}, {bundle} has the tokenizer of smol" in error

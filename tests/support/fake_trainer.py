@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from toolkit import BUNDLE_FORMAT_VERSION
+from toolkit.data.fingerprint import DATA_FORMAT_VERSION
 from toolkit.files import sha256_file
 
 _SCRIPT = r"""#!/bin/sh
@@ -92,7 +93,7 @@ def write_fake_bundle(
     (data / "train.ptd").write_bytes(b"tokens" + content)
     write_digests(bundle / "manifest.json", {"tokenizer": None})
     facts = {} if sequences is None else {"train": {"sequences": sequences}}
-    write_digests(data / "data.json", {"tokenizer": None, **facts})
+    write_digests(data / "data.json", {"version": DATA_FORMAT_VERSION, **facts})
     return bundle, data
 
 

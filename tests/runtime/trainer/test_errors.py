@@ -1,5 +1,6 @@
 """Whatever is wrong: one line that names cause and remedy, and nothing lost."""
 
+import os
 import resource
 import struct
 import subprocess
@@ -237,6 +238,14 @@ def test_a_directory_that_cannot_be_written(case, tmp_path):
     (tmp_path / "file").write_text("")
     assert "is not a directory" in train_error(case, tmp_path / "file")
     assert "cannot" in train_error(case, "/proc/run")
+
+
+def test_a_result_does_not_replace_what_is_no_file(case, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    options = {"bundle": case.bundle, "data": case.data, "samples": 0, "out": pipe}
+    assert "pipe is not an ordinary file" in error_of("gradients", **options)
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
 
 
 @pytest.mark.parametrize(

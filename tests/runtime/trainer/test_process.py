@@ -40,7 +40,7 @@ def test_one_run_at_a_time(case, tmp_path):
         f"gradients 1 {refused}",
         "step 0",
     ]
-    assert lines[4].startswith("missing 1 does/not/exist/programs.pte does not exist")
+    assert lines[4].startswith("missing 1 bundle does/not/exist has no identity.ptd")
     assert lines[5] == "after 0"
 
 

@@ -200,7 +200,7 @@ def test_other_content_of_the_same_shape_is_refused_by_name(case, tmp_path):
     ]:
         message = error_of("train", **case.options(out, steps=5, resume=True, **change))
         assert f"state.bin was saved with {what}" in message
-        assert message.endswith(", or start a new run")
+        assert message.endswith(", or start a new run (the saved state is kept)")
         assert final(out) == before[0]
     # The same content under other names is the same run.
     run("train", **case.options(out, steps=3, resume=True, bundle=remade(case, tmp_path / "c")))

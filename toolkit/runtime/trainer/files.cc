@@ -106,8 +106,14 @@ void File::write_at(const void* data, size_t bytes, int64_t offset) {
   }
 }
 
-AtomicFile::AtomicFile(const std::string& path)
-    : path_(path), file_(path + ".tmp", O_WRONLY | O_CREAT | O_TRUNC) {}
+AtomicFile::AtomicFile(const std::string& path) : path_(path) {
+  // Renamed over, a device or a directory would be lost to everybody.
+  struct stat status;
+  if (stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
+    fail("%s is not an ordinary file. Choose another name", path.c_str());
+  }
+  file_ = File(path + ".tmp", O_WRONLY | O_CREAT | O_TRUNC);
+}
 
 AtomicFile::~AtomicFile() {
   if (!committed_) ::unlink((path_ + ".tmp").c_str());

@@ -35,7 +35,8 @@ class File {
 };
 
 // Writes PATH through a temporary name: nothing with the final name ever holds part of the content.
-// Without commit() the temporary file is removed.
+// Without commit() the temporary file is removed. Throws Error where PATH is a device or a
+// directory.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::string& path);

@@ -93,10 +93,11 @@ void exclusive(const Words& words) {
   const toolkit_option evaluate[] = {{"data", words[0].c_str()}, {"bundle", words[1].c_str()}};
   status = toolkit_evaluate(evaluate, 2, ignore_line, nullptr);
   printf("evaluate %d %s\n", status, toolkit_trainer_last_error(nullptr));
+  const std::string tensors = words[2] + "-gradients";
   const toolkit_option gradients[] = {{"data", words[0].c_str()},
                                       {"bundle", words[1].c_str()},
                                       {"samples", "0"},
-                                      {"out", "/dev/null"}};
+                                      {"out", tensors.c_str()}};
   status = toolkit_gradients(gradients, 4, ignore_line, nullptr);
   printf("gradients %d %s\n", status, toolkit_trainer_last_error(nullptr));
   int32_t more = 0;
