@@ -1,12 +1,14 @@
 # Everything runs in .venv, which `make setup` creates; nothing is installed outside the tree
 # except the Debian packages that tools/setup names.
-PYTHON ?= python3.11
+# PYTHON=... names the interpreter; any of 3.11 to 3.13 does.
 BIN := .venv/bin
+
+export PYTHON
 
 .PHONY: setup demo test test-fast android bench lint format clean
 
 setup:
-	PYTHON=$(PYTHON) tools/setup
+	tools/setup
 
 demo: setup
 	$(BIN)/python tools/demo.py
