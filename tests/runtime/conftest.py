@@ -1,4 +1,4 @@
-"""Builds of the runtime with Clang, each made once a session."""
+"""Builds of the runtime with Clang, plain and under sanitizers, each made once a session."""
 
 import os
 import shutil
@@ -12,8 +12,17 @@ from pathlib import Path
 import pytest
 
 RUNTIME = Path(__file__).resolve().parents[2] / "toolkit" / "runtime"
-FLAGS = {"optimized": "-O2"}
-TARGETS = {"optimized": ["toolkit_operators", "kernels_probe"]}
+# What is found ends the process. Only our code is instrumented, ExecuTorch's library is not.
+FLAGS = {
+    "optimized": "-O2",
+    "address": "-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all",
+    "thread": "-O1 -g1 -fsanitize=thread",
+}
+TARGETS = {
+    "optimized": ["toolkit_operators", "kernels_probe"],
+    "address": ["kernels_probe", "trainer"],
+    "thread": ["kernels_probe", "trainer"],
+}
 
 
 def run(*words: object) -> None:

@@ -1,4 +1,4 @@
-"""The kernels as Clang builds them, which is what the NDK brings."""
+"""The kernels as Clang builds them, which is what the NDK brings, and under its sanitizers."""
 
 import os
 import subprocess
@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.runtime.conftest import RUNTIME, clang
+from tests.runtime.kernels.native import available_isas
 
 REFERENCES = "tests/runtime/kernels/test_kernels.py"
 
@@ -21,6 +22,25 @@ def test_clang_builds_kernels_that_match_the_references(clang_build):
     )
     assert result.returncode == 0, result.stdout
     assert " passed" in result.stdout and "skipped" not in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sanitizer", ["address", "thread"])
+def test_sanitizers_find_nothing_in_the_kernels(clang_build, sanitizer):
+    """Every kernel on odd shapes, with 1, 2 and 4 threads, and what the threads stand on."""
+    probe = clang_build(sanitizer) / "kernels_probe"
+
+    def run(*words: object) -> list[str]:
+        result = subprocess.run([probe, *map(str, words)], capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        assert result.stderr == ""
+        return result.stdout.splitlines()
+
+    assert run("kernels") == available_isas()
+    assert len(run("threads", 3, 120, 4)) == 120
+    assert run("throws", 3) == [f"thread {thread}: 100" for thread in range(3)]
+    assert run("chores", 3)[-1].split()[0] == "twice"
+    assert len(run("sweeps", 1, 641)) == 2 * len(available_isas())
 
 
 @pytest.mark.slow
