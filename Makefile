@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 export PYTHON
 
-.PHONY: setup demo test test-fast android bench lint format clean
+.PHONY: setup demo test test-fast soak android bench lint format clean
 
 setup:
 	tools/setup
@@ -18,6 +18,12 @@ test: setup lint
 
 test-fast: setup
 	$(BIN)/pytest -m "not slow"
+
+# What CI does for minutes, for hours: kills, damaged files, mutated traces.
+soak: setup
+	TOOLKIT_SOAK=400 $(BIN)/pytest tests/runtime/trainer/test_kills.py
+	TOOLKIT_SOAK=3000 $(BIN)/pytest tests/runtime/trainer/test_damage.py
+	$(BIN)/python tools/fuzz_traces.py
 
 # The app: tests on the JVM with the real engine, then a signed debug APK. No Android SDK is needed.
 android: setup
