@@ -129,7 +129,7 @@ def weight_tensors(
 
 
 def _cores() -> int:
-    """Return how many cores this process may use, or those of a system that does not say (macOS)."""
+    """Return how many cores this process may use; macOS only says how many there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
