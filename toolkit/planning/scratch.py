@@ -46,13 +46,15 @@ def scratch_of(operations: Iterable[Operation], kernels: Kernels) -> int:
 def _ask(calls: list[str], kernels: Kernels) -> list[int]:
     trainer = runtime_directory(host_abi()) / TRAINER
     command = [trainer, "scratch", "--isa", kernels.isa, "--threads", str(kernels.threads)]
-    done = subprocess.run(
-        command,
-        input="".join(f"{call}\n" for call in calls),
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_SECONDS,
-    )
+    lines = "".join(f"{call}\n" for call in calls)
+    try:
+        done = subprocess.run(
+            command, input=lines, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ToolkitError(
+            f"the trainer cannot be asked for the kernels' scratch: {error}"
+        ) from error
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or [f"it ended with code {done.returncode}"]
         cause = last[0].removeprefix("error: ")
