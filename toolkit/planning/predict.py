@@ -13,10 +13,9 @@ from toolkit.planning.checkpoints import Checkpoints, plan_checkpoints
 from toolkit.planning.cost import Work, work_of
 from toolkit.planning.graph import Program, Traced, from_json, to_json
 from toolkit.planning.model import Model
-from toolkit.planning.scratch import Kernels, run
+from toolkit.planning.scratch import Kernels, scratch_of
 from toolkit.planning.settings import EXPORTED, Machine, Settings
 from toolkit.planning.weights import resident_weights
-from toolkit.planning.workspace import Workspace
 from toolkit.trace.schema import CATEGORIES
 
 _METHODS = {
@@ -142,7 +141,7 @@ class _Step:
         )
 
     def prediction(self) -> Prediction:
-        scratch = workspace_of(self.programs, self.machine.kernels).resident
+        scratch = scratch_of_step(self.programs, self.machine.kernels)
         phases = [
             Phase(name, self._memory(self.programs[method], scratch), self._seconds(name, method))
             for name, method in _METHODS.items()
@@ -197,14 +196,10 @@ class _Step:
         return sum(size * (self.layers if "{layer}" in name else 1) for name, size in sizes.items())
 
 
-def workspace_of(programs: dict[str, Program], kernels: Kernels) -> Workspace:
-    """Return the kernels' workspace as some steps leave it."""
-    workspace = Workspace()
-    for _ in range(2):  # The second round finds it in its final size.
-        for method in _METHODS.values():
-            for operation in programs[method].operations:
-                run(operation, kernels, workspace)
-    return workspace
+def scratch_of_step(programs: dict[str, Program], kernels: Kernels) -> int:
+    """Return the bytes of scratch that are resident once every operator of a step has run."""
+    operations = (o for method in _METHODS.values() for o in programs[method].operations)
+    return scratch_of(operations, kernels)
 
 
 def _round_up(value: int, multiple: int) -> int:
