@@ -2,6 +2,7 @@ package dev.toolkit.trainer
 
 import android.app.Application
 import android.content.Context
+import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.policy.PhoneConditions
 import dev.toolkit.trainer.policy.PolicyStore
 import dev.toolkit.trainer.service.RunController
@@ -11,6 +12,7 @@ import dev.toolkit.trainer.store.DataStore
 import dev.toolkit.trainer.store.RunStore
 import dev.toolkit.trainer.ui.Errand
 import dev.toolkit.trainer.ui.MadeData
+import java.io.File
 
 /** What screens and services share for as long as the process lives. */
 class TrainerApp : Application() {
@@ -22,6 +24,11 @@ class TrainerApp : Application() {
     val conditions by lazy { PhoneConditions(this) }
     val makingData = Errand<MadeData>()
     val controller by lazy { RunController(runs, bundles, data, policy::read, conditions::read) }
+
+    override fun onCreate() {
+        super.onCreate()
+        Engine.attach(applicationInfo.nativeLibraryDir?.let(::File))
+    }
 
     companion object {
         fun of(context: Context): TrainerApp = context.applicationContext as TrainerApp

@@ -207,7 +207,7 @@ class RunController(
     /** Trains until the run is over or must stop. Returns what it has to wait for, or null. */
     private fun train(run: Run, waited: Waiting?): Waiting? {
         show(ActiveRun(run.name, Doing.OPENING, null, active?.progress))
-        val opened = Trainer(options(run))
+        val opened = Engine.open(options(run))
         try {
             lock.withLock {
                 trainer = opened
