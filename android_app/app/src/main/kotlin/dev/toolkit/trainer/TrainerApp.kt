@@ -5,6 +5,7 @@ import android.content.Context
 import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.policy.PhoneConditions
 import dev.toolkit.trainer.policy.PolicyStore
+import dev.toolkit.trainer.service.ExitReasons
 import dev.toolkit.trainer.service.RunController
 import dev.toolkit.trainer.store.AppFolders
 import dev.toolkit.trainer.store.BundleStore
@@ -22,8 +23,9 @@ class TrainerApp : Application() {
     val runs by lazy { RunStore(folders) }
     val policy by lazy { PolicyStore(this) }
     val conditions by lazy { PhoneConditions(this) }
+    val exits by lazy { ExitReasons(this) }
     val makingData = Errand<MadeData>()
-    val controller by lazy { RunController(runs, bundles, data, policy::read, conditions::read) }
+    val controller by lazy { RunController(runs, bundles, data, policy::read, conditions::read, exits::words) }
 
     override fun onCreate() {
         super.onCreate()
