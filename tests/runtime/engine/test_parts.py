@@ -13,6 +13,8 @@ from transformers import get_scheduler
 from tests.runtime.running import probe
 from toolkit.bundle.flat_tensor import TensorSpec, write_flat_tensor
 from toolkit.oracle.sampler import sample_indices
+from toolkit.oracle.training import TrainSettings
+from toolkit.settings.optimizers import OPTIMIZERS
 
 EPS = float(np.finfo(np.float32).eps)
 
@@ -43,48 +45,48 @@ def test_order_of_samples_is_the_documented_one(order, samples):
     assert [int(line) for line in rest.split()] == expected[middle:]
 
 
-def reference_updates(name, settings, values, gradients):
-    """Values after each step and gradient norms, by torch."""
-    lr, decay, beta1, beta2, eps, momentum, clip = settings
+def reference_updates(settings, values, gradients):
+    """Values after each step and gradient norms, by the optimizer's reference in PyTorch."""
     parameter = torch.nn.Parameter(torch.from_numpy(values.copy()))
-    if name == "sgd":
-        optimizer = torch.optim.SGD([parameter], lr=lr, momentum=momentum, weight_decay=decay)
-    else:
-        optimizer = torch.optim.AdamW(
-            [parameter], lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=decay, foreach=False
-        )
+    optimizer = OPTIMIZERS[settings.optimizer].reference([parameter], settings)
     for gradient in gradients:
         parameter.grad = torch.from_numpy(gradient.copy())
         norm = 0.0
-        if clip > 0:
-            norm = torch.nn.utils.clip_grad_norm_([parameter], clip).item()
+        if settings.max_grad_norm > 0:
+            norm = torch.nn.utils.clip_grad_norm_([parameter], settings.max_grad_norm).item()
         optimizer.step()
         yield parameter.detach().numpy().copy(), norm
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"),
+    "settings",
     [
-        ("sgd", (0.1, 0, 0, 0, 0, 0, 0)),
-        ("sgd", (0.1, 0.01, 0, 0, 0, 0.9, 0)),
-        ("sgd", (0.1, 0, 0, 0, 0, 0.9, 0.5)),
-        ("adamw", (1e-2, 0, 0.9, 0.999, 1e-8, 0, 0)),
-        ("adamw", (1e-2, 0.1, 0.8, 0.99, 1e-6, 0, 1.0)),
+        TrainSettings(20, 0.1, "sgd"),
+        TrainSettings(20, 0.1, "sgd", weight_decay=0.01, momentum=0.9),
+        TrainSettings(20, 0.1, "sgd", momentum=0.9, max_grad_norm=0.5),
+        TrainSettings(20, 1e-2, "adamw"),
+        TrainSettings(
+            *(20, 1e-2, "adamw"), weight_decay=0.1, beta1=0.8, beta2=0.99, eps=1e-6,
+            max_grad_norm=1.0,
+        ),
     ],
-)
-def test_optimizers_are_those_of_torch(name, settings):
-    count, steps = 1001, 12
+    ids=lambda settings: settings.optimizer,
+)  # fmt: skip
+def test_optimizers_are_their_references(settings):
+    rows, columns, steps = 7, 143, settings.steps
+    count = rows * columns
     random = np.random.default_rng(0)
     values = random.standard_normal(count).astype(np.float32)
     gradients = random.standard_normal((steps, count)).astype(np.float32)
     gradients *= np.float32(10.0) ** random.integers(-4, 2, (steps, 1)).astype(np.float32)
-    words = ["optimizer", name, *settings, count, steps]
+    words = ["optimizer", rows, columns, steps]
+    words += [f"{name.replace('_', '-')}={value}" for name, value in vars(settings).items()]
     output = np.frombuffer(
         probe(*words, stdin=values.tobytes() + gradients.tobytes()), np.float32
     ).reshape(steps, count + 1)
     # A handful of roundings a step, relative to the largest magnitude that enters an update.
-    scale = np.abs(values) + np.cumsum(np.abs(gradients), 0) * settings[0] * 10 + 1
-    reference = reference_updates(name, settings, values, gradients)
+    scale = np.abs(values) + np.cumsum(np.abs(gradients), 0) * settings.lr * 10 + 1
+    reference = reference_updates(settings, values, gradients)
     for step, (expected, norm) in enumerate(reference):
         error = np.abs(output[step, :-1] - expected)
         limit = 8 * (step + 1) * EPS * scale[step]
@@ -177,8 +179,11 @@ def test_any_damage_to_the_state_is_noticed(tmp_path):
 
 def test_a_state_of_the_version_before_is_refused_as_such(tmp_path):
     path = tmp_path / "state.bin"
-    path.write_bytes(b"TKSTATE\0" + (1).to_bytes(4, "little") + bytes(100))
-    assert b"has version 1, this runtime reads 2" in probe("state", "load", path, 5, fails=True)
+    for version in (1, 2):
+        head = b"TKSTATE\0" + version.to_bytes(4, "little") + bytes(100)
+        path.write_bytes(head + zlib.crc32(head).to_bytes(4, "little"))
+        said = probe("state", "load", path, 5, fails=True).decode()
+        assert f"has version {version}, this runtime reads 3. Resume with the runtime that" in said
 
 
 @pytest.mark.parametrize("offset", [0, 1, 7])

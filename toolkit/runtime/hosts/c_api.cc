@@ -131,6 +131,13 @@ int toolkit_evaluate(const toolkit_option* options, size_t count, toolkit_line_c
   });
 }
 
+int toolkit_describe(const toolkit_option* options, size_t count, toolkit_line_callback print,
+                     void* user) {
+  return guarded(thread_error, [&] {
+    toolkit::run_describe(read_options(toolkit::Command::describe, options, count), print, user);
+  });
+}
+
 const char* toolkit_info(void) {
   const char* line = nullptr;
   guarded(thread_error, [&] {

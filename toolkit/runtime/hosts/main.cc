@@ -31,6 +31,7 @@ constexpr const char* kHelp =
     "  train      train a bundle's adapter\n"
     "  evaluate   loss and perplexity of an adapter\n"
     "  gradients  one step's loss and gradients, to be compared with PyTorch's\n"
+    "  describe   options, methods and optimizers, for programs as JSON\n"
     "  info       version, ABI, instruction set and cores as JSON\n\n"
     "See `trainer COMMAND --help`. Ctrl-C, SIGTERM or a file named `stop` in the run directory "
     "end\n"
@@ -101,6 +102,10 @@ int train(const std::vector<toolkit_option>& options) {
   return status;
 }
 
+// By command; `train` has a loop of its own.
+constexpr decltype(&toolkit_evaluate) kComputes[toolkit::kCommands] = {
+    nullptr, toolkit_gradients, toolkit_evaluate, toolkit_describe};
+
 int run(Command command, std::vector<std::string> words) {
   for (const std::string& word : words) {
     if (word == "--help" || word == "-h") {
@@ -125,8 +130,7 @@ int run(Command command, std::vector<std::string> words) {
     options.push_back({option.name.c_str(), option.value.c_str()});
   }
   if (command == Command::train) return train(options);
-  const auto compute = command == Command::gradients ? toolkit_gradients : toolkit_evaluate;
-  const int status = compute(options.data(), options.size(), print_line, nullptr);
+  const int status = kComputes[int(command)](options.data(), options.size(), print_line, nullptr);
   return report(status, toolkit_trainer_last_error(nullptr));
 }
 
@@ -134,6 +138,7 @@ int run(const std::string& command, const std::vector<std::string>& words) {
   if (command == "train") return run(Command::train, words);
   if (command == "gradients") return run(Command::gradients, words);
   if (command == "evaluate") return run(Command::evaluate, words);
+  if (command == "describe") return run(Command::describe, words);
   if (command == "info") {
     const char* line = toolkit_info();
     if (line == nullptr) return report(2, toolkit_trainer_last_error(nullptr));

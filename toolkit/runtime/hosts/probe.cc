@@ -2,8 +2,7 @@
 // references.
 //   trainer_probe schedule NAME WARMUP TOTAL            factors, one a line
 //   trainer_probe sampler SAMPLES SEED ORDER COUNT [POSITION]
-//   trainer_probe optimizer NAME LR DECAY BETA1 BETA2 EPS MOMENTUM CLIP COUNT STEPS < floats >
-//   floats
+//   trainer_probe optimizer ROWS COLUMNS STEPS [OPTION=VALUE..] < floats > floats
 //     in: values, then each step's gradients; out: values, norm (0 without clipping) after each
 //     step
 //   trainer_probe tensors FILE.ptd                      "key type [sizes] offset" a line
@@ -41,7 +40,9 @@
 #include "engine/model/adapter.h"
 #include "engine/model/finite.h"
 #include "engine/runtime.h"
+#include "engine/training/norms.h"
 #include "engine/training/optimizers/optimizer.h"
+#include "engine/training/options.h"
 #include "engine/training/sampler.h"
 #include "engine/training/schedule.h"
 #include "engine/training/state.h"
@@ -70,30 +71,38 @@ void read_floats(float* values, size_t count) {
   if (fread(values, sizeof(float), count, stdin) != count) fail("stdin ended early");
 }
 
+// Options of `train` from NAME=VALUE words.
+Options options_of(const Words& words, size_t first) {
+  std::vector<OptionValue> values = {{"bundle", "."}, {"data", "."}, {"out", "."}, {"steps", "1"}};
+  for (size_t i = first; i < words.size(); ++i) {
+    const size_t equals = words[i].find('=');
+    values.push_back({words[i].substr(0, equals), words[i].substr(equals + 1)});
+  }
+  return parse_options(Command::train, values);
+}
+
 void optimizer(const Words& words) {
-  OptimizerSettings settings;
-  settings.name = words[0];
-  const double lr = number(words[1]), clip = number(words[7]);
-  settings.weight_decay = number(words[2]);
-  settings.beta1 = number(words[3]);
-  settings.beta2 = number(words[4]);
-  settings.eps = number(words[5]);
-  settings.momentum = number(words[6]);
-  const size_t count = size_t(integer(words[8]));
+  const Options options = options_of(words, 3);
+  const Shape shape = {integer(words[0]), integer(words[1])};
+  const auto rule = optimizer_row(options.optimizer).make(options);
+  std::vector<std::vector<char>> memory;
+  std::vector<void*> states;
+  for (const StateSpec& spec : rule->states(shape)) memory.emplace_back(size_t(held_bytes(spec)));
+  for (std::vector<char>& state : memory) states.push_back(state.data());
+  const size_t count = size_t(shape.count());
   std::vector<float> values(count), gradient(count);
-  const auto rule = make_optimizer(settings, count);
   read_floats(values.data(), count);
-  for (int64_t step = 1; step <= integer(words[9]); ++step) {
+  const std::string name = "layers.0.q_proj.lora_A.weight";
+  const TrainedTensor tensor = {name, 0, shape, values.data(), states.data()};
+  rule->initialize(tensor);
+  for (int64_t step = 1; step <= integer(words[2]); ++step) {
     read_floats(gradient.data(), count);
     float norm = 0;
-    if (clip > 0) {
+    if (options.max_grad_norm > 0) {
       norm = float(std::sqrt(sum_of_squares(gradient.data(), count)));
-      for (float& g : gradient) g *= float(clip_factor(norm, clip));
+      for (float& g : gradient) g *= float(clip_factor(norm, options.max_grad_norm));
     }
-    // In two pieces, as the engine updates layer by layer.
-    const size_t half = count / 2;
-    rule->update(values.data(), gradient.data(), 0, half, lr, step);
-    rule->update(values.data() + half, gradient.data() + half, half, count - half, lr, step);
+    rule->update(tensor, gradient.data(), {options.lr, step});
     fwrite(values.data(), sizeof(float), count, stdout);
     fwrite(&norm, sizeof(float), 1, stdout);
   }
@@ -116,7 +125,7 @@ void state(const Words& words) {
   for (const char* name : {"adapter", "first_moment", "second_moment"}) {
     std::vector<float>& values = memory[arrays.size()];
     values.resize(kFloats + int64_t(arrays.size()));
-    arrays.push_back({name, "float32", int64_t(values.size()), values.data()});
+    arrays.push_back({name, "layers.0.a", "float32", int64_t(values.size()), values.data()});
   }
   const auto value = [&](int array, size_t i) { return float(seed * 3 + array) + float(i) / 1024; };
   if (words[0] == "save") {
@@ -228,7 +237,7 @@ void empty_stages(const Words& words) {
 
 int run(const std::string& name, const Words& words) {
   std::vector<Part> parts = {
-      {"schedule", 3, schedule}, {"sampler", 4, sampler},       {"optimizer", 10, optimizer},
+      {"schedule", 3, schedule}, {"sampler", 4, sampler},       {"optimizer", 3, optimizer},
       {"tensors", 1, tensors},   {"state", 3, state},           {"safetensors", 1, safetensors},
       {"json", 2, json},         {"crc32", 1, checksum},        {"finite", 1, finite},
       {"mapping", 4, mapping},   {"prefetcher", 5, prefetcher}, {"empty-stages", 2, empty_stages}};

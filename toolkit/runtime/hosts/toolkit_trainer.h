@@ -75,6 +75,10 @@ TOOLKIT_API int toolkit_gradients(const toolkit_option* options, size_t count,
                                   toolkit_line_callback print, void* user);
 TOOLKIT_API int toolkit_evaluate(const toolkit_option* options, size_t count,
                                  toolkit_line_callback print, void* user);
+/* The command `describe`: options, methods, optimizers and what they remember; also while a run is
+ * open. */
+TOOLKIT_API int toolkit_describe(const toolkit_option* options, size_t count,
+                                 toolkit_line_callback print, void* user);
 /* Version, ABI, instruction set and cores as one line of JSON; the text belongs to the library.
  * Null when the environment asks for an instruction set that this processor lacks. */
 TOOLKIT_API const char* toolkit_info(void);

@@ -259,6 +259,9 @@ def test_a_result_does_not_replace_what_is_no_file(case, tmp_path):
         ({"lr": -1}, "--lr -1: expected"),
         ({"optimizer": "adam"}, "expected sgd|adamw"),
         ({"beta1": 1}, "--beta1 1: expected"),
+        ({"momentum": 0.9}, "--momentum is an option of --optimizer sgd, and adamw does not read"),
+        ({"optimizer": "sgd", "eps": 1}, "--eps is an option of --optimizer adamw, and sgd does"),
+        ({"method": "guess"}, "--method guess: expected exact"),
         ({"trace": "half"}, "expected full|steps|off"),
         ({"unknown": 1}, "no option --unknown"),
         ({"samples": 1}, "no option --samples"),
@@ -292,4 +295,4 @@ def test_help_names_every_option_and_default():
         assert "example:" in text
     assert "(default 0.999)" in run("train", help=True).stdout
     result = subprocess.run([trainer(), "--help"], capture_output=True, text=True, check=True)
-    assert all(name in result.stdout for name in ("train", "evaluate", "gradients", "info"))
+    assert all(name in result.stdout for name in ("train", "evaluate", "gradients", "describe"))

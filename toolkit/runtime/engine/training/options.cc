@@ -3,83 +3,50 @@
 #include <cerrno>
 #include <cmath>
 #include <cstdlib>
-#include <set>
-#include <variant>
 
 #include "engine/error.h"
 #include "engine/files/json.h"
+#include "engine/training/methods/method.h"
+#include "engine/training/optimizers/optimizer.h"
 
 namespace toolkit {
 namespace {
 
-constexpr unsigned kTrain = 1, kGradients = 2, kEvaluate = 4, kAll = 7;
-
-using Member =
-    std::variant<std::string Options::*, int64_t Options::*, double Options::*, bool Options::*>;
-
-struct Row {
-  const char* name;
-  const char* value;  // how help shows it
-  Member member;
-  unsigned commands;
-  unsigned required;
-  double minimum, maximum;  // numbers only
-  const char* help;
-};
-
+constexpr unsigned kTrain = 1, kGradients = 2, kEvaluate = 4, kDescribe = 8, kSaved = 16;
+constexpr unsigned kRuns = kTrain | kGradients | kEvaluate;
 constexpr double kMany = 9e15;
 
-const Row kRows[] = {
-    {"bundle", "DIR", &Options::bundle, kAll, kAll, 0, 0, "bundle written by toolkit export"},
-    {"data", "FILE.ptd", &Options::data, kAll, kAll, 0, 0, "token data written by toolkit data"},
-    {"out", "PATH", &Options::out, kTrain | kGradients, kTrain | kGradients, 0, 0,
-     "run directory (train) or safetensors file (gradients)"},
-    {"steps", "N", &Options::steps, kTrain, kTrain, 1, kMany, "optimizer steps in all"},
-    {"lr", "F", &Options::lr, kTrain, 0, 0, 1e3, "learning rate"},
-    {"optimizer", "sgd|adamw", &Options::optimizer, kTrain, 0, 0, 0, "update rule"},
-    {"batch-size", "N", &Options::batch_size, kTrain | kGradients, 0, 1, 1e4,
-     "sequences computed together, by programs for as many tokens as they have in all"},
-    {"grad-accum", "N", &Options::grad_accum, kTrain, 0, 1, 1e6,
-     "batches per step, one after the other"},
-    {"weight-decay", "F", &Options::weight_decay, kTrain, 0, 0, 1e3, "decoupled for adamw"},
-    {"beta1", "F", &Options::beta1, kTrain, 0, 0, 0.9999999, "adamw: decay of the first moment"},
-    {"beta2", "F", &Options::beta2, kTrain, 0, 0, 0.9999999, "adamw: decay of the second moment"},
-    {"eps", "F", &Options::eps, kTrain, 0, 1e-30, 1, "adamw: term in the denominator"},
-    {"momentum", "F", &Options::momentum, kTrain, 0, 0, 1, "sgd: momentum, 0 keeps no state"},
-    {"max-grad-norm", "F", &Options::max_grad_norm, kTrain, 0, 0, 1e30,
-     "clip to this global norm; 0: off, which keeps one block's gradients in memory, not all"},
-    {"warmup-steps", "N", &Options::warmup_steps, kTrain, 0, 0, kMany, "steps of rising rate"},
-    {"schedule", "constant|linear|cosine", &Options::schedule, kTrain, 0, 0, 0,
-     "learning rate after the warm-up"},
-    {"seed", "N", &Options::seed, kTrain, 0, 0, kMany, "of the sample order"},
-    {"order", "shuffled|sequential", &Options::order, kTrain, 0, 0, 0, "sample order"},
-    {"threads", "N", &Options::threads, kAll, 0, 0, 256, "0: the device's fast cores"},
-    {"checkpoints", "auto|ram|spill", &Options::checkpoints, kTrain, 0, 0, 0,
-     "where the blocks' inputs wait for the backward pass"},
-    {"page-cache", "auto|keep|drop", &Options::page_cache, kAll, 0, 0, 0,
-     "of weights that were used; auto keeps them if all fit into free memory"},
-    {"save-every", "N", &Options::save_every, kTrain, 0, 0, kMany,
-     "save every so many steps; 0: not by steps"},
-    {"save-minutes", "F", &Options::save_minutes, kTrain, 0, 0, 1e6,
-     "and every so many minutes; 0: not by time. Without --save-every saves are so far apart that "
-     "they write at most 1 GB an hour"},
-    {"resume", nullptr, &Options::resume, kTrain, 0, 0, 0, "continue the run in --out"},
-    {"adapter", "FILE.ptd", &Options::adapter, kAll, 0, 0, 0,
-     "start from this adapter instead of the bundle's"},
-    {"samples", "I,J,..", &Options::samples, kGradients, kGradients, 0, 0, "samples of the step"},
-    {"eval-data", "FILE.ptd", &Options::eval_data, kTrain, 0, 0, 0, "held-out token data"},
-    {"eval-every", "N", &Options::eval_every, kTrain, 0, 0, kMany,
-     "steps; 0: before the first and after the last step"},
-    {"max-samples", "N", &Options::max_samples, kTrain | kEvaluate, 0, 0, kMany,
-     "evaluate on the first N samples; 0: all"},
-    {"trace", "full|steps|off", &Options::trace, kTrain, 0, 0, 0, "detail of trace.jsonl"},
-};
+std::vector<std::string> words(const std::string& text) {
+  std::vector<std::string> result;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find('|', begin), text.size());
+    result.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return result;
+}
 
-unsigned bit(Command command) { return 1u << int(command); }
+template <typename Rows>
+std::vector<std::string> names_of(const Rows& rows) {
+  std::vector<std::string> names;
+  for (const auto& row : rows) names.push_back(row.name);
+  return names;
+}
 
-const Row* find_row(Command command, const std::string& name) {
-  for (const Row& row : kRows) {
-    if (name == row.name && (row.commands & bit(command)) != 0) return &row;
+std::string joined(const std::vector<std::string>& items) {
+  std::string text;
+  for (const std::string& item : items) text += (text.empty() ? "" : "|") + item;
+  return text;
+}
+
+std::string dashed(std::string name) {
+  for (char& c : name) c = c == '_' ? '-' : c;
+  return name;
+}
+
+const OptionRow* find_row(Command command, const std::string& name) {
+  for (const OptionRow& row : option_rows()) {
+    if (name == row.name && row.in(command)) return &row;
   }
   return nullptr;
 }
@@ -89,18 +56,15 @@ const Row* find_row(Command command, const std::string& name) {
              name.c_str(), command_name(command));
 }
 
-bool in_choices(const std::string& choices, const std::string& value) {
-  return ("|" + choices + "|").find("|" + value + "|") != std::string::npos;
-}
-
-void assign(Options& options, const Row& row, const std::string& text) {
-  const auto wrong = [&](const char* expected) {
-    fail_usage("--%s %s: expected %s. See --help", row.name, text.c_str(), expected);
+void assign(Options& options, const OptionRow& row, const std::string& text) {
+  const auto wrong = [&](const std::string& expected) {
+    fail_usage("--%s %s: expected %s. See --help", row.name.c_str(), text.c_str(),
+               expected.c_str());
   };
   if (auto member = std::get_if<std::string Options::*>(&row.member)) {
-    const std::string choices = row.value;
-    if (choices.find('|') != std::string::npos && !in_choices(choices, text)) wrong(row.value);
-    if (text.empty()) wrong(row.value);
+    bool known = row.choices.empty();
+    for (const std::string& choice : row.choices) known = known || choice == text;
+    if (!known || text.empty()) wrong(row.value);
     options.*(*member) = text;
   } else if (auto flag = std::get_if<bool Options::*>(&row.member)) {
     options.*(*flag) = text == "true";
@@ -114,35 +78,75 @@ void assign(Options& options, const Row& row, const std::string& text) {
       wrong(whole ? "a whole number" : "a number");
     }
     if (number < row.minimum || number > row.maximum) {
-      wrong(format("%.10g to %.10g", row.minimum, row.maximum).c_str());
+      wrong(format("%.10g to %.10g", row.minimum, row.maximum));
     }
     if (whole) options.*std::get<int64_t Options::*>(row.member) = integer;
     if (!whole) options.*std::get<double Options::*>(row.member) = number;
   }
 }
 
+bool reads(const std::vector<OptionUse>& uses, const std::string& name) {
+  for (const OptionUse& use : uses) {
+    if (name == use.name) return true;
+  }
+  return false;
+}
+
+/// Gives options that only some methods or optimizers read the defaults of the chosen one, and
+/// refuses those that it does not read.
+template <typename Row>
+void settle(Options& options, const char* kind, const Row& chosen, const std::vector<Row>& rows) {
+  for (const OptionUse& use : chosen.options) {
+    if (use.fallback == nullptr || options.given(use.name)) continue;
+    assign(options, *find_row(Command::train, use.name), use.fallback);
+  }
+  for (const Row& row : rows) {
+    for (const OptionUse& use : row.options) {
+      if (reads(chosen.options, use.name)) continue;
+      const OptionRow& option = *find_row(Command::train, use.name);
+      if (option.text_in(options) == option.text_in(Options())) continue;
+      fail_usage("--%s is an option of --%s %s, and %s does not read it. Leave it away", use.name,
+                 kind, row.name, chosen.name);
+    }
+  }
+}
+
 }  // namespace
 
-const char* command_name(Command command) {
-  static const char* const names[] = {"train", "gradients", "evaluate"};
-  return names[int(command)];
+const std::vector<OptionRow>& option_rows() {
+#define TEXT(member, fallback, shown, commands, required, help) \
+  {dashed(#member), &Options::member, shown, {}, "", commands, required, 0, 0, help},
+#define CHOICE(member, fallback, choices, commands, help) \
+  {dashed(#member), &Options::member, joined(choices), choices, "", commands, 0, 0, 0, help},
+#define WHOLE(member, fallback, unit, commands, required, minimum, maximum, help) \
+  {dashed(#member), &Options::member, "N", {}, unit, commands, required, minimum, maximum, help},
+#define NUMBER(member, fallback, unit, commands, required, minimum, maximum, help) \
+  {dashed(#member), &Options::member, "F", {}, unit, commands, required, minimum, maximum, help},
+#define SWITCH(member, commands, help) \
+  {dashed(#member), &Options::member, "", {}, "", commands, 0, 0, 0, help},
+  static const std::vector<OptionRow> rows = {
+#include "engine/training/options.def"
+  };
+  return rows;
 }
 
 Options parse_options(Command command, const std::vector<OptionValue>& values) {
   Options options;
-  std::set<std::string> seen;
   for (const OptionValue& option : values) {
-    const Row* row = find_row(command, option.name);
+    const OptionRow* row = find_row(command, option.name);
     if (row == nullptr) fail_unknown(command, option.name);
     assign(options, *row, option.value);
-    seen.insert(option.name);
+    options.names.insert(option.name);
   }
-  options.save_every_given = seen.count("save-every") > 0;
-  for (const Row& row : kRows) {
-    if ((row.required & bit(command)) != 0 && seen.count(row.name) == 0) {
-      fail_usage("trainer %s needs --%s %s. See trainer %s --help", command_name(command), row.name,
-                 row.value, command_name(command));
+  for (const OptionRow& row : option_rows()) {
+    if (row.required_by(command) && !options.given(row.name.c_str())) {
+      fail_usage("trainer %s needs --%s %s. See trainer %s --help", command_name(command),
+                 row.name.c_str(), row.value.c_str(), command_name(command));
     }
+  }
+  if (command == Command::train) {
+    settle(options, "optimizer", optimizer_row(options.optimizer), optimizers());
+    settle(options, "method", method_row(options.method), methods());
   }
   return options;
 }
@@ -156,14 +160,14 @@ std::vector<OptionValue> split_arguments(Command command, const std::vector<std:
     }
     const size_t equals = words[i].find('=');
     const std::string name = words[i].substr(2, equals == std::string::npos ? equals : equals - 2);
-    const Row* row = find_row(command, name);
+    const OptionRow* row = find_row(command, name);
     if (row == nullptr) fail_unknown(command, name);
-    if (row->value == nullptr) {
+    if (row->value.empty()) {
       values.push_back({name, "true"});
     } else if (equals != std::string::npos) {
       values.push_back({name, words[i].substr(equals + 1)});
     } else if (i + 1 == words.size()) {
-      fail_usage("--%s needs a value: %s. See trainer %s --help", name.c_str(), row->value,
+      fail_usage("--%s needs a value: %s. See trainer %s --help", name.c_str(), row->value.c_str(),
                  command_name(command));
     } else {
       values.push_back({name, words[++i]});
@@ -174,8 +178,8 @@ std::vector<OptionValue> split_arguments(Command command, const std::vector<std:
 
 std::string settings_json(const Options& options) {
   Json json;
-  for (const Row& row : kRows) {
-    if ((row.commands & kTrain) == 0) continue;
+  for (const OptionRow& row : option_rows()) {
+    if (!row.in(Command::train)) continue;
     std::string name = row.name;
     for (char& c : name) c = c == '-' ? '_' : c;
     std::visit([&](auto member) { json.field(name.c_str(), options.*member); }, row.member);
@@ -183,52 +187,21 @@ std::string settings_json(const Options& options) {
   return json.str();
 }
 
-std::string option_text(const Options& options, const std::string& name) {
-  const Row* row = find_row(Command::train, name);
-  if (row == nullptr) fail_unknown(Command::train, name);
-  if (auto word = std::get_if<std::string Options::*>(&row->member)) return options.*(*word);
-  if (auto integer = std::get_if<int64_t Options::*>(&row->member)) {
-    return std::to_string(options.*(*integer));
+std::vector<OptionValue> saved_options(const Options& options) {
+  std::vector<OptionValue> saved;
+  for (const OptionRow& row : option_rows()) {
+    if ((row.commands & kSaved) != 0) saved.push_back({row.name, row.text_in(options)});
   }
-  if (auto number = std::get_if<double Options::*>(&row->member)) {
-    return json_number(options.*(*number));
-  }
-  return options.*std::get<bool Options::*>(row->member) ? "true" : "false";
+  return saved;
 }
 
-std::string help_text(Command command) {
-  static const char* const summaries[] = {
-      "Train a bundle's adapter; trace, adapter and resume state go to the run directory.",
-      "Compute one step's loss and gradients without changing anything; prints a JSON line.",
-      "Compute loss and perplexity of an adapter; prints JSON lines.",
-  };
-  static const char* const examples[] = {
-      "trainer train --bundle bundles/smol --data data/chat/train.ptd --out runs/a --steps 50",
-      ("trainer gradients --bundle bundles/smol --data data/chat/train.ptd --samples 0,1 --out "
-       "g.safetensors"),
-      "trainer evaluate --bundle bundles/smol --data data/chat/validation.ptd",
-  };
-  const Options defaults;
-  std::string text = std::string("usage: trainer ") + command_name(command) + " [options]\n\n" +
-                     summaries[int(command)] + "\n\noptions:\n";
-  for (const Row& row : kRows) {
-    if ((row.commands & bit(command)) == 0) continue;
-    std::string left = std::string("  --") + row.name;
-    if (row.value != nullptr) left += std::string(" ") + row.value;
-    left.resize(left.size() < 36 ? 36 : left.size() + 1, ' ');
-    text += left + row.help;
-    if ((row.required & bit(command)) != 0) {
-      text += " (required)";
-    } else if (auto word = std::get_if<std::string Options::*>(&row.member)) {
-      if (!(defaults.*(*word)).empty()) text += " (default " + defaults.*(*word) + ")";
-    } else if (auto integer = std::get_if<int64_t Options::*>(&row.member)) {
-      text += " (default " + std::to_string(defaults.*(*integer)) + ")";
-    } else if (auto number = std::get_if<double Options::*>(&row.member)) {
-      text += " (default " + json_number(defaults.*(*number)) + ")";
-    }
-    text += "\n";
+std::string OptionRow::text_in(const Options& options) const {
+  if (auto word = std::get_if<std::string Options::*>(&member)) return options.*(*word);
+  if (auto integer = std::get_if<int64_t Options::*>(&member)) {
+    return std::to_string(options.*(*integer));
   }
-  return text + "\nexample:\n  " + examples[int(command)] + "\n";
+  if (auto number = std::get_if<double Options::*>(&member)) return json_number(options.*(*number));
+  return options.*std::get<bool Options::*>(member) ? "true" : "false";
 }
 
 std::vector<int64_t> parse_indices(const std::string& text, int64_t limit) {

@@ -189,15 +189,17 @@ LossSum Passes::evaluate(int64_t samples, const float* values, size_t memory,
   for (int64_t first = 0; first < samples; first += chunk) {
     std::vector<int64_t> indices;
     for (int64_t i = first; i < std::min(samples, first + chunk); ++i) indices.push_back(i);
-    evaluate_chunk(indices, values, states, &sum);
+    const auto same = [&](int64_t layer, size_t) { return layer_values(values, layer); };
+    for (double loss : losses(indices, same, states)) sum.loss += loss;
+    for (int64_t sample : indices) sum.tokens += data_.labelled(sample);
     if (!std::isfinite(sum.loss)) fail("the loss is not finite. Use another adapter");
     if (interrupted(first + int64_t(indices.size()), sum)) break;
   }
   return sum;
 }
 
-void Passes::evaluate_chunk(const std::vector<int64_t>& samples, const float* values,
-                            HiddenStates& states, LossSum* sum) {
+std::vector<double> Passes::losses(const std::vector<int64_t>& samples, const ValuesOf& values_of,
+                                   HiddenStates& states) {
   const File& file = network_.bundle().base().file();
   const int64_t layers = network_.bundle().layers;
   plan_reading(int64_t(rows(samples)), false);
@@ -216,7 +218,7 @@ void Passes::evaluate_chunk(const std::vector<int64_t>& samples, const float* va
       Frame frame = row_of(samples, s);
       frame.hidden = states.get(0, s);
       frame.hidden_out = states.acquire();
-      frame.adapter = layer_values(values, layer);
+      frame.adapter = values_of(layer, s);
       network_.run(Kind::block_forward, weights, frame);
       check_output(frame.hidden_out, layer);
       states.put(0, s, frame.hidden_out);
@@ -225,14 +227,15 @@ void Passes::evaluate_chunk(const std::vector<int64_t>& samples, const float* va
   prefetcher_.begin(layers);
   WeightMapping weights(file, checked(Kind::head_loss, 0), &prefetcher_);
   check_embedding();
+  std::vector<double> losses;
   for (size_t s = 0; s < rows(samples); ++s) {
     Frame frame = row_of(samples, s);
     frame.hidden = states.get(0, s);
     network_.run(Kind::head_loss, weights, frame);
-    sum->loss += frame.loss;
-    sum->tokens += data_.labelled(samples[s]);
+    losses.push_back(frame.loss);
     states.drop(0, s);
   }
+  return losses;
 }
 
 }  // namespace toolkit

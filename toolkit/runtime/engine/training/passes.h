@@ -45,6 +45,15 @@ class Passes {
   LossSum gradients(const std::vector<int64_t>& samples, const float* values, HiddenStates& states,
                     const GradientsOf& gradients_of, const LayerDone& layer_done);
 
+  // A layer's adapter for one of the rows that are computed together.
+  using ValuesOf = std::function<const float*(int64_t layer, size_t row)>;
+
+  // Sums of token losses, one for each row that `samples` make (a sample may come more than once):
+  // a forward pass that reads the weights once for all of them and keeps nothing for a backward
+  // pass. `states` has one layer and as many sequences as there are rows.
+  std::vector<double> losses(const std::vector<int64_t>& samples, const ValuesOf& values_of,
+                             HiddenStates& states);
+
   // Loss only. `interrupted` is asked between chunks; the sum so far is returned when it says true.
   LossSum evaluate(int64_t samples, const float* values, size_t memory,
                    const std::function<bool(int64_t done, const LossSum&)>& interrupted);
@@ -77,8 +86,6 @@ class Passes {
   double head(const std::vector<int64_t>& samples, float grad_scale, HiddenStates& states);
   void backward(int64_t layer, const std::vector<int64_t>& samples, const float* values,
                 HiddenStates& states, float* gradients);
-  void evaluate_chunk(const std::vector<int64_t>& samples, const float* values,
-                      HiddenStates& states, LossSum* sum);
 
   Network& network_;
   const Dataset& data_;

@@ -18,15 +18,12 @@ constexpr Word kWords[] = {
      "Resume with the bundle as it was exported then"},
     {"seq_len", nullptr, "Resume with the data it was started with"},
     {"data", "other data", "Resume with the data it was started with"},
+    {"method", nullptr, "Resume with the same --method"},
     {"optimizer", nullptr, "Resume with the same --optimizer"},
     {"seed", nullptr, "Resume with the same --seed"},
     {"order", nullptr, "Resume with the same --order"},
     {"sequences_a_step", nullptr, "Resume with the same --batch-size and --grad-accum"},
 };
-
-constexpr const char* kSettings[] = {
-    "steps", "lr",       "schedule",      "warmup-steps", "weight-decay", "beta1",  "beta2",
-    "eps",   "momentum", "max-grad-norm", "batch-size",   "grad-accum",   "threads"};
 
 }  // namespace
 
@@ -35,6 +32,7 @@ std::vector<Field> identity_of(const Options& options, const Bundle& bundle, con
           {"bundle.programs", hexadecimal(bundle.identity().programs)},
           {"seq_len", std::to_string(data.seq_len())},
           {"data", hexadecimal(data.sha256())},
+          {"method", options.method},
           {"optimizer", options.optimizer},
           {"seed", std::to_string(options.seed)},
           {"order", options.order},
@@ -43,7 +41,9 @@ std::vector<Field> identity_of(const Options& options, const Bundle& bundle, con
 
 std::vector<Field> settings_of(const Options& options) {
   std::vector<Field> settings;
-  for (const char* name : kSettings) settings.push_back({name, option_text(options, name)});
+  for (const OptionValue& option : saved_options(options)) {
+    settings.push_back({option.name, option.value});
+  }
   return settings;
 }
 

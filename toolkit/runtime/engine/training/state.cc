@@ -9,13 +9,14 @@
 #include "engine/error.h"
 #include "engine/files/crc32.h"
 #include "engine/files/files.h"
+#include "engine/training/optimizers/optimizer.h"
 #include "engine/training/run_identity.h"
 
 namespace toolkit {
 namespace {
 
 constexpr char kMagic[8] = "TKSTATE";
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
 
 struct Head {
   char magic[8];
@@ -24,10 +25,7 @@ struct Head {
 };
 static_assert(sizeof(Head) == 16, "the file format has no padding");
 
-int64_t bytes_of(const StateArray& array) {
-  if (array.type == "float32") return array.count * 4;
-  fail("the state has an array of type %s. Deploy a newer runtime", array.type.c_str());
-}
+int64_t bytes_of(const StateArray& array) { return array.count * element_bytes(array.type); }
 
 std::string on_one_line(std::string value) {
   for (char& c : value) c = c == '\n' ? ' ' : c;
@@ -44,7 +42,8 @@ std::string text_of(const RunState& state, const std::vector<StateArray>& arrays
     text << "setting " << field.name << " " << on_one_line(field.value) << "\n";
   }
   for (const StateArray& array : arrays) {
-    text << "array " << array.name << " " << array.type << " " << array.count << "\n";
+    text << "array " << array.name << " " << array.tensor << " " << array.type << " " << array.count
+         << "\n";
   }
   return text.str();
 }
@@ -67,7 +66,7 @@ Parsed parse(const std::string& text) {
       words >> parsed.state.position;
     } else if (kind == "array") {
       StateArray array = {};
-      words >> array.name >> array.type >> array.count;
+      words >> array.name >> array.tensor >> array.type >> array.count;
       parsed.arrays.push_back(array);
     } else if (kind == "identity" || kind == "setting") {
       words >> name;
@@ -105,12 +104,16 @@ void check_arrays(const std::string& path, const std::vector<StateArray>& saved,
                   const std::vector<StateArray>& wanted) {
   const auto differs = [&](const StateArray& array, const char* how) {
     fail(
-        "%s was saved %s %s of this optimizer and adapter. Resume with the optimizer, momentum and "
-        "bundle of the first run or start a new one",
-        path.c_str(), how, array.name.c_str());
+        "%s was saved %s %s of this optimizer and adapter (%s). Resume with the optimizer, "
+        "momentum "
+        "and bundle of the first run or start a new one",
+        path.c_str(), how, array.name.c_str(), array.tensor.c_str());
   };
   for (size_t i = 0; i < wanted.size(); ++i) {
-    if (i >= saved.size() || saved[i].name != wanted[i].name) differs(wanted[i], "without the");
+    if (i >= saved.size() || saved[i].name != wanted[i].name ||
+        saved[i].tensor != wanted[i].tensor) {
+      differs(wanted[i], "without the");
+    }
     if (saved[i].type != wanted[i].type || saved[i].count != wanted[i].count) {
       differs(wanted[i], "with another size than the");
     }

@@ -8,7 +8,8 @@
 //   position N             of the sampler
 //   identity NAME VALUE    what a run must not change: content of its files, and settings
 //   setting NAME VALUE     what it may
-//   array NAME TYPE COUNT  of so many elements, e.g. "array adapter float32 4096"
+//   array NAME TENSOR TYPE COUNT  of a trained tensor: its values, NAME adapter, or what the
+//     optimizer remembers of it, e.g. "array momentum layers.0.q_proj.lora_A float32 4096"
 #pragma once
 
 #include <cstdint>
@@ -21,9 +22,9 @@ struct Field {
   std::string name, value;
 };
 
-// Memory that is saved and loaded; `type` is "float32".
+// Memory that is saved and loaded; its type is one of element_bytes().
 struct StateArray {
-  std::string name, type;
+  std::string name, tensor, type;
   int64_t count;  // elements
   void* data;
 };

@@ -7,7 +7,6 @@
 
 #include "engine/error.h"
 #include "engine/files/files.h"
-#include "engine/model/finite.h"
 
 namespace toolkit {
 namespace {
@@ -61,8 +60,9 @@ void Trainer::open_model() {
   schedule_ = schedule_from(options_.schedule);
   bundle_ = std::make_unique<Bundle>(options_.bundle);
   data_ = std::make_unique<Dataset>(options_.data, *bundle_);
+  const MethodRow& method = method_row(options_.method);
   network_ = std::make_unique<Network>(
-      *bundle_, row_tokens(*bundle_, data_->seq_len(), options_.batch_size), true);
+      *bundle_, row_tokens(*bundle_, data_->seq_len(), options_.batch_size), method.backward);
   if (!options_.eval_data.empty()) {
     eval_data_ = std::make_unique<Dataset>(options_.eval_data, *bundle_);
     if (eval_data_->seq_len() != network_->seq_len()) {
@@ -73,26 +73,20 @@ void Trainer::open_model() {
 
   const AdapterLayout& layout = network_->adapter();
   values_ = Buffer(layout.total_floats() * sizeof(float), Category::adapters, "toolkit adapters");
-  clip_ = options_.max_grad_norm > 0;
-  const size_t gradient_floats = clip_ ? layout.total_floats() : layout.layer_floats();
-  gradients_ = Buffer(gradient_floats * sizeof(float), Category::gradients, "toolkit gradients");
-  OptimizerSettings settings{options_.optimizer, options_.weight_decay, options_.beta1,
-                             options_.beta2,     options_.eps,          options_.momentum};
-  optimizer_ = make_optimizer(settings, layout.total_floats());
+  updater_ = std::make_unique<Updater>(options_, layout, values_.floats());
   sequences_per_step_ = options_.batch_size * options_.grad_accum;
-  states_ =
-      std::make_unique<HiddenStates>(bundle_->layers, options_.grad_accum, network_->hidden_bytes(),
-                                     checkpoints_from(options_.checkpoints), options_.out);
   prefetcher_ =
       std::make_unique<Prefetcher>(bundle_->base().file(), page_cache_from(options_.page_cache));
   passes_ = std::make_unique<Passes>(*network_, *data_, *trace_, *prefetcher_, options_.batch_size);
+  method_ = method.make({options_, *network_, *passes_, *updater_, *trace_});
   if (eval_data_ != nullptr) {
     Network& network = eval_network_ != nullptr ? *eval_network_ : *network_;
     eval_passes_ = std::make_unique<Passes>(network, *eval_data_, *trace_, *prefetcher_);
   }
   identity_ = identity_of(options_, *bundle_, *data_);
-  const int64_t save_bytes = int64_t(values_.bytes()) * (2 + optimizer_->state_count());
-  saves_ = std::make_unique<SaveSchedule>(options_.save_every, options_.save_every_given,
+  // The adapter is saved twice: for use, and with the state.
+  const int64_t save_bytes = int64_t(values_.bytes()) + updater_->array_bytes();
+  saves_ = std::make_unique<SaveSchedule>(options_.save_every, options_.given("save-every"),
                                           options_.save_minutes, save_bytes,
                                           1e-9 * double(trace_->now()));
   restore();
@@ -121,6 +115,7 @@ void Trainer::restore() {
   } else {
     started_from_ =
         hexadecimal(load_start(*bundle_, options_.adapter, network_->adapter(), values_.floats()));
+    updater_->initialize();
     if (options_.resume) start_events_.push_back({"restarted", "nothing was saved: starts again"});
   }
   report_.steps = options_.steps;
@@ -131,7 +126,8 @@ void Trainer::restore() {
 /// Continues where the run was saved and returns the sampler's position.
 int64_t Trainer::resume() {
   const RunState saved = load_state(path("state.bin"), identity_, state_arrays());
-  for (int64_t layer = 0; layer < bundle_->layers; ++layer) check_values(layer, "in state.bin");
+  for (int64_t layer = 0; layer < bundle_->layers; ++layer)
+    updater_->check_values(layer, "in state.bin");
   report_.step = resumed_from_ = saved_step_ = saved.step;
   if (const std::string* adapter = find_field(saved.settings, "adapter.sha256")) {
     started_from_ = *adapter;
@@ -148,14 +144,9 @@ std::string Trainer::notices() const {
   return lines;
 }
 
-std::vector<StateArray> Trainer::state_arrays() {
-  const auto array = [](const char* name, Buffer& buffer) {
-    return StateArray{name, "float32", int64_t(buffer.bytes() / sizeof(float)), buffer.data()};
-  };
-  std::vector<StateArray> arrays = {array("adapter", values_)};
-  for (int i = 0; i < optimizer_->state_count(); ++i) {
-    arrays.push_back(array(optimizer_->state_name(i), optimizer_->state(i)));
-  }
+std::vector<StateArray> Trainer::state_arrays() const {
+  std::vector<StateArray> arrays = updater_->arrays();
+  for (StateArray& array : method_->arrays()) arrays.push_back(std::move(array));
   return arrays;
 }
 
@@ -209,72 +200,34 @@ std::string Trainer::kept() const {
   return report_.step > 0 ? " (nothing was saved yet)" : "";
 }
 
-float* Trainer::gradients_of(int64_t layer) {
-  return gradients_.floats() + (clip_ ? layer * network_->adapter().layer_floats() : 0);
-}
-
 void Trainer::train_step() {
   const int64_t step = report_.step + 1;
   trace_->begin_step(step);
-  const int64_t begin = trace_->now(), spilled = states_->spilled_bytes();
+  const int64_t begin = trace_->now(), spilled = spilled_bytes();
   std::vector<int64_t> samples;
   for (int64_t i = 0; i < sequences_per_step_; ++i) samples.push_back(sampler_->next());
   report_.lr =
       options_.lr * schedule_factor(schedule_, step - 1, options_.warmup_steps, options_.steps);
-  squares_ = 0;
-  const LossSum sum = passes_->gradients(
-      samples, values_.floats(), *states_, [this](int64_t layer) { return gradients_of(layer); },
-      [this](int64_t layer) { apply(layer); });
-  if (clip_) apply_clipped();
+  const StepResult result = method_->step(samples, {report_.lr, step});
   report_.step = step;
-  report_.loss = sum.mean();
+  report_.loss = result.loss.mean();
   report_.tokens = int64_t(samples.size()) * data_->seq_len();
-  report_.labelled = sum.tokens;
-  report_.grad_norm = std::sqrt(squares_);
+  report_.labelled = result.loss.tokens;
+  report_.grad_norm = result.grad_norm;
   report_.seconds = 1e-9 * double(trace_->now() - begin);
   report_.peak_kib = trace_->step_peak();
-  write_step(report_, samples, states_->spilled_bytes() - spilled);
+  write_step(report_, samples, spilled_bytes() - spilled);
 }
 
-void Trainer::apply(int64_t layer) {
-  const size_t floats = network_->adapter().layer_floats();
-  float* gradient = gradients_of(layer);
-  const double squares = sum_of_squares(gradient, floats);
-  if (!std::isfinite(squares)) {
-    fail("the gradient of layer %lld is not finite. Use a lower learning rate or clip gradients",
-         (long long)layer);
-  }
-  squares_ += squares;
-  if (clip_) return;  // All norms are needed first.
-  Phase phase(*trace_, "optimizer", layer);
-  optimizer_->update(values_.floats() + layer * floats, gradient, layer * floats, floats,
-                     report_.lr, report_.step + 1);
-  check_values(layer, "after the update");
-}
-
-void Trainer::check_values(int64_t layer, const char* when) {
-  const std::string key = first_not_finite(network_->adapter(), values_.floats(), layer);
-  if (key.empty()) return;
-  fail("%s is not finite %s. Use a lower learning rate or clip gradients", key.c_str(), when);
-}
-
-void Trainer::apply_clipped() {
-  Phase phase(*trace_, "optimizer");
-  const AdapterLayout& layout = network_->adapter();
-  const float factor = float(clip_factor(std::sqrt(squares_), options_.max_grad_norm));
-  float* gradient = gradients_.floats();
-  for (size_t i = 0; i < layout.total_floats(); ++i) gradient[i] *= factor;
-  optimizer_->update(values_.floats(), gradient, 0, layout.total_floats(), report_.lr,
-                     report_.step + 1);
-  for (int64_t layer = 0; layer < bundle_->layers; ++layer) {
-    check_values(layer, "after the update");
-  }
+int64_t Trainer::spilled_bytes() const {
+  const HiddenStates* states = method_->checkpoints();
+  return states != nullptr ? states->spilled_bytes() : 0;
 }
 
 void Trainer::evaluate() {
   if (eval_passes_ == nullptr || evaluated_step_ == report_.step) return;
   evaluated_step_ = report_.step;
-  states_->release();
+  method_->rest();
   int64_t samples = eval_data_->samples();
   if (options_.max_samples > 0) samples = std::min(samples, options_.max_samples);
   bool interrupted = false;

@@ -6,12 +6,12 @@
 #include <string>
 #include <vector>
 
-#include "engine/memory/checkpoints.h"
 #include "engine/model/dataset.h"
 #include "engine/model/network.h"
 #include "engine/runtime.h"
 #include "engine/trace/trace.h"
-#include "engine/training/optimizers/optimizer.h"
+#include "engine/training/describe.h"
+#include "engine/training/methods/method.h"
 #include "engine/training/options.h"
 #include "engine/training/passes.h"
 #include "engine/training/run_identity.h"
@@ -19,6 +19,7 @@
 #include "engine/training/save_schedule.h"
 #include "engine/training/schedule.h"
 #include "engine/training/state.h"
+#include "engine/training/updater.h"
 
 namespace toolkit {
 
@@ -61,13 +62,10 @@ class Trainer {
   bool nothing_left() const;
   std::string kept() const;
   int64_t resume();
-  void check_values(int64_t layer, const char* when);
-  std::vector<StateArray> state_arrays();
+  std::vector<StateArray> state_arrays() const;
   RunState run_state() const;
   void train_step();
-  void apply(int64_t layer);
-  void apply_clipped();
-  float* gradients_of(int64_t layer);
+  int64_t spilled_bytes() const;
   void evaluate();
   void save_if_due();
   void save();
@@ -97,21 +95,18 @@ class Trainer {
   std::unique_ptr<Network> network_, eval_network_;
   std::unique_ptr<Prefetcher> prefetcher_;
   std::unique_ptr<Passes> passes_, eval_passes_;
-  std::unique_ptr<HiddenStates> states_;
-  std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<Updater> updater_;
+  std::unique_ptr<StepMethod> method_;
   std::unique_ptr<Sampler> sampler_;
   std::unique_ptr<SaveSchedule> saves_;
   std::vector<Field> identity_;      // what --resume must find the same
   std::vector<Field> start_events_;  // event and detail
   std::string started_from_;         // SHA-256 of the adapter the run began with
   Schedule schedule_;
-  Buffer values_, gradients_;
-  bool clip_ = false;
-  double squares_ = 0;  // of the gradients of the present step
+  Buffer values_;
 };
 
 // The `gradients` and `evaluate` commands; each result line is given to `print`.
-using PrintLine = void (*)(const char* line, void* user);
 void run_gradients(Runtime& runtime, const Options& options, PrintLine print, void* user);
 void run_evaluate(Runtime& runtime, const Options& options, PrintLine print, void* user);
 

@@ -33,8 +33,9 @@ void Trainer::write_run_record() {
                          .field("tokenizer", data_->tokenizer())
                          .str());
   }
-  if (states_ != nullptr) {
-    const CheckpointChoice& choice = states_->choice();
+  const HiddenStates* states = method_ != nullptr ? method_->checkpoints() : nullptr;
+  if (states != nullptr) {
+    const CheckpointChoice& choice = states->choice();
     json.raw("checkpoints", Json()
                                 .field("place", choice.spilled ? "spill" : "ram")
                                 .field("bytes", choice.bytes)

@@ -1,47 +1,83 @@
-// Updates of adapter tensors, exactly the formulas of torch.optim.SGD and torch.optim.AdamW (single
-// tensor).
-//
-// SGD:   g += weight_decay * p;  m = momentum * m + g (m = g at step 1);  p -= lr * m
-// AdamW: p *= 1 - lr * weight_decay;  m += (1 - beta1) (g - m);  v = beta2 * v + (1 - beta2) g²;
-//        p -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
-// Scalars are computed in double, tensors in fp32. A new optimizer is one class and one row in
-// make_optimizer().
+// How a trained tensor is changed by its gradient. An optimizer is one file beside this one and one
+// row in table.cc, and nothing else names it: options, their defaults, the resume state, `trainer
+// describe` and what it costs in memory all come from the row and from states().
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
-
-#include "engine/memory/memory.h"
+#include <vector>
 
 namespace toolkit {
 
-struct OptimizerSettings {
-  std::string name = "adamw";
-  double weight_decay = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, momentum = 0;
+struct Options;
+
+// A matrix, row-major; a vector is one of its rows.
+struct Shape {
+  int64_t rows, columns;
+  int64_t count() const { return rows * columns; }
+};
+
+// What an optimizer remembers of a tensor from step to step: so many elements of a type, "float32"
+// or "uint8".
+struct StateSpec {
+  std::string name, type;
+  int64_t count;
+};
+int64_t element_bytes(const std::string& type);  // throws Error for an unknown type
+// Memory it takes: whole cache lines.
+int64_t held_bytes(const StateSpec& spec);
+
+// A tensor and its states, in the order of Optimizer::states().
+struct TrainedTensor {
+  const std::string& name;  // with its layer's number
+  int64_t layer;
+  Shape shape;
+  float* values;
+  void* const* states;
+
+  float* floats(int state) const { return static_cast<float*>(states[state]); }
+  uint8_t* bytes(int state) const { return static_cast<uint8_t*>(states[state]); }
+};
+
+// Of the optimizer step; the first one is 1.
+struct StepSize {
+  double lr;
+  int64_t step;
 };
 
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
-  // Updates `count` floats that start at `offset` of all adapters, at optimizer step `step`
-  // (1-based). The gradient may be overwritten.
-  virtual void update(float* values, float* gradient, size_t offset, size_t count, double lr,
-                      int64_t step) = 0;
-  // Arrays of all adapters' size that a resumed run needs, in a fixed order, and their names.
-  virtual int state_count() const = 0;
-  virtual const char* state_name(int index) const = 0;
-  virtual Buffer& state(int index) = 0;
+  // The same for every tensor of a shape.
+  virtual std::vector<StateSpec> states(Shape shape) const = 0;
+  // Fills the states of a tensor when a run begins; they are zeros before.
+  virtual void initialize(const TrainedTensor&) {}
+  // Changes values and states. `gradient` has the values' shape and may be overwritten. Must not
+  // depend on the number of threads, nor on the order in which tensors come. What it needs for the
+  // moment it allocates in the first call: `trainer describe` only asks for states().
+  virtual void update(const TrainedTensor& tensor, float* gradient, StepSize size) = 0;
 };
 
-// `total` is the number of floats of all adapters. Throws UsageError for an unknown name.
-std::unique_ptr<Optimizer> make_optimizer(const OptimizerSettings& settings, size_t total);
+// An option that an optimizer reads, and its default where that is not the option's own.
+struct OptionUse {
+  const char* name;
+  const char* fallback = nullptr;
+};
 
-// Sum of squares in double: the same bits each time and with any number of threads.
-double sum_of_squares(const float* values, size_t count);
+struct OptimizerRow {
+  const char* name;
+  const char* help;  // the formula; scalars are computed in double, tensors in float32
+  std::vector<OptionUse> options;
+  std::unique_ptr<Optimizer> (*make)(const Options& options);
+};
 
-// Factor of torch.nn.utils.clip_grad_norm_: min(1, max_norm / (norm + 1e-6)).
-double clip_factor(double norm, double max_norm);
+// All there are; the rows are in table.cc.
+const std::vector<OptimizerRow>& optimizers();
+const OptimizerRow& optimizer_row(const std::string& name);  // throws UsageError for an unknown one
+
+// Runs a body on ranges [begin, end) of a tensor's elements, on all threads.
+void each_range(int64_t count, const std::function<void(int64_t begin, int64_t end)>& body);
 
 }  // namespace toolkit
