@@ -1,5 +1,7 @@
 #include "engine/model/network.h"
 
+#include <iterator>
+
 #include "engine/error.h"
 
 namespace toolkit {
@@ -125,66 +127,35 @@ const std::vector<WeightRef>& Network::weights(Kind kind, int64_t layer) const {
   return layers[layers.size() == 1 ? 0 : layer];
 }
 
+const void* Network::input_of(const Port& port, const WeightMapping& weights, const Frame& frame) {
+  const void* const plain[] = {frame.tokens, frame.labels, frame.positions,  frame.start,
+                               frame.hidden, frame.grad,   &frame.grad_scale};
+  if (port.role == Role::base) return weights.data(port.index);
+  if (port.role == Role::adapter) {
+    return frame.adapter != nullptr ? frame.adapter + port.index : nullptr;
+  }
+  return size_t(port.role) < std::size(plain) ? plain[size_t(port.role)] : nullptr;
+}
+
+void* Network::output_of(const Port& port, Frame& frame) {
+  if (port.role == Role::hidden) return frame.hidden_out;
+  if (port.role == Role::grad) return frame.grad_out;
+  if (port.role == Role::loss) return &frame.loss;
+  const bool gradient = port.role == Role::gradient && frame.gradients_out != nullptr;
+  return gradient ? frame.gradients_out + port.index : nullptr;
+}
+
 void Network::run(Kind kind, const WeightMapping& weights, Frame& frame) {
   Entry& entry = entries_[int(kind)];
   Method& method = *entry.method;
   arena_.prepare(method.planned());
   for (size_t i = 0; i < entry.inputs.size(); ++i) {
-    const Port& port = entry.inputs[i];
-    const void* data = nullptr;
-    switch (port.role) {
-      case Role::tokens:
-        data = frame.tokens;
-        break;
-      case Role::labels:
-        data = frame.labels;
-        break;
-      case Role::positions:
-        data = frame.positions;
-        break;
-      case Role::start:
-        data = frame.start;
-        break;
-      case Role::hidden:
-        data = frame.hidden;
-        break;
-      case Role::grad:
-        data = frame.grad;
-        break;
-      case Role::grad_scale:
-        data = &frame.grad_scale;
-        break;
-      case Role::base:
-        data = weights.data(port.index);
-        break;
-      case Role::adapter:
-        data = frame.adapter + port.index;
-        break;
-      default:
-        break;
-    }
+    const void* data = input_of(entry.inputs[i], weights, frame);
     if (data == nullptr) fail("%s lacks an input. Report this as a bug", kind_name(kind));
     method.set_input(i, data);
   }
   for (size_t i = 0; i < entry.outputs.size(); ++i) {
-    const Port& port = entry.outputs[i];
-    void* data = nullptr;
-    switch (port.role) {
-      case Role::hidden:
-        data = frame.hidden_out;
-        break;
-      case Role::grad:
-        data = frame.grad_out;
-        break;
-      case Role::loss:
-        data = &frame.loss;
-        break;
-      case Role::gradient:
-        data = frame.gradients_out + port.index;
-        break;
-      default:
-        break;
-    }
+    void* data = output_of(entry.outputs[i], frame);
     if (data == nullptr) fail("%s lacks an output. Report this as a bug", kind_name(kind));
     method.set_output(i, data);
   }

@@ -43,6 +43,7 @@ class Network {
   void run(Kind kind, const WeightMapping& weights, Frame& frame);
 
  private:
+  // The first seven are inputs that a frame has as they are, in the order of input_of().
   enum class Role {
     tokens,
     labels,
@@ -67,6 +68,9 @@ class Network {
   void load(Kind kind);
   void resolve(Kind kind);
   Port port_of(const Method::Port& port, size_t* base) const;
+  // Null where the frame has nothing for the port.
+  static const void* input_of(const Port& port, const WeightMapping& weights, const Frame& frame);
+  static void* output_of(const Port& port, Frame& frame);
   void check_sizes(Kind kind, const Method::Port& port) const;
 
   const Bundle& bundle_;
