@@ -295,7 +295,7 @@ def test_a_refused_start_leaves_the_name_free(environment, tmp_path):
         ("--attach", "run1", "--out", "run2"),
         ("--attach", "run1", "--lr", "1"),
         ("--steps", "0", "--out", "run1"),
-        ("--steps", "1", "--out", "run1", "--optimizer", "lion"),
+        ("--steps", "1", "--out", "run1", "--optimizer", "adam"),
         ("--steps", "many", "--out", "run1"),
     ],
 )

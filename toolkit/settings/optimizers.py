@@ -97,11 +97,35 @@ def _adamw(parameters: Iterable["torch.Tensor"], settings: _Trained) -> "torch.o
     )
 
 
+def _lion_states(rows: int, columns: int, settings: _Planned) -> list[State]:
+    return [State("momentum", rows * columns)]
+
+
+def _lion(parameters: Iterable["torch.Tensor"], settings: _Trained) -> "torch.optim.Optimizer":
+    import torch
+
+    class Lion(torch.optim.Optimizer):
+        """Algorithm 2 of arXiv 2302.06675."""
+
+        @torch.no_grad()
+        def step(self, closure: None = None) -> None:
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    mean = self.state[parameter].setdefault("mean", torch.zeros_like(parameter))
+                    mixed = settings.beta1 * mean + (1 - settings.beta1) * parameter.grad
+                    update = mixed.sign() + settings.weight_decay * parameter
+                    parameter -= group["lr"] * update
+                    mean.lerp_(parameter.grad, 1 - settings.beta2)
+
+    return Lion(parameters, {"lr": settings.lr})
+
+
 OPTIMIZERS = {
     "sgd": Optimizer({"weight-decay": 0, "momentum": 0}, _sgd_states, _sgd),
     "adamw": Optimizer(
         {"weight-decay": 0, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}, _adamw_states, _adamw
     ),
+    "lion": Optimizer({"weight-decay": 0, "beta1": 0.9, "beta2": 0.99}, _lion_states, _lion),
 }
 
 

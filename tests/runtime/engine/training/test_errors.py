@@ -257,7 +257,7 @@ def test_a_result_does_not_replace_what_is_no_file(case, tmp_path):
         ({"steps": "3.5"}, "expected a whole number"),
         ({"lr": "nan"}, "--lr nan: expected a number"),
         ({"lr": -1}, "--lr -1: expected"),
-        ({"optimizer": "adam"}, "expected sgd|adamw"),
+        ({"optimizer": "adam"}, "expected sgd|adamw|lion"),
         ({"beta1": 1}, "--beta1 1: expected"),
         ({"momentum": 0.9}, "--momentum is an option of --optimizer sgd, and adamw does not read"),
         ({"optimizer": "sgd", "eps": 1}, "--eps is an option of --optimizer adamw, and sgd does"),
@@ -293,6 +293,8 @@ def test_help_names_every_option_and_default():
         assert f"usage: trainer {command}" in text
         assert option in text
         assert "example:" in text
-    assert "(default 0.999)" in run("train", help=True).stdout
+    assert "adamw, lion: decay of the second moment (default 0.999, lion 0.99)" in (
+        run("train", help=True).stdout
+    )
     result = subprocess.run([trainer(), "--help"], capture_output=True, text=True, check=True)
     assert all(name in result.stdout for name in ("train", "evaluate", "gradients", "describe"))

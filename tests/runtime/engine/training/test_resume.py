@@ -17,6 +17,7 @@ from toolkit.data.dataset import write_rows
 SETTINGS = [
     {"optimizer": "adamw", "lr": 0.05, "grad_accum": 2, "schedule": "cosine", "warmup_steps": 2},
     {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "max_grad_norm": 0.5, "checkpoints": "spill"},
+    {"optimizer": "lion", "lr": 0.005, "weight_decay": 0.1},
 ]
 
 
@@ -39,7 +40,7 @@ def wait_for_step(out, step):
     raise AssertionError(f"step {step} never came")
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=["adamw", "sgd"])
+@pytest.mark.parametrize("settings", SETTINGS, ids=["adamw", "sgd", "lion"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, None])
 def test_a_stopped_run_goes_on_with_the_same_bits(case, tmp_path, settings, number):
     whole = case.train(tmp_path / "whole", steps=300, **settings)
@@ -66,7 +67,7 @@ def test_a_stopped_run_goes_on_with_the_same_bits(case, tmp_path, settings, numb
     assert losses == [s["loss"] for s in records(whole, "step")]
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=["adamw", "sgd"])
+@pytest.mark.parametrize("settings", SETTINGS, ids=["adamw", "sgd", "lion"])
 def test_a_killed_run_goes_on_from_what_was_saved(case, tmp_path, settings):
     whole = case.train(tmp_path / "whole", steps=300, **settings)
     out = tmp_path / "run"

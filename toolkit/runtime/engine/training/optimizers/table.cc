@@ -5,10 +5,10 @@
 
 namespace toolkit {
 
-extern const OptimizerRow kAdamW, kSgd;
+extern const OptimizerRow kAdamW, kLion, kSgd;
 
 const std::vector<OptimizerRow>& optimizers() {
-  static const std::vector<OptimizerRow> rows = {kSgd, kAdamW};
+  static const std::vector<OptimizerRow> rows = {kSgd, kAdamW, kLion};
   return rows;
 }
 
