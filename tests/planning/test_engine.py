@@ -23,6 +23,7 @@ EXACT = ("adapters", "optimizer", "gradients", "checkpoints")
 CASES = [
     {"optimizer": "adamw"},
     {"optimizer": "sgd", "threads": 1},
+    {"optimizer": "lion", "threads": 1},
     {"optimizer": "sgd", "momentum": 0.9, "max_grad_norm": 1.0, "grad_accum": 3},
     {"optimizer": "adamw", "checkpoints": "spill", "threads": 3},
     {"optimizer": "sgd", "checkpoints": "spill", "grad_accum": 2, "batch_size": 2},

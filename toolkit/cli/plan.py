@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from toolkit.cli.common import console, error_console, print_json
+from toolkit.settings.optimizers import OptimizerName
 
 if TYPE_CHECKING:
     from toolkit.planning.settings import Machine, Settings
@@ -39,7 +40,7 @@ def plan(
         Literal["mesp", "mebp"] | None, typer.Option(help="How gradients are computed.")
     ] = None,
     optimizer: Annotated[
-        Literal["sgd", "adamw"] | None, typer.Option(help="How gradients change the adapter.")
+        OptimizerName | None, typer.Option(help="How gradients change the adapter.")
     ] = None,
     momentum: Annotated[float | None, typer.Option(help="SGD: momentum.")] = None,
     max_grad_norm: Annotated[

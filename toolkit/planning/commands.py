@@ -7,6 +7,7 @@ from dataclasses import replace
 from toolkit.planning.model import Model
 from toolkit.planning.settings import EXPORTED, Settings
 from toolkit.recipes import PROJECTIONS
+from toolkit.settings.optimizers import OPTIMIZERS
 
 TEXT = "chats.jsonl"
 """Stands for the user's own file."""
@@ -71,7 +72,7 @@ def _is_random(model: Model) -> bool:
 def _train(settings: Settings, where: list[str]) -> list[object]:
     words = ["toolkit", "train", *where, "--steps", 100, "--optimizer", settings.optimizer]
     words += ["--checkpoints", settings.checkpoints]
-    if settings.momentum:
+    if settings.momentum and "momentum" in OPTIMIZERS[settings.optimizer].options:
         words += ["--momentum", f"{settings.momentum:g}"]
     if settings.max_grad_norm:
         words += ["--max-grad-norm", f"{settings.max_grad_norm:g}"]

@@ -16,6 +16,7 @@ from toolkit.planning.model import Model
 from toolkit.planning.scratch import Kernels, scratch_of
 from toolkit.planning.settings import EXPORTED, Machine, Settings
 from toolkit.planning.weights import resident_weights
+from toolkit.settings.optimizers import state_bytes
 from toolkit.trace.schema import CATEGORIES
 
 _METHODS = {
@@ -24,7 +25,6 @@ _METHODS = {
     "head": "head_backward",
     "backward": "block_backward",
 }
-_STATES = {"adamw": 2, "sgd": 0}
 _ADAPTER_ALIGNMENT = 16
 
 
@@ -135,6 +135,8 @@ class _Step:
         adapters = traced.programs["block_backward"].adapters
         self.layer_floats = sum(_round_up(a.elements, _ADAPTER_ALIGNMENT) for a in adapters)
         self.parameters = sum(a.elements for a in adapters) * self.layers
+        shapes = [a.shape for a in adapters]
+        self.state_bytes = self.layers * state_bytes(settings.optimizer, shapes, settings)
         state = settings.row_tokens * traced.hidden_size * 4
         self.checkpoints = plan_checkpoints(
             self.layers, settings.rows, state, settings.checkpoints, machine.available
@@ -160,14 +162,13 @@ class _Step:
 
     def _memory(self, program: Program, scratch: int) -> dict[str, int]:
         floats = self.layer_floats * self.layers
-        states = _STATES[self.settings.optimizer] or int(self.settings.momentum != 0)
         gradients = floats if self.settings.max_grad_norm > 0 else self.layer_floats
         if self.settings.rows > 1:
             gradients += self.layer_floats
         sizes = {
             "base": resident_weights(program),
             "adapters": 4 * floats,
-            "optimizer": 4 * floats * states,
+            "optimizer": self.state_bytes,
             "gradients": 4 * gradients,
             "checkpoints": self.checkpoints.bytes,
             "arena": arena_bytes(program),
@@ -188,7 +189,7 @@ class _Step:
         return seconds
 
     def _optimizer_seconds(self) -> float:
-        passes = 1 + _STATES[self.settings.optimizer]
+        passes = 1 + self.state_bytes / (4 * self.layer_floats * self.layers)
         return self.parameters * passes / self.machine.speed.updated
 
     def _base_bytes(self) -> int:
