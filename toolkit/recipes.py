@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 SCHEMES = ("int4", "int4-symmetric", "int8")
-METHODS = ("mesp", "mebp")
+LOWERINGS = ("mesp", "mebp")
 _SUFFIXES = (".yaml", ".yml")
 _SHAPE = (
     "hidden_size",
@@ -45,7 +45,7 @@ class Recipe:
         config: Fields of the `transformers` configuration that fix shape and arithmetic.
         rank, alpha, targets: LoRA settings.
         seq_lens: Sequence lengths to export.
-        method: "mesp" or "mebp".
+        lowering: "mesp" or "mebp".
         quantization: Scheme of the linear layers.
         embedding_quantization: Scheme of embedding and head.
         command: The command that exports it with these settings.
@@ -61,7 +61,7 @@ class Recipe:
     alpha: int
     targets: tuple[str, ...]
     seq_lens: tuple[int, ...]
-    method: str
+    lowering: str
     quantization: str
     embedding_quantization: str
     command: str
@@ -83,7 +83,7 @@ class ExportDefaults:
     alpha: float = 16.0
     targets: tuple[str, ...] = PROJECTIONS
     seq_lens: tuple[int, ...] = (256,)
-    method: str = "mesp"
+    lowering: str = "mesp"
     quantization: str = "auto"
     embedding_quantization: str = "auto"
 
@@ -97,7 +97,7 @@ class ExportDefaults:
             float(recipe.alpha),
             recipe.targets,
             recipe.seq_lens,
-            recipe.method,
+            recipe.lowering,
             recipe.quantization,
             recipe.embedding_quantization,
         )
@@ -139,7 +139,7 @@ def _problem(recipe: Recipe, path: Path) -> str:
         and set(recipe.targets) <= set(PROJECTIONS),
         f"quantization must be one of {', '.join(SCHEMES)}": recipe.quantization in SCHEMES
         and recipe.embedding_quantization in SCHEMES,
-        f"method must be one of {', '.join(METHODS)}": recipe.method in METHODS,
+        f"lowering must be one of {', '.join(LOWERINGS)}": recipe.lowering in LOWERINGS,
         "rank, alpha and seq_lens must be positive": all(
             value > 0 for value in (recipe.rank, recipe.alpha, *recipe.seq_lens)
         )

@@ -94,7 +94,7 @@ def test_programs_are_bound_to_tensors_of_the_bundle(exported):
         rank=4,
         alpha=8.0,
         targets=PROJECTIONS,
-        method="mesp",
+        lowering="mesp",
         schemes={kind: manifest["quantization"][kind] for kind in ("linear", "embedding", "head")},
         model_name="model",
     )
@@ -104,7 +104,7 @@ def test_programs_are_bound_to_tensors_of_the_bundle(exported):
 
     schemes = {kind: manifest["quantization"][kind] for kind in ("linear", "embedding", "head")}
     functions = program_functions(
-        model.config, seq_len=7, lora=Lora(4, 8.0, PROJECTIONS), method="mesp", schemes=schemes
+        model.config, seq_len=7, lora=Lora(4, 8.0, PROJECTIONS), lowering="mesp", schemes=schemes
     )
     seen = set()
     for function in functions:
@@ -193,7 +193,7 @@ def test_an_older_bundle_is_replaced_and_nothing_else(tmp_path, shared_lowering)
         ({"hidden_act": "gelu"}, {}, "hidden_act"),
         ({}, {"seq_lens": (8, 999)}, "Sequence length 999"),
         ({}, {"seq_lens": ()}, "No sequence length"),
-        ({}, {"method": "mezo"}, "mezo"),
+        ({}, {"lowering": "mezo"}, "mezo"),
         ({}, {"quantization": "int3"}, "int3"),
     ],
 )

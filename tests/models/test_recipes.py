@@ -12,7 +12,7 @@ from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.export import ExportSettings, export_bundle
 from toolkit.bundle.layout import adapter_specs, parameter_shapes
 from toolkit.errors import ToolkitError
-from toolkit.programs import FAMILIES, METHODS, PROJECTIONS, rope_parameters
+from toolkit.programs import FAMILIES, LOWERINGS, PROJECTIONS, rope_parameters
 from toolkit.quantization.layout import LAYOUTS
 from toolkit.recipes import (
     families,
@@ -49,7 +49,7 @@ def test_recipes_and_programs_name_the_same_things():
     assert families() == sorted(FAMILIES)
     assert module.PROJECTIONS == PROJECTIONS
     assert set(module.SCHEMES) == set(LAYOUTS)
-    assert module.METHODS == METHODS
+    assert module.LOWERINGS == LOWERINGS
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -89,7 +89,7 @@ def test_the_command_is_the_recipe(name, monkeypatch, tmp_path):
     assert seen["settings"] == ExportSettings(
         lora=LoraSettings(recipe.rank, float(recipe.alpha), recipe.targets),
         seq_lens=recipe.seq_lens,
-        method=recipe.method,
+        lowering=recipe.lowering,
         quantization=recipe.quantization,
         embedding_quantization=recipe.embedding_quantization,
         seed=0,
@@ -121,7 +121,7 @@ def test_every_recipe_exports(name, tmp_path):
     settings = ExportSettings(
         lora=LoraSettings(recipe.rank, float(recipe.alpha), recipe.targets),
         seq_lens=(8,),
-        method=recipe.method,
+        lowering=recipe.lowering,
         quantization=recipe.quantization,
         embedding_quantization=recipe.embedding_quantization,
     )
@@ -170,7 +170,7 @@ def test_recipes_are_found_by_name_and_hub_id():
         ("family: llama", "famly: llama", "missing fields .'family'.*unknown fields .'famly'"),
         ("name: smollm2-135m", "name: other", "name must be smollm2-135m"),
         ("quantization: int4\n", "quantization: int3\n", "quantization must be"),
-        ("method: mesp", "method: mezo", "method must be"),
+        ("lowering: mesp", "lowering: mezo", "lowering must be"),
         ("rank: 8", "rank: 0", "must be positive"),
         ("seq_lens: [256]", "seq_lens: []", "must be positive"),
         ("[q_proj,", "[x_proj,", "targets must be"),

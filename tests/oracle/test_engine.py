@@ -62,15 +62,15 @@ class Case:
 
 @pytest.fixture
 def case(request, make_bundle, tmp_path) -> Case:
-    family, tied, method = request.param
-    return Case(make_bundle(family, tied, method), tmp_path, mixed_rows(24, 150))
+    family, tied, lowering = request.param
+    return Case(make_bundle(family, tied, lowering), tmp_path, mixed_rows(24, 150))
 
 
 def cases() -> list:
     return [
-        pytest.param((*model.values[0], method), id=f"{model.id}-{method}")
+        pytest.param((*model.values[0], lowering), id=f"{model.id}-{lowering}")
         for model in MODELS
-        for method in ("mesp", "mebp")
+        for lowering in ("mesp", "mebp")
     ]
 
 

@@ -67,10 +67,10 @@ class PythonStep:
         return head["loss"].item() / tokens, found
 
 
-@pytest.mark.parametrize("method", ["mesp", "mebp"])
+@pytest.mark.parametrize("lowering", ["mesp", "mebp"])
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
-def test_step(make_bundle, tmp_path, family, method):
-    bundle = Bundle.open(make_bundle(family, True, method))
+def test_step(make_bundle, tmp_path, family, lowering):
+    bundle = Bundle.open(make_bundle(family, True, lowering))
     rows = mixed_rows(24, 150)
     write_perturbed_adapter(bundle, tmp_path / "adapter.ptd", seed=2)
     step = PythonStep(bundle, tmp_path / "adapter.ptd", 24)

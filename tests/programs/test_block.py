@@ -59,9 +59,9 @@ def _reference_layer(config, lora: Lora):
 
 
 @pytest.mark.parametrize("targets", [PROJECTIONS, ("q_proj", "v_proj", "up_proj")])
-@pytest.mark.parametrize("method", ["mesp", "mebp"])
+@pytest.mark.parametrize("lowering", ["mesp", "mebp"])
 @pytest.mark.parametrize("family", ["llama", "llama-with-biases", "qwen2"])
-def test_forward_and_backward_equal_the_transformers_layer(family, method, targets):
+def test_forward_and_backward_equal_the_transformers_layer(family, lowering, targets):
     torch.manual_seed(0)
     config = tiny_config(family.partition("-")[0])
     config.attention_bias = family.endswith("biases")
@@ -95,7 +95,7 @@ def test_forward_and_backward_equal_the_transformers_layer(family, method, targe
     functions = {
         function.name: function
         for function in program_functions(
-            config, seq_len=T, lora=lora, method=method, schemes=SCHEMES
+            config, seq_len=T, lora=lora, lowering=lowering, schemes=SCHEMES
         )
     }
     forward, backward = functions["block_forward"], functions["block_backward"]

@@ -31,7 +31,7 @@ OTHERS = {
 
 
 def functions(config):
-    return program_functions(config, seq_len=8, lora=LORA, method="mesp", schemes=SCHEMES)
+    return program_functions(config, seq_len=8, lora=LORA, lowering="mesp", schemes=SCHEMES)
 
 
 @pytest.mark.parametrize("model_type", OTHERS)

@@ -52,7 +52,7 @@ class ExportSettings:
     Attributes:
         lora: Rank, alpha and targets.
         seq_lens: Sequence lengths, one set of programs each.
-        method: "mesp" or "mebp".
+        lowering: "mesp" or "mebp".
         quantization: Scheme of the linear layers, or "auto".
         embedding_quantization: Scheme of embedding and head, or "auto".
         seed: Seed of a fresh adapter.
@@ -61,7 +61,7 @@ class ExportSettings:
 
     lora: LoraSettings
     seq_lens: tuple[int, ...]
-    method: str = "mesp"
+    lowering: str = "mesp"
     quantization: str = "auto"
     embedding_quantization: str = "auto"
     seed: int = 0
@@ -110,7 +110,7 @@ def export_bundle(
         rank=settings.lora.rank,
         alpha=settings.lora.alpha,
         targets=settings.lora.targets,
-        method=settings.method,
+        lowering=settings.lowering,
         schemes=schemes,
         model_name=source.name,
     )
@@ -226,7 +226,7 @@ def _content(
             "tied": bool(config.tie_word_embeddings),
         },
         "seq_lens": seq_lens,
-        "method": settings.method,
+        "lowering": settings.lowering,
         "lora": {},
         "quantization": {
             **schemes,

@@ -7,7 +7,7 @@
     shape         layers, hidden_size, intermediate_size, heads, kv_heads, head_dim, vocab_size,
                   tied
     seq_lens      sequence lengths
-    method        "mesp" or "mebp"
+    lowering      "mesp" or "mebp"
     lora          rank, alpha, targets, dropout, parameters, start ("seed N" or an adapter's path)
     tokenizer     name, sha256 (toolkit.data.fingerprint), or null for random weights
     quantization  linear, embedding, head (schemes), group, tensors (toolkit.quantization.report)
@@ -42,7 +42,7 @@ _FIELDS = {
     "family": str,
     "shape": dict,
     "seq_lens": list,
-    "method": str,
+    "lowering": str,
     "lora": dict,
     "tokenizer": (dict, NoneType),
     "quantization": dict,

@@ -53,7 +53,7 @@ def export(
             show_default=False,
         ),
     ] = None,
-    method: Annotated[
+    lowering: Annotated[
         Literal["mesp", "mebp"] | None,
         typer.Option(
             help="mesp recomputes inside the operators, mebp stores every intermediate of a block. "
@@ -124,7 +124,7 @@ def export(
         settings = ExportSettings(
             lora=_lora_settings(adapter, rank, alpha, targets, defaults),
             seq_lens=tuple(seq_len or defaults.seq_lens),
-            method=method or defaults.method,
+            lowering=lowering or defaults.lowering,
             quantization=quantization or defaults.quantization,
             embedding_quantization=embedding_quantization or defaults.embedding_quantization,
             seed=seed,

@@ -70,7 +70,8 @@ def _print_model(bundle: Path, found: dict[str, Any]) -> None:
         + (", tied head" if shape["tied"] else ""),
         "LoRA": f"rank {lora['rank']}, alpha {lora['alpha']:g}, {lora['parameters'] / 1e6:.2f} M"
         f" parameters on {', '.join(lora['targets'])}; start: {lora['start']}",
-        "Method": f"{found['method']}, sequence lengths {', '.join(map(str, found['seq_lens']))}",
+        "Lowering": found["lowering"],
+        "Lengths": ", ".join(map(str, found["seq_lens"])),
     }
     for name, text in lines.items():
         console.print(f"{name:<9}{text}", markup=False, highlight=False, soft_wrap=True)

@@ -25,7 +25,7 @@ class Settings:
     rank: int = 8
     alpha: float = 16.0
     targets: tuple[str, ...] = PROJECTIONS
-    method: str = "mesp"
+    lowering: str = "mesp"
     linear: str = "int4"
     embedding: str = "int8"
     head: str = "int8"
@@ -51,7 +51,7 @@ class Settings:
         return self.sequences // self.batch_size
 
 
-EXPORTED = ("seq_len", "rank", "alpha", "targets", "method", "linear", "embedding", "head")
+EXPORTED = ("seq_len", "rank", "alpha", "targets", "lowering", "linear", "embedding", "head")
 """The settings that a bundle's programs depend on; the others are those of a run."""
 
 

@@ -25,13 +25,13 @@ def trace_programs(config: Any, settings: Settings) -> dict[str, Program]:
     """Return the five programs of `settings.seq_len` by name, without the length in it.
 
     Raises:
-        ToolkitError: A family, feature, target or method that is not supported.
+        ToolkitError: A family, feature, target or lowering that is not supported.
     """
     functions = program_functions(
         config,
         seq_len=settings.seq_len,
         lora=Lora(settings.rank, settings.alpha, settings.targets),
-        method=settings.method,
+        lowering=settings.lowering,
         schemes=settings.schemes,
     )
     return {function.name: _trace(function) for function in functions}

@@ -26,11 +26,11 @@ from toolkit.programs.modules import Lora
 from toolkit.programs.rope import rope_parameters
 from toolkit.quantization.layout import weight_layout
 
-METHODS = ("mesp", "mebp")
+LOWERINGS = ("mesp", "mebp")
 
 __all__ = [
     "FAMILIES",
-    "METHODS",
+    "LOWERINGS",
     "PROJECTIONS",
     "Binding",
     "Lora",
@@ -52,7 +52,7 @@ class Programs:
 
 
 def program_functions(
-    config: PretrainedConfig, *, seq_len: int, lora: Lora, method: str, schemes: dict[str, str]
+    config: PretrainedConfig, *, seq_len: int, lora: Lora, lowering: str, schemes: dict[str, str]
 ) -> list[Function]:
     """Return the five functions for one sequence length, not yet traced.
 
@@ -60,11 +60,13 @@ def program_functions(
         config: Configuration of a supported family.
         seq_len: T.
         lora: Rank, alpha and targets.
-        method: "mesp" or "mebp".
+        lowering: "mesp" or "mebp".
         schemes: Quantization scheme of "linear", "embedding" and "head".
     """
-    if method not in METHODS:
-        raise ToolkitError(f"Method '{method}' is unknown", f"Choose from {', '.join(METHODS)}")
+    if lowering not in LOWERINGS:
+        raise ToolkitError(
+            f"Lowering '{lowering}' is unknown", f"Choose from {', '.join(LOWERINGS)}"
+        )
     unknown = sorted(set(lora.targets) - set(PROJECTIONS))
     if unknown or not lora.targets:
         raise ToolkitError(
@@ -76,7 +78,7 @@ def program_functions(
             "The head is tied to the embedding but has another quantization scheme",
             "Give both the same scheme",
         )
-    block = Block(config, weight_layout(schemes["linear"]), lora, method)
+    block = Block(config, weight_layout(schemes["linear"]), lora, lowering)
     embedding = Embedding(config, weight_layout(schemes["embedding"]))
     head = Head(config, weight_layout(schemes["head"]))
 
@@ -114,14 +116,14 @@ def build_programs(
     rank: int,
     alpha: float,
     targets: tuple[str, ...],
-    method: str,
+    lowering: str,
     schemes: dict[str, str],
     model_name: str,
 ) -> Programs:
     """Lower a model's training and evaluation programs for every sequence length.
 
     Raises:
-        ToolkitError: A family, feature, target or method that is not supported.
+        ToolkitError: A family, feature, target or lowering that is not supported.
     """
     lora = Lora(rank, alpha, tuple(targets))
     lowered: list[Function] = []
@@ -133,12 +135,12 @@ def build_programs(
         "lora_rank": rank,
         "lora_alpha": float(alpha),
         "seq_lens": list(seq_lens),
-        "method": method,
+        "lowering": lowering,
         "model_name": model_name,
     }
     for seq_len in seq_lens:
         for function in program_functions(
-            config, seq_len=seq_len, lora=lora, method=method, schemes=schemes
+            config, seq_len=seq_len, lora=lora, lowering=lowering, schemes=schemes
         ):
             constants[f"{function.name}_inputs"] = [binding.name for binding in function.inputs]
             constants[f"{function.name}_outputs"] = [binding.name for binding in function.outputs]

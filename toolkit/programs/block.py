@@ -31,7 +31,7 @@ class Block:
     """A decoder layer of `transformers` with our operators in place of its parts."""
 
     def __init__(
-        self, config: PretrainedConfig, layout: WeightLayout, lora: Lora, method: str
+        self, config: PretrainedConfig, layout: WeightLayout, lora: Lora, lowering: str
     ) -> None:
         self.config = config
         self.inv_freq, scaling = rope_parameters(config)
@@ -43,16 +43,16 @@ class Block:
         def projections(parent: nn.Module, names: tuple[str, ...]) -> dict[str, Projection]:
             return {
                 name: Projection(
-                    getattr(parent, name), layout, lora if name in lora.targets else None, method
+                    getattr(parent, name), layout, lora if name in lora.targets else None, lowering
                 )
                 for name in names
             }
 
         attention = projections(layer.self_attn, ATTENTION_PROJECTIONS)
-        layer.self_attn = Attention(config, attention, scaling, method)
-        layer.mlp = Mlp(projections(layer.mlp, MLP_PROJECTIONS), method)
-        layer.input_layernorm = Norm(config.hidden_size, eps, method)
-        layer.post_attention_layernorm = Norm(config.hidden_size, eps, method)
+        layer.self_attn = Attention(config, attention, scaling, lowering)
+        layer.mlp = Mlp(projections(layer.mlp, MLP_PROJECTIONS), lowering)
+        layer.input_layernorm = Norm(config.hidden_size, eps, lowering)
+        layer.post_attention_layernorm = Norm(config.hidden_size, eps, lowering)
         check_covered(original, layer, config.model_type)
         self.layer = layer
         buffers = dict(layer.named_buffers())

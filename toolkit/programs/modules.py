@@ -40,7 +40,7 @@ class Projection(nn.Module):
     """A frozen quantized linear layer with an optional LoRA adapter."""
 
     def __init__(
-        self, source: nn.Linear, layout: WeightLayout, lora: Lora | None, method: str
+        self, source: nn.Linear, layout: WeightLayout, lora: Lora | None, lowering: str
     ) -> None:
         super().__init__()
         n, k = source.out_features, source.in_features
@@ -49,7 +49,7 @@ class Projection(nn.Module):
         if source.bias is not None:
             _declare(self, "bias", (n,), torch.float32)
         self.scaling = None
-        self.method = method
+        self.lowering = lowering
         if lora is not None:
             _declare(self, "lora_A", (lora.rank, k), torch.float32)
             _declare(self, "lora_B", (n, lora.rank), torch.float32)
@@ -66,7 +66,7 @@ class Projection(nn.Module):
         if self.scaling is None:
             return _ops.quantized_linear(x, *self.weight(), bias)
         arguments = (x, *self.weight(), bias, *self.adapter(), self.scaling)
-        if self.method == "mebp":
+        if self.lowering == "mebp":
             return _ops.lora_linear_saved(*arguments)[0]
         return _ops.lora_linear(*arguments)
 
@@ -74,14 +74,14 @@ class Projection(nn.Module):
 class Norm(nn.Module):
     """RMSNorm; `mebp` keeps the reciprocal standard deviation, `mesp` recomputes it."""
 
-    def __init__(self, hidden_size: int, eps: float, method: str) -> None:
+    def __init__(self, hidden_size: int, eps: float, lowering: str) -> None:
         super().__init__()
         _declare(self, "weight", (hidden_size,), torch.float32)
         self.eps = eps
-        self.method = method
+        self.lowering = lowering
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.method == "mebp":
+        if self.lowering == "mebp":
             return _ops.rms_norm_saved(x, self.weight, self.eps)[0]
         return _ops.rms_norm(x, self.weight, self.eps)
 
@@ -94,7 +94,7 @@ class Attention(nn.Module):
         config: PretrainedConfig,
         projections: dict[str, Projection],
         attention_scaling: float,
-        method: str,
+        lowering: str,
     ) -> None:
         super().__init__()
         for name, projection in projections.items():
@@ -103,7 +103,7 @@ class Attention(nn.Module):
         self.kv_heads = config.num_key_value_heads
         self.scale = head_dimension(config) ** -0.5
         self.attention_scaling = attention_scaling
-        self.method = method
+        self.lowering = lowering
 
     def forward(
         self,
@@ -121,22 +121,24 @@ class Attention(nn.Module):
         q = self.q_proj(hidden_states)
         q = _ops.rope(q, positions, inv_freq, self.attention_scaling, False)
         inputs = (q, k, v, start, self.heads, self.kv_heads, self.scale)
-        out = _ops.attention_saved(*inputs)[0] if self.method == "mebp" else _ops.attention(*inputs)
+        out = (
+            _ops.attention_saved(*inputs)[0] if self.lowering == "mebp" else _ops.attention(*inputs)
+        )
         return self.o_proj(out), None
 
 
 class Mlp(nn.Module):
     """SwiGLU MLP: one operator in `mesp`, its parts in `mebp`."""
 
-    def __init__(self, projections: dict[str, Projection], method: str) -> None:
+    def __init__(self, projections: dict[str, Projection], lowering: str) -> None:
         super().__init__()
         for name, projection in projections.items():
             self.add_module(name, projection)
-        self.method = method
+        self.lowering = lowering
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up, down = self.gate_proj, self.up_proj, self.down_proj
-        if self.method == "mebp":
+        if self.lowering == "mebp":
             return down(_ops.silu_mul(gate(x), up(x)))
         weights = (*gate.weight(), *up.weight(), *down.weight())
         adapters = (*gate.adapter(), *up.adapter(), *down.adapter())

@@ -55,7 +55,7 @@ Bundle::Bundle(const std::string& directory)
   rank = program_.integer("lora_rank");
   alpha = program_.number("lora_alpha");
   seq_lens = program_.integers("seq_lens");
-  method = program_.text("method");
+  lowering = program_.text("lowering");
   model_name = program_.text("model_name");
   if (layers < 1 || layers > 100000 || hidden_size < 1 || vocab_size < 1 || seq_lens.empty()) {
     fail("bundle %s describes no model. Export it again", directory.c_str());

@@ -14,7 +14,7 @@
 
 namespace toolkit {
 
-constexpr int64_t kBundleFormatVersion = 3;
+constexpr int64_t kBundleFormatVersion = 4;
 
 enum class Kind { embed, block_forward, block_backward, head_loss, head_backward };
 constexpr int kKinds = 5;
@@ -34,7 +34,7 @@ class Bundle {
   int64_t layers, hidden_size, vocab_size, rank;
   double alpha;
   std::vector<int64_t> seq_lens;
-  std::string method, model_name;
+  std::string lowering, model_name;
 
   const std::string& directory() const { return directory_; }
   const BundleIdentity& identity() const { return identity_; }
