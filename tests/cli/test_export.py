@@ -12,7 +12,8 @@ from tests.support.tiny import tiny_config
 from toolkit.bundle.bundle import Bundle
 from toolkit.cli.main import app
 from toolkit.errors import ToolkitError
-from toolkit.recipes import PROJECTIONS, Recipe, get_recipe, recipe_directory
+from toolkit.lora import PROJECTIONS
+from toolkit.recipes import Recipe, get_recipe, recipe_directory
 
 
 def run(*arguments):

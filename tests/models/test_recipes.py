@@ -6,16 +6,16 @@ import pytest
 import torch
 
 from tests.support.tiny import relative_error
-from toolkit import recipes as module
 from toolkit.bundle.adapter import LoraSettings
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.export import ExportSettings, export_bundle
 from toolkit.bundle.layout import adapter_specs, parameter_shapes
+from toolkit.choices import SCHEMES
 from toolkit.errors import ToolkitError
-from toolkit.programs import FAMILIES, LOWERINGS, PROJECTIONS, rope_parameters
+from toolkit.families import FAMILIES, family_of, head_dimension
+from toolkit.families.rope import plain_rope
 from toolkit.quantization.layout import LAYOUTS
 from toolkit.recipes import (
-    families,
     find_recipe,
     get_recipe,
     load_recipe_file,
@@ -35,7 +35,10 @@ PARAMETERS = {
     "qwen2.5-3b": 3_085_938_688,
     "llama-3.2-1b": 1_235_814_400,
     "llama-3.2-3b": 3_212_749_824,
+    "smollm3-3b": 3_075_098_624,
+    "granite3-2b": 2_533_531_648,
 }
+WAYS = ("forward", "backward")
 # Trainable parameters at rank 8 that arXiv 2510.03425 reports.
 TRAINABLE = {"qwen2.5-0.5b": 4.39e6, "qwen2.5-1.5b": 9.23e6, "qwen2.5-3b": 14.97e6}
 
@@ -46,10 +49,21 @@ def test_every_recipe_has_a_size_from_its_model_card():
 
 
 def test_recipes_and_programs_name_the_same_things():
-    assert families() == sorted(FAMILIES)
-    assert module.PROJECTIONS == PROJECTIONS
-    assert set(module.SCHEMES) == set(LAYOUTS)
-    assert module.LOWERINGS == LOWERINGS
+    assert {recipe.family for recipe in recipes().values()} == set(FAMILIES)
+    assert set(SCHEMES) == set(LAYOUTS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fields_are_those_of_the_configuration(name):
+    """`transformers` takes any field; one that is spelled wrong would do nothing."""
+    recipe = get_recipe(name)
+    known = {
+        f
+        for cls in type(recipe.model_config()).__mro__
+        for f in vars(cls).get("__annotations__", {})
+    }
+    assert set(recipe.config) - {"head_dim"} <= known
+    assert recipe.config["head_dim"] == head_dimension(recipe.model_config())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -126,17 +140,13 @@ def test_every_recipe_exports(name, tmp_path):
         embedding_quantization=recipe.embedding_quantization,
     )
     manifest = export_bundle(source, tmp_path / "bundle", settings)
-    assert {method.rsplit("_t", 1)[0] for method in manifest["methods"]} == {
-        "embed",
-        "block_forward",
-        "block_backward",
-        "head_loss",
-        "head_backward",
-    }
+    blocks = [f"{k.name}_{way}" for k in family_of(config).block_kinds(config) for way in WAYS]
+    expected = {"embed", *blocks, "head_loss", "head_backward"}
+    assert {method.rsplit("_t", 1)[0] for method in manifest["methods"]} == expected
     bundle = Bundle.open(tmp_path / "bundle")
     bundle.check_hashes()
-    expected, scaling = rope_parameters(config)
-    assert torch.equal(bundle.base.tensor("rope.inv_freq"), expected) and scaling == 1.0
+    rope = plain_rope(config)
+    assert torch.equal(bundle.base.tensor("rope.inv_freq"), rope.inv_freq) and rope.scaling == 1.0
     reference = bundle.reference_model()
     tokens = torch.arange(12).reshape(1, 12)
     with torch.no_grad():
@@ -149,7 +159,7 @@ def test_every_recipe_exports(name, tmp_path):
 
 
 def test_llama3_rotary_scaling_is_in_the_frequencies():
-    scaled, _ = rope_parameters(get_recipe("llama-3.2-1b").model_config())
+    scaled = plain_rope(get_recipe("llama-3.2-1b").model_config()).inv_freq
     plain = 500000.0 ** (-torch.arange(0, 64, 2).double() / 64)
     ratio = plain / scaled.double()
     assert ratio[0] == pytest.approx(1) and ratio[-1] == pytest.approx(32)
@@ -175,7 +185,7 @@ def test_recipes_are_found_by_name_and_hub_id():
         ("seq_lens: [256]", "seq_lens: []", "must be positive"),
         ("[q_proj,", "[x_proj,", "targets must be"),
         ("head_dim: 64", "head_dim: many", "whole numbers"),
-        ("  head_dim: 64\n", "", "config needs exactly"),
+        ("  head_dim: 64\n", "", "config needs hidden_size"),
         ("config:", "config: [", "cannot be read"),
     ],
 )

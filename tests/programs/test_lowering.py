@@ -5,7 +5,9 @@ from transformers import GPT2Config
 
 from tests.support.tiny import tiny_config
 from toolkit.errors import ToolkitError
-from toolkit.programs import PROJECTIONS, build_programs, family_of
+from toolkit.families import family_of
+from toolkit.lora import PROJECTIONS, LoraSettings
+from toolkit.programs import build_programs
 
 SCHEMES = {"linear": "int4", "embedding": "int8", "head": "int8"}
 
@@ -13,9 +15,7 @@ SCHEMES = {"linear": "int4", "embedding": "int8", "head": "int8"}
 def _build(config, **changes):
     settings = {
         "seq_lens": [8],
-        "rank": 4,
-        "alpha": 8.0,
-        "targets": PROJECTIONS,
+        "lora": LoraSettings(4, 8.0, PROJECTIONS),
         "lowering": "mesp",
         "schemes": SCHEMES,
         "model_name": "tiny",
@@ -51,7 +51,10 @@ def test_programs_do_not_grow_with_the_model():
     ("changes", "message"),
     [
         ({"lowering": "magic"}, "Lowering 'magic' is unknown"),
-        ({"targets": ("q_proj", "lm_head")}, "LoRA targets lm_head do not exist"),
+        (
+            {"lora": LoraSettings(4, 8.0, ("q_proj", "lm_head"))},
+            "LoRA targets lm_head do not exist",
+        ),
         ({"schemes": SCHEMES | {"head": "int4"}}, "tied"),
         ({"schemes": SCHEMES | {"linear": "int3"}}, "int3"),
     ],
@@ -62,7 +65,7 @@ def test_wrong_settings_are_refused(changes, message):
 
 
 def test_unknown_family_is_refused_by_name():
-    with pytest.raises(ToolkitError, match=r"'gpt2' is not supported.*llama, qwen2"):
+    with pytest.raises(ToolkitError, match=r"'gpt2' is not supported.*granite, llama, qwen2"):
         family_of(GPT2Config())
 
 

@@ -7,7 +7,7 @@ from tests.support.tiny import tiny_config
 from toolkit.bundle.adapter import LoraSettings
 from toolkit.bundle.export import ExportSettings, export_bundle
 from toolkit.bundle.layout import parameter_shapes
-from toolkit.programs import PROJECTIONS
+from toolkit.lora import PROJECTIONS
 from toolkit.sources.random import RandomSource
 
 

@@ -6,6 +6,7 @@
     family        config.model_type
     shape         layers, hidden_size, intermediate_size, heads, kv_heads, head_dim, vocab_size,
                   tied
+    blocks        kind of block -> its layers
     seq_lens      sequence lengths
     lowering      "mesp" or "mebp"
     lora          rank, alpha, targets, dropout, parameters, start ("seed N" or an adapter's path)
@@ -41,6 +42,7 @@ _FIELDS = {
     "model": dict,
     "family": str,
     "shape": dict,
+    "blocks": dict,
     "seq_lens": list,
     "lowering": str,
     "lora": dict,

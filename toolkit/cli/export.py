@@ -8,10 +8,10 @@ import typer
 
 from toolkit.cli.common import console, error_console, print_json
 from toolkit.errors import ToolkitError
-from toolkit.recipes import PROJECTIONS, ExportDefaults, Recipe, get_recipe, recipe_of
+from toolkit.lora import PROJECTIONS, LoraSettings
+from toolkit.recipes import ExportDefaults, Recipe, get_recipe, recipe_of
 
 if TYPE_CHECKING:
-    from toolkit.bundle.adapter import LoraSettings
     from toolkit.sources import Source
 
 
@@ -148,8 +148,8 @@ def _lora_settings(
     alpha: float | None,
     targets: str | None,
     defaults: ExportDefaults,
-) -> "LoraSettings":
-    from toolkit.bundle.adapter import LoraSettings, read_peft_settings
+) -> LoraSettings:
+    from toolkit.bundle.adapter import read_peft_settings
 
     names = None if targets is None else tuple(name.strip() for name in targets.split(","))
     if adapter is None:

@@ -68,6 +68,7 @@ def _print_model(bundle: Path, found: dict[str, Any]) -> None:
         f"{shape['intermediate_size']}, heads {shape['heads']}/{shape['kv_heads']} of "
         f"{shape['head_dim']}, vocabulary {shape['vocab_size']}"
         + (", tied head" if shape["tied"] else ""),
+        "Blocks": ", ".join(f"{len(layers)} {name}" for name, layers in found["blocks"].items()),
         "LoRA": f"rank {lora['rank']}, alpha {lora['alpha']:g}, {lora['parameters'] / 1e6:.2f} M"
         f" parameters on {', '.join(lora['targets'])}; start: {lora['start']}",
         "Lowering": found["lowering"],

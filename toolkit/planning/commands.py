@@ -4,9 +4,9 @@ import re
 import shlex
 from dataclasses import replace
 
+from toolkit.lora import PROJECTIONS
 from toolkit.planning.model import Model
 from toolkit.planning.settings import EXPORTED, Settings
-from toolkit.recipes import PROJECTIONS
 
 TEXT = "chats.jsonl"
 """Stands for the user's own file."""

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
+from toolkit.choices import LOWERINGS
 from toolkit.planning.predict import Planner, Prediction
 from toolkit.planning.settings import Machine, Settings
 
@@ -85,7 +86,7 @@ def _preference(prediction: Prediction) -> tuple:
 
 def _same_result(settings: Settings, fixed: Collection[str]) -> Iterator[Settings]:
     """Yield settings that train the same adapter another way."""
-    lowerings = [settings.lowering] if "lowering" in fixed else ["mesp", "mebp"]
+    lowerings = [settings.lowering] if "lowering" in fixed else LOWERINGS
     places = [settings.checkpoints] if "checkpoints" in fixed else ["ram", "spill"]
     for lowering, place in product(lowerings, places):
         yield replace(settings, lowering=lowering, checkpoints=place)

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from toolkit.lora import PROJECTIONS
 from toolkit.planning.scratch import Kernels
 from toolkit.planning.speed import ASSUMED, Speed
-from toolkit.recipes import PROJECTIONS
 
 # What a trainer takes before and beside its own buffers (libraries, ExecuTorch's structures, heap,
 # stacks): measured on x86-64 Linux with glibc, where it is the same for all models.

@@ -6,30 +6,15 @@ section 3); `mebp` is plain automatic differentiation that stores every intermed
 (arXiv 2510.03425, section 3).
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig
 
 import toolkit.ops  # noqa: F401  registers the operators
-from toolkit.programs.families import head_dimension
+from toolkit.families import parts
+from toolkit.lora import LoraSettings
 from toolkit.quantization.layout import WeightLayout
 
 _ops = torch.ops.toolkit
-
-
-@dataclass(frozen=True)
-class Lora:
-    """Low-rank adapters: `targets` are projection names, `scaling` is alpha / rank."""
-
-    rank: int
-    alpha: float
-    targets: tuple[str, ...]
-
-    @property
-    def scaling(self) -> float:
-        return self.alpha / self.rank
 
 
 def _declare(module: nn.Module, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -40,13 +25,13 @@ class Projection(nn.Module):
     """A frozen quantized linear layer with an optional LoRA adapter."""
 
     def __init__(
-        self, source: nn.Linear, layout: WeightLayout, lora: Lora | None, lowering: str
+        self, part: parts.Linear, layout: WeightLayout, lora: LoraSettings | None, lowering: str
     ) -> None:
         super().__init__()
-        n, k = source.out_features, source.in_features
+        n, k = part.n, part.k
         for name, (shape, dtype) in layout.tensors(n, k).items():
             _declare(self, name, shape, dtype)
-        if source.bias is not None:
+        if part.bias:
             _declare(self, "bias", (n,), torch.float32)
         self.scaling = None
         self.lowering = lowering
@@ -74,10 +59,10 @@ class Projection(nn.Module):
 class Norm(nn.Module):
     """RMSNorm; `mebp` keeps the reciprocal standard deviation, `mesp` recomputes it."""
 
-    def __init__(self, hidden_size: int, eps: float, lowering: str) -> None:
+    def __init__(self, part: parts.Norm, lowering: str) -> None:
         super().__init__()
-        _declare(self, "weight", (hidden_size,), torch.float32)
-        self.eps = eps
+        _declare(self, "weight", (part.width,), torch.float32)
+        self.eps = part.eps
         self.lowering = lowering
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,22 +72,20 @@ class Norm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal grouped-query attention with rotary positions and its four projections."""
+    """Causal grouped-query attention and its four projections; q and k turn where it has a rope."""
 
     def __init__(
         self,
-        config: PretrainedConfig,
-        projections: dict[str, Projection],
-        attention_scaling: float,
+        part: parts.Attention,
+        children: dict[str, nn.Module],
+        rope_scaling: float,
         lowering: str,
     ) -> None:
         super().__init__()
-        for name, projection in projections.items():
-            self.add_module(name, projection)
-        self.heads = config.num_attention_heads
-        self.kv_heads = config.num_key_value_heads
-        self.scale = head_dimension(config) ** -0.5
-        self.attention_scaling = attention_scaling
+        for name, child in children.items():
+            self.add_module(name, child)
+        self.part = part
+        self.rope_scaling = rope_scaling
         self.lowering = lowering
 
     def forward(
@@ -111,29 +94,31 @@ class Attention(nn.Module):
         *,
         positions: Tensor,
         start: Tensor,
-        inv_freq: Tensor,
+        inv_freq: Tensor | None,
         **_unused: object,
     ) -> tuple[Tensor, None]:
         # The backward goes in reverse: the largest gradient, that of q, is then used up first.
         v = self.v_proj(hidden_states)
-        k = self.k_proj(hidden_states)
-        k = _ops.rope(k, positions, inv_freq, self.attention_scaling, False)
-        q = self.q_proj(hidden_states)
-        q = _ops.rope(q, positions, inv_freq, self.attention_scaling, False)
-        inputs = (q, k, v, start, self.heads, self.kv_heads, self.scale)
-        out = (
-            _ops.attention_saved(*inputs)[0] if self.lowering == "mebp" else _ops.attention(*inputs)
-        )
-        return self.o_proj(out), None
+        k = self._turn(self.k_proj(hidden_states), positions, inv_freq)
+        q = self._turn(self.q_proj(hidden_states), positions, inv_freq)
+        inputs = (q, k, v, start, self.part.heads, self.part.kv_heads, self.part.scale)
+        if self.lowering == "mebp":
+            return self.o_proj(_ops.attention_saved(*inputs)[0]), None
+        return self.o_proj(_ops.attention(*inputs)), None
+
+    def _turn(self, x: Tensor, positions: Tensor, inv_freq: Tensor | None) -> Tensor:
+        if inv_freq is None:
+            return x
+        return _ops.rope(x, positions, inv_freq, self.rope_scaling, False)
 
 
 class Mlp(nn.Module):
     """SwiGLU MLP: one operator in `mesp`, its parts in `mebp`."""
 
-    def __init__(self, projections: dict[str, Projection], lowering: str) -> None:
+    def __init__(self, children: dict[str, nn.Module], lowering: str) -> None:
         super().__init__()
-        for name, projection in projections.items():
-            self.add_module(name, projection)
+        for name, child in children.items():
+            self.add_module(name, child)
         self.lowering = lowering
 
     def forward(self, x: Tensor) -> Tensor:

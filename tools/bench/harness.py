@@ -86,7 +86,7 @@ def case(
 def _exporter() -> str:
     """Return a digest of the source that decides what is in a bundle."""
     digest = sha256()
-    for folder in ("bundle", "ops", "programs", "quantization", "sources"):
+    for folder in ("bundle", "families", "ops", "programs", "quantization", "sources"):
         for file in sorted((ROOT / "toolkit" / folder).rglob("*.py")):
             digest.update(file.read_bytes())
     return digest.hexdigest()
