@@ -1,12 +1,14 @@
 # Everything runs in .venv, which `make setup` creates; nothing is installed outside the tree
 # except the Debian packages that tools/setup names.
-PYTHON ?= python3.11
+# PYTHON=... names the interpreter; any of 3.11 to 3.13 does.
 BIN := .venv/bin
 
-.PHONY: setup demo test test-fast android bench lint format clean
+export PYTHON
+
+.PHONY: setup demo test test-fast soak android bench lint format clean
 
 setup:
-	PYTHON=$(PYTHON) tools/setup
+	tools/setup
 
 demo: setup
 	$(BIN)/python tools/demo.py
@@ -16,6 +18,12 @@ test: setup lint
 
 test-fast: setup
 	$(BIN)/pytest -m "not slow"
+
+# What CI does for minutes, for hours: kills, damaged files, mutated traces.
+soak: setup
+	TOOLKIT_SOAK=400 $(BIN)/pytest tests/runtime/trainer/test_kills.py
+	TOOLKIT_SOAK=3000 $(BIN)/pytest tests/runtime/trainer/test_damage.py
+	$(BIN)/python tools/fuzz_traces.py
 
 # The app: tests on the JVM with the real engine, then a signed debug APK. No Android SDK is needed.
 android: setup

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.support.bundles import export_tiny
 from tests.support.models import save_model, tiny_model, write_gguf
 from tests.support.tiny import relative_error, tiny_config
 from toolkit.bundle import manifest as manifests
@@ -60,6 +61,12 @@ def test_every_weight_is_quantized_as_the_scheme_does(exported):
         scheme = "int8" if "embed_tokens" in name or "lm_head" in name else "int4"
         expected = quantize(value, scheme).dequantize()[: len(value)]
         assert torch.equal(got, expected), name
+
+
+def test_a_system_that_does_not_say_its_cores_exports_too(tmp_path, monkeypatch):
+    """macOS has no sched_getaffinity."""
+    monkeypatch.delattr("os.sched_getaffinity")
+    export_tiny(tmp_path / "bundle", "llama", layers=1).stat()
 
 
 def test_the_report_holds_the_true_errors(exported):

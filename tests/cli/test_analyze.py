@@ -24,6 +24,10 @@ def test_summary_and_report_beside_the_trace(run: Path) -> None:
     assert "Peak " in result.output
     assert str(run / "report.html") in result.output.replace("\n", "")
     assert (run / "report.html").read_text().startswith("<!doctype html>")
+    assert result.stderr == ""
+    (run / "adapter_model.safetensors").touch()
+    result = runner.invoke(app, ["analyze", str(run)])
+    assert result.stderr == f"next: toolkit evaluate BUNDLE --data DATA --adapter {run}\n"
 
 
 def test_json_is_all_there_is_on_standard_output(run: Path) -> None:
@@ -57,6 +61,7 @@ def test_several_runs(run: Path, second: Path, tmp_path: Path) -> None:
     result = runner.invoke(app, ["analyze", str(run), str(second)])
     assert result.exit_code == 0, result.output
     assert "run1" in result.output and "run2" in result.output
+    assert result.stderr == f"next: toolkit compare {run} {second}\n"
     assert (run / "report.html").exists() and (second / "report.html").exists()
     result = runner.invoke(app, ["analyze", str(run), str(second), "--json"])
     assert [len(value["training"]["loss"]) for value in json.loads(result.output)] == [5, 3]

@@ -46,9 +46,10 @@ def chats(tmp_path):
 def test_chats(tmp_path, tokenizer, chats):
     out = tmp_path / "out"
     words = ("data", chats, "--tokenizer", tokenizer, "--seq-len", 128, "-o", out)
-    output = toolkit(*words).output
-    assert "10 documents: 0 split, 0 truncated, dropped: none" in output
-    assert "validation: 1 sequences of 128 tokens from 1 documents" in output
+    result = toolkit(*words)
+    assert "10 documents: 0 split, 0 truncated, dropped: none" in result.stdout
+    assert "validation: 1 sequence of 128 tokens from 1 document," in result.stdout
+    assert result.stderr == f"next: toolkit deploy BUNDLE --data {out}\n"
     report = json.loads(toolkit(*words, "--json", "--validation", 0, "--no-pack").stdout)
     assert report == json.loads((out / "data.json").read_text())
     assert report["train"]["sequences"] == 10
@@ -62,7 +63,8 @@ def test_random_tokens_for_a_bundle(tmp_path, bundle):
         toolkit("data", "--random", 3, "--bundle", bundle, "-o", out, "--json").stdout
     )
     assert report["settings"]["seq_len"] == 24 and report["vocab_size"] == 150
-    toolkit("data", "--random", 3, "--seq-len", 16, "--bundle", bundle, "-o", out)
+    result = toolkit("data", "--random", 3, "--seq-len", 16, "--bundle", bundle, "-o", out)
+    assert result.stderr == f"next: toolkit deploy {bundle} --data {out}\n"
     assert read_rows(out / "train.ptd").tokens.shape == (3, 16)
 
 
@@ -88,6 +90,30 @@ def test_a_table_is_learned_only_when_asked_for(tmp_path, tokenizer):
     assert "a.csv looks like a CSV table. Make JSON Lines of it" in result.stderr
     report = json.loads(toolkit(*words, "--format", "text", "--json").stdout)
     assert report["documents"] == 1 and report["settings"]["form"] == "text"
+
+
+def test_a_tokenizer_of_the_hub_comes_without_weights(tmp_path, tokenizer, chats, monkeypatch):
+    asked = {}
+
+    def download(model, **options):
+        asked.update(options, model=model)
+        return str(tokenizer)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    words = ("data", chats, "--tokenizer", "some/model", "--seq-len", 64, "-o", tmp_path / "out")
+    toolkit(*words)
+    assert asked["model"] == "some/model" and "*.json" in asked["allow_patterns"]
+    assert not any(pattern.endswith("safetensors") for pattern in asked["allow_patterns"])
+
+    def fail(*_arguments, **_options):
+        raise OSError("no route to the hub.\nmore")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    error = toolkit(*words, code=1).stderr
+    assert error == (
+        "error: Cannot download some/model: no route to the hub. Check the connection, or give a "
+        "local directory\n"
+    )
 
 
 def test_mistakes_show_before_anything_heavy_is_imported(tmp_path, tokenizer):

@@ -154,5 +154,7 @@ def test_pull(tmp_path, environment):
     assert pulled["files"] == {"trace.jsonl": 15}
     assert pulled["left"] == ["evil\\x1b[2J"]
     assert [path.name for path in out.iterdir()] == ["trace.jsonl"]
+    error = toolkit("pull", "run1", "-o", "/proc/nope/run1", code=1, **environment)
+    assert error == "error: /proc/nope: no such file or directory. Check the path\n"
     error = toolkit("pull", "run2", "-o", str(out), code=1, **environment)
     assert error == "error: there is no run 'run2' on device local. Runs there: run1\n"

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from rich.progress import Progress
 from safetensors.torch import save_file
 
 from tests.cli.test_data import toolkit
@@ -65,8 +66,28 @@ def test_evaluate(bundle, evaluation):
         assert report[name]["loss"] == pytest.approx(loss, rel=1e-6)
         assert report[name]["samples"] == 4
     assert abs(losses[0] - losses[1]) > 1e-3
-    output = toolkit(*words, "--max-samples", 2, "--split", "train").output
-    assert "without adapter" in output and "24 labelled tokens in 1 sequences" in output
+    result = toolkit(*words, "--max-samples", 2, "--split", "train")
+    assert "without adapter" in result.stdout
+    assert "24 labelled tokens in 1 sequence\n" in result.stdout
+    assert "with adapter: 1 of 1 sequence\n" in result.stderr
+    onward = f"toolkit train --device local --steps 50 --adapter {adapter} --out NAME"
+    assert result.stderr.endswith(f"next: {onward}\n")
+
+
+def test_a_bar_knows_its_end_from_the_start(bundle, evaluation, monkeypatch):
+    """What counts begins before the device has said anything."""
+    data, *_ = evaluation
+    seen = []
+
+    class Bar(Progress):
+        def add_task(self, description, total=None):
+            seen.append((description, total))
+            return super().add_task(description, total=total)
+
+    monkeypatch.setattr("toolkit.cli.evaluate.Progress", Bar)
+    toolkit("evaluate", bundle, "--data", data)
+    toolkit("evaluate", bundle, "--data", data, "--max-samples", 3)
+    assert seen == [("without adapter", 4), ("without adapter", 3)]
 
 
 def test_evaluate_mistakes(bundle, evaluation, tmp_path):

@@ -1,7 +1,10 @@
 """`toolkit inspect` as a user runs it."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -34,6 +37,22 @@ def test_what_is_shown(bundle):
     worst = max(manifest["quantization"]["tensors"], key=lambda t: t["relative_error"])
     listed = text.split("Worst tensors:\n")[1].splitlines()
     assert listed[0].split() == [f"{worst['relative_error']:.4f}", worst["name"], "(int4)"]
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_no_name_is_cut_on_a_narrow_terminal(bundle, columns):
+    command = [sys.executable, "-m", "toolkit.cli.main", "inspect", str(bundle)]
+    environment = {**os.environ, "COLUMNS": str(columns)}
+    text = subprocess.run(command, capture_output=True, text=True, env=environment).stdout
+    tables = text[text.index("Size") : text.index("Worst tensors")]
+    assert "…" not in tables and max(map(len, tables.splitlines())) <= columns
+    words = tables.replace(",", " ").split()
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    names = {name for method in manifest["methods"].values() for name in method["operators"]}
+    assert {name.removeprefix("toolkit::") for name in names} | {*manifest["methods"]} <= {*words}
+    assert {f"{method['arena_bytes']}" for method in manifest["methods"].values()} <= {
+        *tables.replace(",", "").split()
+    }
 
 
 def test_counts_and_hashes_are_options(bundle):

@@ -135,7 +135,8 @@ def test_failures_are_json_too(tmp_path, monkeypatch):
     result = run("inspect", str(tmp_path), "--tensors", "many", "--json")
     assert result.exit_code == 2
     found = json.loads(result.stdout)
-    assert "'--tensors'" in found["error"] and "--help" in found["fix"]
+    assert "'--tensors'" in found["error"]
+    assert found["fix"].endswith(" inspect --help`")
     monkeypatch.setattr("toolkit.bundle.inspection.inspect_bundle", _interrupt)
     result = run("inspect", str(tmp_path), "--json")
     assert (result.exit_code, json.loads(result.stdout)["error"]) == (130, "interrupted")

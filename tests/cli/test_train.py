@@ -10,7 +10,11 @@ import time
 import pytest
 
 from tests.cli.test_devices import toolkit
-from tests.support.fake_trainer import write_fake_bundle, write_fake_runtime
+from tests.support.fake_trainer import (
+    trainer_options,
+    write_fake_bundle,
+    write_fake_runtime,
+)
 from toolkit import __version__
 from toolkit.device.training import DEFAULTS
 from toolkit.runtime import native_directory
@@ -220,6 +224,26 @@ def test_more_sequences_a_step_than_there_are(environment, tmp_path):
     assert "warning: a step takes 4 sequences and the data has 3" in error
     _, error = start(environment, *words[:-1], "3", "--out", "run2").communicate(timeout=60)
     assert "warning" not in error
+
+
+def test_every_option_reaches_the_trainer(environment, tmp_path):
+    """And the trainer has no option that the command lacks, but for those it fills in itself."""
+    values = {
+        "lr": "0.5", "optimizer": "sgd", "batch-size": "2", "grad-accum": "3",
+        "weight-decay": "0.25", "beta1": "0.5", "beta2": "0.75", "eps": "0.125",
+        "momentum": "0.5", "max-grad-norm": "1.5", "warmup-steps": "1", "schedule": "cosine",
+        "seed": "9", "order": "sequential", "threads": "1", "checkpoints": "spill",
+        "page-cache": "drop", "save-every": "7", "save-minutes": "0.5", "eval-every": "0",
+        "trace": "steps", "steps": "1",
+    }  # fmt: skip
+    filled_in = {"bundle", "data", "out", "resume", "adapter", "eval-data", "max-samples"}
+    assert trainer_options() == values.keys() | filled_in
+    (tmp_path / "home/data/data/validation.ptd").write_bytes(b"tokens")
+    words = [word for name, value in values.items() for word in (f"--{name}", value)]
+    toolkit("train", "--out", "run1", *words, **environment)
+    flags = last_flags(tmp_path)
+    assert {name: flags[f"--{name}"] for name in values} == values
+    assert flags["--eval-data"].endswith("/data/data/validation.ptd")
 
 
 def test_defaults_in_help_are_the_trainers(tmp_path):

@@ -1,16 +1,21 @@
 """A stand-in for the trainer: a shell script with its command line, run files and trace, that
 trains nothing.
 
+It takes the options that the trainer names in its help, and refuses others as the trainer does.
 What it does is steered by the learning rate: 1 fails at once, 2 dies in step 3, 3 is killed in step
 3. An evaluation never ends.
 """
 
 import json
+import re
+import subprocess
+from functools import cache
 from pathlib import Path
 
 from toolkit import BUNDLE_FORMAT_VERSION
 from toolkit.data.fingerprint import DATA_FORMAT_VERSION
 from toolkit.files import sha256_file
+from toolkit.runtime import native_directory
 
 _SCRIPT = r"""#!/bin/sh
 if [ "$1" = info ]; then
@@ -32,6 +37,8 @@ while [ $# -gt 0 ]; do
         --lr) lr=$2; shift ;;
         --resume) resume=1 ;;
         --bundle | --data | --eval-data | --adapter) [ -e "$2" ] || exit 9; shift ;;
+        OPTIONS) shift ;;
+        *) echo "error: unknown option $1" >&2; exit 2 ;;
     esac
     shift
 done
@@ -64,11 +71,20 @@ printf '{"type":"end","status":"%s","steps":%d,"peak":2000,"seconds":1.5}\n' \
 """
 
 
+@cache
+def trainer_options() -> frozenset[str]:
+    """Return the names of all options that the trainer's help on `train` names, without dashes."""
+    command = [native_directory("trainer") / "trainer", "train", "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return frozenset(re.findall(r"^  --([a-z0-9-]+) ", text, re.MULTILINE))
+
+
 def write_fake_runtime(folder: Path, *, version: str, pause: float = 0.05) -> Path:
     """Write a runtime folder with the stand-in; `pause` is the seconds a step takes."""
     folder.mkdir(parents=True)
     trainer = folder / "trainer"
     values = {"VERSION": version, "FORMAT": str(BUNDLE_FORMAT_VERSION), "PAUSE": str(pause)}
+    values["OPTIONS"] = " | ".join(f"--{name}" for name in sorted(trainer_options()))
     script = _SCRIPT
     for name, value in values.items():
         script = script.replace(name, value)

@@ -1,11 +1,9 @@
 """The Perfetto trace, read back with Perfetto's own messages."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as protos
-from perfetto.trace_processor import TraceProcessor, TraceProcessorConfig
 
 from tests.trace.synthetic import Recipe, write_trace
 from toolkit.errors import ToolkitError
@@ -77,23 +75,6 @@ def phone(tmp_path: Path) -> tuple[Analysis, Reading]:
 def test_the_peak_is_the_same(phone: tuple[Analysis, Reading]) -> None:
     analysis, reading = phone
     assert max(value for _, value in reading.counter(PEAK_COUNTER)) == analysis.peak.bytes
-
-
-def test_the_trace_processor_finds_the_same_peak(tmp_path: Path) -> None:
-    """With Perfetto's own program, which its PyPI package would fetch from the network."""
-    program = shutil.which("trace_processor_shell") or shutil.which("trace_processor")
-    if program is None:
-        pytest.skip("trace_processor_shell is not installed (the protos are used instead)")
-    analysis, _ = export(tmp_path, Recipe(steps=30, layers=4))
-    query = (
-        "select max(counter.value) as peak from counter "
-        "join counter_track on counter.track_id = counter_track.id "
-        f"where counter_track.name = '{PEAK_COUNTER}'"
-    )
-    with TraceProcessor(
-        trace=str(tmp_path / "out.pftrace"), config=TraceProcessorConfig(bin_path=program)
-    ) as processor:
-        assert next(iter(processor.query(query))).peak == analysis.peak.bytes
 
 
 @pytest.mark.parametrize("recipe", [Recipe(steps=9, detail="steps"), Recipe(hwm_reset=False)])

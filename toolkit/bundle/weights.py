@@ -104,7 +104,7 @@ def weight_tensors(
     Weights are quantized in parallel, one per core, a few ahead of the one that is asked for. The
     report of their quality is appended to `quality` in order too.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = _cores()
     threads = torch.get_num_threads()
     # One thread per weight: operators that share their work wait for each other on a busy machine.
     torch.set_num_threads(1)
@@ -126,6 +126,13 @@ def weight_tensors(
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use; macOS only says how many there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _tensors_of(

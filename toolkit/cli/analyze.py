@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.common import console, error_console, print_json
+from toolkit.cli.common import console, error_console, print_json, say_next
 
 if TYPE_CHECKING:
     from toolkit.trace.analysis import Analysis
@@ -87,6 +87,7 @@ def analyze(
         print_json(found[0] if len(found) == 1 else found)
     else:
         _print(analyses, reports, perfetto)
+        _say_next(runs)
     for report in reports if show else ():
         typer.launch(report.resolve().as_uri())
     if limit is not None and not all(_within(analysis, limit) for analysis in analyses):
@@ -115,6 +116,14 @@ def _print(analyses: "list[Analysis]", reports: list[Path], perfetto: Path | Non
     written += [("Perfetto trace", perfetto)] if perfetto else []
     for what, path in written:
         console.print(f"{what}: {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _say_next(runs: list[Path]) -> None:
+    """Name what follows: two runs are compared, one's adapter is evaluated."""
+    if len(runs) > 1:
+        say_next(f"toolkit compare {runs[0]} {runs[1]}")
+    elif (runs[0] / "adapter_model.safetensors").is_file():
+        say_next(f"toolkit evaluate BUNDLE --data DATA --adapter {runs[0]}")
 
 
 def _table(runs: list[Path], json: bool) -> None:

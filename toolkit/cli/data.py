@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from toolkit.cli.common import console, error_console, print_json
+from toolkit.cli.common import console, error_console, print_json, say_next
 from toolkit.errors import ToolkitError
+from toolkit.trace.units import plural
 
 if TYPE_CHECKING:
     from toolkit.data.tokenizers import BundleFacts
@@ -109,8 +110,10 @@ def data(
         report = _files(files, source, settings, output, vocab, quiet=as_json)
     if as_json:
         print_json(report)
-    else:
-        _print_report(report, output)
+        return
+    _print_report(report, output)
+    target = (bundle or source) if metadata else "BUNDLE"
+    say_next(f"toolkit deploy {target} --data {output}")
 
 
 def _sequence_length(asked: int | None, available: list[int] | None) -> int:
@@ -176,7 +179,7 @@ def _print_report(report: dict[str, Any], out: Path) -> None:
     length = report["settings"]["seq_len"]
     dropped = ", ".join(f"{count} {why}" for why, count in report["dropped"].items()) or "none"
     _say(
-        f"{report['documents']} documents: {report['split']} split, "
+        f"{plural(report['documents'], 'document')}: {report['split']} split, "
         f"{report['truncated']} truncated, dropped: {dropped}"
     )
     for part in ("train", "validation"):
@@ -186,8 +189,8 @@ def _print_report(report: dict[str, Any], out: Path) -> None:
         share = counts["labelled"] / counts["tokens"]
         filled = counts["tokens"] / (counts["sequences"] * length)
         _say(
-            f"{part}: {counts['sequences']} sequences of {length} tokens "
-            f"from {counts['documents']} documents, {counts['tokens']} tokens "
+            f"{part}: {plural(counts['sequences'], 'sequence')} of {length} tokens "
+            f"from {plural(counts['documents'], 'document')}, {counts['tokens']} tokens "
             f"({filled:.0%} filled), {counts['labelled']} labelled ({share:.0%})"
         )
     for line in _remarks(report):
@@ -208,7 +211,8 @@ def _remarks(report: dict[str, Any]) -> Iterator[str]:
         )
     if report["repaired"]:
         yield (
-            f"{report['repaired']} documents had halves of characters (lone surrogates), now U+FFFD"
+            f"{plural(report['repaired'], 'document')} had halves of characters (lone surrogates), "
+            "now U+FFFD"
         )
 
 

@@ -1,6 +1,8 @@
 """`toolkit evaluate`: loss and perplexity on a device, with and without an adapter."""
 
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,8 +10,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from toolkit.cli.common import console, error_console, print_json, say_next
+from toolkit.cli.common import console, error_console, print_json, say, say_next
 from toolkit.errors import ToolkitError
+from toolkit.trace.units import plural
 
 if TYPE_CHECKING:
     from toolkit.bundle.bundle import Bundle
@@ -60,6 +63,8 @@ def evaluate(
     _print(part, adapter, results)
     if adapter is None:
         say_next(f"toolkit evaluate {bundle} --data {data} --device {device} --adapter runs/RUN")
+    else:
+        say_next(f"toolkit train --device {device} --steps 50 --adapter {adapter} --out NAME")
 
 
 def _data_file(data: Path, split: str | None) -> tuple[str, Path]:
@@ -96,25 +101,37 @@ def _evaluate(
     threads: int,
 ) -> dict[str, Any]:
     from toolkit.cli.verify import open_target
+    from toolkit.data.dataset import count_rows
     from toolkit.oracle.on_device import device_evaluation
 
+    total = count_rows(file)
+    total = min(total, max_samples) if max_samples else total
     with open_target(device, bundle, threads) as target:
         results = {}
         for name, path in adapters.items():
-            with _progress() as progress:
-                task = progress.add_task(name.replace("_", " "), total=None)
-
-                def advance(done: int, total: int, bar: Progress = progress, t: Any = task) -> None:
-                    bar.update(t, completed=done, total=total)
-
-                results[name] = device_evaluation(target, file, path, max_samples, advance)
+            with _counting(name.replace("_", " "), total) as count:
+                results[name] = device_evaluation(target, file, path, max_samples, count)
         return results
 
 
-def _progress() -> Progress:
+@contextmanager
+def _counting(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar, or without a terminal a line for every tenth; yields what moves it."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    terminal = error_console.is_terminal
-    return Progress(*columns, console=error_console, transient=True, disable=not terminal)
+    lines = not error_console.is_terminal
+    shown = 0
+    with Progress(*columns, console=error_console, transient=True, disable=lines) as bar:
+        task = bar.add_task(what, total=total)
+
+        def count(done: int, total: int) -> None:
+            nonlocal shown
+            bar.update(task, completed=done, total=total)
+            tenth = 10 * done // total if total else 10
+            if lines and tenth > shown:
+                shown = tenth
+                say(f"{what}: {done} of {plural(total, 'sequence')}")
+
+        yield count
 
 
 def _print(part: str, adapter: Path | None, results: dict[str, Any]) -> None:
@@ -125,5 +142,6 @@ def _print(part: str, adapter: Path | None, results: dict[str, Any]) -> None:
     console.print(table)
     result = next(iter(results.values()))
     console.print(
-        f"{result['tokens']} labelled tokens in {result['samples']} sequences", highlight=False
+        f"{result['tokens']} labelled tokens in {plural(result['samples'], 'sequence')}",
+        highlight=False,
     )

@@ -55,6 +55,16 @@ def inspect(
     say_next(f"toolkit data FILE --tokenizer {bundle} -o data")
 
 
+def _table(title: str) -> Table:
+    """Return a table without frames, which would leave a narrow terminal no room for names."""
+    return Table(title=title, title_justify="left", box=None, pad_edge=False)
+
+
+def _layer(tensor: str) -> str:
+    """Return the layer in a tensor's name, nothing for embedding and head."""
+    return tensor.split(".")[1] if tensor.startswith("layers.") else ""
+
+
 def _print_model(bundle: Path, found: dict[str, Any]) -> None:
     model, shape, lora = found["model"], found["shape"], found["lora"]
     made_by = f"format {found['format_version']}, made by toolkit {found['toolkit']}"
@@ -79,19 +89,19 @@ def _print_model(bundle: Path, found: dict[str, Any]) -> None:
 
 
 def _print_sizes(found: dict[str, Any]) -> None:
-    table = Table(title="Size", title_justify="left")
-    table.add_column("part")
-    table.add_column("bytes", justify="right")
+    table = _table("Size")
+    table.add_column("part", overflow="fold")
+    table.add_column("bytes", justify="right", no_wrap=True)
     for name, size in found["sizes"].items():
         table.add_row(name, f"{size:,}")
     console.print(table)
 
 
 def _print_methods(found: dict[str, Any]) -> None:
-    table = Table(title="Programs", title_justify="left")
+    table = _table("Programs")
     table.add_column("method", no_wrap=True)
-    table.add_column("planned arena", justify="right")
-    table.add_column("operators")
+    table.add_column("planned\narena", justify="right", no_wrap=True)
+    table.add_column("operators", overflow="fold")
     for name, method in found["methods"].items():
         operators = ", ".join(name.removeprefix("toolkit::") for name in method["operators"])
         table.add_row(name, f"{method['arena_bytes']:,}", operators)
@@ -99,10 +109,11 @@ def _print_methods(found: dict[str, Any]) -> None:
 
 
 def _print_quantization(found: dict[str, Any], count: int) -> None:
-    table = Table(title="Quantization error (norm of error / norm of weight)", title_justify="left")
-    for name in ("weight", "scheme", "tensors", "taken over", "mean", "worst"):
-        table.add_column(name, justify="left" if name in ("weight", "scheme") else "right")
-    table.add_column("worst tensor", overflow="fold")
+    table = _table("Quantization error (norm of error / norm of weight)")
+    for name in ("weight", "scheme", "tensors", "taken\nover", "mean", "worst"):
+        side = "left" if name in ("weight", "scheme") else "right"
+        table.add_column(name, justify=side, no_wrap=True)
+    table.add_column("in layer", overflow="fold")
     for group in found["quantization"]["summary"]:
         table.add_row(
             group["weight"],
@@ -111,7 +122,7 @@ def _print_quantization(found: dict[str, Any], count: int) -> None:
             str(group["taken_over"]),
             f"{group['mean_error']:.4f}",
             f"{group['worst_error']:.4f}",
-            group["worst"] if group["worst_error"] else "",
+            _layer(group["worst"]) if group["worst_error"] else "",
         )
     console.print(table)
     worst = found["quantization"]["tensors"][:count]

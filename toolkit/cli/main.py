@@ -85,7 +85,8 @@ class _LazyGroup(TyperGroup):
             return _fail(ToolkitError("interrupted"), as_json, 130)
         except _UsageError as error:
             if as_json:
-                _print_failure(error.format_message(), f"See `{ctx.command_path} --help`")
+                path = (error.ctx or ctx).command_path
+                _print_failure(error.format_message(), f"See `{path} --help`")
             raise
 
 

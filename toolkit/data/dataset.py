@@ -43,6 +43,18 @@ def read_rows(path: str | Path) -> Rows:
     return Rows(*arrays)
 
 
+def count_rows(path: str | Path) -> int:
+    """Return how many rows a token file has, read from its head alone.
+
+    Raises:
+        ToolkitError: It is not a token file.
+    """
+    shapes = {spec.name: spec.shape for spec in FlatTensorReader(path).specs()}
+    if NAMES[0] not in shapes:
+        raise ToolkitError(f"{path} is not a token file: it lacks {NAMES[0]}")
+    return shapes[NAMES[0]][0]
+
+
 def first_rows(rows: Rows, count: int) -> Rows:
     """Return the first `count` rows, or all if there are fewer."""
     return Rows(*(array[:count] for array in astuple(rows)))

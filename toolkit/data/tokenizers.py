@@ -37,18 +37,22 @@ def load_tokenizer(source: str) -> Any:
     # Imported late: transformers takes seconds, and `--help` should not.
     from transformers import AutoTokenizer
 
-    path = Path(source)
+    from toolkit.sources.hub import download_tokenizer
+
+    path = Path(source).expanduser()
+    if not path.exists():  # `check_source` has seen that it has the form of a hub id
+        path = download_tokenizer(source)
     if path.is_dir() and not any((path / name).exists() for name in _FILES):
         raise ToolkitError(
             f"{source} has no tokenizer", "Name a model's directory, or use --random for tokens"
         )
     options: dict[str, Any] = {}
     if path.suffix == ".gguf":
-        source, options = str(path.parent), {"gguf_file": path.name}
+        path, options = path.parent, {"gguf_file": path.name}
     try:
-        return AutoTokenizer.from_pretrained(source, **options)
+        return AutoTokenizer.from_pretrained(path, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         raise ToolkitError(
             f"cannot load a tokenizer from {source}: {reason}",
             "Name a bundle, a model's directory or a hub id",

@@ -49,14 +49,15 @@ def send_adapter(
     from toolkit.bundle.adapter import peft_base_model, write_peft_adapter
 
     manifest = read_json(device, f"{bundle.path}/manifest.json")
-    name, base = manifest.get("model", {}).get("name"), peft_base_model(adapter)
+    own = read_json(device, f"{bundle.path}/adapter_config.json").get("base_model_name_or_path")
+    base = peft_base_model(adapter)
     with tempfile.TemporaryDirectory() as folder:
         converted = Path(folder) / "adapter.ptd"
         specs = _adapter_specs(device, bundle, Path(folder) / "head.ptd")
         write_peft_adapter(adapter, specs, _lora(manifest, bundle), converted)
         path = _send(device, converted)
-    if base and name and base != name:
-        say(f"note: {adapter} says that its base model is {base}, the bundle's is {name}")
+    if base and own and base != own:
+        say(f"note: {adapter} says that its base model is {base}, the bundle's is {own}")
     return path
 
 

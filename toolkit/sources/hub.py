@@ -8,7 +8,8 @@ from pathlib import Path
 from toolkit.errors import ToolkitError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "README.md"]
+_TOKENIZER = ["*.json", "*.txt", "*.model", "*.jinja"]
+_WANTED = [*_TOKENIZER, "*.safetensors", "README.md"]
 
 
 def is_hub_id(model: str) -> bool:
@@ -37,11 +38,24 @@ def download(model: str) -> tuple[Path, str]:
     Raises:
         ToolkitError: It does not exist, needs a login, or cannot be reached and is not cached.
     """
+    directory = _snapshot(model, _WANTED)
+    return directory, directory.name
+
+
+def download_tokenizer(model: str) -> Path:
+    """Download a model's tokenizer, without weights, and return its directory in the hub's cache.
+
+    Raises:
+        ToolkitError: As `download`.
+    """
+    return _snapshot(model, _TOKENIZER)
+
+
+def _snapshot(model: str, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     with _readable_errors(model):
-        directory = Path(snapshot_download(model, allow_patterns=_WANTED, ignore_patterns=["*/*"]))
-    return directory, directory.name
+        return Path(snapshot_download(model, allow_patterns=patterns, ignore_patterns=["*/*"]))
 
 
 @contextmanager

@@ -59,17 +59,12 @@ def cold_file(tmp_path):
     return path
 
 
-class Reader:
-    """A prefetcher in a process of its own."""
+class Process:
+    """A part of the engine that obeys lines until it is closed."""
 
-    def __init__(
-        self, path: Path, page_cache: str, request: int, stage: int = STAGE, sweeps: int = 1
-    ) -> None:
-        words = map(str, (path, page_cache, stage, request, sweeps))
+    def __init__(self, *words: object) -> None:
         self._process = subprocess.Popen(
-            [probe_path(), "prefetcher", *words],
-            stdin=subprocess.PIPE,
-            text=True,
+            [probe_path(), *map(str, words)], stdin=subprocess.PIPE, text=True
         )
 
     def say(self, *lines: str) -> None:
@@ -78,6 +73,15 @@ class Reader:
     def close(self) -> int:
         self._process.stdin.close()
         return self._process.wait(timeout=60)
+
+
+class Reader(Process):
+    """A prefetcher with stages of the same size."""
+
+    def __init__(
+        self, path: Path, page_cache: str, request: int, stage: int = STAGE, sweeps: int = 1
+    ) -> None:
+        super().__init__("prefetcher", path, page_cache, stage, request, sweeps)
 
 
 @pytest.fixture(params=["keep", "drop"])
@@ -168,9 +172,16 @@ def test_a_sweep_within_the_window_stays_for_the_next(cold_file):
 
 
 def test_stages_without_bytes_are_passed_over(cold_file, page_cache):
-    assert probe("empty-stages", cold_file, page_cache) == b""
-    if page_cache == "keep":
-        assert resident(cold_file) > 0.5
+    reader, half = Process("empty-stages", cold_file, page_cache), STAGE * STAGES // 2
+    wait_for(lambda: has_read(cold_file, 0, WINDOW))  # beyond the first, which is empty
+    reader.say("begin 1", f"used {half}")
+    wait_for(lambda: has_read(cold_file, 0, half))
+    for stage in (2, 3):
+        reader.say(f"begin {stage}", f"used {half}")
+        if page_cache == "drop":
+            wait_for(lambda: resident(cold_file, 0, half - HUGE) == 0)
+        time.sleep(0.02)  # for the reader to meet the stage
+    assert reader.close() == 0
 
 
 @pytest.mark.parametrize("page_cache", ["keep"], indirect=True)

@@ -18,6 +18,8 @@
 //   last
 //     in stride so many times, then obeys lines "begin N", "used BYTES", "touch BYTES" (reads them
 //     through a mapping) and "plan 0" (plans again; out: whether it reads or rests)
+//   trainer_probe empty-stages FILE keep|drop           the same for four stages: no weights, half
+//     of the file, a weight of no bytes, no weights
 #include "trainer/probe.h"
 
 #include <fcntl.h>
@@ -190,14 +192,8 @@ void touch(const File& file, int64_t bytes) {
   munmap(data, size_t(bytes));
 }
 
-void prefetcher(const Words& words) {
-  const File file(words[0], O_RDONLY);
-  const int64_t stage = integer(words[2]);
-  std::vector<WeightStage> stages;
-  for (int64_t at = 0; at + stage <= file.size(); at += stage) stages.push_back({{{at, stage}}});
-  stages.back().in_stride = true;
-  stages.back().sweeps = integer(words[4]);
-  Prefetcher reader(file, page_cache_from(words[1]), integer(words[3]));
+// Obeys lines of stdin until it ends.
+void obey(Prefetcher& reader, const File& file, const std::vector<WeightStage>& stages) {
   reader.plan(stages);
   std::string word;
   for (int64_t value; std::cin >> word >> value;) {
@@ -212,12 +208,30 @@ void prefetcher(const Words& words) {
   }
 }
 
+void prefetcher(const Words& words) {
+  const File file(words[0], O_RDONLY);
+  const int64_t stage = integer(words[2]);
+  std::vector<WeightStage> stages;
+  for (int64_t at = 0; at + stage <= file.size(); at += stage) stages.push_back({{{at, stage}}});
+  stages.back().in_stride = true;
+  stages.back().sweeps = integer(words[4]);
+  Prefetcher reader(file, page_cache_from(words[1]), integer(words[3]));
+  obey(reader, file, stages);
+}
+
+void empty_stages(const Words& words) {
+  const File file(words[0], O_RDONLY);
+  const int64_t half = file.size() / 2;
+  Prefetcher reader(file, page_cache_from(words[1]));
+  obey(reader, file, {{{}}, {{{0, half}, {half, 0}}}, {{{half, 0}}, true, 2}, {{}, true}});
+}
+
 int run(const std::string& name, const Words& words) {
   std::vector<Part> parts = {
-      {"schedule", 3, schedule}, {"sampler", 4, sampler},      {"optimizer", 10, optimizer},
-      {"tensors", 1, tensors},   {"state", 3, state},          {"safetensors", 1, safetensors},
-      {"json", 2, json},         {"crc32", 1, checksum},       {"finite", 1, finite},
-      {"mapping", 4, mapping},   {"prefetcher", 5, prefetcher}};
+      {"schedule", 3, schedule}, {"sampler", 4, sampler},       {"optimizer", 10, optimizer},
+      {"tensors", 1, tensors},   {"state", 3, state},           {"safetensors", 1, safetensors},
+      {"json", 2, json},         {"crc32", 1, checksum},        {"finite", 1, finite},
+      {"mapping", 4, mapping},   {"prefetcher", 5, prefetcher}, {"empty-stages", 2, empty_stages}};
   for (const Part& part : run_parts()) parts.push_back(part);
   for (const Part& part : parts) {
     if (name != part.name || words.size() < part.words) continue;

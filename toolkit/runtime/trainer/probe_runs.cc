@@ -11,7 +11,6 @@
 //     after which of COUNT steps of SECONDS a run saves
 //   place auto|ram|spill BYTES KIB     where checkpoints go with so much memory free, and why
 //   group LIST MOUNTED                 KiB that control groups leave
-//   empty-stages FILE keep|drop        a plan with stages of no weights, or of no bytes
 //   give-up PROGRAMS.pte               ExecuTorch meets a broken invariant
 //   null-codes                         an operator whose weight has no data
 #include <executorch/runtime/core/evalue.h>
@@ -25,7 +24,6 @@
 #include <cstring>
 #include <fstream>
 #include <memory>
-#include <thread>
 
 #include "kernels/parallel.h"
 #include "kernels/workspace.h"
@@ -187,18 +185,6 @@ void place(const Words& words) {
 
 void group(const Words& words) { printf("%lld\n", (long long)group_rest_kib(words[0], words[1])); }
 
-void empty_stages(const Words& words) {
-  const File file(words[0], O_RDONLY);
-  Prefetcher reader(file, page_cache_from(words[1]));
-  const int64_t half = file.size() / 2;
-  reader.plan({{{}}, {{{0, half}, {half, 0}}}, {{{half, 0}}, true, 2}, {{}, true}});
-  for (size_t stage = 0; stage < 4; ++stage) {
-    reader.begin(stage);
-    reader.used(half);
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-}
-
 void give_up(const Words& words) {
   Runtime runtime(1);
   const Program program(words[0]);
@@ -233,7 +219,6 @@ std::vector<Part> run_parts() {
           {"saves", 6, saves},
           {"place", 3, place},
           {"group", 2, group},
-          {"empty-stages", 2, empty_stages},
           {"give-up", 1, give_up},
           {"null-codes", 0, null_codes}};
 }

@@ -48,7 +48,7 @@ class Automation(
             warmupSteps = number(intent, "warmup-steps", usual.warmupSteps) { it.toIntOrNull() },
             seed = number(intent, "seed", usual.seed) { it.toLongOrNull() },
             order = text(intent, "order") ?: usual.order,
-            saveEvery = number(intent, "save-every", usual.saveEvery) { it.toIntOrNull() },
+            saveEvery = text(intent, "save-every")?.let { number(intent, "save-every", null) { value -> value.toIntOrNull() } },
             threads = number(intent, "threads", usual.threads) { it.toIntOrNull() },
             trace = text(intent, "trace") ?: usual.trace,
         ).check()

@@ -34,12 +34,13 @@ data class RunSettings(
     val warmupSteps: Int = 0,
     val seed: Long = 0,
     val order: String = "shuffled",
-    val saveEvery: Int = 10,
+    /** Steps between saves; null leaves it to the engine, which saves by time, too, and spares the flash. */
+    val saveEvery: Int? = null,
     val threads: Int = 0,
     /** Phases and samples of every step, or steps only: the first takes about 40 KB of storage a step. */
     val trace: String = if (steps <= 1000) "full" else "steps",
 ) {
-    fun options(): Map<String, String> = mapOf(
+    fun options(): Map<String, String> = listOfNotNull(
         "steps" to steps.toString(),
         "lr" to learningRate.toString(),
         "optimizer" to optimizer,
@@ -48,9 +49,9 @@ data class RunSettings(
         "warmup-steps" to warmupSteps.toString(),
         "seed" to seed.toString(),
         "order" to order,
-        "save-every" to saveEvery.toString(),
+        saveEvery?.let { "save-every" to it.toString() },
         "trace" to trace,
-    )
+    ).toMap()
 
     /** @throws AppException a value that the engine would refuse */
     fun check(): RunSettings {
@@ -64,7 +65,7 @@ data class RunSettings(
         need(schedule in SCHEDULES, "The schedule must be one of ${SCHEDULES.joinToString()}.")
         need(order in ORDERS, "The order must be one of ${ORDERS.joinToString()}.")
         need(warmupSteps in 0..steps, "Warm-up steps must be from 0 to the number of steps.")
-        need(saveEvery in 0..1_000_000, "Steps between saves must be from 0 to 1,000,000.")
+        need(saveEvery == null || saveEvery in 0..1_000_000, "Steps between saves must be from 0 to 1,000,000.")
         need(trace in TRACES, "The trace must be one of ${TRACES.joinToString()}.")
         need(threads in 0..256, "Threads must be from 0 (automatic) to 256.")
         need(seed >= 0, "The seed must not be negative.")
@@ -88,7 +89,7 @@ data class RunSettings(
             warmupSteps = json.getInt("warmup-steps"),
             seed = json.getLong("seed"),
             order = json.getString("order"),
-            saveEvery = json.getInt("save-every"),
+            saveEvery = if (json.has("save-every")) json.getInt("save-every") else null,
             threads = json.optInt("threads"),
             trace = json.optString("trace", "steps"),
         )

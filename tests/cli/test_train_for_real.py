@@ -1,0 +1,58 @@
+"""`toolkit train` with the real trainer on this machine, from data to an adapter and on from it."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.support.bundles import SourceWithTokenizer
+from tests.support.tiny import tiny_config
+from toolkit.bundle.adapter import LoraSettings
+from toolkit.bundle.export import ExportSettings, export_bundle
+from toolkit.bundle.layout import parameter_shapes
+from toolkit.cli.main import app
+from toolkit.programs import PROJECTIONS
+
+
+def toolkit(*words):
+    """Run a command and return its records, or the object that it prints."""
+    result = CliRunner().invoke(app, [*map(str, words), "--json"])
+    assert result.exit_code == 0, (words, result.output)
+    return result
+
+
+def evaluations(result):
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    return {r["step"]: r["loss"] for r in records if r["type"] == "evaluation"}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    config = tiny_config("llama")
+    config.vocab_size, config.initializer_range = 448, 0.2
+    source = SourceWithTokenizer(config, parameter_shapes(config), "tiny", seed=1)
+    folder = tmp_path_factory.mktemp("real") / "bundle"
+    export_bundle(source, folder, ExportSettings(LoraSettings(4, 8.0, PROJECTIONS), (32,)))
+    return folder
+
+
+def test_held_out_data_is_evaluated_and_an_adapter_trained_on(bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
+    text = tmp_path / "book.txt"
+    text.write_text("".join(f"hello number {i}, how are you doing today\n" for i in range(60)))
+    data = tmp_path / "data"
+    toolkit("data", text, "--tokenizer", bundle, "-o", data, "--validation", 0.2)
+    toolkit("deploy", bundle, "--data", data)
+    words = ("train", "--lr", 0.01, "--eval-every", 2, "--out")
+    first = toolkit(*words, "one", "--steps", 4)
+    losses = evaluations(first)
+    assert list(losses) == [0, 2, 4] and losses[4] < losses[2] < losses[0]
+    toolkit("pull", "one", "-o", tmp_path / "one")
+    for out, adapter in (("two", "one"), ("three", "one/adapter_model.safetensors")):
+        second = toolkit(*words, out, "--steps", 2, "--adapter", tmp_path / adapter)
+        assert evaluations(second)[0] == pytest.approx(losses[4], rel=1e-6)
+        assert "note:" not in second.stderr
+    held_out = toolkit("evaluate", bundle, "--data", data, "--adapter", tmp_path / "one")
+    report = json.loads(held_out.stdout)
+    assert report["with_adapter"]["loss"] == pytest.approx(losses[4], rel=1e-6)
+    assert report["without_adapter"]["loss"] == pytest.approx(losses[0], rel=1e-6)
