@@ -124,6 +124,7 @@ def tiny(recipe):
         num_key_value_heads=2,
         head_dim=32,
         vocab_size=150,
+        pad_token_id=None,
     )
 
 

@@ -26,7 +26,7 @@ OTHERS = {
     "gemma": ("Gemma", r"hidden_act='gelu_pytorch_tanh' is not supported"),
     "gemma2": ("Gemma2", r"attn_logit_softcapping=50\.0 is not supported"),
     "olmo2": ("Olmo2", r"layers\.0\.self_attn\.q_norm\.weight is not covered"),
-    "glm": ("Glm", r"partial_rotary_factor=0\.5 is not supported"),
+    "glm": ("Glm", r"has no layers\.0\.mlp\.gate_proj that is a Linear"),
     "phi3": ("Phi3", r"has no layers\.0\.self_attn\.q_proj"),
     "starcoder2": ("Starcoder2", r"hidden_act='gelu_pytorch_tanh' is not supported"),
 }

@@ -7,7 +7,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor of a program. `role`: base, adapter, input, result or output; `bits` per element."""
+    """A tensor of a program, of `bits` an element.
+
+    `role` is base, adapter, scalar, input, result or output.
+    """
 
     name: str
     role: str
