@@ -55,7 +55,7 @@ class PythonStep:
         """Return loss and gradients of one row."""
         layers = self.constant("layers")[0]
         names = self.constant("block_kinds")
-        kinds = [names[number] for number in self.constant("layer_kinds")]
+        kinds = [names[int(digit)] for digit in self.constant("layer_kinds")[0]]
         hidden = [self.run("embed", **row)["hidden"]]
         for layer in range(layers):
             hidden.append(

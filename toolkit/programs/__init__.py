@@ -3,8 +3,8 @@
 Methods, one of each for every sequence length T: `embed_t{T}`, `{KIND}_forward_t{T}` and
 `{KIND}_backward_t{T}` for every kind of block (`block` where a model has one kind),
 `head_loss_t{T}`, `head_backward_t{T}`. The constant method `block_kinds` names the kinds,
-`layer_kinds` has the number of every layer's kind. Weights and adapters are inputs; the constant
-methods `{method}_inputs` and `{method}_outputs` name them in binding order:
+`layer_kinds` has a digit for every layer, the number of its kind. Weights and adapters are inputs;
+the constant methods `{method}_inputs` and `{method}_outputs` name them in binding order:
 
     tokens int32 [1, T]      labels int32 [1, T]       positions, start int32 [T]
     hidden float32 [1,T,D]   grad float32 [1, T, D]    grad_scale, loss float32 []
@@ -34,7 +34,6 @@ __all__ = [
     "Function",
     "Programs",
     "build_programs",
-    "layer_kinds",
     "program_functions",
 ]
 
@@ -100,10 +99,10 @@ def program_functions(
     ]
 
 
-def layer_kinds(kinds: list[BlockKind]) -> list[int]:
-    """Return for every layer the place of its kind in `kinds`."""
+def _layer_kinds(kinds: list[BlockKind]) -> str:
+    """Return a digit for every layer: the place of its kind in `kinds`, of which few exist."""
     places = {layer: place for place, kind in enumerate(kinds) for layer in kind.layers}
-    return [places[layer] for layer in range(len(places))]
+    return "".join(str(places[layer]) for layer in range(len(places)))
 
 
 def build_programs(
@@ -126,7 +125,7 @@ def build_programs(
         "format_version": BUNDLE_FORMAT_VERSION,
         "layers": config.num_hidden_layers,
         "block_kinds": [kind.name for kind in kinds],
-        "layer_kinds": layer_kinds(kinds),
+        "layer_kinds": _layer_kinds(kinds),
         "hidden_size": config.hidden_size,
         "vocab_size": config.vocab_size,
         "lora_rank": lora.rank,

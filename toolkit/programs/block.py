@@ -40,7 +40,7 @@ class Function:
 
 def scalar_binding(value: float) -> Binding:
     """Return the input for a number of the model: float32 [], the number in its name."""
-    return Binding(f"scalar:{np.float32(value)}", (), torch.float32)
+    return Binding(f"scalar:{np.float32(value)!s}", (), torch.float32)
 
 
 class Block:

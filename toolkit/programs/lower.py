@@ -37,8 +37,8 @@ def trace(function: Function) -> ExportedProgram:
         *examples
     )
     simplify(graph)
-    _check_operators(function, graph)
     _check_read(function, graph)
+    _check_operators(function, graph)
     _check_overwritten(function, graph)
     return torch.export.export(_Traced(graph), examples, strict=False)
 

@@ -62,7 +62,7 @@ Bundle::Bundle(const std::string& directory)
 
 void Bundle::read_block_kinds() {
   const std::vector<std::string> kinds = program_.texts("block_kinds");
-  layer_kinds_ = program_.integers("layer_kinds");
+  for (char digit : program_.text("layer_kinds")) layer_kinds_.push_back(digit - '0');
   bool known = int64_t(layer_kinds_.size()) == layers;
   for (int64_t kind : layer_kinds_) known = known && kind >= 0 && kind < int64_t(kinds.size());
   if (!known) {
