@@ -16,7 +16,6 @@ from toolkit.planning.model import open_model
 from toolkit.planning.predict import Planner
 from toolkit.planning.scratch import Kernels
 from toolkit.planning.settings import Machine
-from toolkit.planning.workspace import Workspace
 from toolkit.recipes import get_recipe
 from toolkit.sources.random import RandomSource
 
@@ -132,19 +131,3 @@ def test_where_states_wait_by_default() -> None:
     assert not plan_checkpoints(99, 1, mib, "auto", 400 * mib).spilled
     assert plan_checkpoints(1, 1, 1, "spill", None).spilled
     assert not plan_checkpoints(99, 1, mib, "ram", 1).spilled
-
-
-def test_the_workspace_grows_to_the_largest_operator() -> None:
-    workspace = Workspace()
-    with workspace.scope():
-        workspace.floats(100)
-        workspace.floats(200_000)
-    assert workspace.bytes == 64 * 1024 + 13 * 64 * 1024
-    assert workspace.resident == 0
-    with workspace.scope():
-        workspace.floats(1000)
-        with workspace.scope():
-            workspace.floats(3000)
-        workspace.floats(10)
-    assert workspace.resident == 4032 + 12032
-    assert workspace.bytes == 14 * 64 * 1024

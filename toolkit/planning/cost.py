@@ -1,6 +1,6 @@
 """The work of every operator: products, attention, weights unpacked, bytes moved.
 
-Counted as the kernels do it (runtime/kernels/isa/): a weight is unpacked once for every product it
+Counted as the kernels do it (runtime/kernels/): a weight is unpacked once for every product it
 takes part in, attention looks at half of T x T, the MLP's backward makes five products of T x D x F
 in one sweep.
 """

@@ -7,15 +7,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor of a program, of `bits` an element.
+    """A tensor of a program.
 
-    `role` is base, adapter, scalar, input, result or output.
+    Attributes:
+        role: base, adapter, scalar, input, result or output.
+        dtype: PyTorch's name, e.g. "float32".
     """
 
     name: str
     role: str
     shape: tuple[int, ...]
-    bits: int
+    dtype: str
+
+    @property
+    def bits(self) -> int:
+        """Bits of an element, which the dtype's name ends with."""
+        return int(self.dtype.lstrip("abcdefghijklmnopqrstuvwxyz"))
 
     @property
     def elements(self) -> int:
@@ -124,8 +131,8 @@ def _program_to_json(program: Program) -> dict[str, Any]:
 
 def _program_from_json(content: dict[str, Any]) -> Program:
     values = [
-        Value(str(name), str(role), tuple(map(int, shape)), int(bits))
-        for name, role, shape, bits in content["values"]
+        Value(str(name), str(role), tuple(map(int, shape)), str(dtype))
+        for name, role, shape, dtype in content["values"]
     ]
 
     def resolve(arguments: list[Any]) -> tuple[Any, ...]:

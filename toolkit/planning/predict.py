@@ -13,10 +13,9 @@ from toolkit.planning.checkpoints import Checkpoints, plan_checkpoints
 from toolkit.planning.cost import Work, work_of
 from toolkit.planning.graph import Program, Traced, from_json, to_json
 from toolkit.planning.model import Model
-from toolkit.planning.scratch import Kernels, run
+from toolkit.planning.scratch import Kernels, scratch_of
 from toolkit.planning.settings import EXPORTED, Machine, Settings
 from toolkit.planning.weights import resident_weights
-from toolkit.planning.workspace import Workspace
 from toolkit.trace.schema import CATEGORIES
 
 _STATES = {"adamw": 2, "sgd": 0}
@@ -137,7 +136,7 @@ class _Step:
         )
 
     def prediction(self) -> Prediction:
-        scratch = workspace_of(self.traced, self.machine.kernels).resident
+        scratch = scratch_of_step(self.traced, self.machine.kernels)
         phases = [self._phase(name, scratch) for name in dict.fromkeys(m[0] for m in self.methods)]
         # The optimizer finds arena and scratch as the backward left them, and no weights.
         resting = {**phases[-1].memory, "base": 0}
@@ -210,14 +209,10 @@ class _Step:
         return sum(shared.values()) + layers
 
 
-def workspace_of(traced: Traced, kernels: Kernels) -> Workspace:
-    """Return the kernels' workspace as some steps leave it."""
-    workspace = Workspace()
-    for _ in range(2):  # The second round finds it in its final size.
-        for _, method, _ in traced.methods():
-            for operation in traced.programs[method].operations:
-                run(operation, kernels, workspace)
-    return workspace
+def scratch_of_step(traced: Traced, kernels: Kernels) -> int:
+    """Return the bytes of scratch that are resident once every operator of a step has run."""
+    methods = (method for _, method, _ in traced.methods())
+    return scratch_of((o for m in methods for o in traced.programs[m].operations), kernels)
 
 
 def _round_up(value: int, multiple: int) -> int:

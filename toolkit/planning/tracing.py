@@ -95,7 +95,7 @@ class _Reader:
             name if found else binding.name,
             role if found else "input",
             tuple(binding.shape),
-            binding.dtype.itemsize * 8,
+            _dtype_name(binding.dtype),
         )
         self.values[node] = value
         return value
@@ -111,13 +111,17 @@ class _Reader:
                 f"{node.name}.{i}",
                 "output" if i in kept else "result",
                 tuple(tensor.shape),
-                tensor.dtype.itemsize * 8,
+                _dtype_name(tensor.dtype),
             )
             for i, tensor in enumerate(tensors)
         )
 
     def _argument(self, argument: Any) -> Any:
         return self.values[argument] if isinstance(argument, Node) else argument
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _is_item(node: Node) -> bool:

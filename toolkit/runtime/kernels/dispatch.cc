@@ -6,31 +6,32 @@
 #include <cpuid.h>
 #endif
 
+#include "kernels/dry_run.h"
 #include "kernels/error.h"
-#include "kernels/kernels.h"
+#include "kernels/primitives.h"
 
 namespace toolkit {
 
 namespace plain {
-extern const KernelTable table;
+extern const Primitives primitives;
 }
 #if defined(__x86_64__)
 namespace avx2 {
-extern const KernelTable table;
+extern const Primitives primitives;
 }
 namespace avx512 {
-extern const KernelTable table;
+extern const Primitives primitives;
 }
 #elif defined(__aarch64__)
 namespace neon {
-extern const KernelTable table;
+extern const Primitives primitives;
 }
 #endif
 
 namespace {
 
 struct Candidate {
-  const KernelTable* table;
+  Kernels kernels;
   bool available;
 };
 
@@ -42,21 +43,23 @@ bool has_half_conversion() {
 }
 #endif
 
+Kernels of(const Primitives& primitives) { return Kernels(primitives, primitives.float32); }
+
 /// Best first.
 const Candidate* candidates(int* count) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   static const Candidate list[] = {
-      {&avx512::table, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                           __builtin_cpu_supports("avx512dq") &&
-                           __builtin_cpu_supports("avx512vl")},
-      {&avx2::table,
+      {of(avx512::primitives),
+       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")},
+      {of(avx2::primitives),
        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_half_conversion()},
-      {&plain::table, true}};
+      {of(plain::primitives), true}};
 #elif defined(__aarch64__)
-  static const Candidate list[] = {{&neon::table, true}, {&plain::table, true}};
+  static const Candidate list[] = {{of(neon::primitives), true}, {of(plain::primitives), true}};
 #else
-  static const Candidate list[] = {{&plain::table, true}};
+  static const Candidate list[] = {{of(plain::primitives), true}};
 #endif
   *count = static_cast<int>(sizeof(list) / sizeof(list[0]));
   return list;
@@ -67,52 +70,60 @@ const Candidate* candidates(int* count) {
   const Candidate* list = candidates(&count);
   std::string names;
   for (int i = 0; i < count; ++i) {
-    if (list[i].available) names += std::string(names.empty() ? "" : ", ") + list[i].table->isa;
+    if (list[i].available) names += std::string(names.empty() ? "" : ", ") + list[i].kernels.isa;
   }
   throw UsageError("TOOLKIT_ISA=" + wanted + " is not available on this processor. Choose one of " +
                    names);
 }
 
-const KernelTable* choose() {
+const Kernels* choose() {
   int count = 0;
   const Candidate* list = candidates(&count);
   const char* wanted = std::getenv("TOOLKIT_ISA");
   if (wanted != nullptr && wanted[0] != '\0') {
-    const KernelTable* table = kernels_for(wanted);
-    if (table == nullptr) refuse(wanted);
-    return table;
+    const Kernels* found = kernels_for(wanted);
+    if (found == nullptr) refuse(wanted);
+    return found;
   }
   for (int i = 0; i < count; ++i) {
-    if (list[i].available) return list[i].table;
+    if (list[i].available) return &list[i].kernels;
   }
-  return &plain::table;
+  return kernels_for("plain");
 }
 
 const char* refused = nullptr;
 
-const KernelTable*& chosen() {
-  static const KernelTable* table = choose();
-  return table;
+const Kernels*& chosen() {
+  static const Kernels* kernels = choose();
+  return kernels;
 }
 
 }  // namespace
 
-const KernelTable* kernels_for(const char* isa) {
+Kernels::Kernels(const Primitives& primitives, const Arithmetic& arithmetic)
+    : isa(primitives.tiles.isa),
+      tiles(primitives.tiles),
+      rows(primitives),
+      arithmetic(arithmetic),
+      float32(primitives.float32) {}
+
+const Kernels* kernels_for(const char* isa) {
   int count = 0;
   const Candidate* list = candidates(&count);
   for (int i = 0; i < count; ++i) {
-    if (list[i].available && std::strcmp(list[i].table->isa, isa) == 0) return list[i].table;
+    if (list[i].available && std::strcmp(list[i].kernels.isa, isa) == 0) return &list[i].kernels;
   }
   return nullptr;
 }
 
 bool select_isa(const char* isa) {
-  const KernelTable* table = kernels_for(isa);
-  if (table != nullptr) chosen() = table;
-  return table != nullptr;
+  const Kernels* found = kernels_for(isa);
+  if (found != nullptr) chosen() = found;
+  return found != nullptr;
 }
 
-const KernelTable& kernels() {
+const Kernels& kernels() {
+  if (const DryRun* dry = DryRun::current()) return dry->kernels();
   if (refused != nullptr) throw Error(refused);
   return *chosen();
 }

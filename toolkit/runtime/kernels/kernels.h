@@ -1,9 +1,9 @@
 // The operators' arithmetic, without ExecuTorch: plain pointers in, plain pointers out.
 //
-// Every function exists once per instruction set in a namespace of its own; `kernels()` is the
-// table of the set chosen at load. All activations are fp32, row-major and contiguous. T tokens, D
-// model, F feed-forward, H heads, K kv-heads, R rank, V vocabulary. Outputs are overwritten (`=`),
-// never added to.
+// An operator decides what is worked on by which thread, in which tiles and with which scratch, and
+// leaves the arithmetic to the primitives of an instruction set (primitives.h). All activations are
+// fp32, row-major and contiguous. T tokens, D model, F feed-forward, H heads, K kv-heads, R rank, V
+// vocabulary. Outputs are overwritten (`=`), never added to.
 #pragma once
 
 #include <cstdint>
@@ -62,8 +62,8 @@ struct MlpGradient {
 };
 
 // clang-format off
-/// X(name, parameters): all kernels of a table.
-#define TOOLKIT_KERNELS(X)                                                                         \
+/// X(name, parameters): all operators.
+#define TOOLKIT_OPERATORS(X)                                                                       \
   /* y = x Wᵀ + bias + scaling (x aᵀ) bᵀ; bias may be null, the adapter absent; h [T, R] = x aᵀ is \
      written when given. */                                                                        \
   X(linear, (const float* x, int64_t tokens, const QuantizedMatrix& w, const float* bias,          \
@@ -112,18 +112,33 @@ struct MlpGradient {
   X(scale, (const float* x, float factor, int64_t count, float* out))
 // clang-format on
 
-struct KernelTable {
-  const char* isa;
+struct Tiles;
+struct Arithmetic;
+struct Primitives;
+
+/// The operators on the primitives of one instruction set.
+class Kernels {
+ public:
+  /// `arithmetic`: of the products with quantized weights, one of the primitives'.
+  Kernels(const Primitives& primitives, const Arithmetic& arithmetic);
+
+  const char* const isa;
+  const Tiles& tiles;
+  const Primitives& rows;
+  const Arithmetic& arithmetic;
+  const Arithmetic& float32;  // of all other products
+
   /// How often cross_entropy goes through W for so many tokens.
-  int64_t (*head_sweeps)(int64_t tokens);
-#define TOOLKIT_POINTER(name, parameters) void(*name) parameters;
-  TOOLKIT_KERNELS(TOOLKIT_POINTER)
-#undef TOOLKIT_POINTER
+  int64_t head_sweeps(int64_t tokens) const;
+#define TOOLKIT_METHOD(name, parameters) void name parameters const;
+  TOOLKIT_OPERATORS(TOOLKIT_METHOD)
+#undef TOOLKIT_METHOD
 };
 
-/// The table of the best instruction set this processor has, or of the one TOOLKIT_ISA names
-/// (plain, avx2, avx512, neon). Throws UsageError for an unknown or unavailable name.
-const KernelTable& kernels();
+/// Those of the best instruction set this processor has, or of the one TOOLKIT_ISA names (plain,
+/// avx2, avx512, neon). Throws UsageError for an unknown or unavailable name. In a dry run those
+/// of the run.
+const Kernels& kernels();
 
 /// Has `kernels()` throw Error with this message, a literal, from now on.
 void refuse_kernels(const char* why);
@@ -132,8 +147,8 @@ void refuse_kernels(const char* why);
 /// while an operator runs.
 bool select_isa(const char* isa);
 
-/// The table of a named instruction set; null when it is not compiled in or this processor lacks
-/// it.
-const KernelTable* kernels_for(const char* isa);
+/// The operators of a named instruction set; null when it is not compiled in or this processor
+/// lacks it.
+const Kernels* kernels_for(const char* isa);
 
 }  // namespace toolkit

@@ -66,7 +66,7 @@ struct Lora {
 /// The outputs of one run, to be compared with those of other thread counts.
 using Outputs = std::vector<Floats>;
 
-Outputs run_linear(const KernelTable& k, int64_t tokens, int64_t rows, int64_t depth, int bits) {
+Outputs run_linear(const Kernels& k, int64_t tokens, int64_t rows, int64_t depth, int bits) {
   Random random;
   Weight w(random, rows, depth, bits, bits == 4);
   Lora lora(random, rows, depth, 5);
@@ -81,7 +81,7 @@ Outputs run_linear(const KernelTable& k, int64_t tokens, int64_t rows, int64_t d
   return {y, h, plain, dx, plain_dx, lora.da, lora.db};
 }
 
-Outputs run_mlp(const KernelTable& k, int64_t tokens, int64_t size, int64_t features) {
+Outputs run_mlp(const Kernels& k, int64_t tokens, int64_t size, int64_t features) {
   Random random;
   Weight gate(random, features, size, 4, true), up(random, features, size, 4, false),
       down(random, size, features, 8, false);
@@ -97,7 +97,7 @@ Outputs run_mlp(const KernelTable& k, int64_t tokens, int64_t size, int64_t feat
   return {y, dx, gate_lora.da, gate_lora.db, up_lora.da, up_lora.db, down_lora.da, down_lora.db};
 }
 
-Outputs run_attention(const KernelTable& k, int64_t tokens, int64_t heads, int64_t kv_heads,
+Outputs run_attention(const Kernels& k, int64_t tokens, int64_t heads, int64_t kv_heads,
                       int64_t size) {
   Random random;
   const int64_t wide = tokens * heads * size, narrow = tokens * kv_heads * size;
@@ -117,7 +117,7 @@ Outputs run_attention(const KernelTable& k, int64_t tokens, int64_t heads, int64
   return {out, dq, dk, dv, probs, saved_out, saved_dq, saved_dk, saved_dv};
 }
 
-Outputs run_head(const KernelTable& k, int64_t tokens, int64_t size, int64_t vocab) {
+Outputs run_head(const Kernels& k, int64_t tokens, int64_t size, int64_t vocab) {
   Random random;
   Weight w(random, (vocab + 15) / 16 * 16, size, 4, true);
   const Floats x = random.floats(tokens * size);
@@ -133,7 +133,7 @@ Outputs run_head(const KernelTable& k, int64_t tokens, int64_t size, int64_t voc
   return {loss, dx, rows};
 }
 
-Outputs run_elementwise(const KernelTable& k, int64_t tokens, int64_t heads, int64_t size) {
+Outputs run_elementwise(const Kernels& k, int64_t tokens, int64_t heads, int64_t size) {
   Random random;
   const int64_t columns = heads * size, count = tokens * columns;
   const Floats x = random.floats(count), grad = random.floats(count),
@@ -170,7 +170,7 @@ bool finite(const Outputs& outs) {
 }  // namespace
 
 std::string run_all_kernels(const char* isa) {
-  const KernelTable& k = *kernels_for(isa);
+  const Kernels& k = *kernels_for(isa);
   const struct {
     const char* name;
     std::function<Outputs()> run;

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/dry_run.h"
 #include "kernels/error.h"
 #include "kernels/parallel.h"
 
@@ -17,7 +18,6 @@ namespace toolkit {
 namespace {
 
 constexpr size_t kAlignment = 64;
-constexpr size_t kGranule = 64 * 1024;
 
 // For the address sanitizer a chunk is out of bounds but for what was handed out, and between two
 // allocations there is a gap.
@@ -38,10 +38,11 @@ struct Chunk {
 };
 
 // Normally one chunk. An operator that needs more adds chunks; when the stack is empty again they
-// are replaced by one of their total size, so that pointers handed out never move.
+// are replaced by one for all that was in use at once, so that pointers handed out never move.
 struct Store {
   std::vector<Chunk> chunks;
   int depth = 0;
+  size_t in_use = 0, most_in_use = 0;
   std::atomic<size_t> bytes{0};  // also read by threads that run no operator
 };
 
@@ -70,6 +71,7 @@ void unmap_all(Store& s) {
   }
   s.chunks.clear();
   s.bytes = 0;
+  s.most_in_use = 0;
 }
 
 /// Takes back what was handed out of a chunk after `used`.
@@ -88,39 +90,57 @@ void workspace_trim() {
 }
 
 Scratch::Scratch() {
+  if (const DryRun* dry = DryRun::current()) {
+    mark_in_use_ = dry->in_use();
+    return;
+  }
   Store& s = store();
   ++s.depth;
+  mark_in_use_ = s.in_use;
   mark_chunk_ = s.chunks.size();
   mark_used_ = s.chunks.empty() ? 0 : s.chunks.back().used;
 }
 
 Scratch::~Scratch() {
+  if (DryRun* dry = DryRun::current()) {
+    dry->rewind(mark_in_use_);
+    return;
+  }
   Store& s = store();
+  s.in_use = mark_in_use_;
   for (size_t i = mark_chunk_; i < s.chunks.size(); ++i) rewind(s.chunks[i], 0);
   if (mark_chunk_ > 0) rewind(s.chunks[mark_chunk_ - 1], mark_used_);
   if (--s.depth == 0 && s.chunks.size() > 1) {
-    const size_t total = s.bytes;
+    const size_t most = s.most_in_use;
     unmap_all(s);
-    map_chunk(s, total);  // where that fails, the next operator finds out
+    map_chunk(s, round_up(most, kScratchGranule));  // where that fails, the next operator finds out
+    s.most_in_use = most;
   }
 }
 
-float* Scratch::floats(int64_t count) {
-  Store& s = store();
-  const size_t wanted = static_cast<size_t>(count > 0 ? count : 1) * sizeof(float);
+void* Scratch::bytes(int64_t count) {
+  const size_t wanted = static_cast<size_t>(count > 0 ? count : 1);
   const size_t bytes = round_up(wanted, kAlignment) + kGap;
+  if (DryRun* dry = DryRun::current()) return dry->take(bytes);
+  Store& s = store();
   if (s.chunks.empty() || s.chunks.back().used + bytes > s.chunks.back().size) {
-    if (!map_chunk(s, round_up(bytes, kGranule))) {
+    if (!map_chunk(s, round_up(bytes, kScratchGranule))) {
       throw Error("not enough memory for " + std::to_string(bytes) + " bytes of scratch beside " +
                   std::to_string(s.bytes) +
                   ". Use a shorter sequence length or fewer threads, or close other programs");
     }
   }
   Chunk& chunk = s.chunks.back();
-  float* result = reinterpret_cast<float*>(chunk.data + chunk.used);
+  char* result = chunk.data + chunk.used;
   chunk.used += bytes;
+  s.in_use += bytes;
+  if (s.in_use > s.most_in_use) s.most_in_use = s.in_use;
   allow(result, wanted);
   return result;
+}
+
+float* Scratch::floats(int64_t count) {
+  return static_cast<float*>(bytes(count * static_cast<int64_t>(sizeof(float))));
 }
 
 }  // namespace toolkit

@@ -1,11 +1,13 @@
-// Scratch memory of the kernels: one block that grows to what the largest operator needs and is
-// reused.
+// Scratch memory of the kernels: one block that grows to what the largest operator needs, rounded
+// up to kScratchGranule, and is reused. In a dry run it is only counted.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 namespace toolkit {
+
+constexpr size_t kScratchGranule = 64 * 1024;
 
 /// Bytes the workspace holds at present (virtual; pages never touched are not resident).
 size_t workspace_bytes();
@@ -23,13 +25,15 @@ class Scratch {
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
-  /// Uninitialized memory for `count` floats, aligned to 64 bytes and padded to a multiple of them.
-  /// Throws Error when there is no more memory.
+  /// Uninitialized memory for `count` bytes or floats, aligned to 64 bytes and padded to a multiple
+  /// of them. Throws Error when there is no more memory.
+  void* bytes(int64_t count);
   float* floats(int64_t count);
 
  private:
-  size_t mark_chunk_;
-  size_t mark_used_;
+  size_t mark_in_use_ = 0;
+  size_t mark_chunk_ = 0;
+  size_t mark_used_ = 0;
 };
 
 }  // namespace toolkit

@@ -6,11 +6,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
+#include <iostream>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "operators/scratch.h"
 #include "trainer/error.h"
 #include "trainer/memory.h"
 #include "trainer/options.h"
@@ -31,7 +34,10 @@ constexpr const char* kHelp =
     "  train      train a bundle's adapter\n"
     "  evaluate   loss and perplexity of an adapter\n"
     "  gradients  one step's loss and gradients, to be compared with PyTorch's\n"
-    "  info       version, ABI, instruction set and cores as JSON\n\n"
+    "  info       version, ABI, instruction set and cores as JSON\n"
+    "  scratch    --isa NAME --threads N: the scratch memory that operators take, as JSON, for "
+    "calls\n"
+    "             read from standard input (operators/scratch.h)\n\n"
     "See `trainer COMMAND --help`. Ctrl-C, SIGTERM or a file named `stop` in the run directory "
     "end\n"
     "training at the next step with everything saved.\n";
@@ -130,10 +136,22 @@ int run(Command command, std::vector<std::string> words) {
   return report(status, toolkit_trainer_last_error(nullptr));
 }
 
+int scratch(const std::vector<std::string>& words) {
+  char* end = nullptr;
+  const bool complete = words.size() == 4 && words[0] == "--isa" && words[2] == "--threads";
+  const long threads = complete ? strtol(words[3].c_str(), &end, 10) : 0;
+  if (!complete || *end != '\0' || threads < 1 || threads > 1024) {
+    return report(2, "scratch needs --isa NAME --threads N, N from 1 to 1024");
+  }
+  toolkit::answer_scratch(words[1], int(threads), std::cin, std::cout);
+  return 0;
+}
+
 int run(const std::string& command, const std::vector<std::string>& words) {
   if (command == "train") return run(Command::train, words);
   if (command == "gradients") return run(Command::gradients, words);
   if (command == "evaluate") return run(Command::evaluate, words);
+  if (command == "scratch") return scratch(words);
   if (command == "info") {
     const char* line = toolkit_info();
     if (line == nullptr) return report(2, toolkit_trainer_last_error(nullptr));

@@ -1,11 +1,12 @@
 // int4 and int8 panels to floats (layout: QuantizedMatrix in kernels.h).
-#include "kernels/isa/pack.h"
+#include "kernels/isa/dequantize.h"
+
+#include "kernels/isa/rows.h"
 
 namespace toolkit {
 namespace TOOLKIT_ISA {
 namespace {
 
-constexpr int64_t kQuantGroup = 32;
 constexpr int64_t kAhead = 4;  // panels
 
 /// Hides where a vector comes from: GCC 12 would otherwise merge shuffles and widenings element by
@@ -251,6 +252,23 @@ void dequantize_columns(const QuantizedMatrix& w, int64_t row0, int64_t rows, in
     columns_of_tiles<1>(w, row0, rows, feature, out, width);
   } else {
     columns_of_tiles<2>(w, row0, rows, feature, out, 2 * kPanel);
+  }
+}
+
+void dequantize_row(const QuantizedMatrix& w, int64_t row, float* out) {
+  const int64_t panel = row / kPanel, lane = row % kPanel, bytes = 2 * w.bits;
+  const uint8_t* codes = w.codes + panel * w.depth * bytes + (w.bits == 4 ? lane % 8 : lane);
+  const int shift = w.bits == 4 && lane >= 8 ? 4 : 0;
+  for (int64_t group = 0; group < w.depth / kQuantGroup; ++group) {
+    const int64_t at = (panel * (w.depth / kQuantGroup) + group) * kPanel + lane;
+    const float scale = half_to_float(w.scale[at]);
+    const float offset = w.offset != nullptr ? half_to_float(w.offset[at]) : 0.0f;
+    const int zero = w.offset != nullptr || w.bits == 8 ? 0 : 8;
+    for (int64_t k = group * kQuantGroup; k < (group + 1) * kQuantGroup; ++k) {
+      const uint8_t byte = codes[k * bytes];
+      const int code = w.bits == 4 ? ((byte >> shift) & 15) : static_cast<int8_t>(byte);
+      out[k] = scale * static_cast<float>(code - zero) + offset;
+    }
   }
 }
 

@@ -1,16 +1,11 @@
-// Norm, rotary embedding, activation and the element-wise operators.
-#include "kernels/isa/elementwise.h"
-
+// Norm, rotary embedding, activation and the element-wise operations, row by row.
 #include <cmath>
 
-#include "kernels/parallel.h"
-#include "kernels/workspace.h"
+#include "kernels/isa/rows.h"
 
 namespace toolkit {
 namespace TOOLKIT_ISA {
 namespace {
-
-constexpr int64_t kLeast = 4096;  // floats worth a range of their own
 
 /// mean(x²) + eps.
 double mean_square(const float* x, int64_t size, float eps) {
@@ -24,83 +19,41 @@ double mean_square(const float* x, int64_t size, float eps) {
 
 }  // namespace
 
-void rms_norm(const float* x, const float* weight, int64_t tokens, int64_t size, float eps,
-              float* y, float* rstd) {
-  parallel_short(tokens, 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t t = begin; t < end; ++t) {
-      const float* row = x + t * size;
-      float* out = y + t * size;
-      const float r = static_cast<float>(1 / std::sqrt(mean_square(row, size, eps)));
-      for_vectors(0, size, [&](int64_t i, int count) {
-        store_part(out + i, load_part(weight + i, count) * (load_part(row + i, count) * r), count);
-      });
-      if (rstd != nullptr) rstd[t] = r;
-    }
+void copy(const float* x, int64_t count, float* out) {
+  __builtin_memcpy(out, x, count * sizeof(float));
+}
+
+void zero(float* out, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) out[i] = 0;
+}
+
+void add(const float* a, const float* b, int64_t count, float* out) {
+  for_vectors(0, count, [&](int64_t i, int n) {
+    store_part(out + i, load_part(a + i, n) + load_part(b + i, n), n);
   });
 }
 
-// dx = r (w g - x c) with c = r² mean(w g x). In double, because the two terms cancel where one
-// feature holds most of the row's square (a token with massive activations).
-void rms_norm_backward(const float* grad, const float* x, const float* weight, const float* rstd,
-                       int64_t tokens, int64_t size, float eps, float* dx) {
-  parallel_short(tokens, 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t t = begin; t < end; ++t) {
-      const float* row = x + t * size;
-      const float* g = grad + t * size;
-      const double r = rstd != nullptr ? rstd[t] : 1 / std::sqrt(mean_square(row, size, eps));
-      const auto weighted = [&](int64_t i, int n) {
-        return widen(load_part(g + i, n)) * widen(load_part(weight + i, n));
-      };
-      Doubles products{};
-      for_vectors(0, size, [&](int64_t i, int n) {
-        products += weighted(i, n) * widen(load_part(row + i, n));
-      });
-      const double c = r * r * sum(products) / static_cast<double>(size);
-      for_vectors(0, size, [&](int64_t i, int n) {
-        const Doubles difference = weighted(i, n) - widen(load_part(row + i, n)) * c;
-        store_part(dx + t * size + i, narrow(difference * r), n);
-      });
-    }
-  });
+void scale(const float* x, float factor, int64_t count, float* out) {
+  for_vectors(0, count,
+              [&](int64_t i, int n) { store_part(out + i, load_part(x + i, n) * factor, n); });
 }
 
-void rope(const float* x, const int32_t* positions, const float* inv_freq, int64_t tokens,
-          int64_t heads, int64_t head_size, float attention_scaling, bool inverse, float* y) {
-  const int64_t half = head_size / 2;
-  Scratch scratch;
-  float* tables = scratch.floats(threads() * 2 * half);
-  parallel_short(tokens, 1, [&](int64_t begin, int64_t end, int thread) {
-    float* cosines = tables + thread * 2 * half;
-    float* sines = cosines + half;
-    for (int64_t t = begin; t < end; ++t) {
-      for (int64_t i = 0; i < half; ++i) {
-        const float angle = static_cast<float>(positions[t]) * inv_freq[i];
-        cosines[i] = std::cos(angle) * attention_scaling;
-        sines[i] = std::sin(angle) * (inverse ? -attention_scaling : attention_scaling);
-      }
-      for (int64_t h = 0; h < heads; ++h) {
-        const float* in = x + (t * heads + h) * head_size;
-        float* out = y + (t * heads + h) * head_size;
-        for_vectors(0, half, [&](int64_t i, int count) {
-          const Floats c = load_part(cosines + i, count), s = load_part(sines + i, count);
-          const Floats low = load_part(in + i, count), high = load_part(in + half + i, count);
-          store_part(out + i, low * c - high * s, count);
-          store_part(out + half + i, high * c + low * s, count);
-        });
-      }
-    }
-  });
+void transpose(const float* in, int64_t rows, int64_t columns, int64_t in_stride, float* out,
+               int64_t out_stride) {
+  for (int64_t j = 0; j < columns; ++j) {
+    for (int64_t i = 0; i < rows; ++i) out[j * out_stride + i] = in[i * in_stride + j];
+  }
 }
 
-void silu_mul_part(const float* gate, const float* up, int64_t count, float* out) {
+void silu_mul(const float* gate, const float* up, int64_t count, float* out) {
   for_vectors(0, count, [&](int64_t i, int n) {
     const Floats g = load_part(gate + i, n);
     store_part(out + i, g * sigmoid(g) * load_part(up + i, n), n);
   });
 }
 
-void silu_mul_backward_part(const float* grad, const float* gate, const float* up, int64_t count,
-                            float* act, float* dgate, float* dup) {
+void silu_mul_backward(const float* grad, const float* gate, const float* up, int64_t count,
+                       float* act, float* dgate, float* dup) {
   for_vectors(0, count, [&](int64_t i, int n) {
     const Floats g = load_part(gate + i, n), u = load_part(up + i, n), d = load_part(grad + i, n);
     const Floats s = sigmoid(g), silu = g * s;
@@ -110,33 +63,65 @@ void silu_mul_backward_part(const float* grad, const float* gate, const float* u
   });
 }
 
-void silu_mul(const float* gate, const float* up, int64_t count, float* out) {
-  parallel_short(count, kLeast, [&](int64_t begin, int64_t end, int) {
-    silu_mul_part(gate + begin, up + begin, end - begin, out + begin);
-  });
-}
-
-void silu_mul_backward(const float* grad, const float* gate, const float* up, int64_t count,
-                       float* dgate, float* dup) {
-  parallel_short(count, kLeast, [&](int64_t begin, int64_t end, int) {
-    silu_mul_backward_part(grad + begin, gate + begin, up + begin, end - begin, nullptr,
-                           dgate + begin, dup + begin);
-  });
-}
-
-void add(const float* a, const float* b, int64_t count, float* out) {
-  parallel_short(count, kLeast, [&](int64_t begin, int64_t end, int) {
-    for_vectors(begin, end, [&](int64_t i, int n) {
-      store_part(out + i, load_part(a + i, n) + load_part(b + i, n), n);
+void rms_norm(const float* x, const float* weight, int64_t rows, int64_t size, float eps, float* y,
+              float* rstd) {
+  for (int64_t t = 0; t < rows; ++t) {
+    const float* row = x + t * size;
+    float* out = y + t * size;
+    const float r = static_cast<float>(1 / std::sqrt(mean_square(row, size, eps)));
+    for_vectors(0, size, [&](int64_t i, int count) {
+      store_part(out + i, load_part(weight + i, count) * (load_part(row + i, count) * r), count);
     });
-  });
+    if (rstd != nullptr) rstd[t] = r;
+  }
 }
 
-void scale(const float* x, float factor, int64_t count, float* out) {
-  parallel_short(count, kLeast, [&](int64_t begin, int64_t end, int) {
-    for_vectors(begin, end,
-                [&](int64_t i, int n) { store_part(out + i, load_part(x + i, n) * factor, n); });
-  });
+// dx = r (w g - x c) with c = r² mean(w g x). In double, because the two terms cancel where one
+// feature holds most of the row's square (a token with massive activations).
+void rms_norm_backward(const float* grad, const float* x, const float* weight, const float* rstd,
+                       int64_t rows, int64_t size, float eps, float* dx) {
+  for (int64_t t = 0; t < rows; ++t) {
+    const float* row = x + t * size;
+    const float* g = grad + t * size;
+    const double r = rstd != nullptr ? rstd[t] : 1 / std::sqrt(mean_square(row, size, eps));
+    const auto weighted = [&](int64_t i, int n) {
+      return widen(load_part(g + i, n)) * widen(load_part(weight + i, n));
+    };
+    Doubles products{};
+    for_vectors(0, size, [&](int64_t i, int n) {
+      products += weighted(i, n) * widen(load_part(row + i, n));
+    });
+    const double c = r * r * sum(products) / static_cast<double>(size);
+    for_vectors(0, size, [&](int64_t i, int n) {
+      const Doubles difference = weighted(i, n) - widen(load_part(row + i, n)) * c;
+      store_part(dx + t * size + i, narrow(difference * r), n);
+    });
+  }
+}
+
+void rope(const float* x, const int32_t* positions, const float* inv_freq, int64_t rows,
+          int64_t heads, int64_t head_size, float attention_scaling, bool inverse, float* table,
+          float* y) {
+  const int64_t half = head_size / 2;
+  float* cosines = table;
+  float* sines = table + half;
+  for (int64_t t = 0; t < rows; ++t) {
+    for (int64_t i = 0; i < half; ++i) {
+      const float angle = static_cast<float>(positions[t]) * inv_freq[i];
+      cosines[i] = std::cos(angle) * attention_scaling;
+      sines[i] = std::sin(angle) * (inverse ? -attention_scaling : attention_scaling);
+    }
+    for (int64_t h = 0; h < heads; ++h) {
+      const float* in = x + (t * heads + h) * head_size;
+      float* out = y + (t * heads + h) * head_size;
+      for_vectors(0, half, [&](int64_t i, int count) {
+        const Floats c = load_part(cosines + i, count), s = load_part(sines + i, count);
+        const Floats low = load_part(in + i, count), high = load_part(in + half + i, count);
+        store_part(out + i, low * c - high * s, count);
+        store_part(out + half + i, high * c + low * s, count);
+      });
+    }
+  }
 }
 
 }  // namespace TOOLKIT_ISA

@@ -1,9 +1,6 @@
 // The micro-kernel and the loops around it (see gemm.h).
 #include "kernels/isa/gemm.h"
 
-#include "kernels/isa/pack.h"
-#include "kernels/parallel.h"
-
 namespace toolkit {
 namespace TOOLKIT_ISA {
 namespace {
@@ -18,6 +15,9 @@ struct Segment {
 };
 
 constexpr int kMaxSegments = 2 * kMaxTerms;
+
+/// What a thread's buffer holds.
+constexpr int64_t kBufferFloats = (kTiles.depth + kQuantGroup) * kGroup;
 
 struct Segments {
   Segment list[kMaxSegments];
@@ -174,7 +174,8 @@ bool readable_in_place(const Right& right, int64_t columns, int64_t width, int64
 }  // namespace
 
 void multiply_group(const Product& product, int64_t group, int64_t block0, int64_t block1,
-                    float* buffer) {
+                    void* buffer) {
+  float* const room = static_cast<float*>(buffer);
   const int64_t column = group * kGroup, columns = min(kGroup, product.columns - column);
   const int64_t width = round_up(columns, kPanel);
   bool accumulate = product.accumulate;
@@ -182,14 +183,14 @@ void multiply_group(const Product& product, int64_t group, int64_t block0, int64
   int64_t used = 0;  // depth of the segments, in place or in the buffer
   for (int t = 0; t < product.count; ++t) {
     const Term& term = product.terms[t];
-    const int64_t depth = term.left.depth, step = depth_step(depth);
+    const int64_t depth = term.left.depth, step = depth_step(depth, kTiles.depth);
     for (int64_t k = 0; k < depth; k += step) {
       const int64_t count = min(step, depth - k);
       const bool in_place = readable_in_place(term.right, columns, width, block1 - block0);
       const bool packed = term.right.kind == Right::kPacked;
       // What is read in place counts too: where sums are rounded must not depend on how row blocks
       // are shared out.
-      const bool full = !packed && (used + count) * width > kRightFloats;
+      const bool full = !packed && (used + count) * width > kBufferFloats;
       if (full || segments.count == kMaxSegments) {
         run_blocks(product, segments, column, columns, width, block0, block1, accumulate);
         accumulate = true;
@@ -197,7 +198,8 @@ void multiply_group(const Product& product, int64_t group, int64_t block0, int64
         used = 0;
       }
       Segment& segment = segments.list[segments.count++];
-      segment = {term.left.data + k * kBlock, depth * kBlock, buffer + used * width, width, count};
+      segment = {static_cast<const float*>(term.left.data) + k * kBlock, depth * kBlock,
+                 room + used * width, width, count};
       if (in_place) {
         const Right& r = term.right;
         segment.right = r.data + (r.depth0 + k) * r.stride + r.column0 + column;
@@ -206,53 +208,15 @@ void multiply_group(const Product& product, int64_t group, int64_t block0, int64
         // The stored group may be wider than the part of it this product asks for.
         const int64_t first = term.right.column0 + column;
         segment.right_stride = round_up(min(kGroup, term.right.columns - first), kPanel);
-        segment.right = term.right.data + first * term.right.stride +
+        segment.right = static_cast<const float*>(term.right.packed) + first * term.right.stride +
                         (term.right.depth0 + k) * segment.right_stride;
       } else {
-        pack_group(term.right, column, columns, k, count, width, buffer + used * width);
+        pack_group(term.right, column, columns, k, count, width, 1.0f, room + used * width);
       }
       if (!packed) used += count;
     }
   }
   run_blocks(product, segments, column, columns, width, block0, block1, accumulate);
-}
-
-namespace {
-
-/// Groups times blocks as one range, group-major, so that a part of it packs little twice.
-void multiply_range(const Product& product, int64_t begin, int64_t end, float* buffer) {
-  const int64_t blocks = product.blocks();
-  while (begin < end) {
-    const int64_t group = begin / blocks, block0 = begin % blocks;
-    const int64_t block1 = min(blocks, block0 + end - begin);
-    multiply_group(product, group, block0, block1, buffer);
-    begin += block1 - block0;
-  }
-}
-
-}  // namespace
-
-void multiply(const Products& products, float* buffers) {
-  int64_t tasks = 0, grain = 1;
-  for (int i = 0; i < products.count; ++i) {
-    tasks += products.list[i].tasks();
-    grain = max(grain, products.list[i].blocks());
-  }
-  parallel_balanced(tasks, grain, [&](int64_t begin, int64_t end, int thread) {
-    for (int i = 0; i < products.count; ++i) {
-      const Product& product = products.list[i];
-      const int64_t count = product.tasks(), from = max(begin, 0), to = min(end, count);
-      if (from < to) multiply_range(product, from, to, buffers + thread * kRightFloats);
-      begin -= count;
-      end -= count;
-    }
-  });
-}
-
-void multiply(const Product& product, float* buffers) {
-  Products products;
-  products.add(product);
-  multiply(products, buffers);
 }
 
 }  // namespace TOOLKIT_ISA

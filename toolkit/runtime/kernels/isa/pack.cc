@@ -1,7 +1,6 @@
-// Packing of fp32 operands (see gemm.h for the layouts).
-#include "kernels/isa/pack.h"
-
-#include "kernels/parallel.h"
+// Packing of operands (see gemm.h for the layouts).
+#include "kernels/isa/dequantize.h"
+#include "kernels/isa/gemm.h"
 
 namespace toolkit {
 namespace TOOLKIT_ISA {
@@ -65,12 +64,12 @@ void pack_columns(const float* in, int64_t stride, int64_t columns, int64_t dept
 
 }  // namespace
 
-void pack_left_blocks(const View& view, int64_t rows, int64_t depth, float scale, int64_t first,
-                      int64_t last, float* out) {
+void pack_left(const View& view, int64_t rows, int64_t depth, float scale, int64_t first,
+               int64_t last, void* out) {
   for (int64_t block = first; block < last; ++block) {
     const int64_t row = block * kBlock;
     const float* in = view.data + row * view.row_stride;
-    float* to = out + row * depth;
+    float* to = static_cast<float*>(out) + row * depth;
     const int64_t count = min(kBlock, rows - row);
     if (view.column_stride == 1) {
       pack_rows(in, view.row_stride, count, depth, scale, kBlock, to);
@@ -80,20 +79,13 @@ void pack_left_blocks(const View& view, int64_t rows, int64_t depth, float scale
   }
 }
 
-Left pack_left(const View& view, int64_t rows, int64_t depth, float scale, float* out) {
-  constexpr int64_t kLittle = 8192;  // floats packed before threads would have met
-  if (rows * depth <= kLittle) {
-    pack_left_blocks(view, rows, depth, scale, 0, divide_up(rows, kBlock), out);
-    return {out, depth};
-  }
-  parallel_short(divide_up(rows, kBlock), 1, [&](int64_t begin, int64_t end, int) {
-    pack_left_blocks(view, rows, depth, scale, begin, end, out);
-  });
-  return {out, depth};
+void pack_ones(int64_t rows, void* out) {
+  float* to = static_cast<float*>(out);
+  for (int64_t i = 0; i < round_up(rows, kBlock); ++i) to[i] = 1.0f;
 }
 
 void pack_group(const Right& right, int64_t column, int64_t columns, int64_t depth0, int64_t depth,
-                int64_t width, float* out) {
+                int64_t width, float scale, float* out) {
   const int64_t k0 = right.depth0 + depth0, c0 = right.column0 + column;
   switch (right.kind) {
     case Right::kWeightRows:
@@ -109,11 +101,11 @@ void pack_group(const Right& right, int64_t column, int64_t columns, int64_t dep
       }
       break;
     case Right::kTransposed:
-      pack_rows(right.data + c0 * right.stride + k0, right.stride, columns, depth, 1.0f, width,
+      pack_rows(right.data + c0 * right.stride + k0, right.stride, columns, depth, scale, width,
                 out);
       break;
     case Right::kPlain:
-      pack_columns(right.data + k0 * right.stride + c0, right.stride, columns, depth, 1.0f, width,
+      pack_columns(right.data + k0 * right.stride + c0, right.stride, columns, depth, scale, width,
                    out);
       break;
     case Right::kPacked:
@@ -121,63 +113,11 @@ void pack_group(const Right& right, int64_t column, int64_t columns, int64_t dep
   }
 }
 
-void pack_right_groups(const Right& right, int64_t depth, int64_t columns, int64_t first,
-                       int64_t last, float* out) {
-  for (int64_t group = first; group < last; ++group) {
-    const int64_t column = group * kGroup, count = min(kGroup, columns - column);
-    pack_group(right, column, count, 0, depth, round_up(count, kPanel), out + column * depth);
-  }
-}
-
-Right weight_rows(const QuantizedMatrix& w, int64_t first_row, int64_t first_feature) {
-  Right right;
-  right.kind = Right::kWeightRows;
-  right.weight = &w;
-  right.depth0 = first_feature;
-  right.column0 = first_row;
-  return right;
-}
-
-Right weight_columns(const QuantizedMatrix& w, int64_t first_row, int64_t first_feature) {
-  Right right;
-  right.kind = Right::kWeightColumns;
-  right.weight = &w;
-  right.depth0 = first_row;
-  right.column0 = first_feature;
-  return right;
-}
-
-Right transposed(const float* data, int64_t stride) {
-  Right right;
-  right.kind = Right::kTransposed;
-  right.data = data;
-  right.stride = stride;
-  return right;
-}
-
-Right plain_right(const float* data, int64_t stride) {
-  Right right;
-  right.data = data;
-  right.stride = stride;
-  return right;
-}
-
-Right packed_right(const float* data, int64_t depth, int64_t columns, int64_t first_column,
-                   int64_t first_depth) {
-  Right right;
-  right.kind = Right::kPacked;
-  right.data = data;
-  right.stride = depth;
-  right.columns = columns;
-  right.column0 = first_column;
-  right.depth0 = first_depth;
-  return right;
-}
-
-void transpose(const float* in, int64_t rows, int64_t columns, int64_t in_stride, float* out,
-               int64_t out_stride) {
-  for (int64_t j = 0; j < columns; ++j) {
-    for (int64_t i = 0; i < rows; ++i) out[j * out_stride + i] = in[i * in_stride + j];
+void pack_right(const Right& right, const RightPart& part, float scale, void* out) {
+  for (int64_t j = 0; j < part.column_count; j += kGroup) {
+    const int64_t columns = min(kGroup, part.column_count - j), width = round_up(columns, kPanel);
+    float* to = static_cast<float*>(out) + (part.column0 + j) * part.depth + part.depth0 * width;
+    pack_group(right, j, columns, 0, part.depth_count, width, scale, to);
   }
 }
 

@@ -7,7 +7,8 @@
 
 #include <cstdint>
 
-#include "kernels/kernels.h"
+#include "kernels/integers.h"
+#include "kernels/primitives.h"
 
 #if TOOLKIT_LANES >= 8
 #include <immintrin.h>
@@ -15,13 +16,10 @@
 #include <arm_neon.h>
 #endif
 
-#define TOOLKIT_INLINE inline __attribute__((always_inline))
-
 namespace toolkit {
 namespace TOOLKIT_ISA {
 
 constexpr int kLanes = TOOLKIT_LANES;
-constexpr int kPanel = 16;               // rows of a weight panel
 constexpr int kParts = kPanel / kLanes;  // vectors that make 16 floats
 
 typedef float Floats __attribute__((vector_size(4 * TOOLKIT_LANES)));
@@ -31,11 +29,6 @@ typedef float Floats4 __attribute__((vector_size(16)));
 typedef uint8_t Bytes16 __attribute__((vector_size(16)));
 typedef uint16_t HalfLanes __attribute__((vector_size(2 * TOOLKIT_LANES)));
 typedef uint8_t ByteLanes __attribute__((vector_size(TOOLKIT_LANES)));
-
-TOOLKIT_INLINE int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
-TOOLKIT_INLINE int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
-TOOLKIT_INLINE int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-TOOLKIT_INLINE int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
 
 template <typename V = Floats, typename T>
 TOOLKIT_INLINE V load(const T* p) {

@@ -6,9 +6,6 @@
 namespace toolkit {
 namespace TOOLKIT_ISA {
 
-/// Stands for minus infinity as a running maximum: finite, so that differences are.
-constexpr float kNegative = -3.0e38f;
-
 /// The largest of `start` and row[0, count). NaN is passed over here; `exponentials` keeps it.
 inline float row_maximum(const float* row, int64_t count, float start) {
   Floats best = splat(start);
@@ -34,6 +31,10 @@ inline float exponentials(float* row, int64_t count, float maximum) {
     }
   });
   return sum(total) + rest;
+}
+
+inline void clear_row(float* row, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) row[i] = 0;
 }
 
 inline void scale_row(float* row, int64_t count, float factor) {

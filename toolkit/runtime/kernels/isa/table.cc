@@ -1,16 +1,17 @@
-// The table of this instruction set's kernels.
-#include "kernels/isa/functions.h"
-
-#define TOOLKIT_STRING_OF(x) #x
-#define TOOLKIT_STRING(x) TOOLKIT_STRING_OF(x)
+// The table of this instruction set's primitives.
+#include "kernels/isa/gemm.h"
+#include "kernels/isa/rows.h"
 
 namespace toolkit {
 namespace TOOLKIT_ISA {
 
-extern const KernelTable table;
-const KernelTable table = {TOOLKIT_STRING(TOOLKIT_ISA), head_sweeps,
+extern const Primitives primitives;
+const Primitives primitives = {
+    kTiles,
+    {"float32", float32::left_bytes, float32::right_bytes, float32::buffer_bytes, pack_left,
+     pack_ones, pack_right, multiply_group},
 #define TOOLKIT_ADDRESS(name, parameters) name,
-                           TOOLKIT_KERNELS(TOOLKIT_ADDRESS)
+    TOOLKIT_ROW_PRIMITIVES(TOOLKIT_ADDRESS)
 #undef TOOLKIT_ADDRESS
 };
 

@@ -7,12 +7,10 @@
 // after: dBd = s dyᵀ hd, dAg = egᵀ n, dAu = euᵀ n, dn += eg Ag + eu Au
 //
 // for one part of the sequence after the other; the adapters' gradients are summed over the parts.
-#include "kernels/isa/elementwise.h"
-#include "kernels/isa/mlp.h"
+#include "kernels/mlp.h"
 #include "kernels/parallel.h"
 
 namespace toolkit {
-namespace TOOLKIT_ISA {
 namespace {
 
 /// What one input projection (gate or up) keeps during the sweep.
@@ -20,18 +18,20 @@ struct Branch {
   const QuantizedMatrix* w = nullptr;
   Adapter lora;
   AdapterGradient gradient;
-  LowRank h;                // n Aᵀ
-  Left h_columns;           // the same, transposed, scaled and packed
-  LowRank e;                // dG B, packed times s
-  float* tile = nullptr;    // the projection, then its gradient [T, tile]
-  float* packed = nullptr;  // its gradient as a left operand
+  LowRank h;               // n Aᵀ
+  Left h_columns;          // the same, transposed, scaled and packed
+  LowRank e;               // dG B, packed times s
+  float* tile = nullptr;   // the projection, then its gradient [T, tile]
+  void* packed = nullptr;  // its gradient as a left operand
 };
 
 class Sweep {
  public:
-  Sweep(const float* grad, const float* x, int64_t tokens, const Mlp& m, bool first_part, float* dx,
-        const MlpGradient& gradient)
-      : grad_(grad),
+  Sweep(const Kernels& k, const float* grad, const float* x, int64_t tokens, const Mlp& m,
+        bool first_part, float* dx, const MlpGradient& gradient)
+      : k_(k),
+        buffers_(k, scratch_),
+        grad_(grad),
         x_(x),
         tokens_(tokens),
         m_(m),
@@ -40,21 +40,21 @@ class Sweep {
         down_gradient_(gradient.down) {
     size_ = m.gate.depth;
     features_ = m.gate.rows;
-    buffers_ = right_buffers(scratch_);
     start_branch(m.gate, m.gate_lora, gradient.gate, &gate_);
     start_branch(m.up, m.up_lora, gradient.up, &up_);
-    act_ = scratch_.floats(tokens * kTile);
+    act_ = scratch_.floats(tokens * tile_);
     if (m.down_lora.a != nullptr) {
       const int64_t rank = m.down_lora.rank;
-      gd_ = packed_low_rank(scratch_, plain_right(m.down_lora.b, rank), tokens, rank, m.scaling);
+      gd_ =
+          packed_low_rank(k_, scratch_, plain_right(m.down_lora.b, rank), tokens, rank, m.scaling);
       hd_ = {transposed(m.down_lora.a, features_), rank, scratch_.floats(tokens * rank)};
     }
     pack_inputs();
   }
 
   void run() {
-    for (int64_t first = 0; first < features_; first += kTile) {
-      const int64_t count = min(kTile, features_ - first);
+    for (int64_t first = 0; first < features_; first += tile_) {
+      const int64_t count = min(tile_, features_ - first);
       project(first, count);
       activate(first, count);
       leave(first, count);
@@ -68,27 +68,27 @@ class Sweep {
     branch->w = &w;
     branch->lora = lora;
     branch->gradient = gradient;
-    branch->tile = scratch_.floats(tokens_ * kTile);
-    branch->packed = scratch_.floats(left_floats(tokens_, kTile));
+    branch->tile = scratch_.floats(tokens_ * tile_);
+    branch->packed = left_room(k_, k_.arithmetic, scratch_, tokens_, tile_);
     if (lora.a == nullptr) return;
-    branch->h = adapter_input(scratch_, lora, tokens_, size_, m_.scaling);
-    branch->e =
-        packed_low_rank(scratch_, plain_right(lora.b, lora.rank), tokens_, lora.rank, m_.scaling);
+    branch->h = adapter_input(k_, scratch_, lora, tokens_, size_, m_.scaling);
+    branch->e = packed_low_rank(k_, scratch_, plain_right(lora.b, lora.rank), tokens_, lora.rank,
+                                m_.scaling);
   }
 
   void pack_inputs() {
     LowRanks products, grad_products;
     for (const Branch* branch : branches_) products.add(branch->h);
     grad_products.add(gd_);
-    float* input = scratch_.floats(left_floats(tokens_, size_));
-    float* output_grad = scratch_.floats(left_floats(tokens_, size_));
-    parallel_short(divide_up(tokens_, kBlock), kLeastBlocks,
+    void* input = left_room(k_, k_.arithmetic, scratch_, tokens_, size_);
+    void* output_grad = left_room(k_, k_.arithmetic, scratch_, tokens_, size_);
+    parallel_short(divide_up(tokens_, k_.tiles.block), kLeastBlocks,
                    [&](int64_t begin, int64_t end, int thread) {
-                     float* buffer = buffers_ + thread * kRightFloats;
+                     void* buffer = buffers_.of(thread);
                      const View x{x_, size_, 1}, grad{grad_, size_, 1};
-                     pack_left_blocks_with(x, tokens_, size_, products, begin, end, input, buffer);
-                     pack_left_blocks_with(grad, tokens_, size_, grad_products, begin, end,
-                                           output_grad, buffer);
+                     pack_blocks_with(k_, x, tokens_, size_, products, begin, end, input, buffer);
+                     pack_blocks_with(k_, grad, tokens_, size_, grad_products, begin, end,
+                                      output_grad, buffer);
                    });
     input_ = {input, size_};
     output_grad_ = {output_grad, size_};
@@ -99,22 +99,23 @@ class Sweep {
   /// The transposed, scaled result as a left operand.
   Left columns_of(const LowRank& product) {
     if (product.rank == 0) return {};
-    return pack_columns_of(scratch_, product.out, tokens_, product.rank, m_.scaling);
+    return pack_columns_of(k_, scratch_, product.out, tokens_, product.rank, m_.scaling);
   }
 
   /// G, U and da of the tile.
   void project(int64_t first, int64_t count) {
-    Product da(tokens_, count, act_, count);
+    Product da(k_.arithmetic, tokens_, count, act_, count);
     da.add(output_grad_, weight_columns(m_.down, 0, first));
     if (gd_.rank > 0) {
       da.add({gd_.packed, gd_.rank}, plain_right(m_.down_lora.a + first, features_));
     }
     Products products;
     for (const Branch* b : branches_) {
-      products.add(tile_projection(input_, *b->w, b->lora, b->h, tokens_, first, count, b->tile));
+      products.add(
+          tile_projection(k_, input_, *b->w, b->lora, b->h, tokens_, first, count, b->tile));
     }
     products.add(da);
-    multiply(products, buffers_);
+    multiply(k_, products, buffers_);
   }
 
   /// Turns G, U and da into dG, dU and a, packs them, and sums hd, eg and eu, by row blocks.
@@ -127,29 +128,29 @@ class Sweep {
       products[i].add(branches_[i]->e);
       products[i] = products[i].of_stretch(first, last);
     }
-    parallel_short(divide_up(tokens_, kBlock), kLeastBlocks,
+    parallel_short(divide_up(tokens_, k_.tiles.block), kLeastBlocks,
                    [&](int64_t begin, int64_t end, int thread) {
-                     float* buffer = buffers_ + thread * kRightFloats;
-                     const int64_t at = begin * kBlock * count;
-                     const int64_t floats = min(tokens_, end * kBlock) * count - at;
-                     silu_mul_backward_part(act_ + at, gate_.tile + at, up_.tile + at, floats,
-                                            act_ + at, gate_.tile + at, up_.tile + at);
+                     void* buffer = buffers_.of(thread);
+                     const int64_t at = begin * k_.tiles.block * count;
+                     const int64_t floats = min(tokens_, end * k_.tiles.block) * count - at;
+                     k_.rows.silu_mul_backward(act_ + at, gate_.tile + at, up_.tile + at, floats,
+                                               act_ + at, gate_.tile + at, up_.tile + at);
                      if (hd_.rank > 0) {
                        // The gate's packing space holds the packed activation until it is needed
                        // for dG.
-                       pack_left_blocks_with({act_, count, 1}, tokens_, count, act_products, begin,
-                                             end, gate_.packed, buffer);
+                       pack_blocks_with(k_, {act_, count, 1}, tokens_, count, act_products, begin,
+                                        end, gate_.packed, buffer);
                      }
                      for (int i = 0; i < 2; ++i) {
-                       pack_left_blocks_with({branches_[i]->tile, count, 1}, tokens_, count,
-                                             products[i], begin, end, branches_[i]->packed, buffer);
+                       pack_blocks_with(k_, {branches_[i]->tile, count, 1}, tokens_, count,
+                                        products[i], begin, end, branches_[i]->packed, buffer);
                      }
                    });
   }
 
   /// What leaves the tile: dn and the adapter gradients that belong to its columns.
   void leave(int64_t first, int64_t count) {
-    Product dn(tokens_, size_, dx_, size_, first > 0);
+    Product dn(k_.arithmetic, tokens_, size_, dx_, size_, first > 0);
     for (const Branch* b : branches_) dn.add({b->packed, count}, weight_columns(*b->w, first));
     if (first + count == features_) {
       for (const Branch* b : branches_) {
@@ -161,14 +162,14 @@ class Sweep {
     for (const Branch* b : branches_) {
       const int64_t rank = b->e.rank;
       if (rank == 0) continue;
-      products.add(rank_gradient_transposed(b->h_columns, rank, b->tile, count, later_part_,
+      products.add(rank_gradient_transposed(k_, b->h_columns, rank, b->tile, count, later_part_,
                                             b->gradient.b + first * rank));
     }
     if (gd_.rank > 0) {
-      products.add(rank_gradient(gd_columns_, gd_.rank, act_, count, later_part_,
+      products.add(rank_gradient(k_, gd_columns_, gd_.rank, act_, count, later_part_,
                                  down_gradient_.a + first, features_));
     }
-    multiply(products, buffers_);
+    multiply(k_, products, buffers_);
     release_rows(m_.gate, first, count);
     release_rows(m_.up, first, count);
   }
@@ -178,20 +179,23 @@ class Sweep {
     Products products;
     for (const Branch* b : branches_) {
       if (b->e.rank == 0) continue;
-      products.add(
-          rank_gradient(columns_of(b->e), b->e.rank, x_, size_, later_part_, b->gradient.a, size_));
+      products.add(rank_gradient(k_, columns_of(b->e), b->e.rank, x_, size_, later_part_,
+                                 b->gradient.a, size_));
     }
     if (hd_.rank > 0) {
-      products.add(rank_gradient_transposed(columns_of(hd_), hd_.rank, grad_, size_, later_part_,
-                                            down_gradient_.b));
+      products.add(rank_gradient_transposed(k_, columns_of(hd_), hd_.rank, grad_, size_,
+                                            later_part_, down_gradient_.b));
     }
-    if (products.count > 0) multiply(products, buffers_);
-    release_weight(m_.gate, release_rest);
-    release_weight(m_.up, release_rest);
+    if (products.count > 0) multiply(k_, products, buffers_);
+    release_rest_of(m_.gate);
+    release_rest_of(m_.up);
     release_weight(m_.down);
   }
 
+  const Kernels& k_;
+  const int64_t tile_ = k_.tiles.features;
   Scratch scratch_;
+  RightBuffers buffers_;
   const float* grad_;
   const float* x_;
   int64_t tokens_;
@@ -200,7 +204,6 @@ class Sweep {
   float* dx_;
   AdapterGradient down_gradient_;
   int64_t size_ = 0, features_ = 0;
-  float* buffers_ = nullptr;
   Left input_, output_grad_, gd_columns_;
   LowRank gd_, hd_;
   Branch gate_, up_;
@@ -210,15 +213,14 @@ class Sweep {
 
 }  // namespace
 
-void mlp_backward(const float* grad, const float* x, int64_t tokens, const Mlp& weights, float* dx,
-                  const MlpGradient& gradient) {
+void Kernels::mlp_backward(const float* grad, const float* x, int64_t tokens, const Mlp& weights,
+                           float* dx, const MlpGradient& gradient) const {
   const int64_t size = weights.gate.depth;
-  for_parts(tokens, kTokens, [&](int64_t first, int64_t count) {
-    Sweep(grad + first * size, x + first * size, count, weights, first == 0, dx + first * size,
-          gradient)
+  for_parts(tiles, tokens, tiles.tokens, [&](int64_t first, int64_t count) {
+    Sweep(*this, grad + first * size, x + first * size, count, weights, first == 0,
+          dx + first * size, gradient)
         .run();
   });
 }
 
-}  // namespace TOOLKIT_ISA
 }  // namespace toolkit

@@ -1,7 +1,7 @@
-// Internals of packing, shared by pack.cc, dequantize.cc and gemm.cc.
+// Quantized weights to floats, for the packing of right operands and for single rows.
 #pragma once
 
-#include "kernels/isa/gemm.h"
+#include "kernels/isa/simd.h"
 
 namespace toolkit {
 namespace TOOLKIT_ISA {
@@ -17,11 +17,6 @@ void dequantize_rows(const QuantizedMatrix& w, int64_t panel, int64_t depth0, in
 /// or 32, from a multiple of 32 on and `width` then.
 void dequantize_columns(const QuantizedMatrix& w, int64_t row0, int64_t rows, int64_t feature,
                         int64_t features, float* out, int64_t width);
-
-/// Columns [column, column + columns) and depth [depth0, depth0 + depth) of a right operand,
-/// `width` wide.
-void pack_group(const Right& right, int64_t column, int64_t columns, int64_t depth0, int64_t depth,
-                int64_t width, float* out);
 
 }  // namespace TOOLKIT_ISA
 }  // namespace toolkit

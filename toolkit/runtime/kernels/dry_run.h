@@ -1,0 +1,43 @@
+// Operators that compute nothing: what scratch they would take, on any instruction set.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "kernels/primitives.h"
+
+namespace toolkit {
+
+/// While it lives, `kernels()` of this thread has the tiles of a named instruction set, which need
+/// not be this processor's, and primitives that do nothing. Parallel regions are left out, for so
+/// many threads, nothing is released, and scratch is counted instead of mapped. Operators may be
+/// given tensors whose floats and weights cannot be read.
+class DryRun {
+ public:
+  /// Throws UsageError when no instruction set has this name, or without threads.
+  DryRun(const std::string& isa, int threads);
+  ~DryRun();
+  DryRun(const DryRun&) = delete;
+  DryRun& operator=(const DryRun&) = delete;
+
+  /// That of this thread; null outside of one.
+  static DryRun* current();
+
+  const Kernels& kernels() const { return kernels_; }
+  int threads() const { return threads_; }
+  /// Bytes of scratch in use at once, at most, since the last call.
+  size_t take_peak();
+
+  // For Scratch: an address that nothing is at, and what it is the end of.
+  void* take(size_t bytes);
+  size_t in_use() const { return in_use_; }
+  void rewind(size_t in_use) { in_use_ = in_use; }
+
+ private:
+  Primitives primitives_;
+  Kernels kernels_;
+  int threads_;
+  size_t in_use_ = 0, peak_ = 0;
+};
+
+}  // namespace toolkit

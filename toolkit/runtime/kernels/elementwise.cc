@@ -1,0 +1,53 @@
+// Norm, rotary embedding and the element-wise operators, split by rows.
+#include "kernels/elementwise.h"
+
+#include "kernels/parallel.h"
+#include "kernels/primitives.h"
+#include "kernels/workspace.h"
+
+namespace toolkit {
+
+void Kernels::rms_norm(const float* x, const float* weight, int64_t tokens, int64_t size, float eps,
+                       float* y, float* rstd) const {
+  parallel_short(tokens, 1, [&](int64_t begin, int64_t end, int) {
+    const int64_t at = begin * size;
+    rows.rms_norm(x + at, weight, end - begin, size, eps, y + at,
+                  rstd != nullptr ? rstd + begin : nullptr);
+  });
+}
+
+void Kernels::rms_norm_backward(const float* grad, const float* x, const float* weight,
+                                const float* rstd, int64_t tokens, int64_t size, float eps,
+                                float* dx) const {
+  parallel_short(tokens, 1, [&](int64_t begin, int64_t end, int) {
+    const int64_t at = begin * size;
+    rows.rms_norm_backward(grad + at, x + at, weight, rstd != nullptr ? rstd + begin : nullptr,
+                           end - begin, size, eps, dx + at);
+  });
+}
+
+void Kernels::rope(const float* x, const int32_t* positions, const float* inv_freq, int64_t tokens,
+                   int64_t heads, int64_t head_size, float attention_scaling, bool inverse,
+                   float* y) const {
+  Scratch scratch;
+  float* tables = scratch.floats(threads() * head_size);
+  parallel_short(tokens, 1, [&](int64_t begin, int64_t end, int thread) {
+    const int64_t at = begin * heads * head_size;
+    rows.rope(x + at, positions + begin, inv_freq, end - begin, heads, head_size, attention_scaling,
+              inverse, tables + thread * head_size, y + at);
+  });
+}
+
+void Kernels::add(const float* a, const float* b, int64_t count, float* out) const {
+  parallel_short(count, kLeastFloats, [&](int64_t begin, int64_t end, int) {
+    rows.add(a + begin, b + begin, end - begin, out + begin);
+  });
+}
+
+void Kernels::scale(const float* x, float factor, int64_t count, float* out) const {
+  parallel_short(count, kLeastFloats, [&](int64_t begin, int64_t end, int) {
+    rows.scale(x + begin, factor, end - begin, out + begin);
+  });
+}
+
+}  // namespace toolkit

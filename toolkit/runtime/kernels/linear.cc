@@ -1,0 +1,149 @@
+// The quantized linear layer with its LoRA update, forward and backward.
+//
+//   y  = x Wᵀ + bias + s h bᵀ        with h = x aᵀ        (T x R)
+//   dx = g W + e a                   with e = s g b       (T x R)
+//   da = eᵀ x,  db = s gᵀ h
+//
+// Low-rank updates and the bias ride along as extra depth of the one big product, so y and dx are
+// not written again for them. Nothing larger than the packed input of one part of the sequence, and
+// of a stretch of its depth, is allocated.
+#include "kernels/low_rank.h"
+
+namespace toolkit {
+namespace {
+
+/// Multiplies a part of a sequence, stretch of the depth by stretch: a packed stretch stays in the
+/// cache while all columns of W pass by.
+class Stretches {
+ public:
+  Stretches(const Kernels& k, Scratch& scratch, const float* input, int64_t tokens, int64_t depth,
+            const RightBuffers& buffers)
+      : k_(k),
+        input_(input),
+        tokens_(tokens),
+        depth_(depth),
+        step_(depth_step(depth, longest(k, tokens))),
+        packed_(left_room(k, k.arithmetic, scratch, tokens, step_)),
+        buffers_(buffers) {}
+
+  /// Calls body(packed input, first of its depth, whether it is the last stretch). `low_ranks` are
+  /// products of the whole depth.
+  template <typename Body>
+  void each(const LowRanks& low_ranks, Body body) {
+    for (int64_t first = 0; first < depth_; first += step_) {
+      const int64_t count = min(step_, depth_ - first);
+      const bool last = first + count == depth_;
+      const Left input = pack_left_with(k_, {input_ + first, depth_, 1}, tokens_, count,
+                                        low_ranks.of_stretch(first, last), packed_, buffers_);
+      body(input, first, last);
+    }
+  }
+
+ private:
+  static int64_t longest(const Kernels& k, int64_t tokens) {
+    const int64_t block = k.arithmetic.left_bytes(k.tiles, k.tiles.block, kQuantGroup);
+    const int64_t group_bytes = round_up(tokens, 64) * (block / k.tiles.block);
+    return max(256, k.tiles.stretch * kQuantGroup / group_bytes);
+  }
+
+  const Kernels& k_;
+  const float* input_;
+  int64_t tokens_, depth_, step_;
+  void* packed_;
+  const RightBuffers& buffers_;
+};
+
+void linear_part(const Kernels& k, const float* x, int64_t tokens, const QuantizedMatrix& w,
+                 const float* bias, const Adapter& lora, float scaling, float* y, float* h) {
+  Scratch scratch;
+  const RightBuffers buffers(k, scratch);
+  const LowRank update = adapter_input(k, scratch, lora, tokens, w.depth, scaling, h);
+  LowRanks low_ranks;
+  low_ranks.add(update);
+  Stretches stretches(k, scratch, x, tokens, w.depth, buffers);
+  stretches.each(low_ranks, [&](const Left& input, int64_t first, bool last) {
+    Product product(k.arithmetic, tokens, w.rows, y, w.rows, first > 0);
+    product.add(input, weight_rows(w, 0, first));
+    if (last && lora.a != nullptr) {
+      product.add({update.packed, lora.rank}, transposed(lora.b, lora.rank));
+    }
+    if (last && bias != nullptr) {
+      void* ones = left_room(k, k.float32, scratch, tokens, 1);
+      k.float32.pack_ones(tokens, ones);
+      product.add({ones, 1}, plain_right(bias, w.rows));
+    }
+    multiply(k, product, buffers);
+  });
+  release_weight(w);
+}
+
+/// x aᵀ once more, for a forward that did not keep it.
+void recompute_low_rank(const Kernels& k, const float* x, int64_t tokens, int64_t depth,
+                        const Adapter& lora, const RightBuffers& buffers, float* h) {
+  Scratch scratch;
+  LowRanks low_ranks;
+  low_ranks.add({transposed(lora.a, depth), lora.rank, h});
+  Stretches stretches(k, scratch, x, tokens, depth, buffers);
+  stretches.each(low_ranks, [](const Left&, int64_t, bool) {});
+}
+
+void linear_backward_part(const Kernels& k, const float* grad, const float* x, const float* h,
+                          int64_t tokens, const QuantizedMatrix& w, const Adapter& lora,
+                          float scaling, bool first_part, float* dx,
+                          const AdapterGradient& gradient) {
+  Scratch scratch;
+  const RightBuffers buffers(k, scratch);
+  const int64_t rank = lora.rank;
+  const bool adapted = lora.a != nullptr;
+  LowRank e;
+  if (adapted) e = packed_low_rank(k, scratch, plain_right(lora.b, rank), tokens, rank, scaling);
+  LowRanks low_ranks;
+  low_ranks.add(e);
+  {
+    Scratch inner;
+    Stretches stretches(k, inner, grad, tokens, w.rows, buffers);
+    stretches.each(low_ranks, [&](const Left& packed, int64_t first, bool last) {
+      Product product(k.arithmetic, tokens, w.depth, dx, w.depth, first > 0);
+      product.add(packed, weight_columns(w, first));
+      if (adapted && last) product.add({e.packed, rank}, plain_right(lora.a, w.depth));
+      multiply(k, product, buffers);
+    });
+  }
+  release_weight(w);
+  if (!adapted) return;
+
+  if (h == nullptr) {
+    float* recomputed = scratch.floats(tokens * rank);
+    recompute_low_rank(k, x, tokens, w.depth, lora, buffers, recomputed);
+    h = recomputed;
+  }
+  const Left e_columns = pack_columns_of(k, scratch, e.out, tokens, rank, scaling);
+  const Left h_columns = pack_columns_of(k, scratch, h, tokens, rank, scaling);
+  Products gradients;
+  gradients.add(rank_gradient(k, e_columns, rank, x, w.depth, !first_part, gradient.a, w.depth));
+  gradients.add(
+      rank_gradient_transposed(k, h_columns, rank, grad, w.rows, !first_part, gradient.b));
+  multiply(k, gradients, buffers);
+}
+
+}  // namespace
+
+void Kernels::linear(const float* x, int64_t tokens, const QuantizedMatrix& w, const float* bias,
+                     const Adapter& lora, float scaling, float* y, float* h) const {
+  for_parts(tiles, tokens, tiles.linear_tokens, [&](int64_t first, int64_t count) {
+    linear_part(*this, x + first * w.depth, count, w, bias, lora, scaling, y + first * w.rows,
+                h != nullptr ? h + first * lora.rank : nullptr);
+  });
+}
+
+void Kernels::linear_backward(const float* grad, const float* x, const float* h, int64_t tokens,
+                              const QuantizedMatrix& w, const Adapter& lora, float scaling,
+                              float* dx, const AdapterGradient& gradient) const {
+  for_parts(tiles, tokens, tiles.linear_tokens, [&](int64_t first, int64_t count) {
+    linear_backward_part(*this, grad + first * w.rows, x != nullptr ? x + first * w.depth : nullptr,
+                         h != nullptr ? h + first * lora.rank : nullptr, count, w, lora, scaling,
+                         first == 0, dx + first * w.depth, gradient);
+  });
+}
+
+}  // namespace toolkit

@@ -1,0 +1,140 @@
+// What is compiled once per instruction set, behind two tables: products in one arithmetic, and
+// operations on rows of floats. Everything else (tiles, threads, scratch, release of pages) is
+// decided by the operators, which do integer arithmetic only and call these.
+//
+// A call does a whole packing, a sweep of the micro-kernel or a row, never less.
+#pragma once
+
+#include "kernels/product.h"
+
+namespace toolkit {
+
+/// Products in one arithmetic. Blocks of rows are those of the tiles for every arithmetic of an
+/// instruction set, so that operands of several can be packed by the same pass over rows.
+struct Arithmetic {
+  const char* name;
+
+  /// Bytes of a packed left operand [rows, depth].
+  int64_t (*left_bytes)(const Tiles& tiles, int64_t rows, int64_t depth);
+  /// Bytes of a right operand [depth, columns] packed ahead of its use.
+  int64_t (*right_bytes)(const Tiles& tiles, int64_t depth, int64_t columns);
+  /// Bytes of a thread's buffer for right operands that are packed as they are needed.
+  int64_t (*buffer_bytes)(const Tiles& tiles);
+
+  /// Packs row blocks [first, last) of scale * view [rows, depth] into out, which holds the whole
+  /// matrix.
+  void (*pack_left)(const View& view, int64_t rows, int64_t depth, float scale, int64_t first,
+                    int64_t last, void* out);
+  /// Packs a column of ones.
+  void (*pack_ones)(int64_t rows, void* out);
+  /// Packs a part of scale * right into out, which holds the whole operand; `right` begins at the
+  /// part.
+  void (*pack_right)(const Right& right, const RightPart& part, float scale, void* out);
+  /// Row blocks [block0, block1) of a column group of a product, on the calling thread. The buffer
+  /// may be null where all right operands are packed.
+  void (*multiply_group)(const Product& product, int64_t group, int64_t block0, int64_t block1,
+                         void* buffer);
+};
+
+/// Stands for minus infinity as a running maximum: finite, so that differences are.
+constexpr float kNegative = -3.0e38f;
+
+/// An online softmax: of the row up to here, the maximum m and Σ exp(x - m).
+struct RunningSoftmax {
+  float maximum = kNegative;
+  float total = 0;
+};
+
+/// A row of the loss head that counts, and the label's logit.
+struct HeadRow {
+  int64_t token = 0;
+  int64_t label = 0;
+  RunningSoftmax softmax;
+  float label_logit = 0;
+};
+
+/// What the backward of attention keeps of query rows, one value a row: probabilities are
+/// exp(score - maximum) * reciprocal; pivot and delta as in attention_backward.cc.
+struct QueryStates {
+  float* maximum;
+  float* reciprocal;
+  float* pivot;
+  float* delta;
+
+  TOOLKIT_INLINE QueryStates from(int64_t t) const {
+    return {maximum + t, reciprocal + t, pivot + t, delta + t};
+  }
+};
+
+// clang-format off
+/// X(name, parameters): operations on floats, on the calling thread.
+#define TOOLKIT_ROW_PRIMITIVES(X)                                                                  \
+  X(copy, (const float* x, int64_t count, float* out))                                             \
+  X(zero, (float* out, int64_t count))                                                             \
+  X(add, (const float* a, const float* b, int64_t count, float* out))                              \
+  X(scale, (const float* x, float factor, int64_t count, float* out))                              \
+  /* out [columns, rows] = in [rows, columns] transposed, for small matrices. */                   \
+  X(transpose, (const float* in, int64_t rows, int64_t columns, int64_t in_stride, float* out,     \
+                int64_t out_stride))                                                               \
+  /* out = silu(gate) * up. */                                                                     \
+  X(silu_mul, (const float* gate, const float* up, int64_t count, float* out))                     \
+  /* dgate = grad * up * silu'(gate), dup = grad * silu(gate), and act = silu(gate) * up unless it \
+     is null. Outputs may be the inputs. */                                                        \
+  X(silu_mul_backward, (const float* grad, const float* gate, const float* up, int64_t count,      \
+                        float* act, float* dgate, float* dup))                                     \
+  /* Rows of the operators of these names in kernels.h. */                                         \
+  X(rms_norm, (const float* x, const float* weight, int64_t rows, int64_t size, float eps,         \
+               float* y, float* rstd))                                                             \
+  X(rms_norm_backward, (const float* grad, const float* x, const float* weight, const float* rstd, \
+                        int64_t rows, int64_t size, float eps, float* dx))                         \
+  /* table: head_size floats. */                                                                   \
+  X(rope, (const float* x, const int32_t* positions, const float* inv_freq, int64_t rows,          \
+           int64_t heads, int64_t head_size, float attention_scaling, bool inverse, float* table,  \
+           float* y))                                                                              \
+  /* out[k] = W[row, k] for all features. */                                                       \
+  X(dequantize_row, (const QuantizedMatrix& w, int64_t row, float* out))                           \
+  /* row[lo, hi) of [0, count) becomes exp(row - maximum), zero elsewhere; out [size], what was    \
+     summed with the maximum before, is rescaled unless it is null. */                             \
+  X(attention_strip, (float* row, int64_t lo, int64_t hi, int64_t count, RunningSoftmax* running,  \
+                      float* out, int64_t size))                                                   \
+  /* out /= the sum. */                                                                            \
+  X(attention_finish, (const RunningSoftmax& running, float* out, int64_t size))                   \
+  /* row[lo, hi) becomes its softmax, the rest of row[0, count) zero. */                           \
+  X(masked_softmax, (float* row, int64_t lo, int64_t hi, int64_t count))                           \
+  /* row[0, count) becomes its softmax, whose maximum and reciprocal sum are kept in `state`. */   \
+  X(softmax, (float* row, int64_t count, const QueryStates& state))                                \
+  /* For one query over its keys [lo, hi): products, dP, become dS, zero elsewhere in [0, count);  \
+     pivot and delta are kept in `state`. */                                                       \
+  X(query_gradient, (const float* probs, int64_t lo, int64_t hi, int64_t count,                    \
+                     const QueryStates& state, float* products))                                   \
+  /* For one key over queries [lo, count), whose first keys and states are given: scores become P, \
+     unless they are it, and products dS; zero before lo and where the query does not see the      \
+     key. */                                                                                       \
+  X(key_gradient, (const int32_t* start, const QueryStates& states, int64_t key, int64_t lo,       \
+                   int64_t count, bool saved, float* scores, float* products))                     \
+  /* Goes on with a row's softmax: `count` logits of classes from `first` on become exp(l - m),    \
+     the rest of `padded` zero; sums [size] are rescaled unless they are null. */                  \
+  X(head_strip, (HeadRow* row, int64_t first, int64_t count, int64_t padded, float* logits,        \
+                 float* sums, int64_t size))                                                       \
+  /* out, the label's weights, becomes sums / the softmax's sum - out. */                          \
+  X(head_gradient, (const HeadRow& row, const float* sums, int64_t size, float* out))              \
+  /* Adds the rows' losses to the total, and rounds that to *loss. */                              \
+  X(head_loss, (const HeadRow* rows, int64_t count, double* total, float* loss))
+// clang-format on
+
+struct Primitives {
+  Tiles tiles;
+  Arithmetic float32;
+#define TOOLKIT_POINTER(name, parameters) void(*name) parameters;
+  TOOLKIT_ROW_PRIMITIVES(TOOLKIT_POINTER)
+#undef TOOLKIT_POINTER
+};
+
+/// The sizes of float32's packed operands.
+namespace float32 {
+int64_t left_bytes(const Tiles& tiles, int64_t rows, int64_t depth);
+int64_t right_bytes(const Tiles& tiles, int64_t depth, int64_t columns);
+int64_t buffer_bytes(const Tiles& tiles);
+}  // namespace float32
+
+}  // namespace toolkit
