@@ -149,12 +149,15 @@ class GgufSource(Source):
 
 
 def _stored_names(architecture: str, config: PretrainedConfig) -> dict[str, str]:
-    """Return what the gguf package calls every parameter of a model, by its own name."""
+    """Return what the gguf package calls every parameter, by its name in `transformers`."""
     by_name = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}
     names = gguf.get_tensor_name_map(by_name[architecture], config.num_hidden_layers)
+    own = [name.rpartition(".")[0] for name in parameter_shapes(config)]
+    # A bias that the model lacks has a name too, to be refused by.
     return {
-        name: names.get_name(name, try_suffixes=(".weight", ".bias")) or ""
-        for name in parameter_shapes(config)
+        f"{name}{kind}": names.get_name(f"{name}{kind}", try_suffixes=(kind,)) or ""
+        for name in dict.fromkeys(own)
+        for kind in (".weight", ".bias")
     }
 
 
