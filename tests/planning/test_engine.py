@@ -60,7 +60,7 @@ def test_the_ledger_is_predicted(
     kernels = Kernels(run.device["isa"], run.device["threads"])
     planner = Planner(model)
     prediction = planner.predict(settings, Machine(kernels=kernels))
-    scratch = scratch_of_step(planner.programs(settings), kernels)
+    scratch = scratch_of_step(planner.traced(settings), kernels)
     for phase in prediction.phases:
         measured = [p for p in run.phases if p["phase"] == phase.name and p["step"] == 2]
         assert measured, phase.name

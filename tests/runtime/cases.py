@@ -22,12 +22,12 @@ def make_case(tmp_path_factory: pytest.TempPathFactory):
     """Return a function that makes a bundle, a perturbed adapter and data, once per model."""
     made: dict[tuple[str, bool, str], Case] = {}
 
-    def make(family: str = "llama", tied: bool = True, method: str = "mesp") -> Case:
-        key = (family, tied, method)
+    def make(family: str = "llama", tied: bool = True, lowering: str = "mesp") -> Case:
+        key = (family, tied, lowering)
         if key not in made:
             folder = tmp_path_factory.mktemp("trainer")
             bundle = export_tiny(
-                *(folder / "bundle", family), tied=tied, method=method, layers=3,
+                *(folder / "bundle", family), tied=tied, lowering=lowering, layers=3,
                 seq_lens=(*SEQ_LENS, TOGETHER),
             )  # fmt: skip
             write_perturbed_adapter(Bundle.open(bundle), folder / "adapter.ptd", seed=3)

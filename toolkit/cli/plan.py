@@ -36,7 +36,7 @@ def plan(
     targets: Annotated[
         str | None, typer.Option(help="Projections with adapters, comma-separated.")
     ] = None,
-    method: Annotated[
+    lowering: Annotated[
         Literal["mesp", "mebp"] | None, typer.Option(help="How gradients are computed.")
     ] = None,
     optimizer: Annotated[
@@ -81,7 +81,7 @@ def plan(
         "seq_len": seq_len,
         "rank": rank,
         "targets": None if targets is None else tuple(t.strip() for t in targets.split(",")),
-        "method": method,
+        "lowering": lowering,
         "optimizer": optimizer,
         "momentum": momentum,
         "max_grad_norm": max_grad_norm,

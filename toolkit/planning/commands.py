@@ -4,9 +4,9 @@ import re
 import shlex
 from dataclasses import replace
 
+from toolkit.lora import PROJECTIONS
 from toolkit.planning.model import Model
 from toolkit.planning.settings import EXPORTED, Settings
-from toolkit.recipes import PROJECTIONS
 from toolkit.settings.optimizers import OPTIMIZERS
 
 TEXT = "chats.jsonl"
@@ -49,7 +49,7 @@ def _export(model: Model, settings: Settings, folder: str) -> list[object]:
     for length in sorted({settings.seq_len, settings.row_tokens}):
         words += ["--seq-len", length]
     words += ["--rank", settings.rank]
-    words += ["--alpha", f"{settings.alpha:g}", "--method", settings.method]
+    words += ["--alpha", f"{settings.alpha:g}", "--lowering", settings.lowering]
     if settings.targets != PROJECTIONS:
         words += ["--targets", ",".join(settings.targets)]
     return [
@@ -85,4 +85,4 @@ def _train(settings: Settings, where: list[str]) -> list[object]:
 
 def _folder(model: Model, settings: Settings) -> str:
     name = re.sub(r"[^A-Za-z0-9.]+", "-", model.name.rpartition("/")[2]).strip("-.").lower()
-    return f"{name or 'bundle'}-{settings.method}-{settings.seq_len}"
+    return f"{name or 'bundle'}-{settings.lowering}-{settings.seq_len}"

@@ -46,7 +46,7 @@ def test_the_run_record_says_what_ran(traced, make_case):
     case = make_case()
     assert run_record["version"] == 1
     assert run_record["model"] == "tiny-llama"
-    assert run_record["method"] == "mesp"
+    assert run_record["lowering"] == "mesp"
     assert run_record["resumed_from"] is None
     assert run_record["settings"]["grad_accum"] == 2
     assert run_record["settings"]["bundle"] == str(case.bundle)

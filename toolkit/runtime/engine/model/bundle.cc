@@ -18,12 +18,6 @@ bool contains(const char* const* names, const std::string& name) {
 
 }  // namespace
 
-const char* kind_name(Kind kind) {
-  static const char* const names[] = {"embed", "block_forward", "block_backward", "head_loss",
-                                      "head_backward"};
-  return names[int(kind)];
-}
-
 std::string layer_key(const std::string& key, int64_t layer) {
   const size_t at = key.find("{layer}");
   if (at == std::string::npos) return key;
@@ -55,49 +49,91 @@ Bundle::Bundle(const std::string& directory)
   rank = program_.integer("lora_rank");
   alpha = program_.number("lora_alpha");
   seq_lens = program_.integers("seq_lens");
-  method = program_.text("method");
+  lowering = program_.text("lowering");
   model_name = program_.text("model_name");
   if (layers < 1 || layers > 100000 || hidden_size < 1 || vocab_size < 1 || seq_lens.empty()) {
     fail("bundle %s describes no model. Export it again", directory.c_str());
   }
-  for (int kind = 0; kind < kKinds; ++kind) bind(Kind(kind));
+  read_block_kinds();
+  specs_.resize(methods_.size());
+  for (Bindings& bindings : methods_) bind(bindings);
   base_.forget_names();
 }
 
-void Bundle::bind(Kind kind) {
-  static const char* const known[] = {"tokens", "labels", "hidden",     "grad", "positions",
-                                      "start",  "loss",   "grad_scale", nullptr};
-  Bindings& bindings = bindings_[int(kind)];
-  bindings.inputs = program_.texts(std::string(kind_name(kind)) + "_inputs");
-  bindings.outputs = program_.texts(std::string(kind_name(kind)) + "_outputs");
-  const bool block = kind == Kind::block_forward || kind == Kind::block_backward;
-  const int64_t count = block ? layers : 1;
-  bindings.base.resize(count);
-  specs_[int(kind)].resize(count);
-  for (const std::string& name : bindings.inputs) {
-    if (const char* key = after_prefix(name, "base:")) {
-      for (int64_t layer = 0; layer < count; ++layer) {
-        const TensorSpec& spec = base_.require(layer_key(key, layer));
-        bindings.base[layer].push_back({spec.offset, spec.bytes});
-        specs_[int(kind)][layer].push_back(spec);
-      }
-    } else if (const char* adapter = after_prefix(name, "adapter:")) {
-      if (kind == Kind::block_forward) adapter_keys_.push_back(adapter);
-    } else if (!contains(known, name)) {
-      fail("bundle %s: %s has the unknown input '%s'. Deploy a newer runtime", directory_.c_str(),
-           kind_name(kind), name.c_str());
-    }
+void Bundle::read_block_kinds() {
+  const std::vector<std::string> kinds = program_.texts("block_kinds");
+  for (char digit : program_.text("layer_kinds")) layer_kinds_.push_back(digit - '0');
+  bool known = int64_t(layer_kinds_.size()) == layers;
+  for (int64_t kind : layer_kinds_) known = known && kind >= 0 && kind < int64_t(kinds.size());
+  if (!known) {
+    fail("bundle %s does not say of which kind each of its %lld layers is. Export it again",
+         directory_.c_str(), (long long)layers);
+  }
+  methods_ = {{Kind::embed, "embed"},
+              {Kind::head_loss, "head_loss"},
+              {Kind::head_backward, "head_backward"}};
+  for (size_t block = 0; block < kinds.size(); ++block) {
+    methods_.push_back({Kind::block_forward, kinds[block] + "_forward", block});
+    methods_.push_back({Kind::block_backward, kinds[block] + "_backward", block});
   }
 }
 
-void Bundle::check_method(Kind kind, const Method& method) const {
-  const std::vector<std::vector<TensorSpec>>& layers_of_kind = specs_[int(kind)];
-  for (size_t layer = 0; layer < layers_of_kind.size(); ++layer) {
+size_t Bundle::method_of(Kind kind, int64_t layer) const {
+  const bool block = kind == Kind::block_forward || kind == Kind::block_backward;
+  const size_t number = block ? size_t(layer_kinds_[layer]) : 0;
+  for (size_t place = 0; place < methods_.size(); ++place) {
+    if (methods_[place].kind == kind && methods_[place].block == number) return place;
+  }
+  fail("there is no method for layer %lld. Report this as a bug", (long long)layer);
+}
+
+void Bundle::bind(Bindings& bindings) {
+  bindings.inputs = program_.texts(bindings.name + "_inputs");
+  bindings.outputs = program_.texts(bindings.name + "_outputs");
+  const bool block = bindings.kind == Kind::block_forward || bindings.kind == Kind::block_backward;
+  bindings.base.resize(block ? layers : 1);
+  specs_[&bindings - methods_.data()].resize(bindings.base.size());
+  std::vector<std::string> adapters;
+  for (const std::string& name : bindings.inputs) {
+    bind_input(bindings, name);
+    if (const char* key = after_prefix(name, "adapter:")) adapters.push_back(key);
+  }
+  if (!block) return;
+  if (adapter_keys_.empty()) adapter_keys_ = adapters;
+  if (adapters != adapter_keys_) {
+    fail("bundle %s: the adapters of %s are not those of the other blocks. Export it again",
+         directory_.c_str(), bindings.name.c_str());
+  }
+}
+
+void Bundle::bind_input(Bindings& bindings, const std::string& name) {
+  static const char* const known[] = {"tokens", "labels", "hidden",     "grad", "positions",
+                                      "start",  "loss",   "grad_scale", nullptr};
+  const char* key = after_prefix(name, "base:");
+  if (key == nullptr) {
+    if (contains(known, name) || after_prefix(name, "adapter:") || after_prefix(name, "scalar:"))
+      return;
+    fail("bundle %s: %s has the unknown input '%s'. Deploy a newer runtime", directory_.c_str(),
+         bindings.name.c_str(), name.c_str());
+  }
+  const size_t place = &bindings - methods_.data();
+  for (size_t layer = 0; layer < bindings.base.size(); ++layer) {
+    if (method_of(bindings.kind, int64_t(layer)) != place) continue;
+    const TensorSpec& spec = base_.require(layer_key(key, int64_t(layer)));
+    bindings.base[layer].push_back({spec.offset, spec.bytes});
+    specs_[place][layer].push_back(spec);
+  }
+}
+
+void Bundle::check_method(size_t place, const Method& method) const {
+  for (size_t layer = 0; layer < specs_[place].size(); ++layer) {
+    const std::vector<TensorSpec>& specs = specs_[place][layer];
+    if (method_of(methods_[place].kind, int64_t(layer)) != place) continue;
     size_t next = 0;
     for (const Method::Port& port : method.inputs()) {
       const char* key = after_prefix(port.name, "base:");
       if (key == nullptr) continue;
-      const TensorSpec& spec = layers_of_kind[layer][next++];
+      const TensorSpec& spec = specs[next++];
       if (spec.type == port.type && spec.sizes == port.sizes) continue;
       fail("%s: %s is %s, but programs.pte expects %s. Export the bundle again",
            base_.path().c_str(), layer_key(key, layer).c_str(),

@@ -1,5 +1,6 @@
 #include "engine/model/network.h"
 
+#include <cstdlib>
 #include <iterator>
 
 #include "engine/error.h"
@@ -38,42 +39,50 @@ Network::Network(const Bundle& bundle, int64_t seq_len, bool training)
         "one of these lengths or export with --seq-len %lld",
         (long long)seq_len, bundle.directory().c_str(), known.c_str(), (long long)seq_len);
   }
-  std::vector<Kind> kinds = {Kind::embed, Kind::block_forward, Kind::head_loss};
-  if (training) kinds.insert(kinds.end(), {Kind::block_backward, Kind::head_backward});
-  for (Kind kind : kinds) {
-    arena_.reserve(
-        planned_bytes(bundle.program(), kind_name(kind) + format("_t%lld", (long long)seq_len)));
+  entries_.resize(bundle.methods().size());
+  std::vector<size_t> places;
+  for (size_t place = 0; place < entries_.size(); ++place) {
+    const Kind kind = bundle.methods()[place].kind;
+    const bool backward = kind == Kind::block_backward || kind == Kind::head_backward;
+    if (training || !backward) places.push_back(place);
+  }
+  for (size_t place : places) {
+    arena_.reserve(planned_bytes(bundle.program(), method_name(place)));
   }
   arena_.allocate();
-  for (Kind kind : kinds) load(kind);
+  for (size_t place : places) load(place);
   layout_ = std::make_unique<AdapterLayout>(
-      bundle.adapter_keys(), *entries_[int(Kind::block_forward)].method, bundle.layers);
-  for (Kind kind : kinds) resolve(kind);
+      bundle.adapter_keys(), *entries_[bundle.method_of(Kind::block_forward, 0)].method,
+      bundle.layers);
+  for (size_t place : places) resolve(place);
 }
 
-void Network::load(Kind kind) {
-  const Bindings& bindings = bundle_.bindings(kind);
-  const std::string name = kind_name(kind) + format("_t%lld", (long long)seq_len_);
-  Entry& entry = entries_[int(kind)];
-  entry.method =
-      std::make_unique<Method>(bundle_.program(), name, bindings.inputs, bindings.outputs, arena_);
-  bundle_.check_method(kind, *entry.method);
+std::string Network::method_name(size_t place) const {
+  return bundle_.methods()[place].name + format("_t%lld", (long long)seq_len_);
 }
 
-void Network::resolve(Kind kind) {
-  Entry& entry = entries_[int(kind)];
+void Network::load(size_t place) {
+  const Bindings& bindings = bundle_.methods()[place];
+  entries_[place].method = std::make_unique<Method>(bundle_.program(), method_name(place),
+                                                    bindings.inputs, bindings.outputs, arena_);
+  bundle_.check_method(place, *entries_[place].method);
+}
+
+void Network::resolve(size_t place) {
+  Entry& entry = entries_[place];
+  const std::string& name = bundle_.methods()[place].name;
   size_t base = 0;
   for (const Method::Port& port : entry.method->inputs()) {
-    check_sizes(kind, port);
+    check_sizes(name, port);
     entry.inputs.push_back(port_of(port, &base));
   }
   for (const Method::Port& port : entry.method->outputs()) {
-    check_sizes(kind, port);
+    check_sizes(name, port);
     entry.outputs.push_back(port_of(port, &base));
   }
 }
 
-Network::Port Network::port_of(const Method::Port& port, size_t* base) const {
+Network::Port Network::port_of(const Method::Port& port, size_t* base) {
   static const struct {
     const char* name;
     Role role;
@@ -85,6 +94,7 @@ Network::Port Network::port_of(const Method::Port& port, size_t* base) const {
     if (port.name == row.name) return {row.role, 0};
   }
   if (after_prefix(port.name, "base:") != nullptr) return {Role::base, (*base)++};
+  if (const char* number = after_prefix(port.name, "scalar:")) return scalar_of(port, number);
   const char* key = after_prefix(port.name, "adapter:");
   const Role role = key != nullptr ? Role::adapter : Role::gradient;
   if (key == nullptr) key = after_prefix(port.name, "gradient:");
@@ -101,7 +111,18 @@ Network::Port Network::port_of(const Method::Port& port, size_t* base) const {
   return {role, tensor.offset};
 }
 
-void Network::check_sizes(Kind kind, const Method::Port& port) const {
+Network::Port Network::scalar_of(const Method::Port& port, const char* number) {
+  char* end = nullptr;
+  const float value = std::strtof(number, &end);
+  if (end == number || *end != '\0' || !port.sizes.empty() || port.type != ScalarType::Float) {
+    fail("bundle %s: the input '%s' is not one number. Export it again",
+         bundle_.directory().c_str(), port.name.c_str());
+  }
+  numbers_.push_back(value);
+  return {Role::scalar, numbers_.size() - 1};
+}
+
+void Network::check_sizes(const std::string& method, const Method::Port& port) const {
   const int32_t tokens = int32_t(seq_len_), width = int32_t(bundle_.hidden_size);
   std::vector<int32_t> sizes;
   ScalarType type = ScalarType::Float;
@@ -118,19 +139,21 @@ void Network::check_sizes(Kind kind, const Method::Port& port) const {
   }
   if (port.sizes == sizes && port.type == type) return;
   fail("bundle %s: '%s' of %s is %s, expected %s. Export it again", bundle_.directory().c_str(),
-       port.name.c_str(), kind_name(kind), describe(port.type, port.sizes).c_str(),
+       port.name.c_str(), method.c_str(), describe(port.type, port.sizes).c_str(),
        describe(type, sizes).c_str());
 }
 
 const std::vector<WeightRef>& Network::weights(Kind kind, int64_t layer) const {
-  const auto& layers = bundle_.bindings(kind).base;
+  const auto& layers = bundle_.methods()[bundle_.method_of(kind, layer)].base;
   return layers[layers.size() == 1 ? 0 : layer];
 }
 
-const void* Network::input_of(const Port& port, const WeightMapping& weights, const Frame& frame) {
+const void* Network::input_of(const Port& port, const WeightMapping& weights,
+                              const Frame& frame) const {
   const void* const plain[] = {frame.tokens, frame.labels, frame.positions,  frame.start,
                                frame.hidden, frame.grad,   &frame.grad_scale};
   if (port.role == Role::base) return weights.data(port.index);
+  if (port.role == Role::scalar) return &numbers_[port.index];
   if (port.role == Role::adapter) {
     return frame.adapter != nullptr ? frame.adapter + port.index : nullptr;
   }
@@ -145,18 +168,20 @@ void* Network::output_of(const Port& port, Frame& frame) {
   return gradient ? frame.gradients_out + port.index : nullptr;
 }
 
-void Network::run(Kind kind, const WeightMapping& weights, Frame& frame) {
-  Entry& entry = entries_[int(kind)];
+void Network::run(Kind kind, int64_t layer, const WeightMapping& weights, Frame& frame) {
+  const size_t place = bundle_.method_of(kind, layer);
+  Entry& entry = entries_[place];
+  const char* name = bundle_.methods()[place].name.c_str();
   Method& method = *entry.method;
   arena_.prepare(method.planned());
   for (size_t i = 0; i < entry.inputs.size(); ++i) {
     const void* data = input_of(entry.inputs[i], weights, frame);
-    if (data == nullptr) fail("%s lacks an input. Report this as a bug", kind_name(kind));
+    if (data == nullptr) fail("%s lacks an input. Report this as a bug", name);
     method.set_input(i, data);
   }
   for (size_t i = 0; i < entry.outputs.size(); ++i) {
     void* data = output_of(entry.outputs[i], frame);
-    if (data == nullptr) fail("%s lacks an output. Report this as a bug", kind_name(kind));
+    if (data == nullptr) fail("%s lacks an output. Report this as a bug", name);
     method.set_output(i, data);
   }
   method.execute();

@@ -2,7 +2,6 @@
 // base.ptd.
 #pragma once
 
-#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -40,7 +39,7 @@ class Network {
   // Places of the weights a run needs.
   const std::vector<WeightRef>& weights(Kind kind, int64_t layer) const;
   // Throws Error when the method fails or its weights could not be read.
-  void run(Kind kind, const WeightMapping& weights, Frame& frame);
+  void run(Kind kind, int64_t layer, const WeightMapping& weights, Frame& frame);
 
  private:
   // The first seven are inputs that a frame has as they are, in the order of input_of().
@@ -52,6 +51,7 @@ class Network {
     hidden,
     grad,
     grad_scale,
+    scalar,
     loss,
     base,
     adapter,
@@ -59,25 +59,29 @@ class Network {
   };
   struct Port {
     Role role;
-    size_t index;  // base: of the mapping; adapter and gradient: offset in floats
+    size_t index;  // base: of the mapping; scalar: of numbers_; adapter, gradient: offset in floats
   };
   struct Entry {
     std::unique_ptr<Method> method;
     std::vector<Port> inputs, outputs;
   };
-  void load(Kind kind);
-  void resolve(Kind kind);
-  Port port_of(const Method::Port& port, size_t* base) const;
+  std::string method_name(size_t place) const;
+  void load(size_t place);
+  void resolve(size_t place);
+  Port port_of(const Method::Port& port, size_t* base);
+  Port scalar_of(const Method::Port& port, const char* number);
   // Null where the frame has nothing for the port.
-  static const void* input_of(const Port& port, const WeightMapping& weights, const Frame& frame);
+  const void* input_of(const Port& port, const WeightMapping& weights, const Frame& frame) const;
   static void* output_of(const Port& port, Frame& frame);
-  void check_sizes(Kind kind, const Method::Port& port) const;
+  void check_sizes(const std::string& method, const Method::Port& port) const;
 
   const Bundle& bundle_;
   int64_t seq_len_;
   size_t hidden_bytes_;
   Arena arena_;
-  std::array<Entry, kKinds> entries_;
+  std::vector<Entry>
+      entries_;  // as the bundle has its methods; those that are not needed are empty
+  std::vector<float> numbers_;  // inputs that the programs name by their value
   std::unique_ptr<AdapterLayout> layout_;
 };
 

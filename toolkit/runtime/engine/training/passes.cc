@@ -102,7 +102,7 @@ void Passes::run_embedding(WeightMapping& weights, Frame& frame, HiddenStates& s
                  network_.bundle().vocab_size, frame.tokens, network_.seq_len());
   }
   frame.hidden_out = states.acquire();
-  network_.run(Kind::embed, weights, frame);
+  network_.run(Kind::embed, 0, weights, frame);
   weights.drop_pages();
   check_output(frame.hidden_out, -1);
 }
@@ -120,7 +120,7 @@ void Passes::forward(const std::vector<int64_t>& samples, const float* values,
       frame.hidden = states.get(layer, s);
       frame.hidden_out = states.acquire();
       frame.adapter = layer_values(values, layer);
-      network_.run(Kind::block_forward, weights, frame);
+      network_.run(Kind::block_forward, layer, weights, frame);
       check_output(frame.hidden_out, layer);
       states.park(layer, s);
       states.put(layer + 1, s, frame.hidden_out);
@@ -143,7 +143,7 @@ double Passes::head(const std::vector<int64_t>& samples, float grad_scale, Hidde
     frame.hidden = states.get(layers, s);
     frame.grad_out = states.acquire();
     frame.grad_scale = grad_scale;
-    network_.run(Kind::head_backward, weights, frame);
+    network_.run(Kind::head_backward, 0, weights, frame);
     states.put(layers, s, frame.grad_out);
     states.rest(layers, s);
     loss += frame.loss;
@@ -171,7 +171,7 @@ void Passes::backward(int64_t layer, const std::vector<int64_t>& samples, const 
     frame.grad_out = states.edit(layer + 1, s);
     frame.adapter = layer_values(values, layer);
     frame.gradients_out = s == 0 ? gradients : second_gradients_.floats();
-    network_.run(Kind::block_backward, weights, frame);
+    network_.run(Kind::block_backward, layer, weights, frame);
     if (s > 0) add_into(gradients, second_gradients_.floats(), count);
     states.move(layer + 1, layer, s);
     states.rest(layer, s);
@@ -219,7 +219,7 @@ std::vector<double> Passes::losses(const std::vector<int64_t>& samples, const Va
       frame.hidden = states.get(0, s);
       frame.hidden_out = states.acquire();
       frame.adapter = values_of(layer, s);
-      network_.run(Kind::block_forward, weights, frame);
+      network_.run(Kind::block_forward, layer, weights, frame);
       check_output(frame.hidden_out, layer);
       states.put(0, s, frame.hidden_out);
     }
@@ -231,7 +231,7 @@ std::vector<double> Passes::losses(const std::vector<int64_t>& samples, const Va
   for (size_t s = 0; s < rows(samples); ++s) {
     Frame frame = row_of(samples, s);
     frame.hidden = states.get(0, s);
-    network_.run(Kind::head_loss, weights, frame);
+    network_.run(Kind::head_loss, 0, weights, frame);
     losses.push_back(frame.loss);
     states.drop(0, s);
   }

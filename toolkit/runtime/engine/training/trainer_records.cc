@@ -8,7 +8,8 @@ namespace toolkit {
 void Trainer::write_run_record() {
   Json json;
   json.field("version", 1).field("toolkit", kVersion);
-  if (bundle_ != nullptr) json.field("model", bundle_->model_name).field("method", bundle_->method);
+  if (bundle_ != nullptr)
+    json.field("model", bundle_->model_name).field("lowering", bundle_->lowering);
   if (resumed_from_ >= 0) json.field("resumed_from", resumed_from_);
   if (resumed_from_ < 0) json.null("resumed_from");
   json.field("time_unix", opened_at_).raw("settings", settings_json(options_));

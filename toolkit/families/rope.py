@@ -1,4 +1,6 @@
-"""Rotary position parameters, taken from the `transformers` implementation of the family."""
+"""Rotary position parameters, taken from the `transformers` implementation."""
+
+from dataclasses import dataclass
 
 import torch
 from transformers import PretrainedConfig
@@ -10,8 +12,16 @@ from toolkit.errors import ToolkitError
 STATIC_TYPES = ("default", "linear", "llama3", "yarn")
 
 
-def rope_parameters(config: PretrainedConfig) -> tuple[torch.Tensor, float]:
-    """Return the inverse frequencies, float32 [head_dim / 2], and the factor on cos and sin.
+@dataclass(frozen=True)
+class Rope:
+    """Inverse frequencies, float32 [head_dim / 2], and the factor on cos and sin."""
+
+    inv_freq: torch.Tensor
+    scaling: float
+
+
+def plain_rope(config: PretrainedConfig) -> Rope:
+    """Return the rotary parameters that all layers of a model share.
 
     Raises:
         ToolkitError: The rope type depends on the length of the input, or turns a part of a head.
@@ -33,4 +43,4 @@ def rope_parameters(config: PretrainedConfig) -> tuple[torch.Tensor, float]:
             "It must be 1.0 or left out",
         )
     rotary = LlamaRotaryEmbedding(config)
-    return rotary.inv_freq.float(), float(rotary.attention_scaling)
+    return Rope(rotary.inv_freq.float(), float(rotary.attention_scaling))
