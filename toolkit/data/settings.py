@@ -25,6 +25,8 @@ class Settings:
     seed: int = 0
     template: bool = True
     form: str = "auto"
+    split: str = "train"
+    subset: str | None = None
 
     def __post_init__(self) -> None:
         if self.seq_len < 1:

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.data.documents import Document
-from toolkit.data.formats import binary, chat_log, json_records, markup, plain, subtitles, table
+from toolkit.data.formats import (
+    binary,
+    chat_log,
+    json_records,
+    markup,
+    parquet,
+    plain,
+    subtitles,
+    table,
+)
 from toolkit.data.formats.sniffing import Sample, sample_of
 from toolkit.errors import ToolkitError
 
@@ -37,12 +46,13 @@ class Format:
 
 
 FORMATS = (
+    Format("parquet", parquet.recognize, parquet.read),
     Format("binary", binary.recognize, convert=binary.CONVERT),
     Format("json", json_records.recognize, json_records.read),
     Format("subtitles", subtitles.recognize, convert=subtitles.CONVERT),
     Format("markup", markup.recognize, convert=markup.CONVERT),
     Format("chat-log", chat_log.recognize, convert=chat_log.CONVERT),
-    Format("table", table.recognize, convert=table.CONVERT),
+    Format("table", table.recognize, table.read),
     Format("text", plain.recognize, plain.read),
 )
 
