@@ -92,6 +92,22 @@ def test_tables_are_read_by_row_or_as_text_when_asked_for(tmp_path, tokenizer):
     assert report["documents"] == 1 and report["settings"]["form"] == "text"
 
 
+def test_a_chat_with_me_in_it(tmp_path, tokenizer):
+    lines = [
+        f"{day}.01.21, 10:0{i} - {name}: hello {day}\n"
+        for day in range(10, 30)
+        for i, name in enumerate(("Ann", "Bob"))
+    ]
+    (tmp_path / "chat.txt").write_text("".join(lines))
+    out = tmp_path / "out"
+    words = ("data", tmp_path / "chat.txt", "--tokenizer", tokenizer, "--seq-len", 64, "-o", out)
+    error = toolkit(*words, code=1).stderr
+    assert "Ann (20), Bob (20)" in error and "--me NAME" in error and error.count("\n") == 1
+    report = json.loads(toolkit(*words, "--me", "Bob", "--validation", 0.1, "--json").stdout)
+    assert report["documents"] == 20 and report["validation"]["documents"] == 2
+    assert "Bob" not in (out / "data.json").read_text()
+
+
 @pytest.mark.parametrize("kind", ["array", "csv", "parquet", "folder"])
 def test_the_same_records_are_held_out_whatever_holds_them(tmp_path, tokenizer, kind):
     records = [{"prompt": f"hello {i}", "completion": f"fine {i}"} for i in range(20)]

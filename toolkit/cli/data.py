@@ -47,9 +47,13 @@ def data(
         str, typer.Option(help="Documents that are too long: split, truncate or drop.")
     ] = "split",
     form: Annotated[
-        Literal["auto", "text", "json", "table"],
+        Literal["auto", "text", "json", "table", "whatsapp", "telegram"],
         typer.Option("--format", help="What the files are; auto finds out from their content."),
     ] = "auto",
+    me: Annotated[
+        str | None,
+        typer.Option(help="Whose messages to learn of a chat's export.", show_default=False),
+    ] = None,
     split: Annotated[str, typer.Option(help="Which split of a data set to read.")] = "train",
     subset: Annotated[
         str | None,
@@ -81,6 +85,8 @@ def data(
     {"messages": [{"role": ..., "content": ...}, ...]}; the fields of Alpaca, ShareGPT and
     question-and-answer sets are known, too. CSV, TSV and Parquet have columns of these names, as
     have data sets of the Hugging Face hub (these and Parquet: pip install "toolkit[datasets]").
+    Exports of WhatsApp and Telegram (result.json) need --me NAME: these messages become the
+    assistant's, and six hours of silence begin a conversation; nothing leaves this machine.
     Any other text is one document. What is neither, such as a web page, is refused with a hint;
     --format text learns it as it is.
 
@@ -94,6 +100,7 @@ def data(
       toolkit data book.txt notes.txt --tokenizer bundle --seq-len 128 -o data
       toolkit data chats.jsonl --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct --seq-len 256 -o data
       toolkit data questions.csv answers.parquet --tokenizer bundle -o data
+      toolkit data chat.txt result.json --me "Ann Smith" --tokenizer bundle -o data
       toolkit data HuggingFaceTB/smoltalk --subset everyday-conversations --tokenizer bundle -o data
       toolkit data --random 64 --seq-len 256 --bundle bundle -o data
     """
@@ -115,7 +122,7 @@ def data(
         from toolkit.data.settings import Settings
 
         settings = Settings(
-            length, loss, pack, long, validation, seed, template, form, split, subset
+            length, loss, pack, long, validation, seed, template, form, me, split, subset
         )
         vocab = metadata.vocab_size if metadata else None
         report = _files(files, source, settings, output, vocab, quiet=as_json)

@@ -12,7 +12,7 @@ from typing import Any
 
 from toolkit.errors import ToolkitError
 
-FORMS = ("auto", "text", "json", "table")
+FORMS = ("auto", "text", "json", "table", "whatsapp", "telegram")
 """What a user may say of his files: find out, or take as what `toolkit.data.formats` calls so."""
 
 
@@ -40,13 +40,19 @@ class Document:
 
 
 def read_documents(
-    paths: list[Path], form: str = "auto", *, split: str = "train", subset: str | None = None
+    paths: list[Path],
+    form: str = "auto",
+    *,
+    me: str | None = None,
+    split: str = "train",
+    subset: str | None = None,
 ) -> Iterator[Document]:
     """Yield the documents of all files in order.
 
     Args:
         paths: Files, folders of the `datasets` library, or ids of data sets on the hub.
         form: One of `FORMS`.
+        me: Whose messages are learned of a chat's export.
         split: Of data sets that have several.
         subset: Which configuration of a data set on the hub.
 
@@ -69,4 +75,4 @@ def read_documents(
             data = path.read_bytes()
         except OSError as error:
             raise ToolkitError(f"cannot read {path}: {error.strerror}") from error
-        yield from find_reader(path, data, form)(path, data)
+        yield from find_reader(path, data, form, me)(path, data)

@@ -47,9 +47,9 @@ def read_input(paths: Sequence[Path], settings: Settings, out: Path) -> list[Doc
         ToolkitError: `out` is something else, or a file cannot be read.
     """
     check_target(out)
-    documents = list(
-        read_documents(list(paths), settings.form, split=settings.split, subset=settings.subset)
-    )
+    own = settings
+    found = read_documents(list(paths), own.form, me=own.me, split=own.split, subset=own.subset)
+    documents = list(found)
     if not documents:
         raise ToolkitError(f"no documents in {', '.join(map(str, paths))}", "Check the input")
     return documents
@@ -101,7 +101,8 @@ def prepare_documents(
             rows[part] = _rows(pieces, settings, _padding(tokenizer))
             details[part] = _details(pieces, rows[part], members[part])
     report = {
-        "settings": asdict(settings),
+        # A name is nobody's business where the data goes.
+        "settings": {name: value for name, value in asdict(settings).items() if name != "me"},
         "tokenizer": describe_tokenizer(tokenizer),
         "vocab_size": len(tokenizer),
         "sources": [_source(path, documents) for path in paths],

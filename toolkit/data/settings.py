@@ -25,6 +25,7 @@ class Settings:
     seed: int = 0
     template: bool = True
     form: str = "auto"
+    me: str | None = None
     split: str = "train"
     subset: str | None = None
 
