@@ -95,8 +95,9 @@ def test_formats_of_dates(tmp_path, evening, after_midnight):
 
 
 def test_the_order_of_day_and_month_is_found_from_the_times(tmp_path):
-    lines = [f"{d}/2/21, 22:0{i} - {'AB'[i % 2]}: x" for i, d in enumerate((3, 3, 4, 4, 5, 5))]
-    assert len(read(tmp_path / "a.txt", "\n".join(lines), "B")) == 3
+    for first, second in (("1/12/21", "2/1/21"), ("12/1/21", "1/2/21")):  # January, February
+        lines = [f"{d}, 22:0{i} - {'AB'[i]}: x" for d in (first, second) for i in (0, 1)]
+        assert len(read(tmp_path / "a.txt", "\n".join(lines), "B")) == 2
     with pytest.raises(ToolkitError, match="neither day-month-year"):
         read(tmp_path / "a.txt", "31/12/20, 10:00 - A: x\n12/31/20, 10:00 - B: y\n", "A")
 
