@@ -21,8 +21,8 @@ test-fast: setup
 
 # What CI does for minutes, for hours: kills, damaged files, mutated traces.
 soak: setup
-	TOOLKIT_SOAK=400 $(BIN)/pytest tests/runtime/trainer/test_kills.py
-	TOOLKIT_SOAK=3000 $(BIN)/pytest tests/runtime/trainer/test_damage.py
+	TOOLKIT_SOAK=400 $(BIN)/pytest tests/runtime/engine/training/test_kills.py
+	TOOLKIT_SOAK=3000 $(BIN)/pytest tests/runtime/engine/model/test_damage.py
 	$(BIN)/python tools/fuzz_traces.py
 
 # The app: tests on the JVM with the real engine, then a signed debug APK. No Android SDK is needed.

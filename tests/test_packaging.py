@@ -21,6 +21,7 @@ LOCKED = {
 DECLARED = [
     *PROJECT["project"]["dependencies"],
     *PROJECT["dependency-groups"]["dev"],
+    *PROJECT["project"]["optional-dependencies"]["datasets"],
     *PROJECT["build-system"]["requires"],
 ]
 

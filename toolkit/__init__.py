@@ -2,6 +2,6 @@
 
 __version__ = "0.1.0"
 
-BUNDLE_FORMAT_VERSION = 3
+BUNDLE_FORMAT_VERSION = 4
 """Of bundles written and read. Raise it, here, in the trainer and in the app, whenever a bundle
 made before would no longer run: a changed operator or file."""

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from toolkit.choices import LOWERINGS, PROJECTIONS, SCHEMES
 from toolkit.errors import ToolkitError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-SCHEMES = ("int4", "int4-symmetric", "int8")
-METHODS = ("mesp", "mebp")
 _SUFFIXES = (".yaml", ".yml")
 _SHAPE = (
     "hidden_size",
@@ -42,10 +40,11 @@ class Recipe:
         hub_id: The model on the Hugging Face hub.
         family: `config.model_type`.
         license: Licence of the weights.
-        config: Fields of the `transformers` configuration that fix shape and arithmetic.
+        config: Fields of the `transformers` configuration that fix shape and arithmetic; beside
+            those of every model, those of its family.
         rank, alpha, targets: LoRA settings.
         seq_lens: Sequence lengths to export.
-        method: "mesp" or "mebp".
+        lowering: "mesp" or "mebp".
         quantization: Scheme of the linear layers.
         embedding_quantization: Scheme of embedding and head.
         command: The command that exports it with these settings.
@@ -61,7 +60,7 @@ class Recipe:
     alpha: int
     targets: tuple[str, ...]
     seq_lens: tuple[int, ...]
-    method: str
+    lowering: str
     quantization: str
     embedding_quantization: str
     command: str
@@ -83,7 +82,7 @@ class ExportDefaults:
     alpha: float = 16.0
     targets: tuple[str, ...] = PROJECTIONS
     seq_lens: tuple[int, ...] = (256,)
-    method: str = "mesp"
+    lowering: str = "mesp"
     quantization: str = "auto"
     embedding_quantization: str = "auto"
 
@@ -97,7 +96,7 @@ class ExportDefaults:
             float(recipe.alpha),
             recipe.targets,
             recipe.seq_lens,
-            recipe.method,
+            recipe.lowering,
             recipe.quantization,
             recipe.embedding_quantization,
         )
@@ -134,12 +133,12 @@ def _problem(recipe: Recipe, path: Path) -> str:
     config = recipe.config
     checks = {
         f"name must be {path.stem}": recipe.name == path.stem,
-        f"config needs exactly {', '.join(_CONFIG)}": set(config) == set(_CONFIG),
+        f"config needs {', '.join(_CONFIG)}": set(_CONFIG) <= set(config),
         f"targets must be among {', '.join(PROJECTIONS)}": recipe.targets
         and set(recipe.targets) <= set(PROJECTIONS),
         f"quantization must be one of {', '.join(SCHEMES)}": recipe.quantization in SCHEMES
         and recipe.embedding_quantization in SCHEMES,
-        f"method must be one of {', '.join(METHODS)}": recipe.method in METHODS,
+        f"lowering must be one of {', '.join(LOWERINGS)}": recipe.lowering in LOWERINGS,
         "rank, alpha and seq_lens must be positive": all(
             value > 0 for value in (recipe.rank, recipe.alpha, *recipe.seq_lens)
         )
@@ -165,11 +164,6 @@ def recipes() -> dict[str, Recipe]:
     """Return all recipes by name."""
     loaded = [load_recipe_file(path) for path in sorted(recipe_directory().glob("*.yaml"))]
     return {recipe.name: recipe for recipe in loaded}
-
-
-def families() -> list[str]:
-    """Return the model families that have a recipe."""
-    return sorted({recipe.family for recipe in recipes().values()})
 
 
 def recipe_of(model: str) -> Recipe | None:

@@ -23,13 +23,13 @@ from torch import Tensor
 
 from toolkit.bundle.layout import Part, base_parts
 from toolkit.bundle.weights import choose_schemes, quantize_part
+from toolkit.choices import SCHEMES
 from toolkit.quantization.packing import GROUP
 from toolkit.quantization.schemes import quantize
 from toolkit.sources import Source, open_source
 
 ASSETS = Path(__file__).resolve().parents[1] / ".cache" / "assets"
 WINDOW = 512
-SCHEMES = ("int4", "int4-symmetric", "int8")
 
 Change = Callable[[Part, Tensor], Tensor]
 """Returns what a weight becomes."""

@@ -22,7 +22,7 @@ from toolkit.bundle.adapter import (
 from toolkit.bundle.export import ExportSettings, export_bundle
 from toolkit.bundle.layout import adapter_specs
 from toolkit.errors import ToolkitError
-from toolkit.recipes import PROJECTIONS
+from toolkit.lora import PROJECTIONS
 from toolkit.sources import open_source
 
 TARGETS = [PROJECTIONS, ("v_proj", "q_proj"), ("down_proj",)]

@@ -18,7 +18,8 @@ from toolkit.bundle.flat_tensor import FlatTensorReader
 from toolkit.bundle.layout import adapter_specs, base_parts, parameter_shapes
 from toolkit.bundle.weights import quantize_part
 from toolkit.errors import ToolkitError
-from toolkit.programs import PROJECTIONS, build_programs
+from toolkit.lora import PROJECTIONS
+from toolkit.programs import build_programs, program_functions
 from toolkit.quantization.schemes import quantize
 from toolkit.sources import open_source
 from toolkit.sources.random import RandomSource
@@ -98,20 +99,20 @@ def test_programs_are_bound_to_tensors_of_the_bundle(exported):
     programs = build_programs(
         model.config,
         seq_lens=[7, 24],
-        rank=4,
-        alpha=8.0,
-        targets=PROJECTIONS,
-        method="mesp",
+        lora=LoraSettings(4, 8.0, PROJECTIONS),
+        lowering="mesp",
         schemes={kind: manifest["quantization"][kind] for kind in ("linear", "embedding", "head")},
         model_name="model",
     )
     assert bundle.programs_path.read_bytes() == programs.buffer
     assert set(manifest["methods"]) == set(programs.methods)
-    from toolkit.programs import Lora, program_functions
-
     schemes = {kind: manifest["quantization"][kind] for kind in ("linear", "embedding", "head")}
     functions = program_functions(
-        model.config, seq_len=7, lora=Lora(4, 8.0, PROJECTIONS), method="mesp", schemes=schemes
+        model.config,
+        seq_len=7,
+        lora=LoraSettings(4, 8.0, PROJECTIONS),
+        lowering="mesp",
+        schemes=schemes,
     )
     seen = set()
     for function in functions:
@@ -200,7 +201,7 @@ def test_an_older_bundle_is_replaced_and_nothing_else(tmp_path, shared_lowering)
         ({"hidden_act": "gelu"}, {}, "hidden_act"),
         ({}, {"seq_lens": (8, 999)}, "Sequence length 999"),
         ({}, {"seq_lens": ()}, "No sequence length"),
-        ({}, {"method": "mezo"}, "mezo"),
+        ({}, {"lowering": "mezo"}, "mezo"),
         ({}, {"quantization": "int3"}, "int3"),
     ],
 )

@@ -82,14 +82,55 @@ def test_what_is_unexpected_is_said(tmp_path, tokenizer, chats):
     assert "of the tokens instead of 5.0%: chats" in output
 
 
-def test_a_table_is_learned_only_when_asked_for(tmp_path, tokenizer):
-    (tmp_path / "a.csv").write_text("question,answer\nWho?,You\n" * 30)
-    words = ("data", tmp_path / "a.csv", "--tokenizer", tokenizer, "--seq-len", 32)
-    words += ("-o", tmp_path / "out")
-    result = toolkit(*words, code=1)
-    assert "a.csv looks like a CSV table. Make JSON Lines of it" in result.stderr
-    report = json.loads(toolkit(*words, "--format", "text", "--json").stdout)
+def test_tables_are_read_by_row_or_as_text_when_asked_for(tmp_path, tokenizer):
+    (tmp_path / "a.csv").write_text("question,answer\n" + "Who?,You\n" * 30)
+    words = ("data", tmp_path / "a.csv", "--tokenizer", tokenizer, "--seq-len", 64)
+    words += ("-o", tmp_path / "out", "--json")
+    report = json.loads(toolkit(*words).stdout)
+    assert report["documents"] == 30 and report["train"]["labelled"] > 0
+    report = json.loads(toolkit(*words, "--format", "text").stdout)
     assert report["documents"] == 1 and report["settings"]["form"] == "text"
+
+
+def test_a_chat_with_me_in_it(tmp_path, tokenizer):
+    lines = [
+        f"{day}.01.21, 10:0{i} - {name}: hello {day}\n"
+        for day in range(10, 30)
+        for i, name in enumerate(("Ann", "Bob"))
+    ]
+    (tmp_path / "chat.txt").write_text("".join(lines))
+    out = tmp_path / "out"
+    words = ("data", tmp_path / "chat.txt", "--tokenizer", tokenizer, "--seq-len", 64, "-o", out)
+    error = toolkit(*words, code=1).stderr
+    assert "Ann (20), Bob (20)" in error and "--me NAME" in error and error.count("\n") == 1
+    report = json.loads(toolkit(*words, "--me", "Bob", "--validation", 0.1, "--json").stdout)
+    assert report["documents"] == 20 and report["validation"]["documents"] == 2
+    assert "Bob" not in (out / "data.json").read_text()
+
+
+@pytest.mark.parametrize("kind", ["array", "csv", "parquet", "folder"])
+def test_the_same_records_are_held_out_whatever_holds_them(tmp_path, tokenizer, kind):
+    records = [{"prompt": f"hello {i}", "completion": f"fine {i}"} for i in range(20)]
+    datasets = pytest.importorskip("datasets").Dataset.from_list(records)
+    (tmp_path / "lines.jsonl").write_text("\n".join(map(json.dumps, records)))
+    other = tmp_path / {"array": "a.json", "csv": "a.csv"}.get(kind, f"a.{kind}")
+    if kind == "array":
+        other.write_text(json.dumps(records))
+    elif kind == "csv":
+        datasets.to_csv(other)
+    elif kind == "parquet":
+        datasets.to_parquet(other)
+    else:
+        datasets.save_to_disk(other)
+    rows = []
+    for path in (tmp_path / "lines.jsonl", other):
+        out = tmp_path / f"{path.name}-out"
+        words = ("data", path, "--tokenizer", tokenizer, "--seq-len", 64, "--validation", 0.2)
+        report = json.loads(toolkit(*words, "-o", out, "--json").stdout)
+        assert report["validation"]["documents"] == 4
+        rows.append([read_rows(out / f"{part}.ptd") for part in ("train", "validation")])
+    for first, second in zip(*rows, strict=True):
+        assert (first.tokens == second.tokens).all() and (first.labels == second.labels).all()
 
 
 def test_a_tokenizer_of_the_hub_comes_without_weights(tmp_path, tokenizer, chats, monkeypatch):
@@ -152,7 +193,7 @@ def test_mistakes_show_before_anything_heavy_is_imported(tmp_path, tokenizer):
         (["CHATS", "--tokenizer", "BUNDLE"], 1, "has no tokenizer"),
         (["CHATS", "--tokenizer", "nosuch"], 1, "there is no tokenizer at nosuch"),
         (["CHATS", "--tokenizer", "no/such/one"], 1, "there is no tokenizer at no/such/one"),
-        (["CHATS", "--tokenizer", "TOKENIZER", "--format", "csv"], 2, "'csv' is not one of"),
+        (["CHATS", "--tokenizer", "TOKENIZER", "--format", "doc"], 2, "'doc' is not one of"),
         (["CHATS", "--tokenizer", "TOKENIZER", "--bundle", "BUNDLE"], 1, "the bundle 150"),
         (["none.txt", "--tokenizer", "TOKENIZER", "--seq-len", "8"], 1, "cannot read none.txt"),
     ],

@@ -12,7 +12,8 @@ from tests.support.tiny import tiny_config
 from toolkit.bundle.bundle import Bundle
 from toolkit.cli.main import app
 from toolkit.errors import ToolkitError
-from toolkit.recipes import PROJECTIONS, Recipe, get_recipe, recipe_directory
+from toolkit.lora import PROJECTIONS
+from toolkit.recipes import Recipe, get_recipe, recipe_directory
 
 
 def run(*arguments):
@@ -30,7 +31,7 @@ def test_a_directory_with_every_option(model, tmp_path):
     result = run(
         model,
         *("-o", tmp_path / "bundle", "--seq-len", 8, "--seq-len", 12, "--rank", 2),
-        *("--alpha", 4, "--targets", "v_proj, q_proj", "--method", "mebp"),
+        *("--alpha", 4, "--targets", "v_proj, q_proj", "--lowering", "mebp"),
         *("--quantization", "int8", "--embedding-quantization", "int4-symmetric", "--seed", 5),
         "--json",
     )
@@ -38,7 +39,7 @@ def test_a_directory_with_every_option(model, tmp_path):
     manifest = json.loads(result.stdout)
     assert manifest == Bundle.open(tmp_path / "bundle").manifest
     assert manifest["model"]["name"] == "tiny-llama"
-    assert (manifest["seq_lens"], manifest["method"]) == ([8, 12], "mebp")
+    assert (manifest["seq_lens"], manifest["lowering"]) == ([8, 12], "mebp")
     assert manifest["lora"]["rank"] == 2 and manifest["lora"]["alpha"] == 4.0
     assert manifest["lora"]["targets"] == ["v_proj", "q_proj"]
     assert manifest["lora"]["start"] == "seed 5"
@@ -61,7 +62,7 @@ def test_random_weights_take_the_recipe(monkeypatch, tmp_path):
     assert manifest["seq_lens"] == [256] and manifest["lora"]["targets"] == list(PROJECTIONS)
 
 
-RECIPE = {"method: mesp": "method: mebp", "quantization: int4": "quantization: int8"}
+RECIPE = {"lowering: mesp": "lowering: mebp", "quantization: int4": "quantization: int8"}
 RECIPE |= {"embedding_quantization: int8": "embedding_quantization: int4-symmetric"}
 RECIPE |= {"rank: 8": "rank: 3", "alpha: 16": "alpha: 9", "seq_lens: [256]": "seq_lens: [12, 8]"}
 
@@ -80,14 +81,14 @@ def recipe(tmp_path, monkeypatch):
     return path
 
 
-@pytest.mark.parametrize("words", [(), ("--rank", 5), ("--method", "mesp", "--rank", 1)])
+@pytest.mark.parametrize("words", [(), ("--rank", 5), ("--lowering", "mesp", "--rank", 1)])
 def test_export_and_plan_take_a_recipe_alike(recipe, tmp_path, words):
     result = run("--random-weights", recipe, "-o", tmp_path / "b", *words)
     assert result.exit_code == 0, result.output
     manifest = Bundle.open(tmp_path / "b").manifest
     planned = CliRunner().invoke(app, ["plan", str(recipe), "--json", *map(str, words)])
     settings = json.loads(planned.stdout)["settings"]
-    assert settings["method"] == manifest["method"] == ("mesp" if "mesp" in words else "mebp")
+    assert settings["lowering"] == manifest["lowering"] == ("mesp" if "mesp" in words else "mebp")
     quantization = manifest["quantization"]
     assert settings["linear"] == quantization["linear"] == "int8"
     assert settings["embedding"] == quantization["embedding"] == "int4-symmetric"
@@ -173,7 +174,7 @@ def test_an_adapter_brings_its_settings(model, tmp_path):
         ([], 2, "either MODEL or --random-weights"),
         (["x", "--random-weights", "qwen2.5-0.5b", "-o", "b"], 2, "either MODEL or"),
         (["x"], 2, "with -o"),
-        (["x", "-o", "b", "--method", "mezo"], 2, "'mezo'"),
+        (["x", "-o", "b", "--lowering", "mezo"], 2, "'mezo'"),
         (["x", "-o", "b", "--seq-len", "0"], 2, "--seq-len"),
         (["x", "-o", "b"], 1, "x does not exist"),
         (["--random-weights", "gpt2", "-o", "b"], 1, "There is no recipe 'gpt2'"),

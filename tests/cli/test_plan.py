@@ -80,7 +80,7 @@ def test_failures_are_one_line(tmp_path: Path) -> None:
         assert result.exit_code == 1, result.output
         assert cause in " ".join(result.stderr.split())
     assert runner.invoke(app, ["plan"]).exit_code == 2
-    assert runner.invoke(app, ["plan", "smollm2-135m", "--method", "x"]).exit_code == 2
+    assert runner.invoke(app, ["plan", "smollm2-135m", "--lowering", "x"]).exit_code == 2
 
 
 def test_a_device_gives_speed_and_budget(monkeypatch: pytest.MonkeyPatch) -> None:

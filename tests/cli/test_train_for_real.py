@@ -11,7 +11,7 @@ from toolkit.bundle.adapter import LoraSettings
 from toolkit.bundle.export import ExportSettings, export_bundle
 from toolkit.bundle.layout import parameter_shapes
 from toolkit.cli.main import app
-from toolkit.programs import PROJECTIONS
+from toolkit.lora import PROJECTIONS
 
 
 def toolkit(*words):

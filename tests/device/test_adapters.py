@@ -15,7 +15,7 @@ from toolkit.device.adapters import send_adapter
 from toolkit.device.layout import Deployed
 from toolkit.device.local import LocalDevice
 from toolkit.errors import ToolkitError
-from toolkit.programs import PROJECTIONS
+from toolkit.lora import PROJECTIONS
 
 
 @pytest.fixture(scope="module")

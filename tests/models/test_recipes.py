@@ -6,16 +6,16 @@ import pytest
 import torch
 
 from tests.support.tiny import relative_error
-from toolkit import recipes as module
 from toolkit.bundle.adapter import LoraSettings
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.export import ExportSettings, export_bundle
 from toolkit.bundle.layout import adapter_specs, parameter_shapes
+from toolkit.choices import SCHEMES
 from toolkit.errors import ToolkitError
-from toolkit.programs import FAMILIES, METHODS, PROJECTIONS, rope_parameters
+from toolkit.families import FAMILIES, family_of, head_dimension
+from toolkit.families.rope import plain_rope
 from toolkit.quantization.layout import LAYOUTS
 from toolkit.recipes import (
-    families,
     find_recipe,
     get_recipe,
     load_recipe_file,
@@ -35,7 +35,10 @@ PARAMETERS = {
     "qwen2.5-3b": 3_085_938_688,
     "llama-3.2-1b": 1_235_814_400,
     "llama-3.2-3b": 3_212_749_824,
+    "smollm3-3b": 3_075_098_624,
+    "granite3-2b": 2_533_531_648,
 }
+WAYS = ("forward", "backward")
 # Trainable parameters at rank 8 that arXiv 2510.03425 reports.
 TRAINABLE = {"qwen2.5-0.5b": 4.39e6, "qwen2.5-1.5b": 9.23e6, "qwen2.5-3b": 14.97e6}
 
@@ -46,10 +49,21 @@ def test_every_recipe_has_a_size_from_its_model_card():
 
 
 def test_recipes_and_programs_name_the_same_things():
-    assert families() == sorted(FAMILIES)
-    assert module.PROJECTIONS == PROJECTIONS
-    assert set(module.SCHEMES) == set(LAYOUTS)
-    assert module.METHODS == METHODS
+    assert {recipe.family for recipe in recipes().values()} == set(FAMILIES)
+    assert set(SCHEMES) == set(LAYOUTS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fields_are_those_of_the_configuration(name):
+    """`transformers` takes any field; one that is spelled wrong would do nothing."""
+    recipe = get_recipe(name)
+    known = {
+        f
+        for cls in type(recipe.model_config()).__mro__
+        for f in vars(cls).get("__annotations__", {})
+    }
+    assert set(recipe.config) - {"head_dim"} <= known
+    assert recipe.config["head_dim"] == head_dimension(recipe.model_config())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -89,7 +103,7 @@ def test_the_command_is_the_recipe(name, monkeypatch, tmp_path):
     assert seen["settings"] == ExportSettings(
         lora=LoraSettings(recipe.rank, float(recipe.alpha), recipe.targets),
         seq_lens=recipe.seq_lens,
-        method=recipe.method,
+        lowering=recipe.lowering,
         quantization=recipe.quantization,
         embedding_quantization=recipe.embedding_quantization,
         seed=0,
@@ -110,6 +124,7 @@ def tiny(recipe):
         num_key_value_heads=2,
         head_dim=32,
         vocab_size=150,
+        pad_token_id=None,
     )
 
 
@@ -121,22 +136,18 @@ def test_every_recipe_exports(name, tmp_path):
     settings = ExportSettings(
         lora=LoraSettings(recipe.rank, float(recipe.alpha), recipe.targets),
         seq_lens=(8,),
-        method=recipe.method,
+        lowering=recipe.lowering,
         quantization=recipe.quantization,
         embedding_quantization=recipe.embedding_quantization,
     )
     manifest = export_bundle(source, tmp_path / "bundle", settings)
-    assert {method.rsplit("_t", 1)[0] for method in manifest["methods"]} == {
-        "embed",
-        "block_forward",
-        "block_backward",
-        "head_loss",
-        "head_backward",
-    }
+    blocks = [f"{k.name}_{way}" for k in family_of(config).block_kinds(config) for way in WAYS]
+    expected = {"embed", *blocks, "head_loss", "head_backward"}
+    assert {method.rsplit("_t", 1)[0] for method in manifest["methods"]} == expected
     bundle = Bundle.open(tmp_path / "bundle")
     bundle.check_hashes()
-    expected, scaling = rope_parameters(config)
-    assert torch.equal(bundle.base.tensor("rope.inv_freq"), expected) and scaling == 1.0
+    rope = plain_rope(config)
+    assert torch.equal(bundle.base.tensor("rope.inv_freq"), rope.inv_freq) and rope.scaling == 1.0
     reference = bundle.reference_model()
     tokens = torch.arange(12).reshape(1, 12)
     with torch.no_grad():
@@ -149,7 +160,7 @@ def test_every_recipe_exports(name, tmp_path):
 
 
 def test_llama3_rotary_scaling_is_in_the_frequencies():
-    scaled, _ = rope_parameters(get_recipe("llama-3.2-1b").model_config())
+    scaled = plain_rope(get_recipe("llama-3.2-1b").model_config()).inv_freq
     plain = 500000.0 ** (-torch.arange(0, 64, 2).double() / 64)
     ratio = plain / scaled.double()
     assert ratio[0] == pytest.approx(1) and ratio[-1] == pytest.approx(32)
@@ -170,12 +181,12 @@ def test_recipes_are_found_by_name_and_hub_id():
         ("family: llama", "famly: llama", "missing fields .'family'.*unknown fields .'famly'"),
         ("name: smollm2-135m", "name: other", "name must be smollm2-135m"),
         ("quantization: int4\n", "quantization: int3\n", "quantization must be"),
-        ("method: mesp", "method: mezo", "method must be"),
+        ("lowering: mesp", "lowering: mezo", "lowering must be"),
         ("rank: 8", "rank: 0", "must be positive"),
         ("seq_lens: [256]", "seq_lens: []", "must be positive"),
         ("[q_proj,", "[x_proj,", "targets must be"),
         ("head_dim: 64", "head_dim: many", "whole numbers"),
-        ("  head_dim: 64\n", "", "config needs exactly"),
+        ("  head_dim: 64\n", "", "config needs hidden_size"),
         ("config:", "config: [", "cannot be read"),
     ],
 )

@@ -14,10 +14,10 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory):
 
     @functools.cache
     def make(
-        family: str, tied: bool, method: str = "mesp", seq_lens: tuple[int, ...] = (24, 48)
+        family: str, tied: bool, lowering: str = "mesp", seq_lens: tuple[int, ...] = (24, 48)
     ) -> Path:
-        folder = tmp_path_factory.mktemp("bundle") / f"{family}-{method}"
-        export_tiny(folder, family, tied=tied, method=method, seq_lens=seq_lens)
+        folder = tmp_path_factory.mktemp("bundle") / f"{family}-{lowering}"
+        export_tiny(folder, family, tied=tied, lowering=lowering, seq_lens=seq_lens)
         return folder
 
     return make

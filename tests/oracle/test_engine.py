@@ -21,6 +21,8 @@ MODELS = [
     pytest.param(("llama", False), id="llama3-rope-untied"),
     pytest.param(("qwen2", True), id="qwen2-tied"),
     pytest.param(("qwen2", False), id="qwen2-untied"),
+    pytest.param(("smollm3", True), id="smollm3-two-kinds"),
+    pytest.param(("granite", False), id="granite-multipliers"),
 ]
 GRADIENT_TOLERANCE = 1e-5
 """float32 (6e-8) through two blocks of some hundred-term sums, against float64."""
@@ -62,15 +64,15 @@ class Case:
 
 @pytest.fixture
 def case(request, make_bundle, tmp_path) -> Case:
-    family, tied, method = request.param
-    return Case(make_bundle(family, tied, method), tmp_path, mixed_rows(24, 150))
+    family, tied, lowering = request.param
+    return Case(make_bundle(family, tied, lowering), tmp_path, mixed_rows(24, 150))
 
 
 def cases() -> list:
     return [
-        pytest.param((*model.values[0], method), id=f"{model.id}-{method}")
+        pytest.param((*model.values[0], lowering), id=f"{model.id}-{lowering}")
         for model in MODELS
-        for method in ("mesp", "mebp")
+        for lowering in ("mesp", "mebp")
     ]
 
 
@@ -97,6 +99,14 @@ TRAININGS = [
         *(20, 5e-2, "sgd"), momentum=0.9, weight_decay=0.01, schedule="linear", order="sequential"
     ),
 ]  # fmt: skip
+
+
+NEW_FAMILIES = [("smollm3", True, "mesp"), ("smollm3", True, "mebp"), ("granite", False, "mesp")]
+
+
+@pytest.mark.parametrize("case", NEW_FAMILIES, indirect=True, ids=lambda m: "-".join(map(str, m)))
+def test_twenty_steps_of_adamw(case):
+    test_training(case, TRAININGS[0])
 
 
 @pytest.mark.parametrize("settings", TRAININGS, ids=["adamw", "adamw-clipped-cosine", "sgd"])

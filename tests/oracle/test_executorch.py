@@ -46,20 +46,27 @@ class PythonStep:
         kind, _, key = name.partition(":")
         if not key:
             return values[kind].contiguous()
+        if kind == "scalar":
+            return torch.tensor(float(key))
         reader = {"base": self.base, "adapter": self.adapter}[kind]
         return reader.tensor(key.format(layer=layer)).clone()
 
     def gradients(self, row: dict[str, Tensor], tokens: int) -> tuple[float, dict[str, Tensor]]:
         """Return loss and gradients of one row."""
         layers = self.constant("layers")[0]
+        names = self.constant("block_kinds")
+        kinds = [names[int(digit)] for digit in self.constant("layer_kinds")[0]]
         hidden = [self.run("embed", **row)["hidden"]]
         for layer in range(layers):
-            hidden.append(self.run("block_forward", layer, hidden=hidden[-1], **row)["hidden"])
+            hidden.append(
+                self.run(f"{kinds[layer]}_forward", layer, hidden=hidden[-1], **row)["hidden"]
+            )
         scale = torch.tensor(1.0 / tokens)
         head = self.run("head_backward", hidden=hidden[-1], grad_scale=scale, **row)
         grad, found = head["grad"], {}
         for layer in reversed(range(layers)):
-            outputs = self.run("block_backward", layer, hidden=hidden[layer], grad=grad, **row)
+            backward = f"{kinds[layer]}_backward"
+            outputs = self.run(backward, layer, hidden=hidden[layer], grad=grad, **row)
             grad = outputs.pop("grad")
             found |= {name.removeprefix("gradient:"): value for name, value in outputs.items()}
         only_loss = self.run("head_loss", hidden=hidden[-1], **row)["loss"]
@@ -67,10 +74,10 @@ class PythonStep:
         return head["loss"].item() / tokens, found
 
 
-@pytest.mark.parametrize("method", ["mesp", "mebp"])
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
-def test_step(make_bundle, tmp_path, family, method):
-    bundle = Bundle.open(make_bundle(family, True, method))
+@pytest.mark.parametrize("lowering", ["mesp", "mebp"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "smollm3", "granite"])
+def test_step(make_bundle, tmp_path, family, lowering):
+    bundle = Bundle.open(make_bundle(family, True, lowering))
     rows = mixed_rows(24, 150)
     write_perturbed_adapter(bundle, tmp_path / "adapter.ptd", seed=2)
     step = PythonStep(bundle, tmp_path / "adapter.ptd", 24)

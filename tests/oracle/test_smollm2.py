@@ -16,11 +16,11 @@ from toolkit.bundle.export import ExportSettings, export_bundle
 from toolkit.data.chat import ChatEncoder
 from toolkit.data.dataset import read_rows
 from toolkit.data.prepare import Settings, prepare
+from toolkit.lora import PROJECTIONS
 from toolkit.oracle.gradients import compare, step_gradients
 from toolkit.oracle.model import build_exact_model, build_model
 from toolkit.oracle.training import TrainSettings, train
 from toolkit.oracle.verification import write_perturbed_adapter
-from toolkit.programs import PROJECTIONS
 from toolkit.sources import open_source
 from tools.fetch_demo_assets import CHATS, MODEL
 

@@ -29,9 +29,9 @@ class TinyRun:
     ids=["llama-tied-mesp", "qwen2-untied-mebp"],
 )
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    family, tied, method = request.param
-    folder = tmp_path_factory.mktemp("planned") / method
-    return export_tiny(folder, family, tied=tied, method=method, layers=3, seq_lens=LENGTHS)
+    family, tied, lowering = request.param
+    folder = tmp_path_factory.mktemp("planned") / lowering
+    return export_tiny(folder, family, tied=tied, lowering=lowering, layers=3, seq_lens=LENGTHS)
 
 
 @pytest.fixture

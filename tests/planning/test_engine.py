@@ -23,6 +23,7 @@ EXACT = ("adapters", "optimizer", "gradients", "checkpoints")
 CASES = [
     {"optimizer": "adamw"},
     {"optimizer": "sgd", "threads": 1},
+    {"optimizer": "lion", "threads": 1},
     {"optimizer": "sgd", "momentum": 0.9, "max_grad_norm": 1.0, "grad_accum": 3},
     {"optimizer": "adamw", "checkpoints": "spill", "threads": 3},
     {"optimizer": "sgd", "checkpoints": "spill", "grad_accum": 2, "batch_size": 2},
@@ -59,7 +60,7 @@ def test_the_ledger_is_predicted(
     kernels = Kernels(run.device["isa"], run.device["threads"])
     planner = Planner(model)
     prediction = planner.predict(settings, Machine(kernels=kernels))
-    scratch = scratch_of_step(planner.programs(settings), kernels)
+    scratch = scratch_of_step(planner.traced(settings), kernels)
     for phase in prediction.phases:
         measured = [p for p in run.phases if p["phase"] == phase.name and p["step"] == 2]
         assert measured, phase.name

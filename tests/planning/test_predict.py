@@ -95,7 +95,7 @@ def test_work_is_what_the_formulas_say(smol: Planner) -> None:
 def test_methods_differ_as_they_should(smol: Planner) -> None:
     settings = open_model("smollm2-135m").settings
     mesp = smol.predict(settings, Machine())
-    mebp = smol.predict(replace(settings, method="mebp"), Machine())
+    mebp = smol.predict(replace(settings, lowering="mebp"), Machine())
     assert mebp.memory["arena"] > 3 * mesp.memory["arena"]
     assert mebp.base_bytes == mesp.base_bytes
     sgd = smol.predict(replace(settings, optimizer="sgd"), Machine())

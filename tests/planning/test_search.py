@@ -39,7 +39,7 @@ def test_the_fastest_of_all_that_fit(planner: Planner, model: Model) -> None:
 
 def test_a_smaller_budget_moves_checkpoints_first(planner: Planner, model: Model) -> None:
     in_ram = min(
-        planner.predict(replace(model.settings, method=m, checkpoints="ram"), Machine()).peak
+        planner.predict(replace(model.settings, lowering=m, checkpoints="ram"), Machine()).peak
         for m in ("mesp", "mebp")
     )
     proposal = ask(planner, model, in_ram / 1e6)
@@ -69,7 +69,7 @@ def test_nothing_fits_and_by_how_much(planner: Planner, model: Model) -> None:
 
 
 def test_what_is_fixed_stays(planner: Planner, model: Model) -> None:
-    fixed = {"method": "mebp", "checkpoints": "ram", "seq_len": 256, "rank": 8}
+    fixed = {"lowering": "mebp", "checkpoints": "ram", "seq_len": 256, "rank": 8}
     proposal = ask(planner, model, 10, "optimizer", **fixed)
     assert proposal.best is None
     assert all(getattr(proposal.smallest.settings, k) == v for k, v in fixed.items())
@@ -79,7 +79,7 @@ def test_commands_say_what_was_planned(model: Model) -> None:
     settings = replace(model.settings, seq_len=128, optimizer="sgd", sequences=4)
     export, data, deploy, train = commands(model, settings, "local")
     assert export.startswith("toolkit export HuggingFaceTB/SmolLM2-135M-Instruct -o ")
-    assert "--seq-len 128 --rank 8 --alpha 16 --method mesp" in export
+    assert "--seq-len 128 --rank 8 --alpha 16 --lowering mesp" in export
     assert "--seq-len 128" in data and data.startswith("toolkit data chats.jsonl --bundle ")
     assert "--device local" in deploy and deploy.split()[4] == data.split()[-1]
     assert "--optimizer sgd --checkpoints auto --grad-accum 4" in train

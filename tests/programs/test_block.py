@@ -6,8 +6,9 @@ from torch import nn
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from tests.support.tiny import relative_error, tiny_config
-from toolkit.programs import PROJECTIONS, Lora, program_functions
-from toolkit.programs.families import family_of
+from toolkit.families import family_of
+from toolkit.lora import PROJECTIONS, LoraSettings
+from toolkit.programs import program_functions
 from toolkit.quantization.schemes import quantize
 
 T = 13
@@ -19,7 +20,7 @@ TOLERANCE = 2e-6
 
 
 class _Lora(nn.Module):
-    def __init__(self, base: nn.Linear, lora: Lora) -> None:
+    def __init__(self, base: nn.Linear, lora: LoraSettings) -> None:
         super().__init__()
         self.base, self.scaling = base, lora.scaling
         self.lora_A = nn.Parameter(torch.randn(lora.rank, base.in_features) * 0.1)
@@ -29,11 +30,11 @@ class _Lora(nn.Module):
         return self.base(x) + self.scaling * (x @ self.lora_A.T) @ self.lora_B.T
 
 
-def _reference_layer(config, lora: Lora):
+def _reference_layer(config, lora: LoraSettings, index: int):
     """The original layer in float64, with dequantized weights, and its tensors by binding name."""
     config._attn_implementation = "eager"
     layer_class = type(family_of(config).decoder_layer(config))
-    layer = layer_class(config, 0).double().eval()
+    layer = layer_class(config, index).double().eval()
     tensors = {}
     for name, parameter in layer.named_parameters():
         nn.init.normal_(parameter, std=0.1)
@@ -59,14 +60,18 @@ def _reference_layer(config, lora: Lora):
 
 
 @pytest.mark.parametrize("targets", [PROJECTIONS, ("q_proj", "v_proj", "up_proj")])
-@pytest.mark.parametrize("method", ["mesp", "mebp"])
-@pytest.mark.parametrize("family", ["llama", "llama-with-biases", "qwen2"])
-def test_forward_and_backward_equal_the_transformers_layer(family, method, targets):
+@pytest.mark.parametrize("lowering", ["mesp", "mebp"])
+@pytest.mark.parametrize(
+    "family",
+    ["llama", "llama-with-biases", "qwen2", "smollm3", "smollm3-nope", "granite"],
+)
+def test_forward_and_backward_equal_the_transformers_layer(family, lowering, targets):
     torch.manual_seed(0)
     config = tiny_config(family.partition("-")[0])
     config.attention_bias = family.endswith("biases")
-    lora = Lora(4, 8.0, targets)
-    layer, tensors = _reference_layer(config, lora)
+    index = int(family.endswith("nope"))
+    lora = LoraSettings(4, 8.0, targets)
+    layer, tensors = _reference_layer(config, lora, index)
     hidden = torch.randn(1, T, config.hidden_size, dtype=torch.float64, requires_grad=True)
     grad = torch.randn_like(hidden)
     positions, start = torch.tensor(POSITIONS), torch.tensor(START)
@@ -91,14 +96,16 @@ def test_forward_and_backward_equal_the_transformers_layer(family, method, targe
         "positions": positions.int(),
         "start": start.int(),
         "base:rope.inv_freq": rotary.inv_freq.double(),
+        "scalar:0.22": torch.tensor(0.22, dtype=torch.float64),
     }
     functions = {
         function.name: function
         for function in program_functions(
-            config, seq_len=T, lora=lora, method=method, schemes=SCHEMES
+            config, seq_len=T, lora=lora, lowering=lowering, schemes=SCHEMES
         )
     }
-    forward, backward = functions["block_forward"], functions["block_backward"]
+    kind = family_of(config).block_kinds(config)[index].name
+    forward, backward = functions[f"{kind}_forward"], functions[f"{kind}_backward"]
     output = forward.call(*(given[binding.name] for binding in forward.inputs))
     assert relative_error(output, expected) < TOLERANCE
     results = backward.call(*(given[binding.name] for binding in backward.inputs))

@@ -9,37 +9,45 @@ from transformers import AutoConfig
 
 from tests.support.tiny import tiny_config
 from toolkit.errors import ToolkitError
-from toolkit.programs import Lora, program_functions
-from toolkit.programs import families as module
+from toolkit.families import FAMILIES, Family, family_of
+from toolkit.families.features import NEUTRAL
+from toolkit.families.parts import attention, gated_mlp, rms_norm
+from toolkit.families.rope import plain_rope
+from toolkit.lora import LoraSettings
+from toolkit.programs import program_functions
 from toolkit.programs.coverage import check_whole_model
-from toolkit.programs.families import FAMILIES, Family, family_of
 from toolkit.programs.lower import trace
-from toolkit.programs.rope import rope_parameters
 
 SCHEMES = {"linear": "int4", "embedding": "int8", "head": "int8"}
-LORA = Lora(2, 4.0, ("q_proj",))
+LORA = LoraSettings(2, 4.0, ("q_proj",))
 # Architectures that `transformers` has and we have not, and the first thing of each that ours lack.
 OTHERS = {
     "qwen3": ("Qwen3", r"layers\.0\.self_attn\.q_norm\.weight is not covered by .* 'qwen3'"),
     "gemma": ("Gemma", r"hidden_act='gelu_pytorch_tanh' is not supported"),
     "gemma2": ("Gemma2", r"attn_logit_softcapping=50\.0 is not supported"),
     "olmo2": ("Olmo2", r"layers\.0\.self_attn\.q_norm\.weight is not covered"),
-    "granite": ("Granite", r"attention_multiplier=1\.0 is not supported"),
+    "glm": ("Glm", r"has no layers\.0\.mlp\.gate_proj that is a Linear"),
     "phi3": ("Phi3", r"has no layers\.0\.self_attn\.q_proj"),
     "starcoder2": ("Starcoder2", r"hidden_act='gelu_pytorch_tanh' is not supported"),
 }
 
 
 def functions(config):
-    return program_functions(config, seq_len=8, lora=LORA, method="mesp", schemes=SCHEMES)
+    return program_functions(config, seq_len=8, lora=LORA, lowering="mesp", schemes=SCHEMES)
 
 
 @pytest.mark.parametrize("model_type", OTHERS)
 def test_other_architectures_are_refused_even_when_named_as_a_family(monkeypatch, model_type):
     prefix, message = OTHERS[model_type]
     place = f"transformers.models.{model_type}.modeling_{model_type}"
-    family = Family(model_type, place, f"{prefix}DecoderLayer")
-    monkeypatch.setitem(module.FAMILIES, model_type, family)
+    kinds = {"Attention": attention, "MLP": gated_mlp, "RMSNorm": rms_norm}
+    family = Family(
+        model_type,
+        place,
+        f"{prefix}DecoderLayer",
+        {f"{prefix}{name}": reader for name, reader in kinds.items()},
+    )
+    monkeypatch.setitem(FAMILIES, model_type, family)
     sizes = tiny_config("qwen2").to_dict()
     names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
     names += ("num_key_value_heads", "vocab_size")
@@ -52,14 +60,20 @@ def test_other_architectures_are_refused_even_when_named_as_a_family(monkeypatch
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda layer: setattr(layer.self_attn, "scaling", 0.3), "is scaled by 0.3"),
-        (lambda layer: setattr(layer, "input_layernorm", nn.LayerNorm(64)), "not an RMSNorm"),
+        (
+            lambda layer: setattr(layer, "input_layernorm", nn.LayerNorm(64)),
+            r"layers\.0\.input_layernorm\.weight is not covered",
+        ),
+        (
+            lambda layer: delattr(layer.input_layernorm, "variance_epsilon"),
+            r"layers\.0\.input_layernorm of the family 'llama' is not an RMSNorm",
+        ),
         (lambda layer: setattr(layer.mlp, "up_proj", nn.Identity()), "no layers.0.mlp.up_proj"),
     ],
 )
 def test_parts_that_compute_something_else_are_refused(monkeypatch, change, message):
-    def changed(self, config):
-        layer = plain(self, config)
+    def changed(self, config, index=0):
+        layer = plain(self, config, index)
         change(layer)
         return layer
 
@@ -70,8 +84,8 @@ def test_parts_that_compute_something_else_are_refused(monkeypatch, change, mess
 
 
 def test_a_parameter_added_to_the_layer_is_named(monkeypatch):
-    def with_extra(self, config):
-        layer = plain(self, config)
+    def with_extra(self, config, index=0):
+        layer = plain(self, config, index)
         layer.gate = nn.Parameter(torch.empty(1, device="meta"))
         return layer
 
@@ -162,7 +176,7 @@ def test_every_field_of_the_configurations_is_known():
     shape = {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"}
     shape |= {"num_attention_heads", "num_key_value_heads", "head_dim"}
     read = {"rms_norm_eps", "rope_parameters", "max_position_embeddings", "tie_word_embeddings"}
-    read |= {"attention_bias", "layer_types", "sliding_window", *module._NEUTRAL}
+    read |= {"attention_bias", "layer_types", "sliding_window", "no_rope_layer_interval", *NEUTRAL}
     # Of generation, initialization or other implementations; `use_sliding_window` and
     # `max_window_layers` are what `layer_types` is made from.
     no_part = {"initializer_range", "use_cache", "pad_token_id", "bos_token_id", "eos_token_id"}
@@ -184,7 +198,7 @@ def test_other_rotations_are_refused(parameters, message):
     config = tiny_config("qwen2")
     config.rope_parameters = parameters
     with pytest.raises(ToolkitError, match=message):
-        rope_parameters(config)
+        plain_rope(config)
 
 
 def test_biases_of_attention_are_inputs():

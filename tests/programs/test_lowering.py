@@ -5,7 +5,9 @@ from transformers import GPT2Config
 
 from tests.support.tiny import tiny_config
 from toolkit.errors import ToolkitError
-from toolkit.programs import PROJECTIONS, build_programs, family_of
+from toolkit.families import family_of
+from toolkit.lora import PROJECTIONS, LoraSettings
+from toolkit.programs import build_programs
 
 SCHEMES = {"linear": "int4", "embedding": "int8", "head": "int8"}
 
@@ -13,19 +15,17 @@ SCHEMES = {"linear": "int4", "embedding": "int8", "head": "int8"}
 def _build(config, **changes):
     settings = {
         "seq_lens": [8],
-        "rank": 4,
-        "alpha": 8.0,
-        "targets": PROJECTIONS,
-        "method": "mesp",
+        "lora": LoraSettings(4, 8.0, PROJECTIONS),
+        "lowering": "mesp",
         "schemes": SCHEMES,
         "model_name": "tiny",
     }
     return build_programs(config, **(settings | changes))
 
 
-@pytest.mark.parametrize("method", ["mesp", "mebp"])
-def test_programs_consist_of_our_operators_only(method):
-    programs = _build(tiny_config("llama"), method=method, seq_lens=[8, 16])
+@pytest.mark.parametrize("lowering", ["mesp", "mebp"])
+def test_programs_consist_of_our_operators_only(lowering):
+    programs = _build(tiny_config("llama"), lowering=lowering, seq_lens=[8, 16])
     kinds = {"embed", "block_forward", "block_backward", "head_loss", "head_backward"}
     assert set(programs.methods) == {f"{kind}_t{t}" for kind in kinds for t in (8, 16)}
     for name, report in programs.methods.items():
@@ -35,7 +35,7 @@ def test_programs_consist_of_our_operators_only(method):
 
 def test_backward_recomputes_no_more_than_it_needs():
     """The MLP's forward output is not needed, and mesp keeps less than mebp."""
-    mesp, mebp = (_build(tiny_config("llama"), method=m, seq_lens=[64]) for m in ("mesp", "mebp"))
+    mesp, mebp = (_build(tiny_config("llama"), lowering=m, seq_lens=[64]) for m in ("mesp", "mebp"))
     assert "toolkit::swiglu_mlp" not in mesp.methods["block_backward_t64"].operators
     arena = "block_backward_t64"
     assert mesp.methods[arena].arena_bytes < mebp.methods[arena].arena_bytes / 1.5
@@ -50,8 +50,11 @@ def test_programs_do_not_grow_with_the_model():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "magic"}, "Method 'magic' is unknown"),
-        ({"targets": ("q_proj", "lm_head")}, "LoRA targets lm_head do not exist"),
+        ({"lowering": "magic"}, "Lowering 'magic' is unknown"),
+        (
+            {"lora": LoraSettings(4, 8.0, ("q_proj", "lm_head"))},
+            "LoRA targets lm_head do not exist",
+        ),
         ({"schemes": SCHEMES | {"head": "int4"}}, "tied"),
         ({"schemes": SCHEMES | {"linear": "int3"}}, "int3"),
     ],
@@ -62,7 +65,7 @@ def test_wrong_settings_are_refused(changes, message):
 
 
 def test_unknown_family_is_refused_by_name():
-    with pytest.raises(ToolkitError, match=r"'gpt2' is not supported.*llama, qwen2"):
+    with pytest.raises(ToolkitError, match=r"'gpt2' is not supported.*granite, llama, qwen2"):
         family_of(GPT2Config())
 
 

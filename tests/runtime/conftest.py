@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.runtime.cases import bundle_copy, case, make_case  # noqa: F401  (fixtures)
+
 RUNTIME = Path(__file__).resolve().parents[2] / "toolkit" / "runtime"
 # What is found ends the process. Only our code is instrumented, ExecuTorch's library is not.
 FLAGS = {

@@ -1,12 +1,13 @@
 """GGUF files against `transformers`' own conversion; blocks of 32 are taken over bit by bit."""
 
+import gguf
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from tests.support.models import tiny_model, write_gguf
-from tests.support.tiny import tiny_config
+from tests.support.tiny import SPECIAL, tiny_config
 from toolkit.bundle.layout import base_parts
 from toolkit.bundle.weights import choose_schemes, quantize_part
 from toolkit.errors import ToolkitError
@@ -173,7 +174,6 @@ def test_damaged_files(tmp_path):
 
 
 def test_other_families_are_refused_by_name(tmp_path):
-    import gguf
 
     path = tmp_path / "tiny.gguf"
     writer = gguf.GGUFWriter(path, "gemma2")
@@ -197,3 +197,38 @@ def test_infinite_scale_is_refused(tmp_path):
     path.write_bytes(data)
     with pytest.raises(ToolkitError, match="not finite"):
         source.take_over(name, 0, 16, "int4")
+
+
+@pytest.mark.parametrize("family", ["smollm3", "granite"])
+@pytest.mark.parametrize(
+    ("linear", "embedding"), [("Q4_0", "Q4_1"), ("Q4_1", "Q8_0"), ("Q8_0", "Q4_0")]
+)
+def test_families_that_transformers_does_not_read(tmp_path, family, linear, embedding):
+    """Configuration and names come from the file's metadata; blocks are taken over bit by bit."""
+    config = tiny_config(family, layers=4)
+    if family == "smollm3":
+        config.no_rope_layers = [1, 1, 1, 0]  # what llama.cpp takes for granted
+    model = tiny_model(family, config=config)
+    path = tmp_path / "tiny.gguf"
+    write_gguf(path, model, linear, embedding)
+    source = open_source(str(path))
+    fields = ["no_rope_layers"] if family == "smollm3" else list(SPECIAL["granite"])
+    for name in (*fields, "rms_norm_eps", "vocab_size", "num_key_value_heads"):
+        expected = pytest.approx(getattr(config, name), rel=1e-6)  # float32 in the file
+        assert getattr(source.config, name) == expected, name
+    assert source.config.rope_parameters == config.rope_parameters
+    parts = base_parts(source.config)
+    assert [part.source for part in parts] == [part.source for part in base_parts(config)]
+    schemes = choose_schemes(source, parts, "auto", "auto")
+    values = dict(model.named_parameters())
+    for part in parts:
+        value = values[part.source].detach()
+        if part.kind == "vector":
+            assert torch.equal(source.read(part.source), value), part.source
+            continue
+        kind = gguf.GGMLQuantizationType[linear if part.kind == "linear" else embedding]
+        stored = gguf.quants.quantize(value.numpy(), kind)
+        expected = torch.from_numpy(gguf.quants.dequantize(stored, kind).copy())
+        quantized, entry = quantize_part(source, part, schemes[part.kind])
+        assert entry.taken_over and entry.relative_error == 0
+        assert torch.equal(quantized.dequantize()[: len(value)], expected), part.source

@@ -7,7 +7,7 @@ from tests.support.tiny import tiny_config
 from toolkit.bundle.adapter import LoraSettings
 from toolkit.bundle.export import ExportSettings, export_bundle
 from toolkit.bundle.layout import parameter_shapes
-from toolkit.programs import PROJECTIONS
+from toolkit.lora import PROJECTIONS
 from toolkit.sources.random import RandomSource
 
 
@@ -25,7 +25,7 @@ def export_tiny(
     *,
     tied: bool = True,
     layers: int = 2,
-    method: str = "mesp",
+    lowering: str = "mesp",
     seq_lens: tuple[int, ...] = (24,),
     rank: int = 4,
     seed: int = 1,
@@ -34,6 +34,6 @@ def export_tiny(
     config = tiny_config(family, layers=layers, tied=tied)
     config.initializer_range = 0.2
     source = RandomSource(config, parameter_shapes(config), f"tiny-{family}", seed=seed)
-    settings = ExportSettings(LoraSettings(rank, 2.0 * rank, PROJECTIONS), seq_lens, method)
+    settings = ExportSettings(LoraSettings(rank, 2.0 * rank, PROJECTIONS), seq_lens, lowering)
     export_bundle(source, folder, settings)
     return folder

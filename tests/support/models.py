@@ -47,11 +47,11 @@ def write_gguf(
     rope_freqs: np.ndarray | None = None,
     tokenizer: PreTrainedTokenizerFast | None = None,
 ) -> None:
-    """Write a model as llama.cpp's converter does, rows of q and k of a Llama model permuted.
+    """Write a model as llama.cpp's converter does, rows of q and k permuted but for Qwen2.
 
     Args:
         path: The .gguf file.
-        model: A Llama or Qwen2 model.
+        model: Of a supported family.
         linear: GGUF type of the linear layers.
         embedding: GGUF type of embedding and head.
         kinds: GGUF type of single tensors, by GGUF name.
@@ -72,6 +72,11 @@ def write_gguf(
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_vocab_size(config.vocab_size)
+    if family == "granite":
+        writer.add_attention_scale(config.attention_multiplier)
+        writer.add_embedding_scale(config.embedding_multiplier)
+        writer.add_residual_scale(config.residual_multiplier)
+        writer.add_logit_scale(config.logits_scaling)
     writer.add_tokenizer_model("gpt2")
     if tokenizer is None:
         writer.add_token_list([f"t{i}" for i in range(config.vocab_size)])
@@ -84,7 +89,7 @@ def write_gguf(
             continue
         stored = stored_name(name)
         value = value.numpy()
-        if family == "llama" and (".attn_q." in stored or ".attn_k." in stored):
+        if family != "qwen2" and (".attn_q." in stored or ".attn_k." in stored):
             heads = (
                 config.num_attention_heads if ".attn_q." in stored else config.num_key_value_heads
             )

@@ -1,7 +1,9 @@
 """Small random models of the supported families."""
 
+from typing import Any
+
 import torch
-from transformers import LlamaConfig, PretrainedConfig, Qwen2Config
+from transformers import AutoConfig, PretrainedConfig
 
 LLAMA3_ROPE = {
     "rope_type": "llama3",
@@ -11,11 +13,22 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
 }
+SPECIAL: dict[str, dict[str, Any]] = {
+    "llama": {"rope_parameters": LLAMA3_ROPE},
+    "smollm3": {"no_rope_layers": [1, 0] * 20},
+    "granite": {
+        "embedding_multiplier": 12.0,
+        "residual_multiplier": 0.22,
+        "attention_multiplier": 0.1,
+        "logits_scaling": 3.0,
+    },
+}
+"""What makes a family itself, in its smallest form."""
 
 
 def tiny_config(family: str, *, layers: int = 2, tied: bool = True) -> PretrainedConfig:
     """Return a configuration with grouped-query attention and a vocabulary that needs padding."""
-    common = {
+    fields = {
         "hidden_size": 64,
         "intermediate_size": 96,
         "num_hidden_layers": layers,
@@ -25,10 +38,11 @@ def tiny_config(family: str, *, layers: int = 2, tied: bool = True) -> Pretraine
         "max_position_embeddings": 256,
         "tie_word_embeddings": tied,
         "rms_norm_eps": 1e-5,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        **({"pad_token_id": None} if family == "smollm3" else {}),
+        **SPECIAL.get(family, {}),
     }
-    if family == "llama":
-        return LlamaConfig(**common, rope_parameters=LLAMA3_ROPE)
-    return Qwen2Config(**common, rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
+    return AutoConfig.for_model(family, **fields)
 
 
 def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:

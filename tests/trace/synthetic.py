@@ -51,7 +51,7 @@ class Recipe:
     detail: str = "full"
     operators: bool = True
     model: str = "SmolLM2-135M-Instruct"
-    method: str = "mesp"
+    lowering: str = "mesp"
     phone: bool = False
     hwm_reset: bool = True
     swap: bool = False
@@ -138,7 +138,7 @@ class _Writer:
             "version": 1,
             "toolkit": "0.1.0",
             "model": recipe.model,
-            "method": recipe.method,
+            "lowering": recipe.lowering,
             "resumed_from": recipe.resumed_from,
             "time_unix": 1_763_800_000 + 3600 * bool(recipe.resumed_from),
             "settings": {

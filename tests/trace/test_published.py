@@ -6,8 +6,8 @@ from toolkit.trace.published import all_figures, compare_with_published, paramet
 from toolkit.trace.schema import Bundle, Run
 
 
-def run(model: str, method: str = "mesp", **bundle) -> Run:
-    return Run(version=1, model=model, method=method, bundle=Bundle(**bundle))
+def run(model: str, lowering: str = "mesp", **bundle) -> Run:
+    return Run(version=1, model=model, lowering=lowering, bundle=Bundle(**bundle))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ QWEN = {"model": "Qwen2.5-0.5B-Instruct", "steps": 3, "layers": 2}
 def runs(tmp_path: Path) -> Path:
     recipes = {
         "a/deep/mesp": Recipe(**QWEN, phone=True),
-        "mebp": Recipe(**QWEN, method="mebp", seq_len=512),
+        "mebp": Recipe(**QWEN, lowering="mebp", seq_len=512),
         "smol": Recipe(steps=3, layers=2),
     }
     for name, recipe in recipes.items():

@@ -66,7 +66,7 @@ def hostile_trace(tmp_path: Path, text: str) -> Path:
     with path.open("wb") as file:
         for record in records(replace(SMALL, steps=30)):
             if record["type"] == "run":
-                record["model"] = record["method"] = record["toolkit"] = text
+                record["model"] = record["lowering"] = record["toolkit"] = text
                 record["settings"] |= {text: text, "nested": {text: [text]}}
                 for key in ("abi", "isa", "kernel", "model"):
                     record["device"][key] = text
@@ -166,7 +166,11 @@ def test_peak_is_in_the_chart_however_long_the_run(tmp_path: Path) -> None:
         (replace(SMALL, status=None), ["without an end record", "unfinished"], ["completed"]),
         (replace(SMALL, steps=1), ["at step 1."], ["The loss fell", "Learning rate by step"]),
         (replace(SMALL, layers=1), ["1 layer as a table"], ["layers as a table"]),
-        (replace(SMALL, model="", method="", steps=2), ["completed"], ["SmolLM2-135M-Instruct ·"]),
+        (
+            replace(SMALL, model="", lowering="", steps=2),
+            ["completed"],
+            ["SmolLM2-135M-Instruct ·"],
+        ),
         (Recipe(steps=600, layers=2), ["Each column at its", "lowest"], ["Battery"]),
         (replace(SMALL, phone=True), ["Temperature", "Battery"], []),
     ],

@@ -11,7 +11,6 @@ bit by bit: B is zero, A is kaiming-uniform with a = sqrt(5), drawn in the order
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from toolkit.bundle.flat_tensor import TensorSpec, write_flat_tensor
 from toolkit.bundle.weights import check_finite
 from toolkit.errors import ToolkitError
-from toolkit.recipes import PROJECTIONS
+from toolkit.lora import PROJECTIONS, LoraSettings
 from toolkit.sources.safetensors_file import SafetensorsFile
 
 PEFT_PREFIX = "base_model.model.model."
@@ -41,28 +40,6 @@ _UNSUPPORTED = (
 # Initializations that leave the base weights as they are; pissa, olora, corda, loftq and lora_ga
 # train against a base from which a part was taken, so their adapters mean nothing on ours.
 _SAME_BASE = (True, False, None, "true", "gaussian", "eva", "orthogonal", "mica")
-
-
-@dataclass(frozen=True)
-class LoraSettings:
-    """Rank, alpha and target projections of an adapter; dropout is 0."""
-
-    rank: int
-    alpha: float
-    targets: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.targets if name not in PROJECTIONS]
-        if unknown or not self.targets or len(set(self.targets)) != len(self.targets):
-            raise ToolkitError(
-                f"LoRA targets '{','.join(self.targets)}' are not valid",
-                f"Choose from {', '.join(PROJECTIONS)}, each once",
-            )
-        if self.rank < 1 or not self.alpha > 0 or not math.isfinite(self.alpha):
-            raise ToolkitError(
-                f"LoRA rank {self.rank} with alpha {self.alpha:g} is not valid",
-                "Both must be positive",
-            )
 
 
 def initial_adapter(specs: list[TensorSpec], seed: int) -> Iterator[Tensor]:

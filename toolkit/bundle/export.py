@@ -11,14 +11,16 @@ from torch import Tensor
 
 from toolkit.bundle import adapter as adapters
 from toolkit.bundle import layout, manifest, weights
-from toolkit.bundle.adapter import LoraSettings
 from toolkit.bundle.flat_tensor import TensorSpec, flat_tensor_bytes, write_flat_tensor
 from toolkit.bundle.identity import write_identity
 from toolkit.bundle.output import check_space, check_target, new_directory
 from toolkit.data.fingerprint import describe_tokenizer
 from toolkit.errors import ToolkitError
+from toolkit.families import family_of, head_dimension
+from toolkit.families.rope import Rope
 from toolkit.files import atomic_file
-from toolkit.programs import Programs, build_programs, head_dimension, rope_parameters
+from toolkit.lora import LoraSettings
+from toolkit.programs import Programs, build_programs
 from toolkit.programs.coverage import check_whole_model
 from toolkit.quantization.packing import GROUP
 from toolkit.quantization.report import TensorQuality
@@ -52,7 +54,7 @@ class ExportSettings:
     Attributes:
         lora: Rank, alpha and targets.
         seq_lens: Sequence lengths, one set of programs each.
-        method: "mesp" or "mebp".
+        lowering: "mesp" or "mebp".
         quantization: Scheme of the linear layers, or "auto".
         embedding_quantization: Scheme of embedding and head, or "auto".
         seed: Seed of a fresh adapter.
@@ -61,7 +63,7 @@ class ExportSettings:
 
     lora: LoraSettings
     seq_lens: tuple[int, ...]
-    method: str = "mesp"
+    lowering: str = "mesp"
     quantization: str = "auto"
     embedding_quantization: str = "auto"
     seed: int = 0
@@ -98,8 +100,8 @@ def export_bundle(
     adapter_specs = layout.adapter_specs(config, settings.lora.rank, settings.lora.targets)
     if settings.adapter is not None:
         adapters.check_peft_weights(settings.adapter, adapter_specs)
-    frequencies, _ = rope_parameters(config)
-    base_specs = layout.base_specs(config, parts, schemes, len(frequencies))
+    ropes = family_of(config).ropes(config)
+    base_specs = layout.base_specs(parts, schemes, ropes)
     check_target(output)
     check_space(output, flat_tensor_bytes([*base_specs, *adapter_specs]))
 
@@ -107,10 +109,8 @@ def export_bundle(
     programs = build_programs(
         config,
         seq_lens=seq_lens,
-        rank=settings.lora.rank,
-        alpha=settings.lora.alpha,
-        targets=settings.lora.targets,
-        method=settings.method,
+        lora=settings.lora,
+        lowering=settings.lowering,
         schemes=schemes,
         model_name=source.name,
     )
@@ -119,7 +119,7 @@ def export_bundle(
         with atomic_file(directory / manifest.PROGRAMS) as file:
             file.write(programs.buffer)
         progress.stage("Quantizing weights", sum(spec.nbytes for spec in base_specs))
-        tensors = _base_tensors(source, parts, schemes, frequencies, quality)
+        tensors = _base_tensors(source, parts, schemes, ropes, quality)
         write_flat_tensor(directory / manifest.BASE, base_specs, tensors, on_bytes=progress.advance)
         progress.stage("Writing adapter and tokenizer")
         _write_adapter(directory, source, settings, adapter_specs)
@@ -149,14 +149,14 @@ def _base_tensors(
     source: Source,
     parts: list[layout.Part],
     schemes: dict[str, str],
-    frequencies: Tensor,
+    ropes: dict[str, Rope],
     quality: list[TensorQuality],
 ) -> Iterator[Tensor]:
     for part, tensors in weights.weight_tensors(source, parts, schemes, quality):
         yield from tensors
         tensors.clear()
         if part.kind == "embedding":
-            yield frequencies
+            yield from (rope.inv_freq for rope in ropes.values())
 
 
 def _write_adapter(
@@ -225,8 +225,9 @@ def _content(
             "vocab_size": config.vocab_size,
             "tied": bool(config.tie_word_embeddings),
         },
+        "blocks": {kind.name: list(kind.layers) for kind in family_of(config).block_kinds(config)},
         "seq_lens": seq_lens,
-        "method": settings.method,
+        "lowering": settings.lowering,
         "lora": {},
         "quantization": {
             **schemes,

@@ -1,27 +1,20 @@
 """Which tensors base.ptd and adapter.ptd hold, in the order of the file.
 
-Shapes come from the family's own decoder layer. Order of base.ptd: embedding, rotary frequencies,
-the layers one after the other, final norm, head. Within a layer: in the order in which a forward
-pass uses them, `_LAYER_ORDER`; a parameter that is not in that list is an error
-(`toolkit.programs.coverage`).
+Shapes and order come from the family's own decoder layer. Order of base.ptd: embedding, rotary
+frequencies, the layers one after the other, final norm, head. Within a layer: in the order in which
+a forward pass of the layer uses them.
 """
 
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 from transformers import PretrainedConfig
 
 from toolkit.bundle.flat_tensor import TensorSpec
-from toolkit.programs import PROJECTIONS, family_of
+from toolkit.families import BlockKind, family_of
+from toolkit.families.parts import Linear
+from toolkit.families.rope import Rope
 from toolkit.quantization.layout import weight_layout
-
-_LAYER_ORDER = (
-    "input_layernorm",
-    *(f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj", "o_proj")),
-    "post_attention_layernorm",
-    *(f"mlp.{name}" for name in ("gate_proj", "up_proj", "down_proj")),
-)
 
 
 @dataclass(frozen=True)
@@ -51,9 +44,6 @@ class Part:
         ]
 
 
-ROPE_KEY = "rope.inv_freq"
-
-
 def base_parts(config: PretrainedConfig) -> list[Part]:
     """Return every weight of a model in the order of base.ptd, rotary frequencies aside.
 
@@ -61,12 +51,11 @@ def base_parts(config: PretrainedConfig) -> list[Part]:
         ToolkitError: The family or one of its features is not supported.
     """
     vocabulary = (config.vocab_size, config.hidden_size)
-    layer = _layer_parts(config)
     parts = [Part("embed_tokens", "model.embed_tokens.weight", "embedding", vocabulary)]
-    for i in range(config.num_hidden_layers):
+    for i, kind in enumerate(_kind_of_layers(config)):
         parts += [
-            Part(f"layers.{i}.{key}", f"model.layers.{i}.{source}", kind, shape)
-            for key, source, kind, shape in layer
+            Part(f"layers.{i}.{key}", f"model.layers.{i}.{source}", what, shape)
+            for key, source, what, shape in _layer_parts(kind)
         ]
     parts.append(Part("norm.weight", "model.norm.weight", "vector", (config.hidden_size,)))
     if not config.tie_word_embeddings:
@@ -75,12 +64,15 @@ def base_parts(config: PretrainedConfig) -> list[Part]:
 
 
 def base_specs(
-    config: PretrainedConfig, parts: list[Part], schemes: dict[str, str], frequencies: int
+    parts: list[Part], schemes: dict[str, str], ropes: dict[str, Rope]
 ) -> list[TensorSpec]:
-    """Return every tensor of base.ptd in order; `frequencies` is the length of rope.inv_freq."""
+    """Return every tensor of base.ptd in order, with the frequencies of the family's ropes."""
     embedding, *rest = [part.specs(schemes) for part in parts]
-    rope = TensorSpec(ROPE_KEY, (frequencies,), torch.float32)
-    return [*embedding, rope, *(spec for specs in rest for spec in specs)]
+    frequencies = [
+        TensorSpec(f"{name}.inv_freq", tuple(rope.inv_freq.shape), torch.float32)
+        for name, rope in ropes.items()
+    ]
+    return [*embedding, *frequencies, *(spec for specs in rest for spec in specs)]
 
 
 def parameter_shapes(config: PretrainedConfig) -> dict[str, tuple[int, ...]]:
@@ -94,34 +86,37 @@ def adapter_specs(
     """Return every tensor of adapter.ptd in the order in which `peft` creates them.
 
     A is float32 [rank, K], B float32 [N, rank] for a projection with K inputs and N outputs.
+
+    Raises:
+        ToolkitError: A target does not exist.
     """
-    order = [name for name in PROJECTIONS if name in targets]
-    shapes = {
-        key.rsplit(".", 1)[-1]: (key, shape)
-        for key, _, kind, shape in _layer_parts(config)
-        if kind == "linear"
-    }
+    family_of(config).check_targets(config, targets)
     specs = []
-    for i in range(config.num_hidden_layers):
-        for name in order:
-            key, (n, k) = shapes[name]
-            prefix = f"layers.{i}.{key}"
-            specs.append(TensorSpec(f"{prefix}.lora_A.weight", (rank, k), torch.float32))
-            specs.append(TensorSpec(f"{prefix}.lora_B.weight", (n, rank), torch.float32))
+    for i, kind in enumerate(_kind_of_layers(config)):
+        for path, part in kind.linears.items():
+            if path.rsplit(".", 1)[-1] not in targets:
+                continue
+            prefix = f"layers.{i}.{path}"
+            specs.append(TensorSpec(f"{prefix}.lora_A.weight", (rank, part.k), torch.float32))
+            specs.append(TensorSpec(f"{prefix}.lora_B.weight", (part.n, rank), torch.float32))
     return specs
 
 
-def _layer_parts(config: PretrainedConfig) -> list[tuple[str, str, str, tuple[int, ...]]]:
+def _kind_of_layers(config: PretrainedConfig) -> list[BlockKind]:
+    kinds = family_of(config).block_kinds(config)
+    by_layer = {layer: kind for kind in kinds for layer in kind.layers}
+    return [by_layer[layer] for layer in range(config.num_hidden_layers)]
+
+
+def _layer_parts(kind: BlockKind) -> list[tuple[str, str, str, tuple[int, ...]]]:
     """Return (key, source, kind, shape) of one layer's weights, names relative to the layer."""
-    modules = dict(family_of(config).decoder_layer(config).named_modules())
-    parts = []
-    for name in _LAYER_ORDER:
-        module = modules[name]
-        weight = f"{name}.weight"
-        if not isinstance(module, nn.Linear):
-            parts.append((weight, weight, "vector", tuple(module.weight.shape)))
+    found = []
+    for path in kind.order:
+        part, weight = kind.parts[path], f"{path}.weight"
+        if not isinstance(part, Linear):
+            found.append((weight, weight, "vector", (part.width,)))
             continue
-        parts.append((name, weight, "linear", (module.out_features, module.in_features)))
-        if module.bias is not None:
-            parts.append((f"{name}.bias", f"{name}.bias", "vector", tuple(module.bias.shape)))
-    return parts
+        found.append((path, weight, "linear", (part.n, part.k)))
+        if part.bias:
+            found.append((f"{path}.bias", f"{path}.bias", "vector", (part.n,)))
+    return found

@@ -6,8 +6,9 @@
     family        config.model_type
     shape         layers, hidden_size, intermediate_size, heads, kv_heads, head_dim, vocab_size,
                   tied
+    blocks        kind of block -> its layers
     seq_lens      sequence lengths
-    method        "mesp" or "mebp"
+    lowering      "mesp" or "mebp"
     lora          rank, alpha, targets, dropout, parameters, start ("seed N" or an adapter's path)
     tokenizer     name, sha256 (toolkit.data.fingerprint), or null for random weights
     quantization  linear, embedding, head (schemes), group, tensors (toolkit.quantization.report)
@@ -41,8 +42,9 @@ _FIELDS = {
     "model": dict,
     "family": str,
     "shape": dict,
+    "blocks": dict,
     "seq_lens": list,
-    "method": str,
+    "lowering": str,
     "lora": dict,
     "tokenizer": (dict, NoneType),
     "quantization": dict,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def data(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="Text files, JSON Lines or lists of records.", show_default=False),
+        typer.Argument(help="Files, folders of data sets, or their hub ids.", show_default=False),
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Directory to write; replaced if it is there.")
@@ -47,9 +47,18 @@ def data(
         str, typer.Option(help="Documents that are too long: split, truncate or drop.")
     ] = "split",
     form: Annotated[
-        Literal["auto", "text", "json"],
+        Literal["auto", "text", "json", "table", "whatsapp", "telegram"],
         typer.Option("--format", help="What the files are; auto finds out from their content."),
     ] = "auto",
+    me: Annotated[
+        str | None,
+        typer.Option(help="Whose messages to learn of a chat's export.", show_default=False),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which split of a data set to read.")] = "train",
+    subset: Annotated[
+        str | None,
+        typer.Option(help="Which subset of a data set on the hub.", show_default=False),
+    ] = None,
     validation: Annotated[
         float,
         typer.Option(
@@ -74,8 +83,12 @@ def data(
     \b
     JSON Lines, or a JSON list, hold records: {"text": ...}, {"prompt": ..., "completion": ...} or
     {"messages": [{"role": ..., "content": ...}, ...]}; the fields of Alpaca, ShareGPT and
-    question-and-answer sets are known, too. Any other text is one document. What is neither, a
-    table or a chat's export, is refused with a hint; --format text learns it as it is.
+    question-and-answer sets are known, too. CSV, TSV and Parquet have columns of these names, as
+    have data sets of the Hugging Face hub (these and Parquet: pip install "toolkit[datasets]").
+    Exports of WhatsApp and Telegram (result.json) need --me NAME: these messages become the
+    assistant's, and six hours of silence begin a conversation; nothing leaves this machine.
+    Any other text is one document. What is neither, such as a web page, is refused with a hint;
+    --format text learns it as it is.
 
     Chats go through the model's chat template and the loss is taken on the assistant's tokens
     only, unless --loss all is given. Documents longer than the sequence length are split: text
@@ -86,6 +99,9 @@ def data(
       toolkit data chats.jsonl --tokenizer bundle -o data
       toolkit data book.txt notes.txt --tokenizer bundle --seq-len 128 -o data
       toolkit data chats.jsonl --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct --seq-len 256 -o data
+      toolkit data questions.csv answers.parquet --tokenizer bundle -o data
+      toolkit data chat.txt result.json --me "Ann Smith" --tokenizer bundle -o data
+      toolkit data HuggingFaceTB/smoltalk --subset everyday-conversations --tokenizer bundle -o data
       toolkit data --random 64 --seq-len 256 --bundle bundle -o data
     """
     from toolkit.data.tokenizers import bundle_metadata, check_source
@@ -105,7 +121,9 @@ def data(
     else:
         from toolkit.data.settings import Settings
 
-        settings = Settings(length, loss, pack, long, validation, seed, template, form)
+        settings = Settings(
+            length, loss, pack, long, validation, seed, template, form, me, split, subset
+        )
         vocab = metadata.vocab_size if metadata else None
         report = _files(files, source, settings, output, vocab, quiet=as_json)
     if as_json:

@@ -8,10 +8,10 @@ import typer
 
 from toolkit.cli.common import console, error_console, print_json
 from toolkit.errors import ToolkitError
-from toolkit.recipes import PROJECTIONS, ExportDefaults, Recipe, get_recipe, recipe_of
+from toolkit.lora import PROJECTIONS, LoraSettings
+from toolkit.recipes import ExportDefaults, Recipe, get_recipe, recipe_of
 
 if TYPE_CHECKING:
-    from toolkit.bundle.adapter import LoraSettings
     from toolkit.sources import Source
 
 
@@ -53,7 +53,7 @@ def export(
             show_default=False,
         ),
     ] = None,
-    method: Annotated[
+    lowering: Annotated[
         Literal["mesp", "mebp"] | None,
         typer.Option(
             help="mesp recomputes inside the operators, mebp stores every intermediate of a block. "
@@ -124,7 +124,7 @@ def export(
         settings = ExportSettings(
             lora=_lora_settings(adapter, rank, alpha, targets, defaults),
             seq_lens=tuple(seq_len or defaults.seq_lens),
-            method=method or defaults.method,
+            lowering=lowering or defaults.lowering,
             quantization=quantization or defaults.quantization,
             embedding_quantization=embedding_quantization or defaults.embedding_quantization,
             seed=seed,
@@ -148,8 +148,8 @@ def _lora_settings(
     alpha: float | None,
     targets: str | None,
     defaults: ExportDefaults,
-) -> "LoraSettings":
-    from toolkit.bundle.adapter import LoraSettings, read_peft_settings
+) -> LoraSettings:
+    from toolkit.bundle.adapter import read_peft_settings
 
     names = None if targets is None else tuple(name.strip() for name in targets.split(","))
     if adapter is None:

@@ -78,9 +78,11 @@ def _print_model(bundle: Path, found: dict[str, Any]) -> None:
         f"{shape['intermediate_size']}, heads {shape['heads']}/{shape['kv_heads']} of "
         f"{shape['head_dim']}, vocabulary {shape['vocab_size']}"
         + (", tied head" if shape["tied"] else ""),
+        "Blocks": ", ".join(f"{len(layers)} {name}" for name, layers in found["blocks"].items()),
         "LoRA": f"rank {lora['rank']}, alpha {lora['alpha']:g}, {lora['parameters'] / 1e6:.2f} M"
         f" parameters on {', '.join(lora['targets'])}; start: {lora['start']}",
-        "Method": f"{found['method']}, sequence lengths {', '.join(map(str, found['seq_lens']))}",
+        "Lowering": found["lowering"],
+        "Lengths": ", ".join(map(str, found["seq_lens"])),
     }
     for name, text in lines.items():
         console.print(f"{name:<9}{text}", markup=False, highlight=False, soft_wrap=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from toolkit.cli.common import console, error_console, print_json
+from toolkit.settings.optimizers import OptimizerName
 
 if TYPE_CHECKING:
     from toolkit.planning.settings import Machine, Settings
@@ -35,11 +36,11 @@ def plan(
     targets: Annotated[
         str | None, typer.Option(help="Projections with adapters, comma-separated.")
     ] = None,
-    method: Annotated[
+    lowering: Annotated[
         Literal["mesp", "mebp"] | None, typer.Option(help="How gradients are computed.")
     ] = None,
     optimizer: Annotated[
-        Literal["sgd", "adamw"] | None, typer.Option(help="How gradients change the adapter.")
+        OptimizerName | None, typer.Option(help="How gradients change the adapter.")
     ] = None,
     momentum: Annotated[float | None, typer.Option(help="SGD: momentum.")] = None,
     max_grad_norm: Annotated[
@@ -80,7 +81,7 @@ def plan(
         "seq_len": seq_len,
         "rank": rank,
         "targets": None if targets is None else tuple(t.strip() for t in targets.split(",")),
-        "method": method,
+        "lowering": lowering,
         "optimizer": optimizer,
         "momentum": momentum,
         "max_grad_norm": max_grad_norm,

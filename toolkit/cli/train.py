@@ -14,6 +14,8 @@ from toolkit.device.run_settings import Value
 from toolkit.device.runs import Run, attach
 from toolkit.device.training import DEFAULTS, Request
 from toolkit.errors import ToolkitError
+from toolkit.settings.methods import MethodName
+from toolkit.settings.optimizers import OptimizerName
 
 
 def _flag(name: str, text: str, **limits: int) -> Any:
@@ -36,8 +38,11 @@ def train(
         str | None, typer.Option("--data", help="Data on the device (default: the last sent).")
     ] = None,
     lr: Annotated[float | None, _flag("lr", "Learning rate.")] = None,
+    method: Annotated[
+        MethodName | None, _flag("method", "How a step finds what to change.")
+    ] = None,
     optimizer: Annotated[
-        Literal["sgd", "adamw"] | None, _flag("optimizer", "How gradients change the adapter.")
+        OptimizerName | None, _flag("optimizer", "How gradients change the adapter.")
     ] = None,
     batch_size: Annotated[
         int | None,
@@ -53,8 +58,10 @@ def train(
         _flag("grad-accum", "Batches, one after the other, whose gradients make one step.", min=1),
     ] = None,
     weight_decay: Annotated[float | None, _flag("weight-decay", "Decoupled weight decay.")] = None,
-    beta1: Annotated[float | None, _flag("beta1", "AdamW: decay of the mean.")] = None,
-    beta2: Annotated[float | None, _flag("beta2", "AdamW: decay of the square.")] = None,
+    beta1: Annotated[float | None, _flag("beta1", "Decay of the gradient's mean.")] = None,
+    beta2: Annotated[
+        float | None, _flag("beta2", "Decay of its square's mean, or lion's second decay.")
+    ] = None,
     eps: Annotated[float | None, _flag("eps", "AdamW: added to the root.")] = None,
     momentum: Annotated[float | None, _flag("momentum", "SGD: momentum.")] = None,
     max_grad_norm: Annotated[
@@ -152,6 +159,7 @@ def train(
     settings: dict[str, Value] = {
         "steps": steps,
         "lr": lr,
+        "method": method,
         "optimizer": optimizer,
         "batch-size": batch_size,
         "grad-accum": grad_accum,

@@ -12,8 +12,8 @@ from typing import Any
 
 from toolkit.errors import ToolkitError
 
-FORMS = ("auto", "text", "json")
-"""What a user may say of his files: find out, take as plain text, take as JSON records."""
+FORMS = ("auto", "text", "json", "table", "whatsapp", "telegram")
+"""What a user may say of his files: find out, or take as what `toolkit.data.formats` calls so."""
 
 
 @dataclass(frozen=True)
@@ -39,26 +39,40 @@ class Document:
         return json.dumps(parts, sort_keys=True, ensure_ascii=True)
 
 
-def read_documents(paths: list[Path], form: str = "auto") -> Iterator[Document]:
+def read_documents(
+    paths: list[Path],
+    form: str = "auto",
+    *,
+    me: str | None = None,
+    split: str = "train",
+    subset: str | None = None,
+) -> Iterator[Document]:
     """Yield the documents of all files in order.
 
     Args:
-        paths: Files.
+        paths: Files, folders of the `datasets` library, or ids of data sets on the hub.
         form: One of `FORMS`.
+        me: Whose messages are learned of a chat's export.
+        split: Of data sets that have several.
+        subset: Which configuration of a data set on the hub.
 
     Raises:
         ToolkitError: A file is missing, holds something that is not supported, or has a line that
             is not a known record.
     """
     from toolkit.data.formats import find_reader
+    from toolkit.data.hub_datasets import is_dataset, read_dataset
 
     if form not in FORMS:
         raise ToolkitError(f"unknown format {form!r}", f"Use one of {', '.join(FORMS)}")
     for path in paths:
+        if is_dataset(path):
+            yield from read_dataset(path, split, subset)
+            continue
         if path.is_dir():
             raise ToolkitError(f"{path} is a directory", "Name the files in it")
         try:
             data = path.read_bytes()
         except OSError as error:
             raise ToolkitError(f"cannot read {path}: {error.strerror}") from error
-        yield from find_reader(path, data, form)(path, data)
+        yield from find_reader(path, data, form, me)(path, data)

@@ -3,6 +3,7 @@
 What takes seconds to import (torch, transformers) is imported once the input has been read.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -46,7 +47,9 @@ def read_input(paths: Sequence[Path], settings: Settings, out: Path) -> list[Doc
         ToolkitError: `out` is something else, or a file cannot be read.
     """
     check_target(out)
-    documents = list(read_documents(list(paths), settings.form))
+    own = settings
+    found = read_documents(list(paths), own.form, me=own.me, split=own.split, subset=own.subset)
+    documents = list(found)
     if not documents:
         raise ToolkitError(f"no documents in {', '.join(map(str, paths))}", "Check the input")
     return documents
@@ -98,10 +101,11 @@ def prepare_documents(
             rows[part] = _rows(pieces, settings, _padding(tokenizer))
             details[part] = _details(pieces, rows[part], members[part])
     report = {
-        "settings": asdict(settings),
+        # A name is nobody's business where the data goes.
+        "settings": {name: value for name, value in asdict(settings).items() if name != "me"},
         "tokenizer": describe_tokenizer(tokenizer),
         "vocab_size": len(tokenizer),
-        "sources": [{"name": path.name, "sha256": sha256_file(path)} for path in paths],
+        "sources": [_source(path, documents) for path in paths],
         "documents": tally.documents,
         "split": tally.split,
         "truncated": tally.truncated,
@@ -157,6 +161,17 @@ def check_target(out: Path) -> None:
         return
     if not out.is_dir() or any(out.iterdir()):
         raise ToolkitError(f"{out} exists and is not a data set", "Choose another -o")
+
+
+def _source(path: Path, documents: Sequence[Document]) -> dict[str, str]:
+    """Return name and digest of a file, or of the records that a data set gave."""
+    if path.is_file():
+        return {"name": path.name, "sha256": sha256_file(path)}
+    digest = hashlib.sha256()
+    for document in documents:
+        if document.source.startswith(f"{path}["):
+            digest.update(document.content().encode())
+    return {"name": path.name if path.exists() else str(path), "sha256": digest.hexdigest()}
 
 
 def _held_out(

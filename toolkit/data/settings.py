@@ -25,6 +25,9 @@ class Settings:
     seed: int = 0
     template: bool = True
     form: str = "auto"
+    me: str | None = None
+    split: str = "train"
+    subset: str | None = None
 
     def __post_init__(self) -> None:
         if self.seq_len < 1:

@@ -17,6 +17,7 @@ from toolkit.errors import ToolkitError
 
 DEFAULTS = {
     "lr": "0.0001",
+    "method": "exact",
     "optimizer": "adamw",
     "batch-size": "1",
     "grad-accum": "1",

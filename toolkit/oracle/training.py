@@ -1,4 +1,4 @@
-"""Training by torch.optim, transformers' schedules and clip_grad_norm_: the trainer's oracle."""
+"""Training by PyTorch, transformers' schedules and clip_grad_norm_: the trainer's oracle."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import torch
 from toolkit.data.samples import Rows
 from toolkit.oracle.gradients import step_gradients
 from toolkit.oracle.sampler import sample_indices
+from toolkit.settings.optimizers import OPTIMIZERS
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class TrainStep:
 def train(model: Any, rows: Rows, settings: TrainSettings) -> Iterator[TrainStep]:
     """Train the model's adapter in place and yield each step as it is done."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = _optimizer(parameters, settings)
+    optimizer = OPTIMIZERS[settings.optimizer].reference(parameters, settings)
     scheduler = _scheduler(optimizer, settings)
     samples = sample_indices(len(rows.tokens), settings.seed, settings.order)
     for _ in range(settings.steps):
@@ -59,23 +60,6 @@ def train(model: Any, rows: Rows, settings: TrainSettings) -> Iterator[TrainStep
         optimizer.step()
         scheduler.step()
         yield TrainStep(gradients.loss, lr, norm, gradients.tokens, indices)
-
-
-def _optimizer(parameters: list[Any], settings: TrainSettings) -> torch.optim.Optimizer:
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters,
-            lr=settings.lr,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        )
-    return torch.optim.AdamW(
-        parameters,
-        lr=settings.lr,
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-    )
 
 
 def _scheduler(optimizer: torch.optim.Optimizer, settings: TrainSettings) -> Any:

@@ -16,7 +16,7 @@ from toolkit import __version__
 from toolkit.files import atomic_file, cache_root
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-_SOURCES = ("programs", "ops", "quantization", "planning", "sources")
+_SOURCES = ("families", "programs", "ops", "quantization", "planning", "sources")
 _READABLE = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 
 T = TypeVar("T")

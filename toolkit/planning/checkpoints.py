@@ -1,4 +1,4 @@
-"""Where hidden states are during a step: runtime/trainer/checkpoints.cc and passes.cc, on numbers.
+"""Where hidden states are during a step: runtime/engine/{memory/checkpoints,training/passes}.cc.
 
 State (i, s) is the input of block i for sequence s, later the gradient that arrives there.
 """

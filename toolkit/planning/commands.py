@@ -4,9 +4,10 @@ import re
 import shlex
 from dataclasses import replace
 
+from toolkit.lora import PROJECTIONS
 from toolkit.planning.model import Model
 from toolkit.planning.settings import EXPORTED, Settings
-from toolkit.recipes import PROJECTIONS
+from toolkit.settings.optimizers import OPTIMIZERS
 
 TEXT = "chats.jsonl"
 """Stands for the user's own file."""
@@ -48,7 +49,7 @@ def _export(model: Model, settings: Settings, folder: str) -> list[object]:
     for length in sorted({settings.seq_len, settings.row_tokens}):
         words += ["--seq-len", length]
     words += ["--rank", settings.rank]
-    words += ["--alpha", f"{settings.alpha:g}", "--method", settings.method]
+    words += ["--alpha", f"{settings.alpha:g}", "--lowering", settings.lowering]
     if settings.targets != PROJECTIONS:
         words += ["--targets", ",".join(settings.targets)]
     return [
@@ -71,7 +72,7 @@ def _is_random(model: Model) -> bool:
 def _train(settings: Settings, where: list[str]) -> list[object]:
     words = ["toolkit", "train", *where, "--steps", 100, "--optimizer", settings.optimizer]
     words += ["--checkpoints", settings.checkpoints]
-    if settings.momentum:
+    if settings.momentum and "momentum" in OPTIMIZERS[settings.optimizer].options:
         words += ["--momentum", f"{settings.momentum:g}"]
     if settings.max_grad_norm:
         words += ["--max-grad-norm", f"{settings.max_grad_norm:g}"]
@@ -84,4 +85,4 @@ def _train(settings: Settings, where: list[str]) -> list[object]:
 
 def _folder(model: Model, settings: Settings) -> str:
     name = re.sub(r"[^A-Za-z0-9.]+", "-", model.name.rpartition("/")[2]).strip("-.").lower()
-    return f"{name or 'bundle'}-{settings.method}-{settings.seq_len}"
+    return f"{name or 'bundle'}-{settings.lowering}-{settings.seq_len}"

@@ -10,7 +10,7 @@ class Value:
     """A tensor of a program.
 
     Attributes:
-        role: base, adapter, input, result or output.
+        role: base, adapter, scalar, input, result or output.
         dtype: PyTorch's name, e.g. "float32".
     """
 
@@ -54,17 +54,36 @@ class Program:
 
 @dataclass(frozen=True)
 class Traced:
-    """The programs of one model by name, with the two sizes that are in none of them."""
+    """The programs of one model by name, with the sizes that are in none of them.
 
-    layers: int
+    Attributes:
+        blocks: Number of layers of every kind of block; its programs are KIND_forward, _backward.
+        hidden_size: D.
+    """
+
+    blocks: dict[str, int]
     hidden_size: int
     programs: dict[str, Program]
+
+    @property
+    def layers(self) -> int:
+        return sum(self.blocks.values())
+
+    def methods(self) -> list[tuple[str, str, int]]:
+        """Return phase, program and number of runs of what a training step runs, in its order."""
+        blocks = self.blocks.items()
+        return [
+            ("embed", "embed", 1),
+            *(("forward", f"{kind}_forward", count) for kind, count in blocks),
+            ("head", "head_backward", 1),
+            *(("backward", f"{kind}_backward", count) for kind, count in blocks),
+        ]
 
 
 def to_json(traced: Traced) -> dict[str, Any]:
     """Return what `from_json` reads."""
     return {
-        "layers": traced.layers,
+        "blocks": traced.blocks,
         "hidden_size": traced.hidden_size,
         "programs": [_program_to_json(program) for program in traced.programs.values()],
     }
@@ -78,7 +97,7 @@ def from_json(content: dict[str, Any]) -> Traced:
     """
     programs = [_program_from_json(program) for program in content["programs"]]
     return Traced(
-        int(content["layers"]),
+        {str(kind): int(count) for kind, count in content["blocks"].items()},
         int(content["hidden_size"]),
         {program.name: program for program in programs},
     )

@@ -117,9 +117,9 @@ def calibration_bundle() -> Path:
     folder = cache_root()
     path = folder / f"calibration-{__version__}-{BUNDLE_FORMAT_VERSION}-{_programs_digest()}"
     if not (path / "manifest.json").is_file():
-        from toolkit.bundle.adapter import LoraSettings
         from toolkit.bundle.export import ExportSettings, export_bundle
         from toolkit.bundle.layout import parameter_shapes
+        from toolkit.lora import LoraSettings
         from toolkit.sources.random import RandomSource
 
         config, settings = _config(), Settings()

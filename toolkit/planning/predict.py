@@ -16,15 +16,9 @@ from toolkit.planning.model import Model
 from toolkit.planning.scratch import Kernels, scratch_of
 from toolkit.planning.settings import EXPORTED, Machine, Settings
 from toolkit.planning.weights import resident_weights
+from toolkit.settings.optimizers import state_bytes
 from toolkit.trace.schema import CATEGORIES
 
-_METHODS = {
-    "embed": "embed",
-    "forward": "block_forward",
-    "head": "head_backward",
-    "backward": "block_backward",
-}
-_STATES = {"adamw": 2, "sgd": 0}
 _ADAPTER_ALIGNMENT = 16
 
 
@@ -121,31 +115,31 @@ class Planner:
 
     def _trace(self, settings: Settings) -> Traced:
         # Imported here because it takes seconds, which a plan of a known shape need not wait for.
-        from toolkit.planning.tracing import trace_programs
+        from toolkit.planning.tracing import block_counts, trace_programs
 
         config = self.model.config
-        programs = trace_programs(config, settings)
-        return Traced(config.num_hidden_layers, config.hidden_size, programs)
+        return Traced(block_counts(config), config.hidden_size, trace_programs(config, settings))
 
 
 class _Step:
     def __init__(self, traced: Traced, settings: Settings, machine: Machine) -> None:
-        self.programs, self.settings, self.machine = traced.programs, settings, machine
-        self.layers = traced.layers
-        adapters = traced.programs["block_backward"].adapters
+        self.traced, self.settings, self.machine = traced, settings, machine
+        self.programs, self.layers = traced.programs, traced.layers
+        self.methods = traced.methods()
+        # Every kind of block has the same adapters.
+        adapters = traced.programs[self.methods[-1][1]].adapters
         self.layer_floats = sum(_round_up(a.elements, _ADAPTER_ALIGNMENT) for a in adapters)
         self.parameters = sum(a.elements for a in adapters) * self.layers
+        shapes = [a.shape for a in adapters]
+        self.state_bytes = self.layers * state_bytes(settings.optimizer, shapes, settings)
         state = settings.row_tokens * traced.hidden_size * 4
         self.checkpoints = plan_checkpoints(
             self.layers, settings.rows, state, settings.checkpoints, machine.available
         )
 
     def prediction(self) -> Prediction:
-        scratch = scratch_of_step(self.programs, self.machine.kernels)
-        phases = [
-            Phase(name, self._memory(self.programs[method], scratch), self._seconds(name, method))
-            for name, method in _METHODS.items()
-        ]
+        scratch = scratch_of_step(self.traced, self.machine.kernels)
+        phases = [self._phase(name, scratch) for name in dict.fromkeys(m[0] for m in self.methods)]
         # The optimizer finds arena and scratch as the backward left them, and no weights.
         resting = {**phases[-1].memory, "base": 0}
         phases.append(Phase("optimizer", resting, self._optimizer_seconds()))
@@ -158,16 +152,28 @@ class _Step:
             self.checkpoints,
         )
 
+    def _phase(self, name: str, scratch: int) -> Phase:
+        """Return a phase at its peak, that of the kind of block which needs the most."""
+        mine = [
+            (self.programs[method], count) for phase, method, count in self.methods if phase == name
+        ]
+        memories = [self._memory(program, scratch) for program, _ in mine]
+        seconds = sum(count * self._run_seconds(name, program) for program, count in mine)
+        return Phase(
+            name,
+            max(memories, key=lambda memory: sum(memory.values())),
+            seconds + self._storage_seconds(name),
+        )
+
     def _memory(self, program: Program, scratch: int) -> dict[str, int]:
         floats = self.layer_floats * self.layers
-        states = _STATES[self.settings.optimizer] or int(self.settings.momentum != 0)
         gradients = floats if self.settings.max_grad_norm > 0 else self.layer_floats
         if self.settings.rows > 1:
             gradients += self.layer_floats
         sizes = {
             "base": resident_weights(program),
             "adapters": 4 * floats,
-            "optimizer": 4 * floats * states,
+            "optimizer": self.state_bytes,
             "gradients": 4 * gradients,
             "checkpoints": self.checkpoints.bytes,
             "arena": arena_bytes(program),
@@ -176,30 +182,38 @@ class _Step:
         }
         return {name: sizes[name] for name in CATEGORIES}
 
-    def _seconds(self, phase: str, method: str) -> float:
-        work: Work = work_of(self.programs[method].operations).times(self.settings.rows)
-        blocks = self.layers if phase in ("forward", "backward") else 1
+    def _run_seconds(self, phase: str, program: Program) -> float:
+        work: Work = work_of(program.operations).times(self.settings.rows)
+        return self.machine.speed.seconds(phase, work)
+
+    def _storage_seconds(self, phase: str) -> float:
         speed = self.machine.speed
-        seconds = blocks * speed.seconds(phase, work)
-        if phase == "forward":
-            seconds += self.checkpoints.written / speed.written
-        if phase == "backward":
-            seconds += self.checkpoints.read / speed.read
-        return seconds
+        times = {
+            "forward": self.checkpoints.written / speed.written,
+            "backward": self.checkpoints.read / speed.read,
+        }
+        return times.get(phase, 0.0)
 
     def _optimizer_seconds(self) -> float:
-        passes = 1 + _STATES[self.settings.optimizer]
+        passes = 1 + self.state_bytes / (4 * self.layer_floats * self.layers)
         return self.parameters * passes / self.machine.speed.updated
 
     def _base_bytes(self) -> int:
-        sizes = {v.name: v.bytes for m in _METHODS.values() for v in self.programs[m].base}
-        return sum(size * (self.layers if "{layer}" in name else 1) for name, size in sizes.items())
+        shared: dict[str, int] = {}
+        layers = 0
+        for phase, method, count in self.methods:
+            for value in self.programs[method].base:
+                if "{layer}" not in value.name:
+                    shared[value.name] = value.bytes
+                elif phase == "forward":
+                    layers += count * value.bytes
+        return sum(shared.values()) + layers
 
 
-def scratch_of_step(programs: dict[str, Program], kernels: Kernels) -> int:
+def scratch_of_step(traced: Traced, kernels: Kernels) -> int:
     """Return the bytes of scratch that are resident once every operator of a step has run."""
-    operations = (o for method in _METHODS.values() for o in programs[method].operations)
-    return scratch_of(operations, kernels)
+    methods = (method for _, method, _ in traced.methods())
+    return scratch_of((o for m in methods for o in traced.programs[m].operations), kernels)
 
 
 def _round_up(value: int, multiple: int) -> int:

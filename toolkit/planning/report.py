@@ -42,11 +42,11 @@ def print_proposal(console: Console, model: Model, proposal: Proposal, device: s
         return
     if proposal.others:
         _say(console, "\nFits, with the same result", "bold")
-        table = _table("method", "checkpoints", "peak", "step", "flash a step")
+        table = _table("lowering", "checkpoints", "peak", "step", "flash a step")
         for other in (proposal.best, *proposal.others):
             settings = other.settings
             table.add_row(
-                settings.method,
+                settings.lowering,
                 settings.checkpoints,
                 megabytes(other.peak),
                 duration(other.seconds),
@@ -121,7 +121,7 @@ def describe(prediction: Prediction) -> str:
     """Return the settings that decide memory, in words."""
     s = prediction.settings
     place = "on flash" if prediction.checkpoints.spilled else "in RAM"
-    return f"{s.method}, {s.optimizer}, length {s.seq_len}, rank {s.rank}, checkpoints {place}"
+    return f"{s.lowering}, {s.optimizer}, length {s.seq_len}, rank {s.rank}, checkpoints {place}"
 
 
 def prediction_to_json(

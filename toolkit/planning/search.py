@@ -1,6 +1,6 @@
 """Find the fastest settings that fit a budget.
 
-What does not change the trained adapter is tried first: the method, and where hidden states wait.
+What does not change the trained adapter is tried first: the lowering, and where hidden states wait.
 Only when none of it fits are settings relaxed that do change it, as few as possible: optimizer,
 sequence length, rank. What the user fixed is never touched.
 """
@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
+from toolkit.choices import LOWERINGS
 from toolkit.planning.predict import Planner, Prediction
 from toolkit.planning.settings import Machine, Settings
 
@@ -24,7 +25,7 @@ class Proposal:
 
     Attributes:
         best: The fastest that fits; None when nothing does.
-        others: What else fits, fastest first, one of each method and place.
+        others: What else fits, fastest first, one of each lowering and place.
         relaxed: Names of the settings that had to be changed for `best`.
         asked: The prediction for the settings asked for.
         smallest: The smallest that was tried.
@@ -85,10 +86,10 @@ def _preference(prediction: Prediction) -> tuple:
 
 def _same_result(settings: Settings, fixed: Collection[str]) -> Iterator[Settings]:
     """Yield settings that train the same adapter another way."""
-    methods = [settings.method] if "method" in fixed else ["mesp", "mebp"]
+    lowerings = [settings.lowering] if "lowering" in fixed else LOWERINGS
     places = [settings.checkpoints] if "checkpoints" in fixed else ["ram", "spill"]
-    for method, place in product(methods, places):
-        yield replace(settings, method=method, checkpoints=place)
+    for lowering, place in product(lowerings, places):
+        yield replace(settings, lowering=lowering, checkpoints=place)
 
 
 def _by_changes(settings: Settings, fixed: Collection[str]) -> Iterator[tuple[int, list[Settings]]]:

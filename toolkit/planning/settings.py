@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from toolkit.lora import PROJECTIONS
 from toolkit.planning.scratch import Kernels
 from toolkit.planning.speed import ASSUMED, Speed
-from toolkit.recipes import PROJECTIONS
 
 # What a trainer takes before and beside its own buffers (libraries, ExecuTorch's structures, heap,
 # stacks): measured on x86-64 Linux with glibc, where it is the same for all models.
@@ -25,7 +25,7 @@ class Settings:
     rank: int = 8
     alpha: float = 16.0
     targets: tuple[str, ...] = PROJECTIONS
-    method: str = "mesp"
+    lowering: str = "mesp"
     linear: str = "int4"
     embedding: str = "int8"
     head: str = "int8"
@@ -51,7 +51,7 @@ class Settings:
         return self.sequences // self.batch_size
 
 
-EXPORTED = ("seq_len", "rank", "alpha", "targets", "method", "linear", "embedding", "head")
+EXPORTED = ("seq_len", "rank", "alpha", "targets", "lowering", "linear", "embedding", "head")
 """The settings that a bundle's programs depend on; the others are those of a run."""
 
 

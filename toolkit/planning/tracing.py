@@ -14,27 +14,34 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from toolkit.families import family_of
+from toolkit.lora import LoraSettings
 from toolkit.planning.graph import Operation, Program, Value
 from toolkit.planning.settings import Settings
 from toolkit.programs import program_functions
-from toolkit.programs.lower import DECOMPOSITIONS, Function, simplify
-from toolkit.programs.modules import Lora
+from toolkit.programs.block import Function
+from toolkit.programs.lower import DECOMPOSITIONS, simplify
 
 
 def trace_programs(config: Any, settings: Settings) -> dict[str, Program]:
-    """Return the five programs of `settings.seq_len` by name, without the length in it.
+    """Return the programs of `settings.seq_len` by name, without the length in it.
 
     Raises:
-        ToolkitError: A family, feature, target or method that is not supported.
+        ToolkitError: A family, feature, target or lowering that is not supported.
     """
     functions = program_functions(
         config,
         seq_len=settings.seq_len,
-        lora=Lora(settings.rank, settings.alpha, settings.targets),
-        method=settings.method,
+        lora=LoraSettings(settings.rank, settings.alpha, settings.targets),
+        lowering=settings.lowering,
         schemes=settings.schemes,
     )
     return {function.name: _trace(function) for function in functions}
+
+
+def block_counts(config: Any) -> dict[str, int]:
+    """Return how many layers a model has of every kind of block."""
+    return {kind.name: len(kind.layers) for kind in family_of(config).block_kinds(config)}
 
 
 def _trace(function: Function) -> Program:

@@ -1,13 +1,16 @@
 """ExecuTorch programs of a model: every block of a kind shares one forward and one backward.
 
-Methods, one of each for every sequence length T: `embed_t{T}`, `block_forward_t{T}`,
-`block_backward_t{T}`, `head_loss_t{T}`, `head_backward_t{T}`. Weights and adapters are inputs.
-The constant methods `{kind}_inputs` and `{kind}_outputs` name them in binding order:
+Methods, one of each for every sequence length T: `embed_t{T}`, `{KIND}_forward_t{T}` and
+`{KIND}_backward_t{T}` for every kind of block (`block` where a model has one kind),
+`head_loss_t{T}`, `head_backward_t{T}`. The constant method `block_kinds` names the kinds,
+`layer_kinds` has a digit for every layer, the number of its kind. Weights and adapters are inputs;
+the constant methods `{method}_inputs` and `{method}_outputs` name them in binding order:
 
     tokens int32 [1, T]      labels int32 [1, T]       positions, start int32 [T]
     hidden float32 [1,T,D]   grad float32 [1, T, D]    grad_scale, loss float32 []
     base:KEY       tensor of base.ptd; `{layer}` in KEY stands for the layer's number
     adapter:KEY    tensor of adapter.ptd
+    scalar:NUMBER  float32 [], the number
     gradient:KEY   output: gradient of that adapter tensor
 """
 
@@ -17,29 +20,21 @@ import torch
 from transformers import PretrainedConfig
 
 from toolkit import BUNDLE_FORMAT_VERSION
+from toolkit.choices import LOWERINGS
 from toolkit.errors import ToolkitError
-from toolkit.programs.block import Binding, Block
+from toolkit.families import BlockKind, family_of
+from toolkit.lora import LoraSettings
+from toolkit.programs.block import Binding, Block, Function
 from toolkit.programs.ends import Embedding, Head
-from toolkit.programs.families import FAMILIES, PROJECTIONS, family_of, head_dimension
-from toolkit.programs.lower import Function, MethodReport, lower
-from toolkit.programs.modules import Lora
-from toolkit.programs.rope import rope_parameters
+from toolkit.programs.lower import MethodReport, lower
 from toolkit.quantization.layout import weight_layout
 
-METHODS = ("mesp", "mebp")
-
 __all__ = [
-    "FAMILIES",
-    "METHODS",
-    "PROJECTIONS",
     "Binding",
-    "Lora",
+    "Function",
     "Programs",
     "build_programs",
-    "family_of",
-    "head_dimension",
     "program_functions",
-    "rope_parameters",
 ]
 
 
@@ -52,34 +47,36 @@ class Programs:
 
 
 def program_functions(
-    config: PretrainedConfig, *, seq_len: int, lora: Lora, method: str, schemes: dict[str, str]
+    config: PretrainedConfig,
+    *,
+    seq_len: int,
+    lora: LoraSettings,
+    lowering: str,
+    schemes: dict[str, str],
 ) -> list[Function]:
-    """Return the five functions for one sequence length, not yet traced.
+    """Return the functions for one sequence length, not yet traced.
 
     Args:
         config: Configuration of a supported family.
         seq_len: T.
         lora: Rank, alpha and targets.
-        method: "mesp" or "mebp".
+        lowering: "mesp" or "mebp".
         schemes: Quantization scheme of "linear", "embedding" and "head".
+
+    Raises:
+        ToolkitError: A family, feature, target or lowering that is not supported.
     """
-    if method not in METHODS:
-        raise ToolkitError(f"Method '{method}' is unknown", f"Choose from {', '.join(METHODS)}")
-    unknown = sorted(set(lora.targets) - set(PROJECTIONS))
-    if unknown or not lora.targets:
+    if lowering not in LOWERINGS:
         raise ToolkitError(
-            f"LoRA targets {', '.join(unknown) or '(none)'} do not exist",
-            f"Choose from {', '.join(PROJECTIONS)}",
+            f"Lowering '{lowering}' is unknown", f"Choose from {', '.join(LOWERINGS)}"
         )
+    family = family_of(config)
+    family.check_targets(config, lora.targets)
     if config.tie_word_embeddings and schemes["head"] != schemes["embedding"]:
         raise ToolkitError(
             "The head is tied to the embedding but has another quantization scheme",
             "Give both the same scheme",
         )
-    block = Block(config, weight_layout(schemes["linear"]), lora, method)
-    embedding = Embedding(config, weight_layout(schemes["embedding"]))
-    head = Head(config, weight_layout(schemes["head"]))
-
     tokens = Binding("tokens", (1, seq_len), torch.int32)
     labels = Binding("labels", (1, seq_len), torch.int32)
     hidden = Binding("hidden", (1, seq_len, config.hidden_size), torch.float32)
@@ -87,58 +84,59 @@ def program_functions(
     where = [Binding(name, (seq_len,), torch.int32) for name in ("positions", "start")]
     loss = Binding("loss", (), torch.float32)
     grad_scale = Binding("grad_scale", (), torch.float32)
-    weights = block.weight_bindings()
+
+    embedding = Embedding(config, weight_layout(schemes["embedding"]))
+    functions = [Function("embed", embedding.forward, [tokens, *embedding.bindings], [hidden])]
+    for kind in family.block_kinds(config):
+        block = Block(config, kind, weight_layout(schemes["linear"]), lora, lowering)
+        functions += block.functions(hidden, grad, where)
+    head = Head(config, weight_layout(schemes["head"]))
+    rows = [hidden, labels]
     return [
-        Function("embed", embedding.forward, [tokens, *embedding.bindings], [hidden]),
-        Function("block_forward", block.forward, [hidden, *where, *weights], [hidden]),
-        Function(
-            "block_backward",
-            block.backward,
-            [hidden, grad, *where, *weights],
-            [grad, *block.gradient_bindings()],
-        ),
-        Function("head_loss", head.loss, [hidden, labels, *head.bindings], [loss]),
-        Function(
-            "head_backward",
-            head.backward,
-            [hidden, labels, grad_scale, *head.bindings],
-            [loss, grad],
-        ),
+        *functions,
+        Function("head_loss", head.loss, [*rows, *head.bindings], [loss]),
+        Function("head_backward", head.backward, [*rows, grad_scale, *head.bindings], [loss, grad]),
     ]
+
+
+def _layer_kinds(kinds: list[BlockKind]) -> str:
+    """Return a digit for every layer: the place of its kind in `kinds`, of which few exist."""
+    places = {layer: place for place, kind in enumerate(kinds) for layer in kind.layers}
+    return "".join(str(places[layer]) for layer in range(len(places)))
 
 
 def build_programs(
     config: PretrainedConfig,
     *,
     seq_lens: list[int],
-    rank: int,
-    alpha: float,
-    targets: tuple[str, ...],
-    method: str,
+    lora: LoraSettings,
+    lowering: str,
     schemes: dict[str, str],
     model_name: str,
 ) -> Programs:
     """Lower a model's training and evaluation programs for every sequence length.
 
     Raises:
-        ToolkitError: A family, feature, target or method that is not supported.
+        ToolkitError: A family, feature, target or lowering that is not supported.
     """
-    lora = Lora(rank, alpha, tuple(targets))
     lowered: list[Function] = []
+    kinds = family_of(config).block_kinds(config)
     constants: dict[str, object] = {
         "format_version": BUNDLE_FORMAT_VERSION,
         "layers": config.num_hidden_layers,
+        "block_kinds": [kind.name for kind in kinds],
+        "layer_kinds": _layer_kinds(kinds),
         "hidden_size": config.hidden_size,
         "vocab_size": config.vocab_size,
-        "lora_rank": rank,
-        "lora_alpha": float(alpha),
+        "lora_rank": lora.rank,
+        "lora_alpha": float(lora.alpha),
         "seq_lens": list(seq_lens),
-        "method": method,
+        "lowering": lowering,
         "model_name": model_name,
     }
     for seq_len in seq_lens:
         for function in program_functions(
-            config, seq_len=seq_len, lora=lora, method=method, schemes=schemes
+            config, seq_len=seq_len, lora=lora, lowering=lowering, schemes=schemes
         ):
             constants[f"{function.name}_inputs"] = [binding.name for binding in function.inputs]
             constants[f"{function.name}_outputs"] = [binding.name for binding in function.outputs]

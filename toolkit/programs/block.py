@@ -1,16 +1,17 @@
 """One decoder block as two pure functions whose inputs include all weights and adapters."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import PretrainedConfig
 
-from toolkit.programs.coverage import check_covered, check_parts
-from toolkit.programs.families import ATTENTION_PROJECTIONS, MLP_PROJECTIONS, family_of
-from toolkit.programs.modules import Attention, Lora, Mlp, Norm, Projection
-from toolkit.programs.rope import rope_parameters
+from toolkit.families import BlockKind, family_of, parts
+from toolkit.lora import LoraSettings
+from toolkit.programs.modules import Attention, Mlp, Norm, Projection
 from toolkit.quantization.layout import WeightLayout
 
 
@@ -27,49 +28,103 @@ class Binding:
         return torch.empty(self.shape, dtype=self.dtype)
 
 
+@dataclass(frozen=True)
+class Function:
+    """A pure function with the names, shapes and dtypes of its inputs and outputs."""
+
+    name: str
+    call: Callable[..., Tensor | tuple[Tensor, ...]]
+    inputs: list[Binding]
+    outputs: list[Binding]
+
+
+def scalar_binding(value: float) -> Binding:
+    """Return the input for a number of the model: float32 [], the number in its name."""
+    return Binding(f"scalar:{np.float32(value)!s}", (), torch.float32)
+
+
 class Block:
     """A decoder layer of `transformers` with our operators in place of its parts."""
 
     def __init__(
-        self, config: PretrainedConfig, layout: WeightLayout, lora: Lora, method: str
+        self,
+        config: PretrainedConfig,
+        kind: BlockKind,
+        layout: WeightLayout,
+        lora: LoraSettings,
+        lowering: str,
     ) -> None:
-        self.config = config
-        self.inv_freq, scaling = rope_parameters(config)
-        layer = family_of(config).decoder_layer(config)
-        check_parts(layer, config)
-        original = [name for name, _ in (*layer.named_parameters(), *layer.named_buffers())]
-        eps = layer.input_layernorm.variance_epsilon
-
-        def projections(parent: nn.Module, names: tuple[str, ...]) -> dict[str, Projection]:
-            return {
-                name: Projection(
-                    getattr(parent, name), layout, lora if name in lora.targets else None, method
-                )
-                for name in names
-            }
-
-        attention = projections(layer.self_attn, ATTENTION_PROJECTIONS)
-        layer.self_attn = Attention(config, attention, scaling, method)
-        layer.mlp = Mlp(projections(layer.mlp, MLP_PROJECTIONS), method)
-        layer.input_layernorm = Norm(config.hidden_size, eps, method)
-        layer.post_attention_layernorm = Norm(config.hidden_size, eps, method)
-        check_covered(original, layer, config.model_type)
-        self.layer = layer
-        buffers = dict(layer.named_buffers())
+        family = family_of(config)
+        self.kind = kind
+        self.layer = family.decoder_layer(config, kind.layers[0])
+        ropes = {part.rope for part in kind.parts.values() if isinstance(part, parts.Attention)}
+        self.rope = next(iter(ropes), None)  # of a layer's only attention
+        rope = family.ropes(config)[self.rope] if self.rope else None
+        self.inv_freq_shape = tuple(rope.inv_freq.shape) if rope else None
+        self._swap(layout, lora, rope.scaling if rope else 1.0, lowering)
+        self.scalars = {name: float(getattr(self.layer, name)) for name in family.multipliers}
+        for name in self.scalars:
+            delattr(self.layer, name)
+            self.layer.register_buffer(name, torch.empty((), device="meta"))
+        buffers = dict(self.layer.named_buffers())
         self.adapter_names = [name for name in buffers if ".lora_" in name]
         base_names = [name for name in buffers if ".lora_" not in name]
         self.names = base_names + self.adapter_names
         self.buffers = buffers
 
-    def weight_bindings(self) -> list[Binding]:
-        """Return the frozen tensors, then the adapters, in the order of the functions' inputs."""
-        inv_freq = Binding("base:rope.inv_freq", tuple(self.inv_freq.shape), torch.float32)
-        return [inv_freq] + [
-            Binding(_binding_name(name), tuple(self.buffers[name].shape), self.buffers[name].dtype)
-            for name in self.names
+    def functions(self, hidden: Binding, grad: Binding, where: list[Binding]) -> list[Function]:
+        """Return the block's forward and backward, named after its kind.
+
+        Args:
+            hidden: Float32 [1, T, D], input and output of the block.
+            grad: The same of the loss's gradient.
+            where: Positions and starts, int32 [T] each.
+        """
+        weights = self._weight_bindings()
+        name = self.kind.name
+        outputs = [grad, *self._gradient_bindings()]
+        return [
+            Function(f"{name}_forward", self.forward, [hidden, *where, *weights], [hidden]),
+            Function(f"{name}_backward", self.backward, [hidden, grad, *where, *weights], outputs),
         ]
 
-    def gradient_bindings(self) -> list[Binding]:
+    def forward(self, hidden: Tensor, positions: Tensor, start: Tensor, *tensors: Tensor) -> Tensor:
+        """Return the block's output, [1, T, D]."""
+        inv_freq, tensors = (tensors[0], tensors[1:]) if self.rope else (None, tensors)
+        return functional_call(
+            self.layer,
+            dict(zip(self.names, tensors, strict=True)),
+            (hidden,),
+            {"positions": positions, "start": start, "inv_freq": inv_freq},
+        )
+
+    def backward(
+        self, hidden: Tensor, grad: Tensor, positions: Tensor, start: Tensor, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Recompute the forward and return the gradients of `hidden` and of every adapter."""
+        frozen = tensors[: len(tensors) - len(self.adapter_names)]
+        adapters = tensors[len(frozen) :]
+        with torch.enable_grad():
+            leaves = [tensor.detach().requires_grad_() for tensor in (hidden, *adapters)]
+            output = self.forward(leaves[0], positions, start, *frozen, *leaves[1:])
+            return torch.autograd.grad(output, leaves, grad)
+
+    def _weight_bindings(self) -> list[Binding]:
+        """Return the frozen tensors, then the adapters, in the order of the functions' inputs."""
+        bindings = []
+        if self.rope:
+            name = f"base:{self.rope}.inv_freq"
+            bindings.append(Binding(name, self.inv_freq_shape, torch.float32))
+        for name in self.names:
+            tensor = self.buffers[name]
+            bindings.append(
+                scalar_binding(self.scalars[name])
+                if name in self.scalars
+                else Binding(_binding_name(name), tuple(tensor.shape), tensor.dtype)
+            )
+        return bindings
+
+    def _gradient_bindings(self) -> list[Binding]:
         """Return the adapters' gradients in the order in which `backward` returns them."""
         return [
             Binding(
@@ -80,33 +135,26 @@ class Block:
             for name in self.adapter_names
         ]
 
-    def forward(
-        self, hidden: Tensor, positions: Tensor, start: Tensor, inv_freq: Tensor, *tensors: Tensor
-    ) -> Tensor:
-        """Return the block's output, [1, T, D]."""
-        return functional_call(
-            self.layer,
-            dict(zip(self.names, tensors, strict=True)),
-            (hidden,),
-            {"positions": positions, "start": start, "inv_freq": inv_freq},
-        )
-
-    def backward(
-        self,
-        hidden: Tensor,
-        grad: Tensor,
-        positions: Tensor,
-        start: Tensor,
-        inv_freq: Tensor,
-        *tensors: Tensor,
-    ) -> tuple[Tensor, ...]:
-        """Recompute the forward and return the gradients of `hidden` and of every adapter."""
-        frozen = tensors[: len(self.names) - len(self.adapter_names)]
-        adapters = tensors[len(frozen) :]
-        with torch.enable_grad():
-            leaves = [tensor.detach().requires_grad_() for tensor in (hidden, *adapters)]
-            output = self.forward(leaves[0], positions, start, inv_freq, *frozen, *leaves[1:])
-            return torch.autograd.grad(output, leaves, grad)
+    def _swap(
+        self, layout: WeightLayout, lora: LoraSettings, rope_scaling: float, lowering: str
+    ) -> None:
+        """Replace every part of the layer, inner ones before those that hold them."""
+        for path, part in sorted(self.kind.parts.items(), key=lambda item: -item[0].count(".")):
+            children = dict(self.layer.get_submodule(path).named_children())
+            children = {
+                name: c for name, c in children.items() if f"{path}.{name}" in self.kind.parts
+            }
+            match part:
+                case parts.Linear():
+                    adapted = lora if path.rsplit(".", 1)[-1] in lora.targets else None
+                    module: nn.Module = Projection(part, layout, adapted, lowering)
+                case parts.Norm():
+                    module = Norm(part, lowering)
+                case parts.Attention():
+                    module = Attention(part, children, rope_scaling, lowering)
+                case parts.Mlp():
+                    module = Mlp(children, lowering)
+            self.layer.set_submodule(path, module)
 
 
 def _binding_name(name: str) -> str:

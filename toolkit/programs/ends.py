@@ -5,14 +5,15 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 import toolkit.ops  # noqa: F401  registers the operators
-from toolkit.programs.block import Binding
+from toolkit.families import family_of
+from toolkit.programs.block import Binding, scalar_binding
 from toolkit.quantization.layout import WeightLayout
 
 _ops = torch.ops.toolkit
 
 
 class Embedding:
-    """Token embedding from the quantized table."""
+    """Token embedding from the quantized table, times the family's multiplier where it has one."""
 
     def __init__(self, config: PretrainedConfig, layout: WeightLayout) -> None:
         tensors = layout.tensors(config.vocab_size, config.hidden_size)
@@ -20,10 +21,13 @@ class Embedding:
             Binding(f"base:embed_tokens.{name}", shape, dtype)
             for name, (shape, dtype) in tensors.items()
         ]
+        self.multiplied = _add_scalar(self.bindings, family_of(config).embedding_multiplier(config))
 
     def forward(self, tokens: Tensor, *weight: Tensor) -> Tensor:
         """Return the hidden states, float32 [1, T, D], of tokens, int32 [1, T]."""
-        return _ops.quantized_embedding(tokens, *_triple(weight))
+        if not self.multiplied:
+            return _ops.quantized_embedding(tokens, *_triple(weight))
+        return _ops.scale(_ops.quantized_embedding(tokens, *_triple(weight[:-1])), weight[-1])
 
 
 class Head:
@@ -37,22 +41,40 @@ class Head:
         self.bindings = [Binding("base:norm.weight", (config.hidden_size,), torch.float32)] + [
             Binding(f"base:{key}.{name}", shape, dtype) for name, (shape, dtype) in tensors.items()
         ]
+        self.multiplied = _add_scalar(self.bindings, 1 / family_of(config).logits_divisor(config))
 
-    def loss(self, hidden: Tensor, labels: Tensor, norm: Tensor, *weight: Tensor) -> Tensor:
+    def loss(self, hidden: Tensor, labels: Tensor, *weights: Tensor) -> Tensor:
         """Return the sum of the labelled tokens' losses, float32 []."""
-        normed = _ops.rms_norm(hidden, norm, self.eps)
+        normed, weight = self._normed(hidden, weights)
         return _ops.linear_cross_entropy_loss(normed, labels, *_triple(weight), self.vocab)
 
     def backward(
-        self, hidden: Tensor, labels: Tensor, grad_scale: Tensor, norm: Tensor, *weight: Tensor
+        self, hidden: Tensor, labels: Tensor, grad_scale: Tensor, *weights: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the sum of losses and the gradient of `hidden` for `grad_scale` times that sum."""
         with torch.enable_grad():
             leaf = hidden.detach().requires_grad_()
-            normed = _ops.rms_norm(leaf, norm, self.eps)
+            normed, weight = self._normed(leaf, weights)
             loss, _ = _ops.linear_cross_entropy(normed, labels, *_triple(weight), self.vocab)
             (grad,) = torch.autograd.grad(loss, leaf, grad_scale)
         return loss, grad
+
+    def _normed(
+        self, hidden: Tensor, weights: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return what the head multiplies, and the head's own weight."""
+        norm, *weight = weights
+        normed = _ops.rms_norm(hidden, norm, self.eps)
+        if self.multiplied:
+            normed = _ops.scale(normed, weight.pop())
+        return normed, tuple(weight)
+
+
+def _add_scalar(bindings: list[Binding], value: float) -> bool:
+    """Add an input for a factor that changes anything; return whether it does."""
+    if value != 1:
+        bindings.append(scalar_binding(value))
+    return value != 1
 
 
 def _triple(weight: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -1,6 +1,6 @@
 """From a traced function to ExecuTorch: make_fx, torch.export, edge, executorch."""
 
-from collections.abc import Callable
+import operator
 from dataclasses import dataclass
 
 import torch
@@ -9,18 +9,8 @@ from torch.export import ExportedProgram
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from toolkit.errors import ToolkitError
-from toolkit.programs.block import Binding
+from toolkit.programs.block import Function
 from toolkit.programs.memory import plan_memory
-
-
-@dataclass(frozen=True)
-class Function:
-    """A pure function with the names, shapes and dtypes of its inputs and outputs."""
-
-    name: str
-    call: Callable[..., Tensor | tuple[Tensor, ...]]
-    inputs: list[Binding]
-    outputs: list[Binding]
 
 
 @dataclass(frozen=True)
@@ -48,8 +38,21 @@ def trace(function: Function) -> ExportedProgram:
     )
     simplify(graph)
     _check_read(function, graph)
+    _check_operators(function, graph)
     _check_overwritten(function, graph)
     return torch.export.export(_Traced(graph), examples, strict=False)
+
+
+def _check_operators(function: Function, graph: torch.fx.GraphModule) -> None:
+    """What a layer computes beside its parts must have become operators of ours too."""
+    for node in graph.graph.nodes:
+        if node.op == "call_function" and node.target is not operator.getitem:
+            name = str(node.target)
+            if not name.startswith("toolkit."):
+                raise ToolkitError(
+                    f"{function.name} computes {name}, for which there is no operator",
+                    "toolkit cannot train this architecture",
+                )
 
 
 def _check_read(function: Function, graph: torch.fx.GraphModule) -> None:
@@ -152,8 +155,15 @@ def _add(a: Tensor, b: Tensor, *, alpha: float = 1) -> Tensor:
     return torch.ops.toolkit.add(a, b)
 
 
+def _mul(x: Tensor, factor: Tensor | float) -> Tensor:
+    if not isinstance(factor, Tensor) or factor.dim():
+        return NotImplemented
+    return torch.ops.toolkit.scale(x, factor)
+
+
 DECOMPOSITIONS = {
     torch.ops.aten.add.Tensor: _add,
+    torch.ops.aten.mul.Tensor: _mul,
     torch.ops.aten.detach.default: lambda x: x,
 }
 """What leaves a traced graph: only our own operators remain."""

@@ -6,30 +6,15 @@ section 3); `mebp` is plain automatic differentiation that stores every intermed
 (arXiv 2510.03425, section 3).
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig
 
 import toolkit.ops  # noqa: F401  registers the operators
-from toolkit.programs.families import head_dimension
+from toolkit.families import parts
+from toolkit.lora import LoraSettings
 from toolkit.quantization.layout import WeightLayout
 
 _ops = torch.ops.toolkit
-
-
-@dataclass(frozen=True)
-class Lora:
-    """Low-rank adapters: `targets` are projection names, `scaling` is alpha / rank."""
-
-    rank: int
-    alpha: float
-    targets: tuple[str, ...]
-
-    @property
-    def scaling(self) -> float:
-        return self.alpha / self.rank
 
 
 def _declare(module: nn.Module, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -40,16 +25,16 @@ class Projection(nn.Module):
     """A frozen quantized linear layer with an optional LoRA adapter."""
 
     def __init__(
-        self, source: nn.Linear, layout: WeightLayout, lora: Lora | None, method: str
+        self, part: parts.Linear, layout: WeightLayout, lora: LoraSettings | None, lowering: str
     ) -> None:
         super().__init__()
-        n, k = source.out_features, source.in_features
+        n, k = part.n, part.k
         for name, (shape, dtype) in layout.tensors(n, k).items():
             _declare(self, name, shape, dtype)
-        if source.bias is not None:
+        if part.bias:
             _declare(self, "bias", (n,), torch.float32)
         self.scaling = None
-        self.method = method
+        self.lowering = lowering
         if lora is not None:
             _declare(self, "lora_A", (lora.rank, k), torch.float32)
             _declare(self, "lora_B", (n, lora.rank), torch.float32)
@@ -66,7 +51,7 @@ class Projection(nn.Module):
         if self.scaling is None:
             return _ops.quantized_linear(x, *self.weight(), bias)
         arguments = (x, *self.weight(), bias, *self.adapter(), self.scaling)
-        if self.method == "mebp":
+        if self.lowering == "mebp":
             return _ops.lora_linear_saved(*arguments)[0]
         return _ops.lora_linear(*arguments)
 
@@ -74,36 +59,34 @@ class Projection(nn.Module):
 class Norm(nn.Module):
     """RMSNorm; `mebp` keeps the reciprocal standard deviation, `mesp` recomputes it."""
 
-    def __init__(self, hidden_size: int, eps: float, method: str) -> None:
+    def __init__(self, part: parts.Norm, lowering: str) -> None:
         super().__init__()
-        _declare(self, "weight", (hidden_size,), torch.float32)
-        self.eps = eps
-        self.method = method
+        _declare(self, "weight", (part.width,), torch.float32)
+        self.eps = part.eps
+        self.lowering = lowering
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.method == "mebp":
+        if self.lowering == "mebp":
             return _ops.rms_norm_saved(x, self.weight, self.eps)[0]
         return _ops.rms_norm(x, self.weight, self.eps)
 
 
 class Attention(nn.Module):
-    """Causal grouped-query attention with rotary positions and its four projections."""
+    """Causal grouped-query attention and its four projections; q and k turn where it has a rope."""
 
     def __init__(
         self,
-        config: PretrainedConfig,
-        projections: dict[str, Projection],
-        attention_scaling: float,
-        method: str,
+        part: parts.Attention,
+        children: dict[str, nn.Module],
+        rope_scaling: float,
+        lowering: str,
     ) -> None:
         super().__init__()
-        for name, projection in projections.items():
-            self.add_module(name, projection)
-        self.heads = config.num_attention_heads
-        self.kv_heads = config.num_key_value_heads
-        self.scale = head_dimension(config) ** -0.5
-        self.attention_scaling = attention_scaling
-        self.method = method
+        for name, child in children.items():
+            self.add_module(name, child)
+        self.part = part
+        self.rope_scaling = rope_scaling
+        self.lowering = lowering
 
     def forward(
         self,
@@ -111,32 +94,36 @@ class Attention(nn.Module):
         *,
         positions: Tensor,
         start: Tensor,
-        inv_freq: Tensor,
+        inv_freq: Tensor | None,
         **_unused: object,
     ) -> tuple[Tensor, None]:
         # The backward goes in reverse: the largest gradient, that of q, is then used up first.
         v = self.v_proj(hidden_states)
-        k = self.k_proj(hidden_states)
-        k = _ops.rope(k, positions, inv_freq, self.attention_scaling, False)
-        q = self.q_proj(hidden_states)
-        q = _ops.rope(q, positions, inv_freq, self.attention_scaling, False)
-        inputs = (q, k, v, start, self.heads, self.kv_heads, self.scale)
-        out = _ops.attention_saved(*inputs)[0] if self.method == "mebp" else _ops.attention(*inputs)
-        return self.o_proj(out), None
+        k = self._turn(self.k_proj(hidden_states), positions, inv_freq)
+        q = self._turn(self.q_proj(hidden_states), positions, inv_freq)
+        inputs = (q, k, v, start, self.part.heads, self.part.kv_heads, self.part.scale)
+        if self.lowering == "mebp":
+            return self.o_proj(_ops.attention_saved(*inputs)[0]), None
+        return self.o_proj(_ops.attention(*inputs)), None
+
+    def _turn(self, x: Tensor, positions: Tensor, inv_freq: Tensor | None) -> Tensor:
+        if inv_freq is None:
+            return x
+        return _ops.rope(x, positions, inv_freq, self.rope_scaling, False)
 
 
 class Mlp(nn.Module):
     """SwiGLU MLP: one operator in `mesp`, its parts in `mebp`."""
 
-    def __init__(self, projections: dict[str, Projection], method: str) -> None:
+    def __init__(self, children: dict[str, nn.Module], lowering: str) -> None:
         super().__init__()
-        for name, projection in projections.items():
-            self.add_module(name, projection)
-        self.method = method
+        for name, child in children.items():
+            self.add_module(name, child)
+        self.lowering = lowering
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up, down = self.gate_proj, self.up_proj, self.down_proj
-        if self.method == "mebp":
+        if self.lowering == "mebp":
             return down(_ops.silu_mul(gate(x), up(x)))
         weights = (*gate.weight(), *up.weight(), *down.weight())
         adapters = (*gate.adapter(), *up.adapter(), *down.adapter())

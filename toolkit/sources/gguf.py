@@ -1,40 +1,23 @@
 """A GGUF file of llama.cpp: 4- and 8-bit blocks are taken over unchanged, the rest is expanded.
 
-Configuration and tokenizer come from the conversion in `transformers`.
+Configuration and tokenizer come from the conversion in `transformers`, names from the gguf package.
 """
 
-import re
 from pathlib import Path
 
 import gguf
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
+from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
 
+from toolkit.bundle.layout import parameter_shapes
 from toolkit.errors import ToolkitError
+from toolkit.families import Family, family_of_gguf
 from toolkit.sources.base import Groups, Source
 from toolkit.sources.gguf_blocks import is_representable, read_groups
 from toolkit.sources.gguf_rope import restore_rope_scaling
-
-_NAMES = {
-    "model.embed_tokens.weight": "token_embd.weight",
-    "model.norm.weight": "output_norm.weight",
-    "lm_head.weight": "output.weight",
-}
-_LAYER_PARTS = {
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-_STORED_LAYER = re.compile(r"blk\.(\d+)\.(.+)\.(weight|bias)")
-_LAYER_NAME = re.compile(r"model\.layers\.(\d+)\.(.+)\.(weight|bias)")
 
 
 class GgufSource(Source):
@@ -55,8 +38,8 @@ class GgufSource(Source):
             raise ToolkitError(
                 f"{path} is not a complete GGUF file: {error}", "Download it again"
             ) from error
-        family = _field(reader, "general.architecture")
-        _check_family(family)
+        family = family_of_gguf(_field(reader, "general.architecture"))
+        _add_architecture(family)
         self.license = _field(reader, "general.license") or ""
         self._size = path.stat().st_size
         # Copies: the reader maps the file, and mapped pages would count as our memory.
@@ -74,13 +57,14 @@ class GgufSource(Source):
                 raise ToolkitError(f"{path} ends before tensor {name}", "Download it again")
         del reader
         self.config = self._read_config()
+        self._stored = _stored_names(family.gguf_architecture, self.config)
         # llama.cpp stores the rows of q and k so that rotated pairs are neighbours.
         self._heads = (
             {
                 "q_proj": self.config.num_attention_heads,
                 "k_proj": self.config.num_key_value_heads,
             }
-            if family == "llama"
+            if family.gguf.pairs_rotated
             else {}
         )
 
@@ -90,10 +74,11 @@ class GgufSource(Source):
         return str(self.path.resolve().parent)
 
     def names(self) -> list[str]:
-        return [_transformers_name(name) for name in self._tensors]
+        known = {stored: name for name, stored in self._stored.items()}
+        return [known.get(stored, stored) for stored in self._tensors]
 
     def shape(self, name: str) -> tuple[int, ...] | None:
-        entry = self._tensors.get(_gguf_name(name))
+        entry = self._tensors.get(self._stored.get(name, ""))
         return None if entry is None else entry[1]
 
     def rows(self, name: str, begin: int, end: int) -> Tensor:
@@ -130,7 +115,7 @@ class GgufSource(Source):
 
     def _entry(self, name: str) -> tuple[str, tuple[int, ...], int, int]:
         self.require(name)
-        return self._tensors[_gguf_name(name)]
+        return self._tensors[self._stored[name]]
 
     def _read_stored(self, stored_name: str) -> Tensor:
         _, _, offset, nbytes = self._tensors[stored_name]
@@ -163,36 +148,41 @@ class GgufSource(Source):
         return data
 
 
-def _gguf_name(name: str) -> str:
-    found = _LAYER_NAME.fullmatch(name)
-    if found is None:
-        return _NAMES.get(name, "")
-    layer, part, kind = found.groups()
-    return f"blk.{layer}.{_LAYER_PARTS.get(part, '')}.{kind}"
+def _stored_names(architecture: str, config: PretrainedConfig) -> dict[str, str]:
+    """Return what the gguf package calls every parameter, by its name in `transformers`."""
+    by_name = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}
+    names = gguf.get_tensor_name_map(by_name[architecture], config.num_hidden_layers)
+    own = [name.rpartition(".")[0] for name in parameter_shapes(config)]
+    # A bias that the model lacks has a name too, to be refused by.
+    return {
+        f"{name}{kind}": names.get_name(f"{name}{kind}", try_suffixes=(kind,)) or ""
+        for name in dict.fromkeys(own)
+        for kind in (".weight", ".bias")
+    }
 
 
-def _transformers_name(stored: str) -> str:
-    """Undo `_gguf_name`; a tensor that has no name in `transformers` keeps its own."""
-    for ours, theirs in _NAMES.items():
-        if stored == theirs:
-            return ours
-    found = _STORED_LAYER.fullmatch(stored)
-    parts = {theirs: ours for ours, theirs in _LAYER_PARTS.items()}
-    if found is None or found[2] not in parts:
-        return stored
-    return f"model.layers.{found[1]}.{parts[found[2]]}.{found[3]}"
+def _add_architecture(family: Family) -> None:
+    """Have `transformers` read the configuration of a file of a family that it does not know."""
+    if family.gguf.fields is None:
+        return
+    fields = family.gguf.fields
+
+    def config(metadata: dict, _tensor_names: tuple[str, ...]) -> dict:
+        found = {
+            name: metadata[f"{family.gguf_architecture}.{key}"]
+            for key, name in fields.items()
+            if f"{family.gguf_architecture}.{key}" in metadata
+        }
+        tokens = {
+            f"{name}_token_id": metadata.get(f"tokenizer.ggml.{key}_token_id")
+            for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"))
+        }
+        found.setdefault("vocab_size", metadata.get("tokenizer.ggml.tokens"))  # their number
+        return {"model_type": family.model_type, **tokens, **found}
+
+    GGUF_CONFIG_ARCHS.setdefault(family.gguf_architecture, config)
 
 
 def _field(reader: gguf.GGUFReader, name: str):
     field = reader.get_field(name)
     return None if field is None else field.contents()
-
-
-def _check_family(family: str | None) -> None:
-    from toolkit.recipes import families
-
-    if family not in families():
-        raise ToolkitError(
-            f"Model family '{family}' is not supported",
-            f"Supported families: {', '.join(families())}",
-        )

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer
 
 from toolkit.errors import ToolkitError
+from toolkit.families import check_family
 from toolkit.sources.base import Source
 from toolkit.sources.safetensors_file import SafetensorsFile
 
@@ -68,7 +69,7 @@ def _config(directory: Path):
         model_type = raw.get("model_type")
     except (ValueError, AttributeError) as error:
         raise ToolkitError(f"{directory / 'config.json'} is not valid JSON: {error}") from error
-    _refuse_unknown_family(model_type)
+    check_family(model_type)  # before `transformers` complains about a type it does not know
     if "quantization_config" in raw:
         method = raw["quantization_config"].get("quant_method", "unknown")
         raise ToolkitError(
@@ -79,17 +80,6 @@ def _config(directory: Path):
         return AutoConfig.from_pretrained(directory)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ToolkitError(f"{directory / 'config.json'} cannot be used: {error}") from error
-
-
-def _refuse_unknown_family(model_type: str | None) -> None:
-    """Name the families before `transformers` complains about a type that it does not know."""
-    from toolkit.recipes import families
-
-    if model_type not in families():
-        raise ToolkitError(
-            f"Model family '{model_type}' is not supported",
-            f"Supported families: {', '.join(families())}",
-        )
 
 
 def _open_files(directory: Path) -> dict[str, SafetensorsFile]:

@@ -175,7 +175,7 @@ def _operators(first: Analysis, second: Analysis) -> list[Change]:
 def _differences(first: Analysis, second: Analysis) -> list[Difference]:
     rows: list[Difference] = []
     runs = (first.trace.run, second.trace.run)
-    for name in ("model", "method", "toolkit"):
+    for name in ("model", "lowering", "toolkit"):
         rows.append(Difference(name, *(getattr(run, name) for run in runs)))
     places = (run.checkpoints.place for run in runs)
     rows.append(Difference("checkpoints kept in", *places))

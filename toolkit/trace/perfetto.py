@@ -87,7 +87,7 @@ class _Run:
         yield encode.packet(interned, self.number, cleared=True)
         run = self.trace.run
         device = run.device.model or run.device.abi or "device"
-        labels = [label for label in (run.method, device, self.analysis.status) if label]
+        labels = [label for label in (run.lowering, device, self.analysis.status) if label]
         title = f"toolkit {self.analysis.title}"
         process = encode.process_track(self.process, self.number, title, labels)
         yield encode.packet(process, self.number)
@@ -133,7 +133,7 @@ class _Run:
         run = self.trace.run
         facts = {
             "model": run.model,
-            "method": run.method,
+            "lowering": run.lowering,
             "toolkit": run.toolkit,
             "status": self.analysis.status,
             "time_unix": run.time_unix,

@@ -38,7 +38,7 @@ class Comparison:
         model: The published model nearest in size.
         same_model: Whether the run trained that model; else the figures only give a direction.
         figures: All figures of that model, those of the run's sequence length first.
-        closest: The figure to compare with: same method and sequence length, where there is one.
+        closest: The figure to compare with: same lowering and sequence length, where there is one.
     """
 
     model: str
@@ -77,7 +77,7 @@ def compare_with_published(run: Run) -> Comparison | None:
     alike = [
         figure
         for figure in chosen
-        if figure.method.lower() == run.method.lower() and figure.seq_len == seq_len
+        if figure.method.lower() == run.lowering.lower() and figure.seq_len == seq_len
     ]
     return Comparison(nearest.name, bool(same), chosen, alike[0] if alike else None)
 

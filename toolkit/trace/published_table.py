@@ -164,7 +164,7 @@ def _figures_of(analysis: Analysis) -> list[Figure]:
     return [
         figure
         for figure in comparison.figures
-        if figure.method.lower() in (run.method.lower(), "lora")
+        if figure.method.lower() in (run.lowering.lower(), "lora")
         and figure.seq_len in (None, run.bundle.seq_len)
     ]
 
@@ -174,7 +174,7 @@ def _measured(analysis: Analysis, figure: Figure | None) -> Measured:
     return Measured(
         run=analysis.trace.path.parent.name,
         model=analysis.title,
-        method=run.method,
+        method=run.lowering,
         seq_len=run.bundle.seq_len,
         megabytes=analysis.peak.bytes / 1e6,
         seconds=analysis.timing.step_median_seconds,

@@ -246,7 +246,7 @@ class _Reader:
             record,
             toolkit=clean(record.toolkit, 40),
             model=clean(record.model),
-            method=clean(record.method, 40),
+            lowering=clean(record.lowering, 40),
             settings=clean_mapping(record.settings),
             checkpoints=replace(record.checkpoints, reason=clean(record.checkpoints.reason, 200)),
             device=replace(

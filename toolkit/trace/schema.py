@@ -146,7 +146,7 @@ class Run(Struct, frozen=True, tag="run"):
     version: int
     toolkit: str = ""
     model: str = ""
-    method: str = ""
+    lowering: str = ""
     resumed_from: StepNumber | None = None
     time_unix: Number | None = None
     settings: dict[str, Any] = {}

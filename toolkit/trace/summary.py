@@ -44,12 +44,12 @@ def print_summary(console: Console, analysis: Analysis) -> None:
 def print_overview(console: Console, analyses: list[Analysis]) -> None:
     """Print one line for each run, then what must be known about any of them."""
     columns = [(name, "right") for name in ("length", "steps", "peak", "step", "tokens/s", "loss")]
-    table = _table(("run", "left"), ("method", "left"), *columns, ("model", "left"))
+    table = _table(("run", "left"), ("lowering", "left"), *columns, ("model", "left"))
     for analysis in analyses:
         run, timing, peak = analysis.trace.run, analysis.timing, analysis.peak
         table.add_row(
             Text(_name(analysis)),
-            Text(run.method),
+            Text(run.lowering),
             count(run.bundle.seq_len),
             count(timing.steps),
             megabytes(peak.bytes if peak else None),
@@ -75,7 +75,12 @@ def _name(analysis: Analysis) -> str:
 
 def _title(analysis: Analysis) -> Text:
     run = analysis.trace.run
-    parts = [analysis.title, run.method, analysis.status, run.device.model or run.device.abi or ""]
+    parts = [
+        analysis.title,
+        run.lowering,
+        analysis.status,
+        run.device.model or run.device.abi or "",
+    ]
     title = Text(" · ".join(part for part in parts if part))
     title.stylize("bold", 0, len(analysis.title))
     return title
@@ -185,7 +190,7 @@ def _published(analysis: Analysis) -> RenderableType | None:
     step = analysis.timing.step_median_seconds
     table.add_row(
         Text("this run"),
-        Text(run.method),
+        Text(run.lowering),
         count(run.bundle.seq_len),
         UNKNOWN if peak is None else f"{peak:,.1f}",
         number(step, 3),

@@ -19,12 +19,11 @@ from tests.support import tiny  # noqa: E402
 from tests.support.bundles import SourceWithTokenizer, export_tiny  # noqa: E402
 from tests.support.chatml import SMOLLM2, make_tokenizer  # noqa: E402
 from tests.support.trainer import run_trainer  # noqa: E402
-from toolkit.bundle.adapter import LoraSettings  # noqa: E402
 from toolkit.bundle.export import ExportSettings, export_bundle  # noqa: E402
 from toolkit.bundle.layout import parameter_shapes  # noqa: E402
 from toolkit.data.dataset import read_rows  # noqa: E402
 from toolkit.data.prepare import Settings, prepare, prepare_random  # noqa: E402
-from toolkit.programs import PROJECTIONS  # noqa: E402
+from toolkit.lora import PROJECTIONS, LoraSettings  # noqa: E402
 
 TARGET = ROOT / "build/android/fixtures"
 SEQ_LEN = 24

@@ -53,7 +53,7 @@ class Case:
 def case(
     model: str,
     seq_len: int = 256,
-    method: str = "mesp",
+    lowering: str = "mesp",
     rank: int = 8,
     layers: int | None = None,
     lengths: Sequence[int] = (),
@@ -63,19 +63,19 @@ def case(
     Args:
         model: "smollm2-135m" (the demo's weights) or a recipe, which gets random weights.
         seq_len: Tokens of a sequence.
-        method: Lowering.
+        lowering: Lowering.
         rank: LoRA rank.
         layers: Depth instead of the recipe's; random weights.
         lengths: All lengths of the bundle, where it serves several.
     """
     depth = f"-{layers}" if layers else ""
     length = "all" if lengths else seq_len
-    folder = CACHE / f"{model}{depth}-{length}-{method}-{rank}"
+    folder = CACHE / f"{model}{depth}-{length}-{lowering}-{rank}"
     bundle, data = folder / "bundle", folder / f"data-{seq_len}"
     stamp = folder / "made-by"
     if not stamp.is_file() or stamp.read_text() != _exporter():
         shutil.rmtree(folder, ignore_errors=True)
-        _export(model, lengths or (seq_len,), method, rank, layers, bundle)
+        _export(model, lengths or (seq_len,), lowering, rank, layers, bundle)
         stamp.write_text(_exporter())
     if not (data / "data.json").is_file():
         words = ["--random", "16", "--seq-len", str(seq_len)]
@@ -86,7 +86,7 @@ def case(
 def _exporter() -> str:
     """Return a digest of the source that decides what is in a bundle."""
     digest = sha256()
-    for folder in ("bundle", "ops", "programs", "quantization", "sources"):
+    for folder in ("bundle", "families", "ops", "programs", "quantization", "sources"):
         for file in sorted((ROOT / "toolkit" / folder).rglob("*.py")):
             digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -95,7 +95,7 @@ def _exporter() -> str:
 def _export(
     model: str,
     lengths: Sequence[int],
-    method: str,
+    lowering: str,
     rank: int,
     layers: int | None,
     bundle: Path,
@@ -118,7 +118,7 @@ def _export(
         config.num_hidden_layers = layers or config.num_hidden_layers
         source = RandomSource(config, parameter_shapes(config), recipe.name, seed=0)
     lora = LoraSettings(rank, 2.0 * rank, tuple(recipe.targets))
-    export_bundle(source, bundle, ExportSettings(lora, tuple(lengths), method))
+    export_bundle(source, bundle, ExportSettings(lora, tuple(lengths), lowering))
 
 
 def toolkit(*arguments: str, capture: bool = False) -> str:

@@ -34,11 +34,11 @@ def main() -> int:
     parser.add_argument("--only", default="", help="run the cases whose name contains this")
     options = parser.parse_args()
     machine, results, bars = harness.Machine(), [], []
-    for model, length, optimizer, method, must, aim, published in CASES:
-        name = f"{model} seq {length} {method} {optimizer}"
+    for model, length, optimizer, lowering, must, aim, published in CASES:
+        name = f"{model} seq {length} {lowering} {optimizer}"
         if options.only not in name:
             continue
-        case = harness.case(model, length, method)
+        case = harness.case(model, length, lowering)
         flags = ("--optimizer", optimizer, "--checkpoints", "spill")
         run = harness.train(case, options.steps, options.threads, *flags)
         result = {"name": name, "peak_mb": run.peak_mb, "published": published, **_explain(run)}

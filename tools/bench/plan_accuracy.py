@@ -29,12 +29,12 @@ FOLDER = ROOT / ".cache" / "bench" / "plan"
 MODELS = ("smollm2-135m", "smollm2-360m", "qwen2.5-0.5b")
 LENGTHS = (64, 256, 512)
 HEADER = (
-    f"{'model':14} {'T':>4} {'method':6} {'optim.':6} {'states':6} {'seq':>3} "
+    f"{'model':14} {'T':>4} {'lowering':8} {'optim.':6} {'states':6} {'seq':>3} "
     f"{'predicted':>10} {'measured':>10} {'error':>7} {'ledger':>7} "
     f"{'predicted':>10} {'measured':>10} {'error':>7}"
 )
 MEMORY_BAR, TIME_BAR, LEDGER_BAR = 0.08, 0.20, 0.95
-# (method, optimizer, checkpoints, sequences) at each length: every value of each meets all lengths.
+# (lowering, optimizer, checkpoints, sequences) at each length: all values of each meet all lengths.
 VARIANTS = {
     64: (("mesp", "adamw", "ram", 1), ("mebp", "sgd", "spill", 2), ("mesp", "sgd", "ram", 4)),
     256: (("mesp", "sgd", "ram", 1), ("mebp", "adamw", "ram", 1), ("mesp", "adamw", "spill", 2)),
@@ -48,7 +48,7 @@ class Result:
 
     model: str
     seq_len: int
-    method: str
+    lowering: str
     optimizer: str
     checkpoints: str
     sequences: int
@@ -68,7 +68,7 @@ class Result:
 
     def __str__(self) -> str:
         return (
-            f"{self.model:14} {self.seq_len:4} {self.method:6} {self.optimizer:6} "
+            f"{self.model:14} {self.seq_len:4} {self.lowering:8} {self.optimizer:6} "
             f"{self.checkpoints:6} {self.sequences:3} {self.predicted_peak / 1e6:7.1f} MB "
             f"{self.peak / 1e6:7.1f} MB {self.memory_error:+7.1%} {self.explained:7.1%} "
             f"{self.predicted_seconds:8.2f} s {self.seconds:8.2f} s {self.time_error:+7.1%}"
@@ -114,15 +114,15 @@ def _model(name: str, options: argparse.Namespace) -> list[Result]:
     planners: dict[str, Any] = {}
     before = _machine(options.threads)
     for seq_len in options.lengths:
-        for method, optimizer, place, sequences in VARIANTS[seq_len]:
-            model = open_model(str(_bundle(name, method)))
+        for lowering, optimizer, place, sequences in VARIANTS[seq_len]:
+            model = open_model(str(_bundle(name, lowering)))
             planner = planners.setdefault(name, Planner(model))
-            run = _run(name, seq_len, method, optimizer, place, sequences, options)
+            run = _run(name, seq_len, lowering, optimizer, place, sequences, options)
             after = _machine(options.threads)
             settings = replace(
                 model.settings,
                 seq_len=seq_len,
-                method=method,
+                lowering=lowering,
                 optimizer=optimizer,
                 checkpoints=place,
                 sequences=sequences,
@@ -136,7 +136,7 @@ def _model(name: str, options: argparse.Namespace) -> list[Result]:
                 Result(
                     name,
                     seq_len,
-                    method,
+                    lowering,
                     optimizer,
                     place,
                     sequences,
@@ -159,11 +159,13 @@ def _machine(threads: int) -> Any:
         return measure(device, threads)
 
 
-def _bundle(name: str, method: str) -> Path:
-    path = FOLDER / f"{name}-{method}"
+def _bundle(name: str, lowering: str) -> Path:
+    path = FOLDER / f"{name}-{lowering}"
     if not (path / "manifest.json").is_file():
         lengths = itertools.chain(*(("--seq-len", str(length)) for length in LENGTHS))
-        _toolkit("export", "--random-weights", name, "--method", method, *lengths, "-o", str(path))
+        _toolkit(
+            "export", "--random-weights", name, "--lowering", lowering, *lengths, "-o", str(path)
+        )
         _forget(path / "base.ptd")
     return path
 
@@ -179,13 +181,13 @@ def _forget(path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _data(name: str, seq_len: int, method: str) -> Path:
+def _data(name: str, seq_len: int, lowering: str) -> Path:
     path = FOLDER / f"data-{name}-{seq_len}.ptd"
     if not path.is_file():
         from toolkit.bundle.manifest import read_manifest
         from toolkit.data.dataset import random_rows, write_rows
 
-        vocab = read_manifest(_bundle(name, method))["shape"]["vocab_size"]
+        vocab = read_manifest(_bundle(name, lowering))["shape"]["vocab_size"]
         write_rows(path, random_rows(8, seq_len, vocab, 0))
     return path
 
@@ -198,7 +200,7 @@ def _toolkit(*arguments: str) -> None:
 def _run(
     name: str,
     seq_len: int,
-    method: str,
+    lowering: str,
     optimizer: str,
     place: str,
     sequences: int,
@@ -209,7 +211,7 @@ def _run(
     from toolkit.runtime import native_directory
     from toolkit.trace.analysis import read_analysis
 
-    bundle, data = _bundle(name, method), _data(name, seq_len, method)
+    bundle, data = _bundle(name, lowering), _data(name, seq_len, lowering)
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         flags = {
             "bundle": bundle,

@@ -31,11 +31,11 @@ def main() -> int:
     parser = harness.parser(__doc__)
     parser.add_argument("model", nargs="?", default="qwen2.5-0.5b", help="(%(default)s)")
     parser.add_argument("--seq-len", type=int, default=256, help="(%(default)s)")
-    parser.add_argument("--method", default="mesp", choices=["mesp", "mebp"])
+    parser.add_argument("--lowering", default="mesp", choices=["mesp", "mebp"])
     parser.add_argument("--steps", type=int, default=4, help="(%(default)s)")
     options = parser.parse_args()
     machine = harness.Machine()
-    case = harness.case(options.model, options.seq_len, options.method)
+    case = harness.case(options.model, options.seq_len, options.lowering)
     work = _work(case, options.seq_len)
     before = _sgemm(options.threads)
     run = harness.train(case, options.steps + 1, options.threads, "--optimizer", "sgd")
@@ -50,7 +50,7 @@ def main() -> int:
         "utilization": total / step / ceiling,
         "operators": rows,
     }
-    _print(f"{options.model} seq {options.seq_len} {options.method}", results)
+    _print(f"{options.model} seq {options.seq_len} {options.lowering}", results)
     return harness.finish(options, machine, results)
 
 

@@ -36,19 +36,19 @@ def main() -> int:
     )
     parser.add_argument("--rounds", type=int, default=3, help="turns of each (%(default)s)")
     parser.add_argument("--steps", type=int, default=3, help="steps a turn (%(default)s)")
-    parser.add_argument("--method", default="mesp", choices=["mesp", "mebp"])
+    parser.add_argument("--lowering", default="mesp", choices=["mesp", "mebp"])
     options = parser.parse_args()
     machine, results = harness.Machine(), []
     for text in options.cases:
         model, length, optimizer = text.split(":")
         results.append(_measure(model, int(length), optimizer, options))
     _print(results)
-    bars = [] if options.method == "mebp" else _bars(results)
+    bars = [] if options.lowering == "mebp" else _bars(results)
     return harness.finish(options, machine, results, bars)
 
 
 def _measure(model: str, seq_len: int, optimizer: str, options: Any) -> dict[str, Any]:
-    case = harness.case(model, seq_len, options.method)
+    case = harness.case(model, seq_len, options.lowering)
     pytorch = harness.PyTorch(case, options.threads)
     ours, theirs, peaks = [], [], []
     try:
@@ -64,7 +64,7 @@ def _measure(model: str, seq_len: int, optimizer: str, options: Any) -> dict[str
         "model": model,
         "seq_len": seq_len,
         "optimizer": optimizer,
-        "method": options.method,
+        "lowering": options.lowering,
         "threads": options.threads,
         "seconds": statistics.median(chain(*ours)),
         "pytorch_seconds": statistics.median(chain(*theirs)),
@@ -99,7 +99,7 @@ def _print(results: list[dict[str, Any]]) -> None:
     columns = ("", "s/step", "PyTorch", "ratio", "peak MB", "PyTorch", "worst gradient error")
     rows = [
         (
-            f"{r['model']} seq {r['seq_len']} {r['method']} {r['optimizer']}",
+            f"{r['model']} seq {r['seq_len']} {r['lowering']} {r['optimizer']}",
             r["seconds"],
             r["pytorch_seconds"],
             r["ratio"],

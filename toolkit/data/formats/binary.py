@@ -3,7 +3,6 @@
 from toolkit.data.formats.sniffing import Sample
 
 CONVERT = "Convert it to UTF-8 text or JSON Lines first"
-_TO_JSON = ".to_json(..., orient='records', lines=True)"
 _MAGIC = (
     (b"\x1f\x8b", "a gzip file (unpack it with gunzip)"),
     (b"BZh", "a bzip2 file (unpack it with bunzip2)"),
@@ -13,12 +12,8 @@ _MAGIC = (
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive (unpack it)"),
     (b"Rar!", "a RAR archive (unpack it)"),
     (b"%PDF-", "a PDF document (pdftotext makes text of it)"),
-    (
-        b"PAR1",
-        f"a Parquet table (pandas.read_parquet(...){_TO_JSON})",
-    ),
     (b"ARROW1", "an Arrow file (datasets.Dataset.from_file(...).to_json(...))"),
-    (b"ORC", f"an ORC table (pandas.read_orc(...){_TO_JSON})"),
+    (b"ORC", "an ORC table (pandas.read_orc(...).to_json(..., orient='records', lines=True))"),
     (b"SQLite format 3\x00", "an SQLite database (export the text with sqlite3 -json)"),
     (b"\xd0\xcf\x11\xe0", "an old office document (save it as text)"),
     (b"GGUF", "a GGUF model (it goes to `toolkit export`)"),

@@ -53,6 +53,9 @@ _FOREIGN = {
     frozenset({"participants", "messages"}): "a Facebook or Instagram export",
     frozenset({"guild", "channel", "messages"}): "a Discord export",
 }
+NESTED = frozenset({"messages", "conversations", "history", "tools"})
+"""Fields that hold lists; a table's cells hold them as JSON."""
+FIELDS = NESTED | {"text", "system", *_CONTEXT, *(name for pair in _PAIRS for name in pair)}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 

@@ -25,12 +25,17 @@ Primitives nothing(const std::string& isa) {
     throw UsageError("no instruction set is named '" + isa +
                      "'. Name one of plain, avx2, avx512, neon");
   }
-  Arithmetic float32{"float32", float32::left_bytes, float32::right_bytes, float32::buffer_bytes};
-  float32.pack_left = Nothing<decltype(float32.pack_left)>::call;
-  float32.pack_ones = Nothing<decltype(float32.pack_ones)>::call;
-  float32.pack_right = Nothing<decltype(float32.pack_right)>::call;
-  float32.multiply_group = Nothing<decltype(float32.multiply_group)>::call;
-  Primitives result{*tiles, float32};
+  Primitives result{};
+  result.tiles = *tiles;
+  Arithmetic& products = result.float32;
+  products.name = "float32";
+  products.left_bytes = float32::left_bytes;
+  products.right_bytes = float32::right_bytes;
+  products.buffer_bytes = float32::buffer_bytes;
+  products.pack_left = Nothing<decltype(products.pack_left)>::call;
+  products.pack_ones = Nothing<decltype(products.pack_ones)>::call;
+  products.pack_right = Nothing<decltype(products.pack_right)>::call;
+  products.multiply_group = Nothing<decltype(products.multiply_group)>::call;
 #define TOOLKIT_NOTHING(name, parameters) result.name = Nothing<decltype(result.name)>::call;
   TOOLKIT_ROW_PRIMITIVES(TOOLKIT_NOTHING)
 #undef TOOLKIT_NOTHING

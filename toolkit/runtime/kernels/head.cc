@@ -22,7 +22,7 @@ class Head {
     rows_.reserve(tokens);
     for (int64_t t = 0; t < tokens; ++t) {
       if (labels[t] >= 0) {
-        rows_.push_back({t, labels[t]});
+        rows_.push_back({t, labels[t], {}, 0.0f});
       } else if (dx != nullptr) {
         k.rows.zero(dx + t * w.depth, w.depth);
       }

@@ -174,7 +174,7 @@ def published_table(analysis: Analysis) -> PublishedTable | None:
     run = analysis.trace.run
     own = PublishedRow(
         model=analysis.title,
-        method=run.method,
+        method=run.lowering,
         seq_len=run.bundle.seq_len,
         megabytes=None if analysis.peak is None else analysis.peak.bytes / 1e6,
         seconds=analysis.timing.step_median_seconds,

@@ -5,7 +5,7 @@ import org.json.JSONObject
 import java.io.File
 
 private const val MANIFEST_LIMIT = 8L shl 20
-const val BUNDLE_FORMAT_VERSION = 3
+const val BUNDLE_FORMAT_VERSION = 4
 
 /** A bundle on this phone; [problem] says why it cannot be trained. */
 data class Bundle(
@@ -15,7 +15,7 @@ data class Bundle(
     val bytes: Long,
     val layers: Int,
     val sequenceLengths: List<Int>,
-    val method: String,
+    val lowering: String,
     val rank: Int,
     val targets: List<String>,
     val hasTokenizer: Boolean,
@@ -69,7 +69,7 @@ class BundleStore(private val folders: AppFolders) {
             bytes = files.keys().asSequence().sumOf { files.getJSONObject(it).getLong("bytes") },
             layers = shape.getInt("layers"),
             sequenceLengths = List(lengths.length()) { lengths.getInt(it) },
-            method = manifest.getString("method"),
+            lowering = manifest.getString("lowering"),
             rank = lora.getInt("rank"),
             targets = List(targets.length()) { targets.getString(it) },
             hasTokenizer = files.has("tokenizer.json"),

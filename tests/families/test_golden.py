@@ -1,0 +1,67 @@
+"""What a step does, operator by operator, as text: one file for every family and lowering.
+
+A change of the graphs shows as a difference here. To write the files anew:
+
+    python -m tests.families.test_golden
+"""
+
+import difflib
+from pathlib import Path
+
+import pytest
+
+from tests.support.tiny import tiny_config
+from toolkit.choices import LOWERINGS
+from toolkit.families import FAMILIES
+from toolkit.planning.settings import Settings
+from toolkit.planning.tracing import trace_programs
+
+FOLDER = Path(__file__).parent / "golden"
+
+
+def operator_list(family: str, lowering: str) -> str:
+    """Return every program's operators in order with the shapes of their results, T = 8."""
+    settings = Settings(seq_len=8, lowering=lowering)
+    lines = []
+    for program in trace_programs(tiny_config(family), settings).values():
+        lines.append(f"{program.name}:")
+        for operation in program.operations:
+            shapes = ", ".join(str(list(value.shape)) for value in operation.results)
+            reads = [_written(argument) for argument in operation.arguments]
+            lines.append(f"  {operation.name}({', '.join(filter(None, reads))}) -> {shapes}")
+    return "\n".join(lines) + "\n"
+
+
+def _written(argument: object) -> str:
+    """Return the name of a tensor; a weight and an adapter, which are several, have one."""
+    name = getattr(argument, "name", "")
+    if not name or name.endswith((".scale", ".offset", ".lora_B.weight")):
+        return ""
+    for end in (".codes", ".lora_A.weight"):
+        name = name.removesuffix(end)
+    role = "lora " if getattr(argument, "role", "") == "adapter" else ""
+    return role + name.removeprefix("layers.{layer}.")
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_operators_are_as_written_down(family, lowering):
+    path = FOLDER / f"{family}-{lowering}.txt"
+    expected = path.read_text() if path.is_file() else ""
+    found = operator_list(family, lowering)
+    difference = difflib.unified_diff(
+        expected.splitlines(), found.splitlines(), str(path), "now", lineterm=""
+    )
+    assert found == expected, "\n".join(difference)
+
+
+def test_no_file_is_left_over():
+    wanted = {f"{family}-{lowering}.txt" for family in FAMILIES for lowering in LOWERINGS}
+    assert {path.name for path in FOLDER.iterdir()} == wanted
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for family in FAMILIES:
+        for lowering in LOWERINGS:
+            (FOLDER / f"{family}-{lowering}.txt").write_text(operator_list(family, lowering))

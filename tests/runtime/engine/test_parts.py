@@ -1,0 +1,225 @@
+"""Parts of the engine against their references: torch, transformers, safetensors."""
+
+import json
+import zlib
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import get_scheduler
+
+from tests.runtime.running import probe
+from toolkit.bundle.flat_tensor import TensorSpec, write_flat_tensor
+from toolkit.oracle.sampler import sample_indices
+from toolkit.oracle.training import TrainSettings
+from toolkit.settings.optimizers import OPTIMIZERS
+
+EPS = float(np.finfo(np.float32).eps)
+
+
+@pytest.mark.parametrize("name", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize(("warmup", "total"), [(0, 7), (3, 20), (5, 5), (9, 6)])
+def test_schedules_are_those_of_transformers(name, warmup, total):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = {"constant": "constant_with_warmup"}.get(name, name)
+    scheduler = get_scheduler(schedule, optimizer, warmup, total)
+    expected = []
+    for _ in range(total):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    actual = [float(line) for line in probe("schedule", name, warmup, total).split()]
+    assert actual == pytest.approx(expected, rel=1e-15, abs=1e-16)
+
+
+@pytest.mark.parametrize("order", ["shuffled", "sequential"])
+@pytest.mark.parametrize("samples", [1, 2, 7, 1000])
+def test_order_of_samples_is_the_documented_one(order, samples):
+    expected = list(islice(sample_indices(samples, 12345, order), 2 * samples + 3))
+    actual = [int(line) for line in probe("sampler", samples, 12345, order, len(expected)).split()]
+    assert actual == expected
+    middle = samples // 2 + 1
+    rest = probe("sampler", samples, 12345, order, len(expected) - middle, middle)
+    assert [int(line) for line in rest.split()] == expected[middle:]
+
+
+def reference_updates(settings, values, gradients):
+    """Values after each step and gradient norms, by the optimizer's reference in PyTorch."""
+    parameter = torch.nn.Parameter(torch.from_numpy(values.copy()))
+    optimizer = OPTIMIZERS[settings.optimizer].reference([parameter], settings)
+    for gradient in gradients:
+        parameter.grad = torch.from_numpy(gradient.copy())
+        norm = 0.0
+        if settings.max_grad_norm > 0:
+            norm = torch.nn.utils.clip_grad_norm_([parameter], settings.max_grad_norm).item()
+        optimizer.step()
+        yield parameter.detach().numpy().copy(), norm
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        TrainSettings(20, 0.1, "sgd"),
+        TrainSettings(20, 0.1, "sgd", weight_decay=0.01, momentum=0.9),
+        TrainSettings(20, 0.1, "sgd", momentum=0.9, max_grad_norm=0.5),
+        TrainSettings(20, 1e-2, "adamw"),
+        TrainSettings(
+            *(20, 1e-2, "adamw"), weight_decay=0.1, beta1=0.8, beta2=0.99, eps=1e-6,
+            max_grad_norm=1.0,
+        ),
+        TrainSettings(20, 1e-2, "lion", weight_decay=0.1, beta2=0.99),
+        TrainSettings(20, 1e-2, "lion", beta1=0.95, beta2=0.98, max_grad_norm=0.5),
+    ],
+    ids=lambda settings: settings.optimizer,
+)  # fmt: skip
+def test_optimizers_are_their_references(settings):
+    rows, columns, steps = 7, 143, settings.steps
+    count = rows * columns
+    random = np.random.default_rng(0)
+    values = random.standard_normal(count).astype(np.float32)
+    gradients = random.standard_normal((steps, count)).astype(np.float32)
+    gradients *= np.float32(10.0) ** random.integers(-4, 2, (steps, 1)).astype(np.float32)
+    words = ["optimizer", rows, columns, steps]
+    words += [f"{name.replace('_', '-')}={value}" for name, value in vars(settings).items()]
+    output = np.frombuffer(
+        probe(*words, stdin=values.tobytes() + gradients.tobytes()), np.float32
+    ).reshape(steps, count + 1)
+    # A handful of roundings a step, relative to the largest magnitude that enters an update.
+    scale = np.abs(values) + np.cumsum(np.abs(gradients), 0) * settings.lr * 10 + 1
+    reference = reference_updates(settings, values, gradients)
+    for step, (expected, norm) in enumerate(reference):
+        error = np.abs(output[step, :-1] - expected)
+        limit = 8 * (step + 1) * EPS * scale[step]
+        worst = int(np.argmax(error - limit))
+        assert error[worst] <= limit[worst], f"step {step}, element {worst}: {error[worst]}"
+        assert output[step, -1] == pytest.approx(norm, rel=1e-6)
+
+
+def test_flat_tensor_files_of_the_exporter_are_read(tmp_path):
+    path = tmp_path / "a.ptd"
+    tensors = {
+        "layers.0.codes": torch.arange(48, dtype=torch.uint8).reshape(2, 3, 8),
+        "scale": torch.ones(5, dtype=torch.float16),
+        "empty": torch.zeros(0, 4),
+        "scalar": torch.tensor(3.0),
+    }
+    specs = [TensorSpec(name, tuple(t.shape), t.dtype) for name, t in tensors.items()]
+    write_flat_tensor(path, specs, tensors.values())
+    lines = dict(line.split(" ", 1) for line in probe("tensors", path).decode().splitlines())
+    assert {name: line.rsplit(" ", 1)[0] for name, line in lines.items()} == {
+        "layers.0.codes": "uint8 [2, 3, 8]",
+        "scale": "float16 [5]",
+        "empty": "float32 [0, 4]",
+        "scalar": "float32 []",
+    }
+    offset = int(lines["layers.0.codes"].rsplit(" ", 1)[1])
+    assert path.read_bytes()[offset : offset + 48] == bytes(range(48))
+
+
+def test_a_damaged_flat_tensor_file_is_an_error_and_never_a_crash(tmp_path):
+    path = tmp_path / "a.ptd"
+    specs = [TensorSpec(f"t{i}", (i + 1, 2), torch.float32) for i in range(3)]
+    write_flat_tensor(path, specs, [torch.zeros(spec.shape) for spec in specs], alignment=64)
+    whole = bytearray(path.read_bytes())
+    head = whole.index(b"\0" * 64, 300) if b"\0" * 64 in whole[300:] else 400
+    random = np.random.default_rng(0)
+    refused = 0
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for at in random.integers(0, head, 3):
+            damaged[at] = int(random.integers(0, 256))
+        path.write_bytes(damaged)
+        try:
+            probe("tensors", path)
+        except AssertionError:
+            message = probe("tensors", path, fails=True).decode()
+            assert message.startswith("error: ") and message.count("\n") == 1
+            refused += 1
+    assert refused > 10
+    for size in (0, 7, 47, 48, 100, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        assert b"a.ptd" in probe("tensors", path, fails=True)
+
+
+def test_safetensors_files_are_read_by_the_package(tmp_path):
+    path = tmp_path / "a.safetensors"
+    probe("safetensors", path)
+    tensors = load_file(path)
+    assert set(tensors) == {"first.weight", "b"}
+    assert torch.equal(tensors["first.weight"], torch.arange(6).reshape(2, 3) - 2.5)
+    expected = torch.tensor([1 / 3, 1 / 4, 1 / 5], dtype=torch.float32).reshape(3, 1)
+    assert torch.equal(tensors["b"], expected)
+    header = json.loads(path.read_bytes()[8 : 8 + int.from_bytes(path.read_bytes()[:8], "little")])
+    assert header["__metadata__"] == {"format": "pt"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_state_is_read_back_exactly(tmp_path):
+    path = tmp_path / "state.bin"
+    probe("state", "save", path, 5)
+    assert probe("state", "load", path, 5).split() == [b"5", b"42", b"0.1"]
+    assert b"differs" in probe("state", "load", path, 6, fails=True)
+
+
+def test_any_damage_to_the_state_is_noticed(tmp_path):
+    path = tmp_path / "state.bin"
+    probe("state", "save", path, 5)
+    whole = path.read_bytes()
+    for at in [*range(0, 100, 9), 2000, len(whole) // 2, len(whole) - 1]:
+        damaged = bytearray(whole)
+        damaged[at] ^= 1
+        path.write_bytes(damaged)
+        assert b"is damaged" in probe("state", "load", path, 5, fails=True), at
+    for size in (0, 50, len(whole) - 4, len(whole) - 8):
+        path.write_bytes(whole[:size])
+        assert b"is damaged" in probe("state", "load", path, 5, fails=True), size
+    path.write_bytes(whole + b"12345678")
+    assert b"is damaged" in probe("state", "load", path, 5, fails=True)
+
+
+def test_a_state_of_the_version_before_is_refused_as_such(tmp_path):
+    path = tmp_path / "state.bin"
+    for version in (1, 2):
+        head = b"TKSTATE\0" + version.to_bytes(4, "little") + bytes(100)
+        path.write_bytes(head + zlib.crc32(head).to_bytes(4, "little"))
+        said = probe("state", "load", path, 5, fails=True).decode()
+        assert f"has version {version}, this runtime reads 3. Resume with the runtime that" in said
+
+
+@pytest.mark.parametrize("offset", [0, 1, 7])
+def test_checksums_are_those_of_zlib(offset):
+    random = np.random.default_rng(0)
+    lengths = [0, 1, 7, 8, 15, 16, 17, 63, 64, 65, 127, 128, 129, 191, 192, 200, 1000, 70_001]
+    for length in lengths:
+        data = random.bytes(length)
+        values = [int(word) for word in probe("crc32", offset, stdin=data).split()]
+        assert values == [zlib.crc32(data)] * 3, length
+
+
+def test_numbers_that_are_none_are_found_wherever_they_stand():
+    largest = float(np.finfo(np.float32).max)
+    values = np.random.default_rng(0).normal(size=9001).astype(np.float32)
+    values[:4] = [largest, -largest, 1e-45, -0.0]
+    assert probe("finite", len(values), stdin=values.tobytes()).strip() == b"1"
+    for at, value in [(0, np.nan), (4095, np.inf), (4096, -np.inf), (9000, np.nan)]:
+        bad = values.copy()
+        bad[at] = value
+        assert probe("finite", len(bad), stdin=bad.tobytes()).strip() == b"0", (at, value)
+
+
+@pytest.mark.parametrize("text", ["plain", 'quote " and \\', "tab\tline\n", "ü€🙂", "\x01\x1f", ""])
+def test_texts_and_numbers_become_json(text):
+    assert json.loads(probe("json", text, 0.1)) == {"text": text, "number": 0.1}
+
+
+def test_invalid_text_and_numbers_become_valid_json():
+    assert json.loads(probe("json", b"a\xff\xc3".decode("utf-8", "surrogateescape"), "nan")) == {
+        "text": "a\ufffd\ufffd",
+        "number": None,
+    }
+
+
+def test_a_weight_without_data_is_refused():
+    assert probe("null-codes") == b"refused\n"

@@ -1,0 +1,10 @@
+"""Names that an export chooses from, each list once; imports nothing, so that `--help` is quick."""
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""The linear layers of a decoder layer that take an adapter where nothing else is asked for."""
+
+LOWERINGS = ("mesp", "mebp")
+"""How a block's backward is lowered (`toolkit.programs.modules`)."""
+
+SCHEMES = ("int4", "int4-symmetric", "int8")
+"""Quantization of a weight (`toolkit.quantization.layout`)."""

@@ -1,0 +1,36 @@
+"""Parquet tables, whose columns are named as records name their fields."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from toolkit.data.documents import Document
+from toolkit.data.formats.arrow import known_columns, library, record_of
+from toolkit.data.formats.records import document_of
+from toolkit.data.formats.sniffing import Sample
+from toolkit.errors import ToolkitError
+
+
+def recognize(sample: Sample) -> str:
+    """Return what the first bytes say."""
+    return "a Parquet table" if sample.data.startswith(b"PAR1") else ""
+
+
+def read(path: Path, data: bytes) -> Iterator[Document]:
+    """Yield the document of every row, which messages name by its index.
+
+    Raises:
+        ToolkitError: pyarrow is not installed, the file is damaged, or a row is no record.
+    """
+    arrow = library("pyarrow", f"{path} is a Parquet table, and reading one")
+    parquet = library("pyarrow.parquet", "reading Parquet")
+    try:
+        file = parquet.ParquetFile(arrow.BufferReader(data))
+        columns = known_columns(file.schema_arrow.names, str(path))
+        index = 0
+        for batch in file.iter_batches(columns=columns):
+            for row in batch.to_pylist():
+                yield document_of(record_of(row), f"{path}[{index}]")
+                index += 1
+    except (arrow.ArrowException, OSError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise ToolkitError(f"{path} is a damaged Parquet file: {reason}") from error

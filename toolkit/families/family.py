@@ -1,0 +1,212 @@
+"""One model family: how its decoder layer in `transformers` maps to parts, and what surrounds it.
+
+A new family whose layer needs no new operator is one file with a `FAMILY`. The layer's modules are
+told apart by their type; their order, shapes and attributes are those of the real layer, built
+without storage; a parameter that no part reads is an error that names it.
+"""
+
+import copy
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import nn
+from transformers import PretrainedConfig
+
+from toolkit.errors import ToolkitError
+from toolkit.families.parts import REMEDY, Linear, Norm, Part, Reader, linear, uncovered
+from toolkit.families.rope import Rope, plain_rope
+
+LLAMA_FIELDS = {
+    "context_length": "max_position_embeddings",
+    "block_count": "num_hidden_layers",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "vocab_size": "vocab_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "rope.dimension_count": "head_dim",
+    "rope.freq_base": "rope_theta",
+}
+"""GGUF metadata of Llama and the architectures derived from it -> fields of the configuration."""
+
+
+@dataclass(frozen=True)
+class Gguf:
+    """How a GGUF file holds the family.
+
+    Attributes:
+        architecture: What the file calls it; "" for `model_type`.
+        pairs_rotated: Whether the rows of q and k lie so that rotated pairs are neighbours.
+        fields: Metadata keys (without the architecture) and the configuration's fields, where
+            `transformers` does not read files of this architecture; None where it does.
+    """
+
+    architecture: str = ""
+    pairs_rotated: bool = False
+    fields: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class BlockKind:
+    """Layers that share one graph.
+
+    Attributes:
+        name: Its programs are NAME_forward and NAME_backward.
+        layers: Numbers of the layers.
+        parts: Path in the layer -> part, in the order in which the layer defines its modules.
+        order: Paths of the parts that own weights, in the order in which a forward pass uses them.
+    """
+
+    name: str
+    layers: tuple[int, ...]
+    parts: dict[str, Part]
+    order: tuple[str, ...]
+
+    @cached_property
+    def linears(self) -> dict[str, Linear]:
+        """Path -> linear layer, in the order of definition, which is `peft`'s."""
+        return {path: part for path, part in self.parts.items() if isinstance(part, Linear)}
+
+
+def _one_kind(_layer: nn.Module) -> str:
+    return "block"
+
+
+def _one(_config: PretrainedConfig) -> float:
+    return 1.0
+
+
+def _plain_ropes(config: PretrainedConfig) -> dict[str, Rope]:
+    return {"rope": plain_rope(config)}
+
+
+@dataclass(frozen=True)
+class Family:
+    """What one `config.model_type` is made of.
+
+    Attributes:
+        model_type: `config.model_type`.
+        modeling: Module of `transformers` with its classes.
+        layer: Class of the decoder layer.
+        parts: Class of a module in it -> how to read it; Linear layers need no entry.
+        kind: Name of a layer's kind. Layers of one name must have equal parts.
+        multipliers: Attributes of the layer, numbers that its forward multiplies with.
+        embedding_multiplier: What the embedding is multiplied by.
+        logits_divisor: What the logits are divided by.
+        ropes: Rotary frequencies by name; in base.ptd they are NAME.inv_freq.
+        supports: Names of `features.NEUTRAL` that this family takes care of.
+        gguf: How a GGUF file holds it.
+    """
+
+    model_type: str
+    modeling: str
+    layer: str
+    parts: Mapping[str, Reader]
+    kind: Callable[[nn.Module], str] = _one_kind
+    multipliers: tuple[str, ...] = ()
+    embedding_multiplier: Callable[[PretrainedConfig], float] = _one
+    logits_divisor: Callable[[PretrainedConfig], float] = _one
+    ropes: Callable[[PretrainedConfig], dict[str, Rope]] = _plain_ropes
+    supports: frozenset[str] = frozenset()
+    gguf: Gguf = field(default_factory=Gguf)
+
+    @property
+    def gguf_architecture(self) -> str:
+        return self.gguf.architecture or self.model_type
+
+    def decoder_layer(self, config: PretrainedConfig, index: int = 0) -> nn.Module:
+        """Build one decoder layer without storage for its weights."""
+        layer_class = getattr(importlib.import_module(self.modeling), self.layer)
+        with torch.device("meta"):
+            return layer_class(config, index).eval()
+
+    def block_kinds(self, config: PretrainedConfig) -> list[BlockKind]:
+        """Return the kinds of a model's layers in the order in which they first appear.
+
+        Raises:
+            ToolkitError: A layer has something that no part reads.
+        """
+        found: dict[str, BlockKind] = {}
+        for index in range(config.num_hidden_layers):
+            layer = self.decoder_layer(config, index)
+            name, parts = self.kind(layer), self._describe(layer, index, config)
+            kind = found.get(name)
+            if kind is None:
+                found[name] = BlockKind(name, (index,), parts, _use_order(layer, parts, config))
+            elif kind.parts != parts:
+                raise ToolkitError(
+                    f"Layer {index} of the family '{self.model_type}' differs from layer "
+                    f"{kind.layers[0]}, but both are called '{name}'",
+                    REMEDY,
+                )
+            else:
+                found[name] = BlockKind(name, (*kind.layers, index), kind.parts, kind.order)
+        return list(found.values())
+
+    def check_targets(self, config: PretrainedConfig, targets: tuple[str, ...]) -> None:
+        """Check that every layer has the projections that an adapter changes.
+
+        Raises:
+            ToolkitError: Naming those that do not exist.
+        """
+        for kind in self.block_kinds(config):
+            names = [path.rsplit(".", 1)[-1] for path in kind.linears]
+            unknown = sorted(set(targets) - set(names))
+            if unknown:
+                raise ToolkitError(
+                    f"LoRA targets {', '.join(unknown)} do not exist",
+                    f"Choose from {', '.join(dict.fromkeys(names))}",
+                )
+
+    def _describe(self, layer: nn.Module, index: int, config: PretrainedConfig) -> dict[str, Part]:
+        """Return every part of a layer by its path."""
+        parts: dict[str, Part] = {}
+        for path, module in layer.named_modules():
+            name = f"layers.{index}.{path}" if path else f"layers.{index}"
+            reader = linear if type(module) is nn.Linear else self.parts.get(type(module).__name__)
+            if reader is not None:
+                parts[path] = reader(module, name, config)
+                continue
+            own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+            if own:
+                raise uncovered(f"{name}.{own[0][0]}", self.model_type)
+        return parts
+
+
+def _use_order(
+    layer: nn.Module, parts: dict[str, Part], config: PretrainedConfig
+) -> tuple[str, ...]:
+    """Run the layer without storage and return the weights' owners in the order of their use."""
+    order: list[str] = []
+    for path, part in parts.items():
+        if isinstance(part, Linear | Norm):
+            layer.get_submodule(path).register_forward_pre_hook(
+                lambda _module, _inputs, path=path: order.append(path)
+            )
+    plain = copy.deepcopy(config)
+    plain._attn_implementation = "eager"
+    for module in layer.modules():
+        if getattr(module, "config", None) is config:
+            module.config = plain
+    tokens, width = (
+        2,
+        getattr(config, "head_dim", None) or (config.hidden_size // config.num_attention_heads),
+    )
+    with torch.device("meta"), torch.no_grad():
+        turn = torch.empty(1, tokens, width)
+        layer(
+            torch.empty(1, tokens, config.hidden_size),
+            attention_mask=None,
+            position_ids=torch.empty(1, tokens, dtype=torch.long),
+            position_embeddings=(turn, turn),
+        )
+    missing = [
+        path for path, p in parts.items() if isinstance(p, Linear | Norm) and path not in order
+    ]
+    if missing:
+        raise uncovered(f"layers.0.{missing[0]}.weight", config.model_type)
+    return tuple(order)

@@ -1,0 +1,106 @@
+"""What the modules of a decoder layer compute, as data that the lowerings build operators from.
+
+A reader takes a module of `transformers`, its path and the model's configuration, and returns its
+part; what the module has and the part does not say is an error that names it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import PretrainedConfig
+
+from toolkit.errors import ToolkitError
+
+REMEDY = "toolkit cannot train this architecture"
+
+
+@dataclass(frozen=True)
+class Linear:
+    """y [T, N] = x [T, K] W^T, plus a bias [N] where there is one."""
+
+    n: int
+    k: int
+    bias: bool
+
+
+@dataclass(frozen=True)
+class Norm:
+    """RMSNorm over the last dimension with a weight [width]."""
+
+    width: int
+    eps: float
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Causal grouped-query attention of the children q_proj, k_proj, v_proj and o_proj.
+
+    `rope` names the rotary frequencies (`Family.ropes`) that turn q and k, None where nothing does.
+    """
+
+    heads: int
+    kv_heads: int
+    scale: float
+    rope: str | None = "rope"
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """down_proj(silu(gate_proj(x)) * up_proj(x)) of the children of these names."""
+
+
+Part = Linear | Norm | Attention | Mlp
+Reader = Callable[[nn.Module, str, PretrainedConfig], Part]
+
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+_MLP = ("gate_proj", "up_proj", "down_proj")
+
+
+def linear(module: nn.Linear, _path: str, _config: PretrainedConfig) -> Linear:
+    """Read a Linear."""
+    return Linear(module.out_features, module.in_features, module.bias is not None)
+
+
+def rms_norm(module: nn.Module, path: str, config: PretrainedConfig) -> Norm:
+    """Read an RMSNorm whose weight multiplies what is normalized."""
+    parameters = [name for name, _ in module.named_parameters()]
+    if parameters != ["weight"] or not hasattr(module, "variance_epsilon"):
+        raise ToolkitError(
+            f"{path} of the family '{config.model_type}' is not an RMSNorm with a weight", REMEDY
+        )
+    return Norm(module.weight.numel(), module.variance_epsilon)
+
+
+def attention(module: nn.Module, path: str, config: PretrainedConfig) -> Attention:
+    """Read an attention of four projections in which every head turns as a whole."""
+    _check_children(module, path, _ATTENTION, config.model_type)
+    width = module.head_dim
+    heads, kv_heads = (getattr(module, name).out_features // width for name in ("q_proj", "k_proj"))
+    return Attention(heads, kv_heads, module.scaling)
+
+
+def gated_mlp(module: nn.Module, path: str, config: PretrainedConfig) -> Mlp:
+    """Read an MLP of three projections without biases; `features` checks the activation."""
+    _check_children(module, path, _MLP, config.model_type)
+    for name in _MLP:
+        if getattr(module, name).bias is not None:
+            raise uncovered(f"{path}.{name}.bias", config.model_type)
+    return Mlp()
+
+
+def uncovered(name: str, family: str) -> ToolkitError:
+    """Return the error for a parameter that no operator reads."""
+    return ToolkitError(f"{name} is not covered by the family '{family}'", REMEDY)
+
+
+def _check_children(module: nn.Module, path: str, wanted: tuple[str, ...], family: str) -> None:
+    for name in wanted:
+        if type(getattr(module, name, None)) is not nn.Linear:
+            raise ToolkitError(
+                f"The family '{family}' has no {path}.{name} that is a Linear", REMEDY
+            )
+    for name, child in module.named_children():
+        own = next((f".{own}" for own, _ in child.named_parameters()), "")
+        if name not in wanted and own:
+            raise uncovered(f"{path}.{name}{own}", family)

@@ -1,0 +1,23 @@
+// The methods there are.
+#include "engine/error.h"
+#include "engine/training/methods/method.h"
+
+namespace toolkit {
+
+extern const MethodRow kExact;
+
+const std::vector<MethodRow>& methods() {
+  static const std::vector<MethodRow> rows = {kExact};
+  return rows;
+}
+
+const MethodRow& method_row(const std::string& name) {
+  std::string known;
+  for (const MethodRow& row : methods()) {
+    if (name == row.name) return row;
+    known += (known.empty() ? "" : ", ") + std::string(row.name);
+  }
+  fail_usage("unknown method '%s'. Choose one of %s", name.c_str(), known.c_str());
+}
+
+}  // namespace toolkit

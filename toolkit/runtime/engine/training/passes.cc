@@ -1,0 +1,241 @@
+#include "engine/training/passes.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/error.h"
+#include "engine/model/finite.h"
+#include "kernels/kernels.h"
+
+namespace toolkit {
+namespace {
+
+void add_into(float* sum, const float* values, size_t count) {
+  for (size_t i = 0; i < count; ++i) sum[i] += values[i];
+}
+
+}  // namespace
+
+void Passes::plan_reading(int64_t rows, bool backward) {
+  const int64_t layers = network_.bundle().layers;
+  std::vector<WeightStage> stages;
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    stages.push_back({network_.weights(Kind::block_forward, layer)});
+  }
+  const int64_t sweeps = kernels().head_sweeps(network_.seq_len());
+  const Kind head = backward ? Kind::head_backward : Kind::head_loss;
+  stages.push_back({network_.weights(head, 0), true, rows * sweeps});
+  for (int64_t layer = backward ? layers : 0; layer-- > 0;) {
+    stages.push_back({network_.weights(Kind::block_backward, layer)});
+  }
+  prefetcher_.plan(stages);
+}
+
+const std::vector<WeightRef>& Passes::checked(Kind kind, int64_t layer) {
+  const std::vector<WeightRef>& refs = network_.weights(kind, layer);
+  network_.bundle().check_weights(refs);
+  return refs;
+}
+
+void Passes::check_embedding() {
+  const std::vector<WeightRef>& refs = network_.weights(Kind::embed, 0);
+  if (network_.bundle().check_weights(refs) == 0 || !prefetcher_.drops()) return;
+  for (const WeightRef& ref : refs) {
+    posix_fadvise(network_.bundle().base().file().fd(), ref.offset, ref.bytes, POSIX_FADV_DONTNEED);
+  }
+}
+
+void Passes::check_output(const float* hidden, int64_t layer) {
+  if (all_finite(hidden, network_.hidden_bytes() / sizeof(float))) return;
+  check_embedding();  // A damaged one would be the cause.
+  if (layer < 0) fail("the output of the embedding is not finite. Export the bundle again");
+  fail(
+      "the output of layer %lld is not finite. Use a lower learning rate, clip gradients or start "
+      "from another adapter",
+      (long long)layer);
+}
+
+LossSum Passes::gradients(const std::vector<int64_t>& samples, const float* values,
+                          HiddenStates& states, const GradientsOf& gradients_of,
+                          const LayerDone& layer_done) {
+  LossSum sum;
+  for (int64_t sample : samples) sum.tokens += data_.labelled(sample);
+  if (sum.tokens == 0) {
+    fail(
+        "none of the %zu samples of this step has labelled tokens. Use a larger batch or data with "
+        "more labelled tokens",
+        samples.size());
+  }
+  states.clear();
+  plan_reading(int64_t(rows(samples)), true);
+  embed(samples, states);
+  forward(samples, values, states);
+  sum.loss = head(samples, float(1.0 / double(sum.tokens)), states);
+  if (!std::isfinite(sum.loss)) {
+    fail("the loss is not finite. Use a lower learning rate or clip gradients");
+  }
+  for (int64_t layer = network_.bundle().layers; layer-- > 0;) {
+    backward(layer, samples, values, states, gradients_of(layer));
+    layer_done(layer);
+  }
+  return sum;
+}
+
+void Passes::embed(const std::vector<int64_t>& samples, HiddenStates& states) {
+  Phase phase(trace_, "embed");
+  const File& file = network_.bundle().base().file();
+  WeightMapping weights(file, network_.weights(Kind::embed, 0), nullptr, Access::rows);
+  for (size_t s = 0; s < rows(samples); ++s) {
+    Frame frame = row_of(samples, s);
+    run_embedding(weights, frame, states);
+    states.put(0, s, frame.hidden_out);
+    states.rest(0, s);
+  }
+  phase.snapshot();
+}
+
+void Passes::run_embedding(WeightMapping& weights, Frame& frame, HiddenStates& states) {
+  if (prefetcher_.reads()) {
+    request_rows(network_.bundle().base().file(), network_.weights(Kind::embed, 0),
+                 network_.bundle().vocab_size, frame.tokens, network_.seq_len());
+  }
+  frame.hidden_out = states.acquire();
+  network_.run(Kind::embed, 0, weights, frame);
+  weights.drop_pages();
+  check_output(frame.hidden_out, -1);
+}
+
+void Passes::forward(const std::vector<int64_t>& samples, const float* values,
+                     HiddenStates& states) {
+  const int64_t layers = network_.bundle().layers;
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    Phase phase(trace_, "forward", layer);
+    prefetcher_.begin(layer);
+    WeightMapping weights(network_.bundle().base().file(), checked(Kind::block_forward, layer),
+                          &prefetcher_);
+    for (size_t s = 0; s < rows(samples); ++s) {
+      Frame frame = row_of(samples, s);
+      frame.hidden = states.get(layer, s);
+      frame.hidden_out = states.acquire();
+      frame.adapter = layer_values(values, layer);
+      network_.run(Kind::block_forward, layer, weights, frame);
+      check_output(frame.hidden_out, layer);
+      states.park(layer, s);
+      states.put(layer + 1, s, frame.hidden_out);
+      states.rest(layer + 1, s);
+    }
+    phase.snapshot();
+  }
+}
+
+double Passes::head(const std::vector<int64_t>& samples, float grad_scale, HiddenStates& states) {
+  Phase phase(trace_, "head");
+  const int64_t layers = network_.bundle().layers;
+  prefetcher_.begin(layers);
+  double loss = 0;
+  WeightMapping weights(network_.bundle().base().file(), checked(Kind::head_backward, 0),
+                        &prefetcher_);
+  check_embedding();
+  for (size_t s = 0; s < rows(samples); ++s) {
+    Frame frame = row_of(samples, s);
+    frame.hidden = states.get(layers, s);
+    frame.grad_out = states.acquire();
+    frame.grad_scale = grad_scale;
+    network_.run(Kind::head_backward, 0, weights, frame);
+    states.put(layers, s, frame.grad_out);
+    states.rest(layers, s);
+    loss += frame.loss;
+  }
+  phase.snapshot();
+  return loss;
+}
+
+void Passes::backward(int64_t layer, const std::vector<int64_t>& samples, const float* values,
+                      HiddenStates& states, float* gradients) {
+  Phase phase(trace_, "backward", layer);
+  prefetcher_.begin(2 * network_.bundle().layers - layer);
+  const size_t count = network_.adapter().layer_floats();
+  if (layer > 0) states.prefetch(layer - 1, 0);
+  if (rows(samples) > 1 && second_gradients_.bytes() == 0) {
+    second_gradients_ = Buffer(count * sizeof(float), Category::gradients, "toolkit gradients");
+  }
+  WeightMapping weights(network_.bundle().base().file(), checked(Kind::block_backward, layer),
+                        &prefetcher_);
+  for (size_t s = 0; s < rows(samples); ++s) {
+    Frame frame = row_of(samples, s);
+    frame.hidden = states.get(layer, s);
+    frame.grad = states.get(layer + 1, s);
+    // The program reads `grad` for the last time before it writes the first output.
+    frame.grad_out = states.edit(layer + 1, s);
+    frame.adapter = layer_values(values, layer);
+    frame.gradients_out = s == 0 ? gradients : second_gradients_.floats();
+    network_.run(Kind::block_backward, layer, weights, frame);
+    if (s > 0) add_into(gradients, second_gradients_.floats(), count);
+    states.move(layer + 1, layer, s);
+    states.rest(layer, s);
+  }
+  phase.snapshot();
+}
+
+LossSum Passes::evaluate(int64_t samples, const float* values, size_t memory,
+                         const std::function<bool(int64_t, const LossSum&)>& interrupted) {
+  Phase phase(trace_, "evaluate");
+  const int64_t chunk = std::min<int64_t>(
+      samples, std::max<int64_t>(1, int64_t(memory / network_.hidden_bytes()) - 1));
+  HiddenStates states(1, chunk, network_.hidden_bytes(), CheckpointPlace::ram, "");
+  LossSum sum;
+  for (int64_t first = 0; first < samples; first += chunk) {
+    std::vector<int64_t> indices;
+    for (int64_t i = first; i < std::min(samples, first + chunk); ++i) indices.push_back(i);
+    const auto same = [&](int64_t layer, size_t) { return layer_values(values, layer); };
+    for (double loss : losses(indices, same, states)) sum.loss += loss;
+    for (int64_t sample : indices) sum.tokens += data_.labelled(sample);
+    if (!std::isfinite(sum.loss)) fail("the loss is not finite. Use another adapter");
+    if (interrupted(first + int64_t(indices.size()), sum)) break;
+  }
+  return sum;
+}
+
+std::vector<double> Passes::losses(const std::vector<int64_t>& samples, const ValuesOf& values_of,
+                                   HiddenStates& states) {
+  const File& file = network_.bundle().base().file();
+  const int64_t layers = network_.bundle().layers;
+  plan_reading(int64_t(rows(samples)), false);
+  {
+    WeightMapping weights(file, network_.weights(Kind::embed, 0), nullptr, Access::rows);
+    for (size_t s = 0; s < rows(samples); ++s) {
+      Frame frame = row_of(samples, s);
+      run_embedding(weights, frame, states);
+      states.put(0, s, frame.hidden_out);
+    }
+  }
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    prefetcher_.begin(layer);
+    WeightMapping weights(file, checked(Kind::block_forward, layer), &prefetcher_);
+    for (size_t s = 0; s < rows(samples); ++s) {
+      Frame frame = row_of(samples, s);
+      frame.hidden = states.get(0, s);
+      frame.hidden_out = states.acquire();
+      frame.adapter = values_of(layer, s);
+      network_.run(Kind::block_forward, layer, weights, frame);
+      check_output(frame.hidden_out, layer);
+      states.put(0, s, frame.hidden_out);
+    }
+  }
+  prefetcher_.begin(layers);
+  WeightMapping weights(file, checked(Kind::head_loss, 0), &prefetcher_);
+  check_embedding();
+  std::vector<double> losses;
+  for (size_t s = 0; s < rows(samples); ++s) {
+    Frame frame = row_of(samples, s);
+    frame.hidden = states.get(0, s);
+    network_.run(Kind::head_loss, 0, weights, frame);
+    losses.push_back(frame.loss);
+    states.drop(0, s);
+  }
+  return losses;
+}
+
+}  // namespace toolkit

@@ -1,0 +1,98 @@
+// Forward and backward through the streamed model, layer by layer for all sequences of a step.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "engine/memory/checkpoints.h"
+#include "engine/memory/weights.h"
+#include "engine/model/batch.h"
+#include "engine/model/dataset.h"
+#include "engine/model/network.h"
+#include "engine/trace/trace.h"
+
+namespace toolkit {
+
+// Sum of token losses and number of labelled tokens.
+struct LossSum {
+  double loss = 0;
+  int64_t tokens = 0;
+  double mean() const { return loss / double(tokens); }
+};
+
+class Passes {
+ public:
+  // Everything is borrowed and must outlive this object. `together` sequences at a time make a row
+  // of the network, whose length is theirs in all.
+  Passes(Network& network, const Dataset& data, Trace& trace, Prefetcher& prefetcher,
+         int64_t together = 1)
+      : network_(network),
+        data_(data),
+        trace_(trace),
+        prefetcher_(prefetcher),
+        batch_(data, together) {}
+
+  // Called with the layer whose gradients are complete.
+  using LayerDone = std::function<void(int64_t layer)>;
+  // Memory of a layer's gradients.
+  using GradientsOf = std::function<float*(int64_t layer)>;
+
+  // Loss of `samples`, a multiple of those computed together, and gradients of its mean over
+  // labelled tokens. `values` are all adapters;
+  // `layer_done` may change the layer's values. Throws Error when the loss is not finite, before
+  // any gradient is computed, and when no token is labelled.
+  LossSum gradients(const std::vector<int64_t>& samples, const float* values, HiddenStates& states,
+                    const GradientsOf& gradients_of, const LayerDone& layer_done);
+
+  // A layer's adapter for one of the rows that are computed together.
+  using ValuesOf = std::function<const float*(int64_t layer, size_t row)>;
+
+  // Sums of token losses, one for each row that `samples` make (a sample may come more than once):
+  // a forward pass that reads the weights once for all of them and keeps nothing for a backward
+  // pass. `states` has one layer and as many sequences as there are rows.
+  std::vector<double> losses(const std::vector<int64_t>& samples, const ValuesOf& values_of,
+                             HiddenStates& states);
+
+  // Loss only. `interrupted` is asked between chunks; the sum so far is returned when it says true.
+  LossSum evaluate(int64_t samples, const float* values, size_t memory,
+                   const std::function<bool(int64_t done, const LossSum&)>& interrupted);
+
+ private:
+  const float* layer_values(const float* values, int64_t layer) const {
+    return values + layer * network_.adapter().layer_floats();
+  }
+  // Has the weights of a step read ahead, without `backward` those of a loss.
+  void plan_reading(int64_t rows, bool backward);
+  // Rows that samples make, and one of them.
+  size_t rows(const std::vector<int64_t>& samples) const {
+    return samples.size() / size_t(batch_.sequences());
+  }
+  Frame row_of(const std::vector<int64_t>& samples, size_t row) {
+    return batch_.frame(&samples[row * size_t(batch_.sequences())]);
+  }
+  // Weights of a method that were held against their checksums.
+  const std::vector<WeightRef>& checked(Kind kind, int64_t layer);
+  // Does the same with the embedding as a whole, of which a step reads some rows only: in the
+  // head's turn, since a tied head has read it, and for another it is one more reading, once.
+  void check_embedding();
+  // Throws Error unless all of the output of a layer (-1: of the embedding) is finite.
+  void check_output(const float* hidden, int64_t layer);
+  void embed(const std::vector<int64_t>& samples, HiddenStates& states);
+  // Asks for the rows of the tokens where weights come from storage, and leaves nothing of the
+  // table in memory.
+  void run_embedding(WeightMapping& weights, Frame& frame, HiddenStates& states);
+  void forward(const std::vector<int64_t>& samples, const float* values, HiddenStates& states);
+  double head(const std::vector<int64_t>& samples, float grad_scale, HiddenStates& states);
+  void backward(int64_t layer, const std::vector<int64_t>& samples, const float* values,
+                HiddenStates& states, float* gradients);
+
+  Network& network_;
+  const Dataset& data_;
+  Trace& trace_;
+  Prefetcher& prefetcher_;
+  Batch batch_;
+  Buffer second_gradients_;  // one layer's, when several rows add up
+};
+
+}  // namespace toolkit

@@ -1,0 +1,49 @@
+// The resume state: everything a run needs to continue with the same bits.
+//
+// File, little-endian: magic "TKSTATE\0", version (4 bytes), length of the text (4 bytes), the
+// text, the arrays one after the other, CRC-32 of all before it. The text has one line for each
+// item, so that items can be added:
+//
+//   step N                 steps done
+//   position N             of the sampler
+//   identity NAME VALUE    what a run must not change: content of its files, and settings
+//   setting NAME VALUE     what it may
+//   array NAME TENSOR TYPE COUNT  of a trained tensor: its values, NAME adapter, or what the
+//     optimizer remembers of it, e.g. "array momentum layers.0.q_proj.lora_A float32 4096"
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace toolkit {
+
+struct Field {
+  std::string name, value;
+};
+
+// Memory that is saved and loaded; its type is one of element_bytes().
+struct StateArray {
+  std::string name, tensor, type;
+  int64_t count;  // elements
+  void* data;
+};
+
+struct RunState {
+  int64_t step = 0;      // steps done
+  int64_t position = 0;  // of the sampler
+  std::vector<Field> identity, settings;
+};
+
+// Value of a field, or null when there is none of that name.
+const std::string* find_field(const std::vector<Field>& fields, const std::string& name);
+
+void save_state(const std::string& path, const RunState& state,
+                const std::vector<StateArray>& arrays);
+
+// Fills `arrays`, which must be those of the file. Throws Error when the file is damaged or belongs
+// to a run of another `identity` (run_identity.h); the arrays are then undefined.
+RunState load_state(const std::string& path, const std::vector<Field>& identity,
+                    const std::vector<StateArray>& arrays);
+
+}  // namespace toolkit

@@ -1,0 +1,266 @@
+#include "engine/training/trainer.h"
+
+#include <time.h>
+#include <unistd.h>
+
+#include <cmath>
+
+#include "engine/error.h"
+#include "engine/files/files.h"
+
+namespace toolkit {
+namespace {
+
+constexpr size_t kEvaluationMemory = 8 << 20;
+constexpr size_t kSpare = 32 << 10;
+
+double unix_time() {
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return double(now.tv_sec) + 1e-9 * double(now.tv_nsec);
+}
+
+}  // namespace
+
+Trainer::Trainer(Runtime& runtime, const Options& options)
+    : runtime_(runtime), options_(options), opened_at_(unix_time()), spare_(new char[kSpare]) {
+  open_run();
+  Phase load(*trace_, "load");
+  try {
+    open_model();
+    load.end();
+    start();
+  } catch (const UsageError& error) {
+    finish("failed", error.what());
+    throw;
+  } catch (const std::exception& error) {
+    spare_.reset();
+    const std::string message = message_of(error) + kept();
+    finish("failed", message);
+    throw Error(message);
+  }
+}
+
+Trainer::~Trainer() = default;
+
+void Trainer::open_run() {
+  make_directories(options_.out);
+  if (!options_.resume && file_exists(path("state.bin"))) {
+    fail("%s already holds a run. Continue it with --resume or choose another directory",
+         options_.out.c_str());
+  }
+  const TraceLevel level = trace_level_from(options_.trace);
+  trace_ = std::make_unique<Trace>(runtime_.profile(), options_.out, level, options_.resume);
+  counted_bytes_ = trace_->written_bytes();
+  // One from before this run was meant for an earlier one.
+  remove_file(path("stop"));
+}
+
+void Trainer::open_model() {
+  schedule_ = schedule_from(options_.schedule);
+  bundle_ = std::make_unique<Bundle>(options_.bundle);
+  data_ = std::make_unique<Dataset>(options_.data, *bundle_);
+  const MethodRow& method = method_row(options_.method);
+  network_ = std::make_unique<Network>(
+      *bundle_, row_tokens(*bundle_, data_->seq_len(), options_.batch_size), method.backward);
+  if (!options_.eval_data.empty()) {
+    eval_data_ = std::make_unique<Dataset>(options_.eval_data, *bundle_);
+    if (eval_data_->seq_len() != network_->seq_len()) {
+      eval_network_ = std::make_unique<Network>(*bundle_, eval_data_->seq_len(), false);
+    }
+  }
+  trace_->measure_runtime();
+
+  const AdapterLayout& layout = network_->adapter();
+  values_ = Buffer(layout.total_floats() * sizeof(float), Category::adapters, "toolkit adapters");
+  updater_ = std::make_unique<Updater>(options_, layout, values_.floats());
+  sequences_per_step_ = options_.batch_size * options_.grad_accum;
+  prefetcher_ =
+      std::make_unique<Prefetcher>(bundle_->base().file(), page_cache_from(options_.page_cache));
+  passes_ = std::make_unique<Passes>(*network_, *data_, *trace_, *prefetcher_, options_.batch_size);
+  method_ = method.make({options_, *network_, *passes_, *updater_, *trace_});
+  if (eval_data_ != nullptr) {
+    Network& network = eval_network_ != nullptr ? *eval_network_ : *network_;
+    eval_passes_ = std::make_unique<Passes>(network, *eval_data_, *trace_, *prefetcher_);
+  }
+  identity_ = identity_of(options_, *bundle_, *data_);
+  // The adapter is saved twice: for use, and with the state.
+  const int64_t save_bytes = int64_t(values_.bytes()) + updater_->array_bytes();
+  saves_ = std::make_unique<SaveSchedule>(options_.save_every, options_.given("save-every"),
+                                          options_.save_minutes, save_bytes,
+                                          1e-9 * double(trace_->now()));
+  restore();
+  if (nothing_left()) {
+    trace_->mute();
+    return;
+  }
+  copy_file(options_.bundle + "/adapter_config.json", path("adapter_config.json"));
+  write_run_record();
+}
+
+bool Trainer::nothing_left() const {
+  return saved_step_ >= options_.steps && trace_->was_completed();
+}
+
+void Trainer::start() {
+  for (const Field& event : start_events_) trace_->event(event.name.c_str(), event.value);
+  trace_->flush();
+  trace_->start_sampler();
+}
+
+void Trainer::restore() {
+  int64_t position = 0;
+  if (options_.resume && file_exists(path("state.bin"))) {
+    position = resume();
+  } else {
+    started_from_ =
+        hexadecimal(load_start(*bundle_, options_.adapter, network_->adapter(), values_.floats()));
+    updater_->initialize();
+    if (options_.resume) start_events_.push_back({"restarted", "nothing was saved: starts again"});
+  }
+  report_.steps = options_.steps;
+  sampler_ = std::make_unique<Sampler>(data_->samples(), uint64_t(options_.seed),
+                                       order_from(options_.order), position);
+}
+
+/// Continues where the run was saved and returns the sampler's position.
+int64_t Trainer::resume() {
+  const RunState saved = load_state(path("state.bin"), identity_, state_arrays());
+  for (int64_t layer = 0; layer < bundle_->layers; ++layer)
+    updater_->check_values(layer, "in state.bin");
+  report_.step = resumed_from_ = saved_step_ = saved.step;
+  if (const std::string* adapter = find_field(saved.settings, "adapter.sha256")) {
+    started_from_ = *adapter;
+  }
+  start_events_.push_back({"resumed", format("step %lld", (long long)saved.step)});
+  const std::string changes = changed_settings(saved.settings, settings_of(options_));
+  if (!changes.empty()) start_events_.push_back({"settings_changed", changes});
+  return saved.position;
+}
+
+std::string Trainer::notices() const {
+  std::string lines;
+  for (const Field& event : start_events_) lines += event.name + ": " + event.value + "\n";
+  return lines;
+}
+
+std::vector<StateArray> Trainer::state_arrays() const {
+  std::vector<StateArray> arrays = updater_->arrays();
+  for (StateArray& array : method_->arrays()) arrays.push_back(std::move(array));
+  return arrays;
+}
+
+RunState Trainer::run_state() const {
+  RunState state;
+  state.step = report_.step;
+  state.position = sampler_ != nullptr ? sampler_->position() : 0;
+  state.identity = identity_;
+  state.settings = settings_of(options_);
+  state.settings.push_back({"adapter.sha256", started_from_});
+  return state;
+}
+
+bool Trainer::step() {
+  if (over_) return false;
+  if (nothing_left()) {
+    finish("completed", "");
+    return false;
+  }
+  try {
+    const bool first = report_.step == std::max<int64_t>(0, resumed_from_);
+    if (first && resumed_from_ < 0 && !stop_requested()) evaluate();
+    const bool stop = stop_requested();
+    if (stop || report_.step >= options_.steps) {
+      if (stop) trace_->event("stop_requested", "");
+      stopped_ = stop && report_.step < options_.steps;
+      if (!stopped_) evaluate();
+      if (saved_step_ != report_.step) save();
+      finish(stopped_ ? "stopped" : "completed", "");
+      return false;
+    }
+    train_step();
+    const int64_t done = report_.step;
+    if (options_.eval_every > 0 && done % options_.eval_every == 0) evaluate();
+    save_if_due();
+    trace_->flush();
+    return true;
+  } catch (const std::exception& error) {
+    spare_.reset();
+    const std::string message = message_of(error) + kept();
+    finish("failed", message);
+    throw Error(message);
+  }
+}
+
+std::string Trainer::kept() const {
+  if (saved_step_ >= 0) {
+    return format(" (the state of step %lld is kept)", (long long)saved_step_);
+  }
+  if (file_exists(path("state.bin"))) return " (the saved state is kept)";
+  return report_.step > 0 ? " (nothing was saved yet)" : "";
+}
+
+void Trainer::train_step() {
+  const int64_t step = report_.step + 1;
+  trace_->begin_step(step);
+  const int64_t begin = trace_->now(), spilled = spilled_bytes();
+  std::vector<int64_t> samples;
+  for (int64_t i = 0; i < sequences_per_step_; ++i) samples.push_back(sampler_->next());
+  report_.lr =
+      options_.lr * schedule_factor(schedule_, step - 1, options_.warmup_steps, options_.steps);
+  const StepResult result = method_->step(samples, {report_.lr, step});
+  report_.step = step;
+  report_.loss = result.loss.mean();
+  report_.tokens = int64_t(samples.size()) * data_->seq_len();
+  report_.labelled = result.loss.tokens;
+  report_.grad_norm = result.grad_norm;
+  report_.seconds = 1e-9 * double(trace_->now() - begin);
+  report_.peak_kib = trace_->step_peak();
+  write_step(report_, samples, spilled_bytes() - spilled);
+}
+
+int64_t Trainer::spilled_bytes() const {
+  const HiddenStates* states = method_->checkpoints();
+  return states != nullptr ? states->spilled_bytes() : 0;
+}
+
+void Trainer::evaluate() {
+  if (eval_passes_ == nullptr || evaluated_step_ == report_.step) return;
+  evaluated_step_ = report_.step;
+  method_->rest();
+  int64_t samples = eval_data_->samples();
+  if (options_.max_samples > 0) samples = std::min(samples, options_.max_samples);
+  bool interrupted = false;
+  const LossSum sum = eval_passes_->evaluate(
+      samples, values_.floats(), kEvaluationMemory, [&](int64_t done, const LossSum&) {
+        return interrupted = stop_requested() && done < samples;
+      });
+  if (interrupted || sum.tokens == 0) return;
+  trace_->record("evaluation", Json()
+                                   .field("step", report_.step)
+                                   .field("loss", sum.mean())
+                                   .field("perplexity", std::exp(sum.mean()))
+                                   .field("tokens", sum.tokens));
+  trace_->flush();
+}
+
+void Trainer::finish(const char* status, const std::string& error) {
+  over_ = true;
+  trace_->stop_sampler();
+  trace_->note_peak();
+  const bool failed = !error.empty();
+  try {
+    if (!started_) write_run_record();
+    Json json;
+    json.field("t", trace_->now()).field("status", status).field("steps", report_.step);
+    json.field("peak", trace_->run_peak()).field("seconds", 1e-9 * double(trace_->now()));
+    if (failed) json.field("error", error);
+    trace_->record("end", json);
+    trace_->flush();
+    trace_->close();
+  } catch (const std::exception&) {
+    if (!failed) throw;  // The first error is the one to tell.
+  }
+}
+
+}  // namespace toolkit

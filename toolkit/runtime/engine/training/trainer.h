@@ -1,0 +1,113 @@
+// One training run, step by step.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/model/dataset.h"
+#include "engine/model/network.h"
+#include "engine/runtime.h"
+#include "engine/trace/trace.h"
+#include "engine/training/describe.h"
+#include "engine/training/methods/method.h"
+#include "engine/training/options.h"
+#include "engine/training/passes.h"
+#include "engine/training/run_identity.h"
+#include "engine/training/sampler.h"
+#include "engine/training/save_schedule.h"
+#include "engine/training/schedule.h"
+#include "engine/training/state.h"
+#include "engine/training/updater.h"
+
+namespace toolkit {
+
+struct StepReport {
+  int64_t step = 0, steps = 0;  // done, in all
+  double loss = 0, lr = 0, grad_norm = 0, seconds = 0;
+  int64_t tokens = 0;    // computed, prompts and padding included
+  int64_t labelled = 0;  // that the loss is the mean of
+  int64_t peak_kib = 0;  // of the step
+};
+
+class Trainer {
+ public:
+  // Opens everything and, with --resume, continues where the run was saved. A run that was
+  // completed before is over at once and leaves its files as they are. The Runtime must outlive the
+  // trainer. Throws Error.
+  Trainer(Runtime& runtime, const Options& options);
+  ~Trainer();
+
+  // Runs one step with what belongs to it (evaluation, saving). Returns false once the run is over,
+  // completed or stopped; everything is saved then. Where a save finds the storage full, it is
+  // tried again until there is room or a stop is requested. Throws Error, after which the run is
+  // over as well.
+  bool step();
+  // The run ends at the next step boundary. Safe in signal handlers and other threads.
+  void request_stop() { stop_ = true; }
+  bool stopped() const { return stopped_; }
+  // Adds an event to the trace; safe in other threads.
+  void note(const char* event, const std::string& detail) { trace_->event(event, detail); }
+  const StepReport& report() const { return report_; }
+  // What happened at the start, as the trace's events have it: a line each, "event: detail".
+  std::string notices() const;
+
+ private:
+  void open_run();
+  void open_model();
+  void start();
+  void write_run_record();
+  void restore();
+  bool nothing_left() const;
+  std::string kept() const;
+  int64_t resume();
+  std::vector<StateArray> state_arrays() const;
+  RunState run_state() const;
+  void train_step();
+  int64_t spilled_bytes() const;
+  void evaluate();
+  void save_if_due();
+  void save();
+  void write_save();
+  void wait_for_storage();
+  bool stop_requested();
+  void finish(const char* status, const std::string& error);
+  void write_step(const StepReport& report, const std::vector<int64_t>& samples,
+                  int64_t spilled_bytes);
+  std::string path(const char* name) const { return options_.out + "/" + name; }
+
+  Runtime& runtime_;
+  const Options options_;
+  std::atomic<bool> stop_{false};
+  bool stopped_ = false, over_ = false, started_ = false;
+  double opened_at_ = 0;
+  StepReport report_;
+  int64_t sequences_per_step_ = 0;
+  int64_t saved_step_ = -1, evaluated_step_ = -1, resumed_from_ = -1;
+  std::unique_ptr<char[]> spare_;  // memory to tell with that there is none
+  int64_t counted_bytes_ = 0;      // written up to the last step's record, and by saves since
+  bool stretch_told_ = false;
+
+  std::unique_ptr<Trace> trace_;
+  std::unique_ptr<Bundle> bundle_;
+  std::unique_ptr<Dataset> data_, eval_data_;
+  std::unique_ptr<Network> network_, eval_network_;
+  std::unique_ptr<Prefetcher> prefetcher_;
+  std::unique_ptr<Passes> passes_, eval_passes_;
+  std::unique_ptr<Updater> updater_;
+  std::unique_ptr<StepMethod> method_;
+  std::unique_ptr<Sampler> sampler_;
+  std::unique_ptr<SaveSchedule> saves_;
+  std::vector<Field> identity_;      // what --resume must find the same
+  std::vector<Field> start_events_;  // event and detail
+  std::string started_from_;         // SHA-256 of the adapter the run began with
+  Schedule schedule_;
+  Buffer values_;
+};
+
+// The `gradients` and `evaluate` commands; each result line is given to `print`.
+void run_gradients(Runtime& runtime, const Options& options, PrintLine print, void* user);
+void run_evaluate(Runtime& runtime, const Options& options, PrintLine print, void* user);
+
+}  // namespace toolkit

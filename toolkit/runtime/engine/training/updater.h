@@ -1,0 +1,56 @@
+// The adapters of a run with what the optimizer remembers of them, changed layer by layer.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/memory/memory.h"
+#include "engine/model/adapter.h"
+#include "engine/training/optimizers/optimizer.h"
+#include "engine/training/options.h"
+#include "engine/training/state.h"
+
+namespace toolkit {
+
+class Updater {
+ public:
+  // `layout` and `values` [total_floats] are borrowed. The states of a layer lie together.
+  Updater(const Options& options, const AdapterLayout& layout, float* values);
+
+  // Before the first step of a run that is not resumed.
+  void initialize();
+  // One layer's gradients, which may be overwritten, to its values. Throws Error when one of these
+  // is then not finite.
+  void update(int64_t layer, float* gradients, StepSize size);
+  // Throws Error unless a layer's values are finite; `when` ends the sentence.
+  void check_values(int64_t layer, const char* when) const;
+
+  float* values() const { return values_; }
+  const AdapterLayout& layout() const { return layout_; }
+  // What a resumed run needs, in the order of the file; and its bytes.
+  std::vector<StateArray> arrays() const;
+  int64_t array_bytes() const;
+
+ private:
+  struct Place {
+    StateSpec spec;
+    int64_t offset;  // in bytes, within a layer's states
+  };
+  struct Tensor {
+    Shape shape;
+    std::vector<Place> places;
+  };
+  // Calls a body with every tensor of a layer.
+  template <typename Body>
+  void each_tensor(int64_t layer, Body body) const;
+
+  const AdapterLayout& layout_;
+  float* const values_;
+  const std::unique_ptr<Optimizer> optimizer_;
+  std::vector<Tensor> tensors_;  // as in the layout
+  int64_t layer_bytes_ = 0;
+  Buffer states_;
+};
+
+}  // namespace toolkit

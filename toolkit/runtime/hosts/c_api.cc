@@ -1,0 +1,150 @@
+#include <exception>
+#include <memory>
+#include <string>
+
+#include "engine/device_info.h"
+#include "engine/error.h"
+#include "engine/runtime.h"
+#include "engine/training/options.h"
+#include "engine/training/trainer.h"
+#include "hosts/toolkit_trainer.h"
+
+struct toolkit_trainer {
+  std::unique_ptr<toolkit::Runtime> runtime;  // goes after what lives in it
+  std::unique_ptr<toolkit::Trainer> trainer;
+  std::string error, notices;
+  bool running = true;
+};
+
+namespace {
+
+thread_local std::string thread_error;
+
+// Where even the message finds no memory, this one does: it is stored in the string itself.
+void tell(std::string& error, const std::exception* cause) noexcept {
+  try {
+    error =
+        cause != nullptr ? toolkit::message_of(*cause) : "unknown failure. Report this as a bug";
+  } catch (const std::exception&) {
+    error = "out of memory";
+  }
+}
+
+// Runs a body; an exception becomes a status code and a message.
+template <typename Body>
+int guarded(std::string& error, Body body) noexcept {
+  try {
+    body();
+    return 0;
+  } catch (const toolkit::UsageError& e) {
+    tell(error, &e);
+    return 2;
+  } catch (const std::exception& e) {
+    tell(error, &e);
+  } catch (...) {
+    tell(error, nullptr);
+  }
+  return 1;
+}
+
+toolkit::Options read_options(toolkit::Command command, const toolkit_option* options,
+                              size_t count) {
+  std::vector<toolkit::OptionValue> values;
+  for (size_t i = 0; i < count; ++i) values.push_back({options[i].name, options[i].value});
+  return toolkit::parse_options(command, values);
+}
+
+}  // namespace
+
+extern "C" {
+
+int toolkit_trainer_create(const toolkit_option* options, size_t count, toolkit_trainer** trainer) {
+  *trainer = nullptr;
+  return guarded(thread_error, [&] {
+    const toolkit::Options read = read_options(toolkit::Command::train, options, count);
+    auto handle = std::make_unique<toolkit_trainer>();
+    handle->runtime = std::make_unique<toolkit::Runtime>(read.threads);
+    handle->trainer = std::make_unique<toolkit::Trainer>(*handle->runtime, read);
+    handle->notices = handle->trainer->notices();
+    *trainer = handle.release();
+  });
+}
+
+const char* toolkit_trainer_notices(const toolkit_trainer* trainer) {
+  return trainer->notices.c_str();
+}
+
+int toolkit_trainer_step(toolkit_trainer* trainer, int32_t* more) {
+  const int status = guarded(trainer->error, [&] { trainer->running = trainer->trainer->step(); });
+  if (status != 0) trainer->running = false;
+  *more = trainer->running;
+  return status;
+}
+
+int toolkit_trainer_run(toolkit_trainer* trainer, toolkit_progress_callback callback, void* user) {
+  for (int32_t more = 1; more != 0;) {
+    const int status = toolkit_trainer_step(trainer, &more);
+    if (status != 0) return status;
+    if (more == 0 || callback == nullptr) continue;
+    toolkit_progress progress;
+    toolkit_trainer_progress(trainer, &progress);
+    callback(&progress, user);
+  }
+  return 0;
+}
+
+void toolkit_trainer_request_stop(toolkit_trainer* trainer) { trainer->trainer->request_stop(); }
+
+void toolkit_trainer_note(toolkit_trainer* trainer, const char* event, const char* detail) {
+  std::string ignored;  // not the trainer's, which belongs to the thread that runs
+  guarded(ignored, [&] { trainer->trainer->note(event, detail); });
+}
+
+void toolkit_trainer_progress(const toolkit_trainer* trainer, toolkit_progress* progress) {
+  const toolkit::StepReport& report = trainer->trainer->report();
+  *progress = {
+      report.step, report.steps,     report.tokens,  report.peak_kib,  report.loss,
+      report.lr,   report.grad_norm, report.seconds, trainer->running, trainer->trainer->stopped()};
+}
+
+void toolkit_trainer_close(toolkit_trainer* trainer) { delete trainer; }
+
+const char* toolkit_trainer_last_error(const toolkit_trainer* trainer) {
+  return trainer == nullptr ? thread_error.c_str() : trainer->error.c_str();
+}
+
+int toolkit_gradients(const toolkit_option* options, size_t count, toolkit_line_callback print,
+                      void* user) {
+  return guarded(thread_error, [&] {
+    const toolkit::Options read = read_options(toolkit::Command::gradients, options, count);
+    toolkit::Runtime runtime(read.threads);
+    toolkit::run_gradients(runtime, read, print, user);
+  });
+}
+
+int toolkit_evaluate(const toolkit_option* options, size_t count, toolkit_line_callback print,
+                     void* user) {
+  return guarded(thread_error, [&] {
+    const toolkit::Options read = read_options(toolkit::Command::evaluate, options, count);
+    toolkit::Runtime runtime(read.threads);
+    toolkit::run_evaluate(runtime, read, print, user);
+  });
+}
+
+int toolkit_describe(const toolkit_option* options, size_t count, toolkit_line_callback print,
+                     void* user) {
+  return guarded(thread_error, [&] {
+    toolkit::run_describe(read_options(toolkit::Command::describe, options, count), print, user);
+  });
+}
+
+const char* toolkit_info(void) {
+  const char* line = nullptr;
+  guarded(thread_error, [&] {
+    static const std::string text = toolkit::info_json();
+    line = text.c_str();
+  });
+  return line;
+}
+
+}  // extern "C"

@@ -1,0 +1,177 @@
+// The native methods of dev.toolkit.trainer.engine.NativeTrainer: they convert, nothing else.
+//
+// Text crosses as UTF-8 bytes, because JNI's own strings are a different encoding; options as
+// name NUL value NUL name NUL value. A status other than 0 becomes an EngineException.
+#include <jni.h>
+
+#include <string>
+#include <vector>
+
+#include "hosts/jni/session.h"
+
+namespace {
+
+using toolkit::jni::close_session;
+using toolkit::jni::find_session;
+using toolkit::jni::open_session;
+using toolkit::jni::Session;
+
+jclass exception_class = nullptr;
+jmethodID exception_constructor = nullptr;
+jmethodID line_method = nullptr;
+
+jbyteArray to_bytes(JNIEnv* env, const std::string& text) {
+  const jbyteArray bytes = env->NewByteArray(jsize(text.size()));
+  if (bytes == nullptr) return nullptr;
+  env->SetByteArrayRegion(bytes, 0, jsize(text.size()),
+                          reinterpret_cast<const jbyte*>(text.data()));
+  return bytes;
+}
+
+std::string to_text(JNIEnv* env, jbyteArray bytes) {
+  std::string text(size_t(env->GetArrayLength(bytes)), '\0');
+  env->GetByteArrayRegion(bytes, 0, jsize(text.size()), reinterpret_cast<jbyte*>(text.data()));
+  return text;
+}
+
+void raise(JNIEnv* env, int status, const std::string& message) {
+  const jbyteArray bytes = to_bytes(env, message);
+  if (bytes == nullptr) return;  // out of memory is pending
+  const jobject exception =
+      env->NewObject(exception_class, exception_constructor, bytes, jint(status));
+  if (exception != nullptr) env->Throw(static_cast<jthrowable>(exception));
+}
+
+std::shared_ptr<Session> require(JNIEnv* env, jlong number) {
+  std::shared_ptr<Session> session = find_session(number);
+  if (session == nullptr) raise(env, 1, "this run is closed. Open it again");
+  return session;
+}
+
+// Keeps the text that the options point into.
+struct Options {
+  explicit Options(std::string packed) : text(std::move(packed)) {
+    std::vector<const char*> words;
+    for (size_t at = 0; at < text.size(); at = text.find('\0', at) + 1) {
+      words.push_back(text.c_str() + at);
+      if (text.find('\0', at) == std::string::npos) break;
+    }
+    for (size_t i = 0; i + 1 < words.size(); i += 2) values.push_back({words[i], words[i + 1]});
+  }
+  const std::string text;
+  std::vector<toolkit_option> values;
+};
+
+jlong create(JNIEnv* env, jclass, jbyteArray packed) {
+  const Options options(to_text(env, packed));
+  int status = 0;
+  std::string error;
+  const int64_t number =
+      open_session(options.values.data(), options.values.size(), &status, &error);
+  if (status != 0) raise(env, status, error);
+  return number;
+}
+
+jboolean step(JNIEnv* env, jclass, jlong number) {
+  const std::shared_ptr<Session> session = require(env, number);
+  if (session == nullptr) return JNI_FALSE;
+  bool more = false;
+  std::string error;
+  const int status = session->step(&more, &error);
+  if (status != 0) raise(env, status, error);
+  return more ? JNI_TRUE : JNI_FALSE;
+}
+
+void request_stop(JNIEnv*, jclass, jlong number) {
+  if (const std::shared_ptr<Session> session = find_session(number)) session->request_stop();
+}
+
+void note(JNIEnv* env, jclass, jlong number, jbyteArray event, jbyteArray detail) {
+  const std::shared_ptr<Session> session = find_session(number);
+  if (session != nullptr) session->note(to_text(env, event).c_str(), to_text(env, detail).c_str());
+}
+
+// Order as in NativeTrainer.progress().
+jdoubleArray progress(JNIEnv* env, jclass, jlong number) {
+  const std::shared_ptr<Session> session = require(env, number);
+  if (session == nullptr) return nullptr;
+  const toolkit_progress now = session->progress();
+  const jdouble values[] = {double(now.step),
+                            double(now.steps),
+                            double(now.tokens),
+                            now.loss,
+                            now.lr,
+                            now.grad_norm,
+                            now.seconds,
+                            double(now.peak_kib),
+                            double(now.running),
+                            double(now.stopped)};
+  const jsize count = sizeof(values) / sizeof(values[0]);
+  const jdoubleArray array = env->NewDoubleArray(count);
+  if (array != nullptr) env->SetDoubleArrayRegion(array, 0, count, values);
+  return array;
+}
+
+void close(JNIEnv*, jclass, jlong number) { close_session(number); }
+
+struct Listener {
+  JNIEnv* env;
+  jobject lines;
+};
+
+void print_line(const char* line, void* user) {
+  const Listener& listener = *static_cast<Listener*>(user);
+  JNIEnv* env = listener.env;
+  if (env->ExceptionCheck()) return;
+  const jbyteArray bytes = to_bytes(env, line);
+  if (bytes == nullptr) return;
+  env->CallVoidMethod(listener.lines, line_method, bytes);
+  env->DeleteLocalRef(bytes);
+}
+
+void evaluate(JNIEnv* env, jclass, jbyteArray packed, jobject lines) {
+  const Options options(to_text(env, packed));
+  Listener listener{env, lines};
+  const int status =
+      toolkit_evaluate(options.values.data(), options.values.size(), print_line, &listener);
+  if (status != 0 && !env->ExceptionCheck())
+    raise(env, status, toolkit_trainer_last_error(nullptr));
+}
+
+jbyteArray info(JNIEnv* env, jclass) {
+  const char* line = toolkit_info();
+  if (line != nullptr) return to_bytes(env, line);
+  raise(env, 2, toolkit_trainer_last_error(nullptr));
+  return nullptr;
+}
+
+#define METHOD(name, signature, function) \
+  {const_cast<char*>(name), const_cast<char*>(signature), reinterpret_cast<void*>(function)}
+
+const JNINativeMethod kMethods[] = {
+    METHOD("create", "([B)J", create),
+    METHOD("step", "(J)Z", step),
+    METHOD("requestStop", "(J)V", request_stop),
+    METHOD("note", "(J[B[B)V", note),
+    METHOD("progress", "(J)[D", progress),
+    METHOD("close", "(J)V", close),
+    METHOD("evaluate", "([BLdev/toolkit/trainer/engine/LineListener;)V", evaluate),
+    METHOD("info", "()[B", info),
+};
+
+}  // namespace
+
+extern "C" JNIEXPORT jint JNI_OnLoad(JavaVM* vm, void*) {
+  JNIEnv* env = nullptr;
+  if (vm->GetEnv(reinterpret_cast<void**>(&env), JNI_VERSION_1_6) != JNI_OK) return JNI_ERR;
+  const jclass exception = env->FindClass("dev/toolkit/trainer/engine/EngineException");
+  const jclass lines = env->FindClass("dev/toolkit/trainer/engine/LineListener");
+  const jclass trainer = env->FindClass("dev/toolkit/trainer/engine/NativeTrainer");
+  if (exception == nullptr || lines == nullptr || trainer == nullptr) return JNI_ERR;
+  exception_class = static_cast<jclass>(env->NewGlobalRef(exception));
+  exception_constructor = env->GetMethodID(exception_class, "<init>", "([BI)V");
+  line_method = env->GetMethodID(lines, "line", "([B)V");
+  if (exception_constructor == nullptr || line_method == nullptr) return JNI_ERR;
+  const jint count = sizeof(kMethods) / sizeof(kMethods[0]);
+  return env->RegisterNatives(trainer, kMethods, count) == 0 ? JNI_VERSION_1_6 : JNI_ERR;
+}

@@ -1,0 +1,142 @@
+"""The optimizers: what each remembers of a tensor, and its reference in PyTorch.
+
+One entry each: command lines, planner and oracle take theirs from here. The engine's own is a file
+of `runtime/engine/training/optimizers`, and a test holds the two together.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+_LINE = 64  # every state takes whole cache lines
+_BYTES = {"float32": 4, "uint8": 1}
+
+
+class _Planned(Protocol):
+    """Settings that the size of a state depends on."""
+
+    @property
+    def momentum(self) -> float: ...
+
+
+class _Trained(_Planned, Protocol):
+    """Settings of an optimizer, the trainer's flags of the same names."""
+
+    @property
+    def lr(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def beta1(self) -> float: ...
+    @property
+    def beta2(self) -> float: ...
+    @property
+    def eps(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class State:
+    """What is remembered of one tensor: `count` elements of a type, float32 or uint8."""
+
+    name: str
+    count: int
+    type: str = "float32"
+
+    @property
+    def bytes(self) -> int:
+        """Memory it takes."""
+        return -(-self.count * _BYTES[self.type] // _LINE) * _LINE
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer.
+
+    Attributes:
+        options: Flags that it reads, with the defaults they have for it.
+        states: From a tensor's rows, columns and the settings to what is remembered of it.
+        reference: From parameters and settings to the same rule in PyTorch, the engine's oracle.
+    """
+
+    options: Mapping[str, float]
+    states: Callable[[int, int, _Planned], list[State]]
+    reference: Callable[[Iterable["torch.Tensor"], _Trained], "torch.optim.Optimizer"]
+
+
+def _sgd_states(rows: int, columns: int, settings: _Planned) -> list[State]:
+    return [State("momentum", rows * columns)] if settings.momentum else []
+
+
+def _sgd(parameters: Iterable["torch.Tensor"], settings: _Trained) -> "torch.optim.Optimizer":
+    import torch
+
+    return torch.optim.SGD(
+        parameters,
+        lr=settings.lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def _adamw_states(rows: int, columns: int, settings: _Planned) -> list[State]:
+    return [State(name, rows * columns) for name in ("first_moment", "second_moment")]
+
+
+def _adamw(parameters: Iterable["torch.Tensor"], settings: _Trained) -> "torch.optim.Optimizer":
+    import torch
+
+    return torch.optim.AdamW(
+        parameters,
+        lr=settings.lr,
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def _lion_states(rows: int, columns: int, settings: _Planned) -> list[State]:
+    return [State("momentum", rows * columns)]
+
+
+def _lion(parameters: Iterable["torch.Tensor"], settings: _Trained) -> "torch.optim.Optimizer":
+    import torch
+
+    class Lion(torch.optim.Optimizer):
+        """Algorithm 2 of arXiv 2302.06675."""
+
+        @torch.no_grad()
+        def step(self, closure: None = None) -> None:
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    mean = self.state[parameter].setdefault("mean", torch.zeros_like(parameter))
+                    mixed = settings.beta1 * mean + (1 - settings.beta1) * parameter.grad
+                    update = mixed.sign() + settings.weight_decay * parameter
+                    parameter -= group["lr"] * update
+                    mean.lerp_(parameter.grad, 1 - settings.beta2)
+
+    return Lion(parameters, {"lr": settings.lr})
+
+
+OPTIMIZERS = {
+    "sgd": Optimizer({"weight-decay": 0, "momentum": 0}, _sgd_states, _sgd),
+    "adamw": Optimizer(
+        {"weight-decay": 0, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}, _adamw_states, _adamw
+    ),
+    "lion": Optimizer({"weight-decay": 0, "beta1": 0.9, "beta2": 0.99}, _lion_states, _lion),
+}
+
+
+if TYPE_CHECKING:
+    OptimizerName = str
+else:
+    OptimizerName = Literal[*OPTIMIZERS]
+"""A name of one, for command lines."""
+
+
+def state_bytes(optimizer: str, shapes: Iterable[tuple[int, ...]], settings: _Planned) -> int:
+    """Return the memory that an optimizer takes for tensors [rows, columns] of these shapes."""
+    states = OPTIMIZERS[optimizer].states
+    return sum(s.bytes for rows, columns in shapes for s in states(rows, columns, settings))
