@@ -23,6 +23,7 @@ import org.junit.runner.RunWith
 import org.robolectric.Robolectric
 import org.robolectric.RobolectricTestRunner
 import java.io.File
+import java.util.concurrent.atomic.AtomicBoolean
 import kotlin.concurrent.thread
 
 /** The engine that `make android` packs, as a child of the app: in a process that finds no libtoolkit_jni.so. */
@@ -118,7 +119,11 @@ class ChildEngineTest {
     @Test
     fun `a run that pauses and goes on is the command line's, with its notes in the trace`() {
         Fixtures.create(app, "a")
-        app.controller.addListener { if ((app.controller.active?.progress?.step ?: 0) == 4L) app.controller.pause() }
+        // Once: what goes on begins at the step it was paused at.
+        val paused = AtomicBoolean()
+        app.controller.addListener {
+            if (app.controller.active?.progress?.step == 4L && paused.compareAndSet(false, true)) app.controller.pause()
+        }
         app.controller.start("a")
         assertTrue(app.controller.join(60_000))
         assertEquals(RunState.PAUSED, app.runs.require("a").state)
