@@ -213,7 +213,6 @@ def test_what_is_no_adapter(tmp_path):
         (4, 0.0, PROJECTIONS),
         (4, float("nan"), PROJECTIONS),
         (4, 8.0, ()),
-        (4, 8.0, ("q_proj", "lm_head")),
         (4, 8.0, ("q_proj", "q_proj")),
     ],
 )

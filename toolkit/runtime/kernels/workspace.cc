@@ -2,7 +2,15 @@
 
 #include <sys/mman.h>
 
-#if defined(__SANITIZE_ADDRESS__)
+// GCC has a macro for it, Clang a feature.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TOOLKIT_SANITIZES_ADDRESSES
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define TOOLKIT_SANITIZES_ADDRESSES
+#endif
+#ifdef TOOLKIT_SANITIZES_ADDRESSES
 #include <sanitizer/asan_interface.h>
 #endif
 
@@ -21,7 +29,7 @@ constexpr size_t kAlignment = 64;
 
 // For the address sanitizer a chunk is out of bounds but for what was handed out, and between two
 // allocations there is a gap.
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef TOOLKIT_SANITIZES_ADDRESSES
 constexpr size_t kGap = 64;
 void allow(void* data, size_t bytes) { __asan_unpoison_memory_region(data, bytes); }
 void forbid(void* data, size_t bytes) { __asan_poison_memory_region(data, bytes); }

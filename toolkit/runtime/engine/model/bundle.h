@@ -22,10 +22,10 @@ struct Bindings {
   Kind kind;
   std::string name;
   size_t block = 0;  // of a block: the number of its kind
-  std::vector<std::string> inputs, outputs;
+  std::vector<std::string> inputs{}, outputs{};
   // For every layer (one for embed and head), empty for those of another kind of block: places of
   // the base inputs, in order of appearance.
-  std::vector<std::vector<WeightRef>> base;
+  std::vector<std::vector<WeightRef>> base{};
 };
 
 class Bundle {
