@@ -6,7 +6,7 @@ from tools.android import check_apk, contrast
 
 BADGING = """package: name='dev.toolkit.trainer' versionCode='1'
 minSdkVersion:'28'
-targetSdkVersion:'35'
+targetSdkVersion:'36'
 uses-permission: name='android.permission.FOREGROUND_SERVICE'
 uses-permission: name='android.permission.FOREGROUND_SERVICE_SPECIAL_USE'
 uses-permission: name='android.permission.POST_NOTIFICATIONS'
@@ -60,7 +60,7 @@ def test_a_guard_that_apps_can_have_and_one_more_open_component():
 
 def test_other_versions_of_android():
     assert check_apk.check_badging(BADGING.replace("'28'", "'21'"))
-    assert check_apk.check_badging(BADGING.replace("'35'", "'34'"))
+    assert check_apk.check_badging(BADGING.replace("'36'", "'35'"))
 
 
 def test_contrast_as_wcag_defines_it():

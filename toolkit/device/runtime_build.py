@@ -91,7 +91,7 @@ def build(abi: str, say: Callable[[str], None] = lambda line: None) -> Path:
         ToolkitError: a compiler, CMake or the ExecuTorch wheel is missing, or compiling failed.
     """
     target = target_of(abi)
-    prefix = _compiler_prefix(target)
+    prefix = compiler_prefix(target)
     with _lock():
         return _build(target, prefix, say)
 
@@ -122,7 +122,7 @@ def _is_native(target: Target) -> bool:
     return platform.machine() == target.machine
 
 
-def _compiler_prefix(target: Target) -> str:
+def compiler_prefix(target: Target) -> str:
     prefix = "" if _is_native(target) else target.prefix
     if shutil.which(f"{prefix}g++") is None:
         name = "g++" if _is_native(target) else target.package

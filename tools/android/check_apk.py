@@ -6,6 +6,7 @@ Reads the manifest inside the APK, not the one in the sources. Prints `aapt2 dum
 """
 
 import re
+import struct
 import subprocess
 import sys
 import zipfile
@@ -31,6 +32,10 @@ BRIDGE = tuple(
     for name in ("NativeTrainer", "EngineException", "LineListener")
 )
 """Classes that libtoolkit_jni.so looks up."""
+ENGINE = ("libtrainer.so", "libexecutorch.so", "libc.6.so")
+PAGE = 16 << 10
+"""Of newer arm64 phones; the x86-64 emulators that the engine is for have pages of 4 KiB."""
+LARGEST_APP, LARGEST_WITH_ENGINE = 300_000, 8_000_000
 
 
 def main() -> int:
@@ -39,7 +44,8 @@ def main() -> int:
     badging = dump("badging", apk)
     tree = dump("xmltree", "--file", "AndroidManifest.xml", apk)
     print(badging)
-    problems = [*check_badging(badging), *check_components(components(tree)), *check_files(apk)]
+    problems = [*check_badging(badging), *check_components(components(tree))]
+    problems += [*check_unpacking(tree, apk), *check_files(apk), *check_sizes(apk)]
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     if not problems:
@@ -53,7 +59,7 @@ def check_badging(badging: str) -> list[str]:
     asked = set(re.findall(r"^uses-permission: name='([^']+)'", badging, re.M))
     if asked != PERMISSIONS:
         problems.append(f"permissions differ: {sorted(asked ^ PERMISSIONS)}")
-    wanted = ("package: name='dev.toolkit.trainer'", "targetSdkVersion:'35'")
+    wanted = ("package: name='dev.toolkit.trainer'", "targetSdkVersion:'36'")
     problems += [f"badging lacks {words}" for words in wanted if words not in badging]
     if not re.search(r"^(sdkVersion|minSdkVersion):'28'", badging, re.M):
         problems.append("the lowest Android version is not 9")
@@ -93,19 +99,51 @@ def check_components(found: dict[str, dict[str, str]]) -> list[str]:
     return problems
 
 
-def check_files(apk: Path) -> list[str]:
-    """What the bridge and the manifest name survived shrinking; native libraries can be mapped."""
+def check_unpacking(tree: str, apk: Path) -> list[str]:
+    """The installer unpacks the engine, whose files are there for both kinds of processors."""
+    problems = []
+    if not re.search(r"extractNativeLibs\(0x\w+\)=true", tree):
+        problems.append("the manifest does not have the engine unpacked (extractNativeLibs)")
     with zipfile.ZipFile(apk) as archive:
-        libraries = [info for info in archive.infolist() if info.filename.endswith(".so")]
+        held = set(archive.namelist())
+        for abi in ("arm64-v8a", "x86_64"):
+            lost = [name for name in ENGINE if f"lib/{abi}/{name}" not in held]
+            problems += [f"lib/{abi}/{name} is missing" for name in lost]
+        for name in sorted(held):
+            if name.startswith("lib/arm64-v8a/") and smallest_page(archive.read(name)) < PAGE:
+                problems.append(f"{name} is not aligned to pages of 16 KiB")
+    return problems
+
+
+def smallest_page(library: bytes) -> int:
+    """Return the smallest alignment of an ELF-64 file's LOAD segments in bytes."""
+    offset = struct.unpack_from("<Q", library, 32)[0]
+    size, count = struct.unpack_from("<HH", library, 54)
+    headers = [struct.unpack_from("<IIQQQQQQ", library, offset + i * size) for i in range(count)]
+    return min(header[7] for header in headers if header[0] == 1)
+
+
+def check_sizes(apk: Path) -> list[str]:
+    """The APK is small, without the engine and with one processor's."""
+    with zipfile.ZipFile(apk) as archive:
+        sizes = {info.filename: info.compress_size for info in archive.infolist()}
+    app = sum(size for name, size in sizes.items() if not name.startswith("lib/"))
+    arm64 = app + sum(size for name, size in sizes.items() if name.startswith("lib/arm64-v8a/"))
+    print(f"without engine {app / 1e6:.2f} MB, with that for arm64 {arm64 / 1e6:.2f} MB")
+    bars = [("without engine", app, LARGEST_APP), ("with engine", arm64, LARGEST_WITH_ENGINE)]
+    return [f"{what} it has {size} bytes" for what, size, most in bars if size > most]
+
+
+def check_files(apk: Path) -> list[str]:
+    """What the bridge and the manifest name survived shrinking."""
+    with zipfile.ZipFile(apk) as archive:
         if "classes.dex" not in archive.namelist():
             return ["there is no classes.dex"]
         dex = archive.read("classes.dex")
     lost = [
         name for name in (*BRIDGE, *EXPORTED) if f"L{name.replace('.', '/')};".encode() not in dex
     ]
-    return [f"{name} is not in classes.dex" for name in lost] + [
-        f"{info.filename} is compressed" for info in libraries if info.compress_type
-    ]
+    return [f"{name} is not in classes.dex" for name in lost]
 
 
 def dump(*arguments: object) -> str:

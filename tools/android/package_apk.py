@@ -1,7 +1,7 @@
 """Shrinks and dexes the app's classes, and packs and signs the APK; called by android_app/pom.xml.
 
-The order of a release build: R8 (with the keep rules of the app and of its manifest), the native
-libraries if there are any for phones in build/android/jniLibs/ABI, zipalign, apksigner. The key is
+The order of a release build: R8 (with the keep rules of the app and of its manifest), the engine
+that tools/android/engine.py left in build/android/jniLibs/ABI, zipalign, apksigner. The key is
 a debug key made here; a release is signed by whoever publishes it.
 
     python tools/android/package_apk.py --help
@@ -79,22 +79,22 @@ def java_home() -> Path:
 
 
 def assemble() -> Path:
-    """Add classes and native libraries to the linked resources; both stored as they are mapped."""
+    """Add classes and the engine to the linked resources; the installer unpacks the engine."""
     unaligned = BUILD / "unaligned.apk"
     unaligned.write_bytes((BUILD / "resources.apk").read_bytes())
     with zipfile.ZipFile(unaligned, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.write(BUILD / "dex/classes.dex", "classes.dex")
         for abi in ABIS:
             for library in sorted((BUILD / "jniLibs" / abi).glob("*.so")):
-                archive.write(library, f"lib/{abi}/{library.name}", zipfile.ZIP_STORED)
+                archive.write(library, f"lib/{abi}/{library.name}")
     return unaligned
 
 
 def align(apk: Path) -> Path:
-    """Align what is mapped at run time; the native libraries to pages."""
+    """Align what is mapped at run time: the resources."""
     aligned = BUILD / "aligned.apk"
-    run("zipalign", "-f", "-p", 4, apk, aligned)
-    run("zipalign", "-c", "-p", 4, aligned)
+    run("zipalign", "-f", 4, apk, aligned)
+    run("zipalign", "-c", 4, aligned)
     return aligned
 
 

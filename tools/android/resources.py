@@ -17,7 +17,7 @@ SOURCE = ROOT / "android_app/app/src/main"
 BUILD = ROOT / "build/android"
 AAPT2 = ROOT / ".cache/android/aapt2"
 PACKAGE = "dev.toolkit.trainer"
-MIN_SDK, TARGET_SDK = 28, 35
+MIN_SDK, TARGET_SDK = 28, 36
 VERSION_CODE, VERSION_NAME = 1, "0.1.0"
 
 

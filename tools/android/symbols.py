@@ -5,7 +5,7 @@ ExecuTorch 1.2) for both of the app's ABIs. That all of our imports are there sh
 native side asks for nothing that an Android build of ExecuTorch lacks. It is not what the app
 ships: README.md of android_app says how to build the matching version.
 
-    python tools/android/symbols.py [build/native/libtoolkit_jni.so]
+    python tools/android/symbols.py [build/android/native/libtoolkit_jni.so]
 """
 
 import importlib.util
@@ -30,7 +30,9 @@ _SAME_ELSEWHERE = {_VLOGF_HERE: _VLOGF_ARM}
 
 def main() -> int:
     """Print the comparison; 1 if something is missing without a reason."""
-    library = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build/native/libtoolkit_jni.so"
+    library = (
+        Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build/android/native/libtoolkit_jni.so"
+    )
     imported = symbols(library, defined=False) & symbols(executorch_library(), defined=True)
     print(f"{library.name} imports {len(imported)} symbols from ExecuTorch")
     failed = False

@@ -5,10 +5,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <exception>
 #include <iostream>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -50,6 +53,19 @@ constexpr const char* kLifelineHelp =
     "who\n"
     "                                    asked; ends with code 130\n";
 constexpr int kAbandoned = 130;
+
+constexpr const char* kDriven = "--driven";
+constexpr const char* kDrivenHelp =
+    "\nfor a program that starts this command, instead of all options:\n"
+    "  --driven                          take lines from standard input: `option NAME VALUE`, then "
+    "`open`,\n"
+    "                                    `step`, `note EVENT DETAIL`, `stop`; `open` and `step` "
+    "are answered by\n"
+    "                                    `progress` with step, steps, tokens, loss, lr, gradient "
+    "norm, seconds,\n"
+    "                                    peak KiB, running, stopped, or by `failed STATUS "
+    "MESSAGE`; ends with\n"
+    "                                    standard input, with code 130\n";
 
 void stop(int) {
   early_stop = 1;
@@ -112,14 +128,107 @@ int train(const std::vector<toolkit_option>& options) {
 constexpr decltype(&toolkit_evaluate) kComputes[toolkit::kCommands] = {
     nullptr, toolkit_gradients, toolkit_evaluate, toolkit_describe};
 
+// Lines of the one who drives: a thread of its own reads them, so that `stop` is heard during a
+// step and the end of standard input at any time.
+class Orders {
+ public:
+  Orders() {
+    std::thread([this] {
+      for (std::string line; std::getline(std::cin, line);) {
+        if (line == "stop") {
+          stop(0);
+        } else {
+          std::lock_guard<std::mutex> lock(mutex_);
+          lines_.push_back(line);
+          filled_.notify_one();
+        }
+      }
+      abandon("the one who asked for this is gone (standard input has ended)");
+    }).detach();
+  }
+
+  std::string next() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    filled_.wait(lock, [this] { return !lines_.empty(); });
+    std::string line = std::move(lines_.front());
+    lines_.pop_front();
+    return line;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable filled_;
+  std::deque<std::string> lines_;
+};
+
+// "NAME REST" after a word of `skip` characters.
+toolkit::OptionValue pair_of(const std::string& line, size_t skip) {
+  const size_t space = std::min(line.find(' ', skip), line.size());
+  return {line.substr(skip, space - skip), space < line.size() ? line.substr(space + 1) : ""};
+}
+
+int fail_driver(int status, const char* message) {
+  printf("failed %d %s\n", status, message);
+  fflush(stdout);
+  return status;
+}
+
+void tell_driver(const toolkit_trainer* trainer) {
+  toolkit_progress p;
+  toolkit_trainer_progress(trainer, &p);
+  printf("progress %lld %lld %lld %.17g %.17g %.17g %.17g %lld %d %d\n", (long long)p.step,
+         (long long)p.steps, (long long)p.tokens, p.loss, p.lr, p.grad_norm, p.seconds,
+         (long long)p.peak_kib, int(p.running), int(p.stopped));
+  if (fflush(stdout) != 0) abandon("nobody reads what this command prints");
+}
+
+int open_driven(Orders& orders, toolkit_trainer** trainer) {
+  std::vector<toolkit::OptionValue> values;
+  for (std::string line; (line = orders.next()) != "open";) {
+    if (line.rfind("option ", 0) != 0) return fail_driver(2, "expected `option` or `open`");
+    values.push_back(pair_of(line, 7));
+  }
+  std::vector<toolkit_option> options;
+  for (const toolkit::OptionValue& option : values) {
+    options.push_back({option.name.c_str(), option.value.c_str()});
+  }
+  const int status = toolkit_trainer_create(options.data(), options.size(), trainer);
+  if (status != 0) return fail_driver(status, toolkit_trainer_last_error(nullptr));
+  running = *trainer;
+  if (early_stop) toolkit_trainer_request_stop(*trainer);
+  tell_driver(*trainer);
+  return 0;
+}
+
+int drive() {
+  Orders& orders = *new Orders;  // outlives the thread that reads
+  toolkit_trainer* trainer = nullptr;
+  if (const int status = open_driven(orders, &trainer)) return status;
+  for (int32_t more = 1; more != 0;) {
+    const std::string line = orders.next();
+    if (line == "step") {
+      const int status = toolkit_trainer_step(trainer, &more);
+      if (status != 0) return fail_driver(status, toolkit_trainer_last_error(trainer));
+      tell_driver(trainer);
+    } else if (line.rfind("note ", 0) == 0) {
+      const toolkit::OptionValue event = pair_of(line, 5);
+      toolkit_trainer_note(trainer, event.name.c_str(), event.value.c_str());
+    } else {
+      return fail_driver(2, "expected `step`, `note` or `stop`");
+    }
+  }
+  return 0;
+}
+
 int run(Command command, std::vector<std::string> words) {
   for (const std::string& word : words) {
     if (word == "--help" || word == "-h") {
       fputs(toolkit::help_text(command).c_str(), stdout);
-      if (command != Command::train) fputs(kLifelineHelp, stdout);
+      fputs(command != Command::train ? kLifelineHelp : kDrivenHelp, stdout);
       return 0;
     }
   }
+  if (command == Command::train && words == std::vector<std::string>{kDriven}) return drive();
   const auto lifeline = std::find(words.begin(), words.end(), kLifeline);
   if (command != Command::train && lifeline != words.end()) {
     words.erase(lifeline);

@@ -10,6 +10,8 @@
 #include "engine/error.h"
 #include "engine/runtime.h"
 
+// No rename, mkdir or access, but renameat and the like: on x86-64 the former are system calls of
+// their own, and those an Android app may not make.
 namespace toolkit {
 namespace {
 
@@ -116,13 +118,14 @@ AtomicFile::AtomicFile(const std::string& path) : path_(path) {
 }
 
 AtomicFile::~AtomicFile() {
-  if (!committed_) ::unlink((path_ + ".tmp").c_str());
+  if (!committed_) remove_file(path_ + ".tmp");
 }
 
 void AtomicFile::commit() {
   if (fsync(file_.fd()) != 0) fail_errno("write", path_);
   file_.close();
-  if (rename((path_ + ".tmp").c_str(), path_.c_str()) != 0) fail_errno("rename", path_ + ".tmp");
+  if (renameat(AT_FDCWD, (path_ + ".tmp").c_str(), AT_FDCWD, path_.c_str()) != 0)
+    fail_errno("rename", path_ + ".tmp");
   committed_ = true;
   sync_directory(parent(path_));
 }
@@ -130,7 +133,7 @@ void AtomicFile::commit() {
 void make_directories(const std::string& path) {
   for (size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
     const std::string part = path.substr(0, slash);
-    const bool made = mkdir(part.c_str(), 0755) == 0;
+    const bool made = mkdirat(AT_FDCWD, part.c_str(), 0755) == 0;
     if (!made && errno != EEXIST) fail_errno("create", part);
     if (made) sync_directory(parent(part));  // or a power loss takes it, with all that is in it
     if (slash == std::string::npos) break;
@@ -140,7 +143,12 @@ void make_directories(const std::string& path) {
   if (!S_ISDIR(status.st_mode)) fail("%s is not a directory. Choose another one", path.c_str());
 }
 
-bool file_exists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
+bool file_exists(const std::string& path) {
+  struct stat status;
+  return stat(path.c_str(), &status) == 0;
+}
+
+void remove_file(const std::string& path) { unlinkat(AT_FDCWD, path.c_str(), 0); }
 
 void copy_file(const std::string& from, const std::string& to) {
   File source(from, O_RDONLY);

@@ -52,6 +52,8 @@ class AtomicFile {
 
 void make_directories(const std::string& path);  // each made for good, not only in memory
 bool file_exists(const std::string& path);
+// Also where there is none.
+void remove_file(const std::string& path);
 void copy_file(const std::string& from, const std::string& to);  // atomic
 
 }  // namespace toolkit

@@ -55,7 +55,7 @@ HiddenStates::HiddenStates(int64_t layers, int64_t sequences, size_t bytes, Chec
   if (!choice_.spilled) return;
   const std::string path = directory + "/checkpoints.tmp";
   file_ = File(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
-  unlink(path.c_str());
+  remove_file(path);
   reserve(file_, choice_.bytes);
 }
 

@@ -53,7 +53,7 @@ void Trainer::open_run() {
   trace_ = std::make_unique<Trace>(runtime_.profile(), options_.out, level, options_.resume);
   counted_bytes_ = trace_->written_bytes();
   // One from before this run was meant for an earlier one.
-  unlink(path("stop").c_str());
+  remove_file(path("stop"));
 }
 
 void Trainer::open_model() {

@@ -20,7 +20,7 @@ bool Trainer::stop_requested() {
   struct stat status;
   const std::string file = path("stop");
   if (stat(file.c_str(), &status) == 0) {
-    unlink(file.c_str());
+    remove_file(file);
     stop_ = true;
   }
   return stop_;

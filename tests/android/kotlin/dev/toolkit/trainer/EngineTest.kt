@@ -2,7 +2,6 @@ package dev.toolkit.trainer
 
 import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.engine.EngineException
-import dev.toolkit.trainer.engine.Trainer
 import dev.toolkit.trainer.store.BUNDLE_FORMAT_VERSION
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
@@ -33,7 +32,7 @@ class EngineTest {
     @Test
     fun `trains to the same bits as the command line`() {
         val out = File(temporary.root, "run")
-        Trainer(options(out)).use { trainer ->
+        Engine.open(options(out)).use { trainer ->
             assertEquals(0, trainer.progress().step)
             while (trainer.step()) assertTrue(trainer.progress().loss > 0)
             val end = trainer.progress()
@@ -55,16 +54,16 @@ class EngineTest {
     fun `a failure is an exception with the engine's words, in any script`() {
         val out = File(temporary.root, "läuft-東京-🙂")
         val wrong = options(out) + ("bundle" to File(temporary.root, "fehlt-🙂").path)
-        val error = assertThrows(EngineException::class.java) { Trainer(wrong) }
+        val error = assertThrows(EngineException::class.java) { Engine.open(wrong) }
         assertTrue(error.message, "fehlt-🙂" in error.message!!)
         assertEquals(1, error.status)
-        val usage = assertThrows(EngineException::class.java) { Trainer(options(out) + ("steps" to "many")) }
+        val usage = assertThrows(EngineException::class.java) { Engine.open(options(out) + ("steps" to "many")) }
         assertEquals(2, usage.status)
     }
 
     @Test
     fun `closing twice and calling late do no harm`() {
-        val trainer = Trainer(options(File(temporary.root, "run")))
+        val trainer = Engine.open(options(File(temporary.root, "run")))
         trainer.close()
         trainer.close()
         trainer.requestStop()
@@ -75,17 +74,17 @@ class EngineTest {
 
     @Test
     fun `a second run at a time is refused, a next one is not`() {
-        Trainer(options(File(temporary.root, "a"))).use {
-            val error = assertThrows(EngineException::class.java) { Trainer(options(File(temporary.root, "b"))) }
+        Engine.open(options(File(temporary.root, "a"))).use {
+            val error = assertThrows(EngineException::class.java) { Engine.open(options(File(temporary.root, "b"))) }
             assertTrue("another run is open" in error.message!!)
         }
-        Trainer(options(File(temporary.root, "c"))).close()
+        Engine.open(options(File(temporary.root, "c"))).close()
     }
 
     @Test
     fun `may be stopped and closed from other threads while it steps`() {
         repeat(5) { round ->
-            val trainer = Trainer(options(File(temporary.root, "run$round"), steps = 100_000))
+            val trainer = Engine.open(options(File(temporary.root, "run$round"), steps = 100_000))
             val steps = thread {
                 try {
                     while (trainer.step()) Unit
@@ -100,6 +99,6 @@ class EngineTest {
             steps.join(20_000)
             assertFalse(steps.isAlive)
         }
-        Trainer(options(File(temporary.root, "after"))).close()
+        Engine.open(options(File(temporary.root, "after"))).close()
     }
 }

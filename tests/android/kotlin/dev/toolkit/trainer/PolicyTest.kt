@@ -59,6 +59,35 @@ class PolicyTest {
     }
 
     @Test
+    fun `what the run itself takes does not count as free`() {
+        assertEquals(Hold.MEMORY, Policy.decide(settings, good.copy(freeMb = 1150), Hold.MEMORY, needMb = 900)?.hold)
+        assertNull(Policy.decide(settings, good.copy(freeMb = 1275), Hold.MEMORY, needMb = 900))
+        assertEquals("before it is opened", Hold.MEMORY, Policy.decide(settings, good.copy(freeMb = 1199), null, needMb = 900)?.hold)
+        assertNull(Policy.decide(settings, good.copy(freeMb = 1200), null, needMb = 900))
+    }
+
+    @Test
+    fun `a hot battery rests, whatever the thermal status says`() {
+        val off = settings.copy(thermalLimit = 0)
+        assertEquals(Hold.THERMAL, hold(good.copy(batteryCelsius = 42f), with = off))
+        assertNull(hold(good.copy(batteryCelsius = 41.9f)))
+        assertEquals(Hold.THERMAL, hold(good.copy(batteryCelsius = 39f), Hold.THERMAL))
+        assertNull(hold(good.copy(batteryCelsius = 38.9f), Hold.THERMAL))
+        assertNull("a phone that does not say", hold(good.copy(batteryCelsius = null), Hold.THERMAL))
+        val words = Policy.decide(settings, good.copy(batteryCelsius = 49f), null)!!.text
+        assertEquals("The battery is at 49 °C, goes on below 39 °C", words)
+    }
+
+    @Test
+    fun `rests before the phone throttles`() {
+        assertEquals(Hold.THERMAL, hold(good.copy(thermalHeadroom = 0.95f)))
+        assertNull(hold(good.copy(thermalHeadroom = 0.94f)))
+        assertEquals(Hold.THERMAL, hold(good.copy(thermalHeadroom = 0.85f), Hold.THERMAL))
+        assertNull(hold(good.copy(thermalHeadroom = 0.79f), Hold.THERMAL))
+        assertNull(hold(good.copy(thermalHeadroom = 1.2f), with = settings.copy(thermalLimit = 0)))
+    }
+
+    @Test
     fun `says what it waits for and until when`() {
         assertEquals("Battery at 12 %, goes on at 25 %", Policy.decide(settings, good.copy(batteryLevel = 12), null)?.text)
         assertTrue("severe" in Policy.decide(settings, good.copy(thermalStatus = 3), null)!!.text)

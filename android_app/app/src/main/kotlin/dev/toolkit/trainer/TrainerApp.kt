@@ -2,8 +2,10 @@ package dev.toolkit.trainer
 
 import android.app.Application
 import android.content.Context
+import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.policy.PhoneConditions
 import dev.toolkit.trainer.policy.PolicyStore
+import dev.toolkit.trainer.service.ExitReasons
 import dev.toolkit.trainer.service.RunController
 import dev.toolkit.trainer.store.AppFolders
 import dev.toolkit.trainer.store.BundleStore
@@ -11,6 +13,7 @@ import dev.toolkit.trainer.store.DataStore
 import dev.toolkit.trainer.store.RunStore
 import dev.toolkit.trainer.ui.Errand
 import dev.toolkit.trainer.ui.MadeData
+import java.io.File
 
 /** What screens and services share for as long as the process lives. */
 class TrainerApp : Application() {
@@ -20,8 +23,14 @@ class TrainerApp : Application() {
     val runs by lazy { RunStore(folders) }
     val policy by lazy { PolicyStore(this) }
     val conditions by lazy { PhoneConditions(this) }
+    val exits by lazy { ExitReasons(this) }
     val makingData = Errand<MadeData>()
-    val controller by lazy { RunController(runs, bundles, data, policy::read, conditions::read) }
+    val controller by lazy { RunController(runs, bundles, data, policy::read, conditions::read, exits::words) }
+
+    override fun onCreate() {
+        super.onCreate()
+        Engine.attach(applicationInfo.nativeLibraryDir?.let(::File))
+    }
 
     companion object {
         fun of(context: Context): TrainerApp = context.applicationContext as TrainerApp

@@ -1,30 +1,43 @@
 package dev.toolkit.trainer.engine
 
 import org.json.JSONObject
+import java.io.File
 
-/** The native engine of this process, loaded once; an APK without it still opens and says so. */
+/**
+ * The engine that this APK carries: in the app's process where it was built with the NDK, else as a child process.
+ * An APK without either still opens and says so. Found at first use, off the main thread if that is elsewhere.
+ */
 object Engine {
-    private val failure: String? by lazy {
+    private class Found(val host: EngineHost?, val problem: String)
+
+    @Volatile private var found: Lazy<Found> = lazy { find(null) }
+
+    /** Tells where the installer put the APK's libraries. */
+    fun attach(libraries: File?) {
+        found = lazy { find(libraries) }
+    }
+
+    val available: Boolean get() = found.value.host != null
+
+    /** Whether it runs in a process of its own. */
+    val isChild: Boolean get() = found.value.host?.isChild == true
+
+    /** See [EngineHost.info]. */
+    fun info(): JSONObject = host().info()
+
+    /** See [EngineHost.open]. */
+    fun open(options: Map<String, String>): Trainer = host().open(options)
+
+    private fun host(): EngineHost = found.value.run {
+        host ?: throw EngineException("this build has no training engine: $problem".toByteArray(), 1)
+    }
+
+    private fun find(libraries: File?): Found =
         try {
             System.loadLibrary("toolkit_jni")
-            null
+            Found(NativeHost(), "")
         } catch (error: UnsatisfiedLinkError) {
-            error.message ?: "it cannot be loaded"
+            if (libraries != null && ChildHost.isIn(libraries)) Found(ChildHost(libraries), "")
+            else Found(null, error.message ?: "it cannot be loaded")
         }
-    }
-
-    val available: Boolean get() = failure == null
-
-    /** Why the engine is not [available]. */
-    val problem: String? get() = failure
-
-    /** What the engine says about itself: version, abi, isa, threads, cores. */
-    fun info(): JSONObject {
-        require()
-        return JSONObject(String(NativeTrainer.info(), Charsets.UTF_8))
-    }
-
-    internal fun require() {
-        failure?.let { throw EngineException("this build has no training engine: $it".toByteArray(), 1) }
-    }
 }

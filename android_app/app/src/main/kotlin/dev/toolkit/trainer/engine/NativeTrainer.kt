@@ -1,6 +1,6 @@
 package dev.toolkit.trainer.engine
 
-/** The functions of libtoolkit_jni.so (toolkit/runtime/hosts/jni/bridge.cc); [Trainer] is the way to use them. */
+/** The functions of libtoolkit_jni.so (toolkit/runtime/hosts/jni/bridge.cc); [NativeHost] is the way to use them. */
 internal object NativeTrainer {
     @JvmStatic external fun create(options: ByteArray): Long
 

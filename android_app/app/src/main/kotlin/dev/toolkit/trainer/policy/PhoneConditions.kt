@@ -7,6 +7,7 @@ import android.content.IntentFilter
 import android.os.BatteryManager
 import android.os.Build
 import android.os.PowerManager
+import android.os.SystemClock
 
 /** Reads [Conditions] from the system. */
 class PhoneConditions(private val context: Context) {
@@ -19,6 +20,7 @@ class PhoneConditions(private val context: Context) {
             batteryLevel = level(battery),
             batteryCelsius = battery.number(BatteryManager.EXTRA_TEMPERATURE, 0).takeIf { it > 0 }?.let { it / 10f },
             thermalStatus = thermalStatus(),
+            thermalHeadroom = thermalHeadroom(),
             freeMb = memory.availMem / MEGABYTE,
             totalMb = memory.totalMem / MEGABYTE,
             lowMemory = memory.lowMemory,
@@ -35,9 +37,26 @@ class PhoneConditions(private val context: Context) {
         if (Build.VERSION.SDK_INT < Build.VERSION_CODES.Q) 0
         else context.getSystemService(PowerManager::class.java)!!.currentThermalStatus
 
+    /** Asked for at most every ten seconds: the system answers no more often, and training looks at every step. */
+    @Synchronized
+    private fun thermalHeadroom(): Float? {
+        if (Build.VERSION.SDK_INT < Build.VERSION_CODES.R) return null
+        val now = SystemClock.elapsedRealtime()
+        if (headroomAt == 0L || now - headroomAt >= HEADROOM_MILLISECONDS) {
+            headroomAt = now
+            headroom = context.getSystemService(PowerManager::class.java)!!.getThermalHeadroom(HEADROOM_SECONDS).takeUnless { it.isNaN() }
+        }
+        return headroom
+    }
+
     private fun Intent?.number(name: String, missing: Int): Int = this?.getIntExtra(name, missing) ?: missing
 
+    private var headroom: Float? = null
+    private var headroomAt = 0L
+
     private companion object {
+        const val HEADROOM_MILLISECONDS = 10_000L
+        const val HEADROOM_SECONDS = 10
         const val MEGABYTE = 1_000_000L
     }
 }

@@ -28,6 +28,8 @@ data class Conditions(
     val freeMb: Long,
     val totalMb: Long,
     val lowMemory: Boolean,
+    /** Share of the way to throttling, 1 where it begins; null where the phone does not say. */
+    val thermalHeadroom: Float? = null,
 )
 
 /** What a run waits for, and the words for when that is over. */
@@ -44,14 +46,25 @@ data class Waiting(val hold: Hold, val text: String)
 /** Decides whether a run must wait. Pure: everything it knows is passed in. */
 object Policy {
     private const val BATTERY_MARGIN = 5
+
+    /** Degrees Celsius at which chargers begin to slow down to spare the battery. */
+    private const val HOTTEST_BATTERY = 42f
+    private const val HEAT_MARGIN = 3f
+
+    /** Of the forecast that is 1 where the phone becomes throttled. */
+    private const val LEAST_HEADROOM = 0.95f
+    private const val HEADROOM_MARGIN = 0.15f
     private val thermalNames = listOf("normal", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 
     /**
      * Returns what to wait for, or null to train. What a run is [held] by must get clearly better before
      * it goes on, so that it does not stop and go at a limit.
+     *
+     * @param needMb what the run will take of the free memory when it goes on; 0 while it has it already
      */
-    fun decide(settings: PolicySettings, now: Conditions, held: Hold?): Waiting? =
-        charger(settings, now) ?: battery(settings, now, held) ?: thermal(settings, now, held) ?: memory(settings, now, held)
+    fun decide(settings: PolicySettings, now: Conditions, held: Hold?, needMb: Long = 0): Waiting? =
+        charger(settings, now) ?: battery(settings, now, held) ?: heat(now, held) ?: thermal(settings, now, held)
+            ?: memory(settings, now, held, needMb)
 
     private fun charger(settings: PolicySettings, now: Conditions): Waiting? =
         if (settings.onlyWhileCharging && !now.charging) Waiting(Hold.CHARGER, "Waiting for the charger") else null
@@ -65,18 +78,31 @@ object Policy {
         return Waiting(Hold.BATTERY, "Battery at $level %, goes on at $goesOn %")
     }
 
+    /** The battery's own temperature: many phones report no thermal status, or always 0. */
+    private fun heat(now: Conditions, held: Hold?): Waiting? {
+        val celsius = now.batteryCelsius ?: return null
+        val goesOn = HOTTEST_BATTERY - HEAT_MARGIN
+        if (celsius < if (held == Hold.THERMAL) goesOn else HOTTEST_BATTERY) return null
+        return Waiting(Hold.THERMAL, "The battery is at %.0f °C, goes on below %.0f °C".format(celsius, goesOn))
+    }
+
     private fun thermal(settings: PolicySettings, now: Conditions, held: Hold?): Waiting? {
         if (settings.thermalLimit <= 0) return null
         val limit = settings.thermalLimit - if (held == Hold.THERMAL) 1 else 0
+        val headroom = now.thermalHeadroom ?: 0f
+        if (headroom >= LEAST_HEADROOM - if (held == Hold.THERMAL) HEADROOM_MARGIN else 0f) {
+            return Waiting(Hold.THERMAL, "The phone is about to become hot, goes on when it has cooled down")
+        }
         if (now.thermalStatus < limit) return null
         val name = thermalNames.getOrElse(now.thermalStatus) { "unknown" }
         return Waiting(Hold.THERMAL, "The phone is hot (thermal status $name), goes on when it has cooled down")
     }
 
-    private fun memory(settings: PolicySettings, now: Conditions, held: Hold?): Waiting? {
+    private fun memory(settings: PolicySettings, now: Conditions, held: Hold?, needMb: Long): Waiting? {
         if (settings.minimumFreeMb <= 0) return null
-        val goesOn = settings.minimumFreeMb * 5L / 4
-        val enough = if (held == Hold.MEMORY) goesOn else settings.minimumFreeMb.toLong()
+        // Waiting, the run gives back what it had: that alone must not count as memory that has become free.
+        val goesOn = settings.minimumFreeMb * 5L / 4 + needMb
+        val enough = if (held == Hold.MEMORY) goesOn else settings.minimumFreeMb + needMb
         return when {
             now.freeMb < enough -> Waiting(Hold.MEMORY, "${now.freeMb} MB of memory free, goes on at $goesOn MB")
             now.lowMemory -> Waiting(Hold.MEMORY, "The phone is short of memory, goes on when it has some to spare")

@@ -11,7 +11,7 @@ class BootReceiver : BroadcastReceiver() {
     override fun onReceive(context: Context, intent: Intent) {
         if (intent.action != Intent.ACTION_BOOT_COMPLETED && intent.action != Intent.ACTION_MY_PACKAGE_REPLACED) return
         val app = TrainerApp.of(context)
-        if (app.policy.read().continueAfterRestart && app.controller.interrupted().isNotEmpty()) {
+        if (app.policy.read().continueAfterRestart && !app.exits.byUser() && app.controller.interrupted().isNotEmpty()) {
             try {
                 TrainingService.start(context, TrainingService.CONTINUE)
             } catch (error: IllegalStateException) {

@@ -12,6 +12,7 @@ import dev.toolkit.trainer.R
 import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.ui.Numbers
 import dev.toolkit.trainer.ui.RunActivity
+import dev.toolkit.trainer.ui.RunText
 
 /** What the status bar shows of a run. */
 class Notifications(private val context: Context) {
@@ -34,7 +35,7 @@ class Notifications(private val context: Context) {
         builder.setContentText(text(active)).setContentIntent(open(active.name))
         val progress = active.progress
         when {
-            active.doing == Doing.OPENING || active.doing == Doing.SAVING -> builder.setProgress(0, 0, true)
+            active.doing == Doing.OPENING || active.isEnding -> builder.setProgress(0, 0, true)
             progress != null -> builder.setProgress(progress.steps.toInt(), progress.step.toInt(), false)
         }
         builder.addAction(action(R.drawable.ic_pause, R.string.pause, TrainingService.PAUSE, active.name))
@@ -60,6 +61,7 @@ class Notifications(private val context: Context) {
     private fun text(active: ActiveRun): String = when (active.doing) {
         Doing.OPENING -> context.getString(R.string.opening)
         Doing.SAVING -> context.getString(R.string.saving)
+        Doing.ENDING -> RunText.ending(context, active)
         Doing.WAITING -> active.waiting?.text.orEmpty()
         Doing.TRAINING -> active.progress?.takeIf { it.step > 0 }?.let {
             context.getString(R.string.step_and_loss, it.step, it.steps, Numbers.loss(it.loss))

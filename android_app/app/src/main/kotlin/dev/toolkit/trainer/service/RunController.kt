@@ -3,7 +3,6 @@ package dev.toolkit.trainer.service
 import android.util.Log
 import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.engine.EngineException
-import dev.toolkit.trainer.engine.Progress
 import dev.toolkit.trainer.engine.Trainer
 import dev.toolkit.trainer.policy.Conditions
 import dev.toolkit.trainer.policy.Policy
@@ -15,20 +14,12 @@ import dev.toolkit.trainer.store.DataStore
 import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.store.RunStore
+import java.io.File
 import java.util.concurrent.CopyOnWriteArraySet
 import java.util.concurrent.TimeUnit
 import java.util.concurrent.locks.ReentrantLock
 import kotlin.concurrent.thread
 import kotlin.concurrent.withLock
-
-/** What the run that is held by this process does just now. */
-enum class Doing { OPENING, TRAINING, SAVING, WAITING }
-
-/** Why a run was not started; [fromComputer] when the desk had asked for it. */
-data class Refusal(val run: String?, val reason: String, val fromComputer: Boolean = false)
-
-/** A moment of the active run. */
-data class ActiveRun(val name: String, val doing: Doing, val waiting: Waiting?, val progress: Progress?)
 
 /**
  * Holds at most one run: trains it step by step on a thread of its own, lets it wait while the policy says
@@ -40,6 +31,8 @@ class RunController(
     private val data: DataStore,
     private val settings: () -> PolicySettings,
     private val conditions: () -> Conditions,
+    /** Why the process before this one ended, in words. */
+    private val lastExit: () -> String = { "" },
 ) {
     private enum class Wish { TRAIN, PAUSE, STOP }
 
@@ -111,6 +104,23 @@ class RunController(
         it.name != active?.name && (it.state == RunState.RUNNING || it.state == RunState.WAITING)
     }
 
+    /**
+     * Continues a run whose process ended while it was active. One that brings its process down again and again
+     * without saving anything new is ended.
+     *
+     * @throws AppException it cannot go on, or has been tried too often
+     */
+    fun continueInterrupted(run: Run): Run {
+        if (run.state != RunState.RUNNING) return start(run.name)
+        val tried = runs.save(run.copy(attempts = run.attempts + 1))
+        if (tried.attempts <= MOST_ATTEMPTS) return start(run.name)
+        val reason = "The app ended $MOST_ATTEMPTS times in a row before anything new was saved (${lastExit()}). " +
+            "Use a smaller model or fewer threads, or resume to try again"
+        runs.save(tried.copy(state = RunState.FAILED, reason = reason, attempts = 0))
+        notifyListeners()
+        throw AppException(reason)
+    }
+
     /** Saves and holds the active run until the user continues it. */
     fun pause() = end(Wish.PAUSE)
 
@@ -134,8 +144,11 @@ class RunController(
 
     private fun end(how: Wish) {
         lock.withLock {
-            if (active == null || wish == how) return
+            // The first word counts: a second tap must not turn a pause into a stop.
+            val now = active
+            if (now == null || wish != Wish.TRAIN) return
             wish = how
+            if (now.doing == Doing.TRAINING) active = now.copy(doing = Doing.ENDING)
             trainer?.requestStop()
             changed.signalAll()
         }
@@ -159,7 +172,7 @@ class RunController(
                 }
                 run = record(run.copy(state = RunState.RUNNING, reason = ""))
                 val held = train(run, waited)
-                run = run.copy(step = active?.progress?.step ?: run.step, untold = emptyList())
+                run = run.copy(step = active?.progress?.step ?: run.step, untold = emptyList(), peakMb = peakOf(run), attempts = 0)
                 if (held == null) {
                     outcome = if (wished() == Wish.TRAIN || finished()) RunState.COMPLETED else afterWish()
                     break
@@ -174,7 +187,8 @@ class RunController(
             reason = "unexpected failure: $error"
             Log.e(TAG, "run ${run.name}", error)
         } finally {
-            run = run.copy(step = active?.progress?.step ?: run.step)
+            // It has come to an end in its own way, so it is not what ends the process.
+            run = run.copy(step = active?.progress?.step ?: run.step, peakMb = peakOf(run), attempts = 0)
             record(run.copy(state = outcome, reason = reason))
             lock.withLock { active = null }
             Log.i(TAG, "run ${run.name}: ${outcome.name.lowercase()} at step ${run.step} $reason")
@@ -191,7 +205,7 @@ class RunController(
         var waited: Waiting? = before
         var shown: Waiting? = null
         while (wished() == Wish.TRAIN) {
-            val waiting = Policy.decide(settings(), phone(), waited?.hold) ?: break
+            val waiting = Policy.decide(settings(), phone(), waited?.hold, run.peakMb) ?: break
             if (waiting.hold != waited?.hold) run = run.copy(untold = run.untold + waiting.text)
             waited = waiting
             if (waiting != shown) {
@@ -207,7 +221,7 @@ class RunController(
     /** Trains until the run is over or must stop. Returns what it has to wait for, or null. */
     private fun train(run: Run, waited: Waiting?): Waiting? {
         show(ActiveRun(run.name, Doing.OPENING, null, active?.progress))
-        val opened = Trainer(options(run))
+        val opened = Engine.open(options(run))
         try {
             lock.withLock {
                 trainer = opened
@@ -216,6 +230,9 @@ class RunController(
             run.untold.forEach { opened.note("paused", it) }
             if (waited != null) opened.note("resumed", waited.hold.over)
             var held: Waiting? = null
+            val saved = File(run.folder, "state.bin")
+            val savedAt = saved.lastModified()
+            var attempts = run.attempts
             do {
                 show(ActiveRun(run.name, if (held == null) Doing.TRAINING else Doing.SAVING, held, opened.progress()))
                 if (held == null) {
@@ -227,6 +244,11 @@ class RunController(
                         opened.note("paused", wishInWords())
                     }
                 }
+                // It has saved since, so what ended its process before is over.
+                if (attempts > 0 && saved.lastModified() != savedAt) {
+                    attempts = 0
+                    record(run.copy(attempts = 0, step = opened.progress().step))
+                }
             } while (opened.step())
             show(ActiveRun(run.name, Doing.SAVING, held, opened.progress()))
             return held.takeUnless { finished() }
@@ -235,6 +257,8 @@ class RunController(
             opened.close()
         }
     }
+
+    private fun peakOf(run: Run): Long = maxOf(run.peakMb, (active?.progress?.peakKib ?: 0) * 1024 / 1_000_000)
 
     private fun options(run: Run): Map<String, String> {
         val bundle = bundles.require(run.bundle)
@@ -273,7 +297,8 @@ class RunController(
     }
 
     private fun show(now: ActiveRun) {
-        active = now
+        // Under the lock: what was told to end must not seem to train on.
+        lock.withLock { active = if (wish != Wish.TRAIN && now.doing == Doing.TRAINING) now.copy(doing = Doing.ENDING) else now }
         notifyListeners()
     }
 
@@ -283,5 +308,6 @@ class RunController(
         const val TAG = "toolkit"
         const val RECHECK_SECONDS = 15L
         const val SHORT_OF_MEMORY_SECONDS = 60L
+        const val MOST_ATTEMPTS = 3
     }
 }

@@ -14,6 +14,7 @@ import android.util.Log
 import dev.toolkit.trainer.R
 import dev.toolkit.trainer.TrainerApp
 import dev.toolkit.trainer.store.AppException
+import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.ui.Numbers
 
@@ -55,8 +56,8 @@ class TrainingService : Service() {
         }
         when (intent?.action) {
             START -> start(intent.getStringExtra(RUN))
-            PAUSE -> app.controller.pause()
-            STOP -> stopRun(intent.getStringExtra(RUN))
+            PAUSE -> ifActive(intent.getStringExtra(RUN)) { app.controller.pause() }
+            STOP -> ifActive(intent.getStringExtra(RUN)) { app.controller.stop() }
             LOOK -> look()
             // Null: the system restarted us after it had ended the process.
             null, CONTINUE -> continueInterrupted()
@@ -66,7 +67,9 @@ class TrainingService : Service() {
     }
 
     private fun continueInterrupted() {
-        app.controller.interrupted().firstOrNull()?.let { start(it.name) }
+        val run = app.controller.interrupted().firstOrNull() ?: return
+        // What the user ended on purpose goes on when the user says so.
+        if (app.exits.byUser()) notifications.interrupted(run) else attempt(run.name) { app.controller.continueInterrupted(run) }
     }
 
     private fun look() {
@@ -75,9 +78,11 @@ class TrainingService : Service() {
         if (app.controller.active == null) continueInterrupted() else app.controller.recheck()
     }
 
-    private fun start(name: String?) {
+    private fun start(name: String?) = attempt(name) { app.controller.start(name.orEmpty()) }
+
+    private fun attempt(name: String?, begin: () -> Run) {
         try {
-            val run = app.controller.start(name.orEmpty())
+            val run = begin()
             running = run.name
             notifications.cancelEnded(run.name)
         } catch (error: AppException) {
@@ -85,17 +90,15 @@ class TrainingService : Service() {
             app.controller.refuse(Refusal(name, error.message.orEmpty()))
             val run = name?.let { app.runs.find(it) } ?: return
             if (run.name == app.controller.active?.name) return
-            if (run.state == RunState.RUNNING || run.state == RunState.WAITING) {
-                // It cannot go on by itself; without this it would be tried again at every start.
-                runCatching { app.runs.save(run.copy(state = RunState.FAILED, reason = error.message.orEmpty())) }
-            }
-            notifications.ended(run, R.string.run_not_started, error.message.orEmpty(), canResume = false)
+            // It stays as it is: soon after the phone started, storage with its model may not be there yet.
+            notifications.ended(run, R.string.run_not_started, error.message.orEmpty(), canResume = run.state != RunState.COMPLETED)
         }
     }
 
-    private fun stopRun(name: String?) {
+    /** A word that was meant for a run that has ended meanwhile must not reach the next one. */
+    private fun ifActive(name: String?, act: () -> Unit) {
         val active = app.controller.active
-        if (active != null && (name == null || name == active.name)) app.controller.stop()
+        if (active != null && (name == null || name == active.name)) act()
     }
 
     private fun refresh() {

@@ -3,6 +3,8 @@ package dev.toolkit.trainer.service
 import android.app.AlarmManager
 import android.app.PendingIntent
 import android.content.Context
+import android.os.Handler
+import android.os.Looper
 import android.os.PowerManager
 import android.os.SystemClock
 
@@ -18,15 +20,30 @@ class Wakefulness(context: Context, private val look: PendingIntent) {
     private var alarmed = false
     private val training = power.newWakeLock(PowerManager.PARTIAL_WAKE_LOCK, "toolkit:training").apply { setReferenceCounted(false) }
 
-    /** To be called again at every step. */
+    private val main = Handler(Looper.getMainLooper())
+    private val renewal = Runnable(::renew)
+
+    /** Until [rest] or [end], however long a step takes; may be called again. */
     fun train() {
-        training.acquire(TRAINING_MILLISECONDS)
+        renew()
         cancel()
+    }
+
+    /** The lock ends by itself soon after a main thread that no longer runs. */
+    private fun renew() {
+        training.acquire(TRAINING_MILLISECONDS)
+        main.removeCallbacks(renewal)
+        main.postDelayed(renewal, TRAINING_MILLISECONDS / 2)
+    }
+
+    private fun release() {
+        main.removeCallbacks(renewal)
+        training.release()
     }
 
     /** Lets the phone sleep; plugging it in wakes it, for heat, memory and the battery there is the alarm. */
     fun rest() {
-        training.release()
+        release()
         alarmed = true
         val next = SystemClock.elapsedRealtime() + ALARM_MILLISECONDS
         alarms.setAndAllowWhileIdle(AlarmManager.ELAPSED_REALTIME_WAKEUP, next, look)
@@ -36,7 +53,7 @@ class Wakefulness(context: Context, private val look: PendingIntent) {
     fun look() = power.newWakeLock(PowerManager.PARTIAL_WAKE_LOCK, "toolkit:look").acquire(LOOK_MILLISECONDS)
 
     fun end() {
-        training.release()
+        release()
         cancel()
     }
 
@@ -46,8 +63,7 @@ class Wakefulness(context: Context, private val look: PendingIntent) {
     }
 
     private companion object {
-        // No step of any model takes this long.
-        const val TRAINING_MILLISECONDS = 60L * 60 * 1000
+        const val TRAINING_MILLISECONDS = 10L * 60 * 1000
         const val ALARM_MILLISECONDS = 10L * 60 * 1000
         const val LOOK_MILLISECONDS = 10_000L
     }

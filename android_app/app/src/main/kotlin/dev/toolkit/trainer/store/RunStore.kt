@@ -110,6 +110,10 @@ data class Run(
     val step: Long = 0,
     /** Reasons of pauses that the trace gets when the engine opens it next. */
     val untold: List<String> = emptyList(),
+    /** Megabytes that its engine took at most; 0 until known. */
+    val peakMb: Long = 0,
+    /** How often it was continued by itself after its process had died, without anything new saved. */
+    val attempts: Int = 0,
 ) {
     val trace: File get() = File(folder, "trace.jsonl")
     val adapter: File get() = File(folder, "adapter_model.safetensors")
@@ -119,6 +123,10 @@ data class Run(
 class RunStore(private val folders: AppFolders) {
     fun list(): List<Run> = folders.runs.listFiles().orEmpty()
         .filter { it.isDirectory && Names.isValid(it.name) }.mapNotNull(::read).sortedByDescending { it.created }
+
+    /** Folders that hold a name and storage but no run that can be read, as a kill or a full storage may leave them. */
+    fun damaged(): List<String> = folders.runs.listFiles().orEmpty()
+        .filter { it.isDirectory && Names.isValid(it.name) && read(it) == null }.map { it.name }.sorted()
 
     fun find(name: String): Run? = File(folders.runs, name).takeIf { Names.isValid(name) && it.isDirectory }?.let(::read)
 
@@ -156,7 +164,7 @@ class RunStore(private val folders: AppFolders) {
         val json = JSONObject().put("version", 1).put("bundle", run.bundle).put("data", run.data)
             .put("settings", run.settings.json()).put("state", run.state.name.lowercase())
             .put("reason", run.reason).put("created", run.created).put("step", run.step)
-            .put("untold", JSONArray(run.untold.takeLast(MOST_UNTOLD)))
+            .put("untold", JSONArray(run.untold.takeLast(MOST_UNTOLD))).put("peak_mb", run.peakMb).put("attempts", run.attempts)
         File(run.folder, RECORD).writeAtomically { it.write((json.toString(1) + "\n").toByteArray()) }
         return run
     }
@@ -180,6 +188,8 @@ class RunStore(private val folders: AppFolders) {
                 created = json.optLong("created"),
                 step = json.optLong("step"),
                 untold = json.optJSONArray("untold")?.let { list -> List(list.length()) { list.getString(it) } }.orEmpty(),
+                peakMb = json.optLong("peak_mb"),
+                attempts = json.optInt("attempts"),
             )
         } catch (_: JSONException) {
             null

@@ -1,6 +1,7 @@
 package dev.toolkit.trainer.ui
 
 import android.Manifest
+import android.app.AlertDialog
 import android.content.Intent
 import android.content.pm.PackageManager
 import android.os.Build
@@ -9,6 +10,7 @@ import android.view.Menu
 import android.view.MenuItem
 import android.view.View
 import android.view.ViewGroup
+import android.widget.ImageButton
 import android.widget.TextView
 import dev.toolkit.trainer.R
 import dev.toolkit.trainer.engine.Engine
@@ -21,7 +23,9 @@ import dev.toolkit.trainer.store.TraceStep
 
 /** The first screen: runs and bundles. */
 class MainActivity : Screen() {
-    private class Listing(val runs: List<Run>, val last: Map<String, TraceStep?>, val bundles: List<ModelBundle>)
+    private class Listing(
+        val runs: List<Run>, val damaged: List<String>, val last: Map<String, TraceStep?>, val bundles: List<ModelBundle>,
+    )
 
     private val throttle = Throttle(REFRESH_MILLISECONDS, ::refresh)
     private val onChange: () -> Unit = throttle::request
@@ -66,7 +70,7 @@ class MainActivity : Screen() {
         val runs = app.runs.list()
         readers.keys.retainAll(runs.map { it.name }.toSet())
         val last = runs.associate { run -> run.name to readers.getOrPut(run.name) { TraceReader(run.trace, TRACE_TAIL) }.read().lastStep }
-        return Listing(runs, last, app.bundles.list())
+        return Listing(runs, app.runs.damaged(), last, app.bundles.list())
     }
 
     private fun display(listing: Listing) {
@@ -78,6 +82,7 @@ class MainActivity : Screen() {
             RunCard(view).show(run, active?.takeIf { it.name == run.name }, listing.last[run.name])
             view.setOnClickListener { startActivity(RunActivity.intent(this, run.name)) }
         }
+        fill(R.id.damaged, R.layout.item_kept, listing.damaged, ::showDamaged)
         fill(R.id.bundles, R.layout.item_bundle, listing.bundles) { view, bundle ->
             showBundle(view, bundle, listing)
         }
@@ -92,6 +97,22 @@ class MainActivity : Screen() {
             else -> getString(R.string.refused)
         }
         text(R.id.refusal_reason).text = refusal.reason
+    }
+
+    private fun showDamaged(view: View, name: String) {
+        view.requireViewById<TextView>(R.id.kept_name).text = name
+        view.requireViewById<TextView>(R.id.kept_details).setText(R.string.run_damaged)
+        view.requireViewById<ImageButton>(R.id.delete).apply {
+            contentDescription = getString(R.string.delete_damaged, name)
+            setOnClickListener { askToDelete(name) }
+        }
+    }
+
+    private fun askToDelete(damaged: String) {
+        AlertDialog.Builder(this).setMessage(getString(R.string.delete_damaged_question, damaged))
+            .setNegativeButton(R.string.cancel, null)
+            .setPositiveButton(R.string.delete) { _, _ -> inBackground({ app.runs.delete(damaged) }) { refresh() } }
+            .show()
     }
 
     private fun showBundle(view: View, bundle: ModelBundle, listing: Listing) {

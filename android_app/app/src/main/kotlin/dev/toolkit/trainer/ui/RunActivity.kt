@@ -17,7 +17,6 @@ import android.widget.Toast
 import dev.toolkit.trainer.R
 import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.service.ActiveRun
-import dev.toolkit.trainer.service.Doing
 import dev.toolkit.trainer.service.Throttle
 import dev.toolkit.trainer.service.TrainingService
 import dev.toolkit.trainer.store.AppException
@@ -148,13 +147,13 @@ class RunActivity : Screen() {
     private fun showButtons(run: Run, active: ActiveRun?) {
         val primary = requireViewById<Button>(R.id.primary)
         primary.visible(active != null || RunText.canStart(run))
-        primary.isEnabled = active?.doing != Doing.SAVING && Engine.available
+        primary.isEnabled = active?.isEnding != true && Engine.available
         primary.setText(if (active != null) R.string.pause else RunText.startLabel(run))
         val action = if (active != null) TrainingService.PAUSE else TrainingService.START
         primary.setOnClickListener { TrainingService.start(this, action, name) }
         requireViewById<Button>(R.id.stop).apply {
             visible(active != null)
-            isEnabled = active?.doing != Doing.SAVING
+            isEnabled = active?.isEnding != true
             setOnClickListener { TrainingService.start(this@RunActivity, TrainingService.STOP, name) }
         }
         requireViewById<View>(R.id.buttons).visible(active != null || RunText.canStart(run))

@@ -31,9 +31,19 @@ object RunText {
     private fun activeStatus(context: Context, active: ActiveRun): String = when (active.doing) {
         Doing.OPENING -> context.getString(R.string.opening)
         Doing.SAVING -> context.getString(R.string.saving)
+        Doing.ENDING -> ending(context, active)
         Doing.WAITING -> active.waiting?.text.orEmpty()
         Doing.TRAINING -> context.getString(if ((active.progress?.step ?: 0) > 0) R.string.state_training else R.string.first_step)
     }
+
+    /** A step of a large model takes a while, and its time is known from the last one. */
+    fun ending(context: Context, active: ActiveRun): String {
+        val seconds = active.progress?.takeIf { it.step > 0 }?.seconds ?: 0.0
+        return if (seconds < LONG_STEP) context.getString(R.string.ending)
+        else context.getString(R.string.ending_in, Numbers.duration(seconds))
+    }
+
+    private const val LONG_STEP = 3
 
     fun canStart(run: Run): Boolean = run.state != RunState.COMPLETED
 
@@ -71,7 +81,7 @@ class RunCard(private val view: View) {
     private fun showStop(run: Run, active: ActiveRun?) {
         val button = view.requireViewById<ImageButton>(R.id.stop)
         button.visible(active != null)
-        button.isEnabled = active?.doing != Doing.SAVING
+        button.isEnabled = active?.isEnding != true
         button.contentDescription = view.context.getString(R.string.stop_run, run.name)
         button.setOnClickListener { TrainingService.start(view.context, TrainingService.STOP, run.name) }
     }
@@ -80,7 +90,7 @@ class RunCard(private val view: View) {
         val context = view.context
         val button = view.requireViewById<ImageButton>(R.id.action)
         button.visible(active != null || RunText.canStart(run))
-        button.isEnabled = active?.doing != Doing.SAVING && Engine.available
+        button.isEnabled = active?.isEnding != true && Engine.available
         if (active != null) {
             button.setImageResource(R.drawable.ic_pause)
             button.contentDescription = context.getString(R.string.pause_run, run.name)

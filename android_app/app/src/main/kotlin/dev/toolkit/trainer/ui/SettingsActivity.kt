@@ -9,6 +9,7 @@ import android.widget.Switch
 import dev.toolkit.trainer.R
 import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.policy.PolicySettings
+import org.json.JSONObject
 
 /** When and how runs train. A change is kept at once. */
 class SettingsActivity : Screen() {
@@ -26,8 +27,13 @@ class SettingsActivity : Screen() {
             change(settings.copy(minimumFreeMb = it))
         }
         showThermal()
-        showThreads()
-        text(R.id.about).text = about()
+        showThreads(null)
+        text(R.id.about).text = getString(R.string.looking)
+        // The engine may be a program that has to be started to say what it is.
+        inBackground({ if (Engine.available) runCatching { Engine.info() }.getOrNull() else null }) { info ->
+            showThreads(info)
+            text(R.id.about).text = if (info == null) getString(R.string.no_engine) else about(info)
+        }
     }
 
     private fun change(to: PolicySettings) {
@@ -86,22 +92,18 @@ class SettingsActivity : Screen() {
         requireViewById<View>(R.id.thermal_unsupported).visible(!supported)
     }
 
-    private fun showThreads() {
-        val info = if (Engine.available) Engine.info() else null
+    private fun showThreads(info: JSONObject?) {
         val cores = info?.optInt("cores") ?: Runtime.getRuntime().availableProcessors()
         val automatic = info?.let { getString(R.string.threads_automatic_count, it.optInt("threads")) } ?: getString(R.string.threads_automatic)
         val labels = listOf(automatic) + (1..cores).map { it.toString() }
         requireViewById<Spinner>(R.id.threads).fill(labels, settings.threads) { change(settings.copy(threads = it)) }
     }
 
-    private fun about(): String {
-        if (!Engine.available) return getString(R.string.no_engine)
-        val info = Engine.info()
-        return getString(
+    private fun about(info: JSONObject): String =
+        getString(
             R.string.about_engine, info.optString("version"), info.optString("abi"), info.optString("isa"), info.optInt("cores"),
-            "${info.optInt("page_size") / 1024} KiB",
+            "${info.optInt("page_size") / 1024} KiB", getString(if (Engine.isChild) R.string.engine_child else R.string.engine_in_app),
         )
-    }
 
     private companion object {
         const val BATTERY_STEP = 5

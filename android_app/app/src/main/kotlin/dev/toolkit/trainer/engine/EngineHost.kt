@@ -1,0 +1,20 @@
+package dev.toolkit.trainer.engine
+
+import org.json.JSONObject
+
+/** Where the engine runs; both hosts run the same one. */
+interface EngineHost {
+    /** Whether it runs in a process of its own, which the system can end without the app. */
+    val isChild: Boolean
+
+    /** What the engine says about itself: version, abi, isa, threads, cores. */
+    fun info(): JSONObject
+
+    /**
+     * Opens a run.
+     *
+     * @param options names of `trainer train --help` without dashes
+     * @throws EngineException the run cannot be opened, or another one is open
+     */
+    fun open(options: Map<String, String>): Trainer
+}

@@ -1,0 +1,42 @@
+package dev.toolkit.trainer.engine
+
+import org.json.JSONObject
+
+/** The engine in the app's own process, libtoolkit_jni.so. */
+internal class NativeHost : EngineHost {
+    override val isChild get() = false
+
+    override fun info() = JSONObject(String(NativeTrainer.info(), Charsets.UTF_8))
+
+    override fun open(options: Map<String, String>): Trainer {
+        require(options.none { '\u0000' in it.key || '\u0000' in it.value }) { "NUL in an option" }
+        val packed = options.flatMap { listOf(it.key, it.value) }.joinToString("\u0000").toByteArray()
+        return NativeRun(NativeTrainer.create(packed))
+    }
+}
+
+private class NativeRun(private val number: Long) : Trainer {
+    override fun step(): Boolean = NativeTrainer.step(number)
+
+    override fun requestStop() = NativeTrainer.requestStop(number)
+
+    override fun note(event: String, detail: String) = NativeTrainer.note(number, event.toByteArray(), detail.toByteArray())
+
+    override fun progress(): Progress {
+        val values = NativeTrainer.progress(number)
+        return Progress(
+            step = values[0].toLong(),
+            steps = values[1].toLong(),
+            tokens = values[2].toLong(),
+            loss = values[3],
+            learningRate = values[4],
+            gradientNorm = values[5],
+            seconds = values[6],
+            peakKib = values[7].toLong(),
+            running = values[8] != 0.0,
+            stopped = values[9] != 0.0,
+        )
+    }
+
+    override fun close() = NativeTrainer.close(number)
+}

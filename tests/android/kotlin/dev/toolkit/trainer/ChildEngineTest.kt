@@ -1,0 +1,159 @@
+package dev.toolkit.trainer
+
+import dev.toolkit.trainer.Fixtures.await
+import dev.toolkit.trainer.engine.ChildHost
+import dev.toolkit.trainer.engine.Engine
+import dev.toolkit.trainer.engine.EngineException
+import dev.toolkit.trainer.service.Doing
+import dev.toolkit.trainer.store.BUNDLE_FORMAT_VERSION
+import dev.toolkit.trainer.store.RunState
+import dev.toolkit.trainer.store.TraceReader
+import dev.toolkit.trainer.ui.SettingsActivity
+import org.junit.After
+import org.junit.Assert.assertArrayEquals
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
+import org.junit.Assert.assertThrows
+import org.junit.Assert.assertTrue
+import org.junit.Before
+import org.junit.Rule
+import org.junit.Test
+import org.junit.rules.TemporaryFolder
+import org.junit.runner.RunWith
+import org.robolectric.Robolectric
+import org.robolectric.RobolectricTestRunner
+import java.io.File
+import java.util.concurrent.atomic.AtomicBoolean
+import kotlin.concurrent.thread
+
+/** The engine that `make android` packs, as a child of the app: in a process that finds no libtoolkit_jni.so. */
+@RunWith(RobolectricTestRunner::class)
+class ChildEngineTest {
+    @get:Rule val temporary = TemporaryFolder()
+    private lateinit var app: TrainerApp
+    private val libraries = File(System.getProperty("toolkit.engine")!!)
+
+    @Before
+    fun deploy() {
+        app = Fixtures.deploy(temporary)
+        Engine.attach(libraries)
+        assertTrue("the packed engine is the one of this process", Engine.available && Engine.isChild)
+    }
+
+    @After
+    fun end() {
+        app.controller.stop()
+        assertTrue(app.controller.join(30_000))
+        Engine.attach(null)
+    }
+
+    private fun options(out: File, steps: Int = 8): Map<String, String> = Fixtures.reference.options() + mapOf(
+        "bundle" to File(Fixtures.folder, "bundles/tiny").path,
+        "data" to File(Fixtures.folder, "data/rows/train.ptd").path,
+        "out" to out.path,
+        "threads" to "1",
+        "steps" to steps.toString(),
+    )
+
+    /** The engine's processes that are children of this one. */
+    private fun children(): List<Int> {
+        val own = File("/proc/self").canonicalFile.name
+        return File("/proc").listFiles { file -> file.name.all(Char::isDigit) }.orEmpty().filter { process ->
+            val fields = runCatching { File(process, "stat").readText() }.getOrNull()?.substringAfterLast(") ")?.split(' ')
+            val name = runCatching { File(process, "comm").readText() }.getOrNull().orEmpty()
+            fields != null && fields[0] != "Z" && fields[1] == own && name.startsWith("libld-")
+        }.map { it.name.toInt() }
+    }
+
+    @Test
+    fun `trains to the same bits as the command line, and says what it is`() {
+        val out = File(temporary.root, "läuft-東京-🙂")
+        Engine.open(options(out)).use { trainer ->
+            assertEquals(0, trainer.progress().step)
+            assertEquals(1, children().size)
+            while (trainer.step()) assertTrue(trainer.progress().loss > 0)
+            assertEquals(8, trainer.progress().step)
+            assertFalse(trainer.progress().running)
+            assertFalse(trainer.step())
+        }
+        assertArrayEquals(Fixtures.referenceAdapter(), File(out, "adapter_model.safetensors").readBytes())
+        assertEquals(BUNDLE_FORMAT_VERSION, Engine.info().getInt("format_version"))
+        await("no child") { children().isEmpty() }
+    }
+
+    @Test
+    fun `one at a time, with the engine's words when something is wrong`() {
+        Engine.open(options(File(temporary.root, "a"))).use {
+            val error = assertThrows(EngineException::class.java) { Engine.open(options(File(temporary.root, "b"))) }
+            assertTrue("another run is open" in error.message!!)
+        }
+        val missing = options(File(temporary.root, "c")) + ("bundle" to File(temporary.root, "fehlt-🙂").path)
+        val error = assertThrows(EngineException::class.java) { Engine.open(missing) }
+        assertTrue(error.message, "fehlt-🙂" in error.message!!)
+        assertEquals(1, error.status)
+        val usage = assertThrows(EngineException::class.java) { Engine.open(options(File(temporary.root, "c")) + ("steps" to "many")) }
+        assertEquals(2, usage.status)
+        Engine.open(options(File(temporary.root, "d"))).close()
+        assertFalse(ChildHost.isIn(temporary.root))
+    }
+
+    @Test
+    fun `may be stopped and closed from other threads while it steps`() {
+        repeat(4) { round ->
+            val trainer = Engine.open(options(File(temporary.root, "run$round"), steps = 100_000))
+            val steps = thread { runCatching { while (trainer.step()) Unit } }
+            Thread.sleep(30)
+            if (round % 2 == 0) trainer.requestStop()
+            trainer.close()
+            trainer.close()
+            trainer.requestStop()
+            trainer.note("paused", "too late")
+            steps.join(20_000)
+            assertFalse(steps.isAlive)
+            assertThrows(EngineException::class.java) { trainer.step() }
+            assertThrows(EngineException::class.java) { trainer.progress() }
+            await("no child") { children().isEmpty() }
+        }
+    }
+
+    @Test
+    fun `a run that pauses and goes on is the command line's, with its notes in the trace`() {
+        Fixtures.create(app, "a")
+        // Once: what goes on begins at the step it was paused at.
+        val paused = AtomicBoolean()
+        app.controller.addListener {
+            if (app.controller.active?.progress?.step == 4L && paused.compareAndSet(false, true)) app.controller.pause()
+        }
+        app.controller.start("a")
+        assertTrue(app.controller.join(60_000))
+        assertEquals(RunState.PAUSED, app.runs.require("a").state)
+        app.controller.start("a")
+        assertTrue(app.controller.join(60_000))
+        val run = app.runs.require("a")
+        assertEquals(run.reason, RunState.COMPLETED, run.state)
+        assertArrayEquals(Fixtures.referenceAdapter(), Fixtures.adapter(run))
+        val events = TraceReader(run.trace).read().events
+        assertTrue("$events", events.any { it.event == "paused" && it.detail == "by the user" })
+    }
+
+    @Test
+    fun `an engine that is killed alone leaves the app alive and the run to be continued`() {
+        Fixtures.create(app, "a", Fixtures.reference.copy(steps = 100_000))
+        app.controller.start("a")
+        await("a step") { (app.controller.active?.progress?.step ?: 0) > 3 && app.controller.active?.doing == Doing.TRAINING }
+        ProcessBuilder("kill", "-9", children().single().toString()).start().waitFor()
+        assertTrue(app.controller.join(30_000))
+        val run = app.runs.require("a")
+        assertEquals(RunState.FAILED, run.state)
+        assertTrue(run.reason, "want of memory" in run.reason)
+        app.controller.start("a")
+        await("more steps") { (app.controller.active?.progress?.step ?: 0) > run.step }
+    }
+
+    @Test
+    fun `the settings say where the engine runs`() {
+        val screen = Robolectric.buildActivity(SettingsActivity::class.java).setup()
+        await("the words") { Pictures.text(screen.get(), "in a process of its own") }
+        screen.close()
+    }
+}
