@@ -128,9 +128,9 @@ static void tell(const char* what, const char* path) {
   fprintf(log, "%s %s\n", what, path);
   fclose(log);
 }
-int mkdir(const char* path, mode_t mode) {
-  int (*real)(const char*, mode_t) = dlsym(RTLD_NEXT, "mkdir");
-  const int result = real(path, mode);
+int mkdirat(int folder, const char* path, mode_t mode) {
+  int (*real)(int, const char*, mode_t) = dlsym(RTLD_NEXT, "mkdirat");
+  const int result = real(folder, path, mode);
   if (result == 0) tell("mkdir", path);
   return result;
 }
@@ -140,10 +140,10 @@ int fsync(int fd) {
   if (readlink(link, path, sizeof(path) - 1) > 0) tell("fsync", path);
   return 0;
 }
-int rename(const char* from, const char* to) {
-  int (*real)(const char*, const char*) = dlsym(RTLD_NEXT, "rename");
+int renameat(int source, const char* from, int target, const char* to) {
+  int (*real)(int, const char*, int, const char*) = dlsym(RTLD_NEXT, "renameat");
   tell("rename", to);
-  return real(from, to);
+  return real(source, from, target, to);
 }
 """
 
