@@ -129,6 +129,7 @@ ANN = telegram(
     ("Ann", "2020-12-31T22:15:30", "called", {"type": "service"}),
     ("Bob", "2020-12-31T22:16:00", ["see ", {"type": "link", "text": "x.org"}, "!"], {}),
     (None, "2020-12-31T22:17:00", "gone", {}),
+    ("Bob", "2020-12-31T22:18:00", "of one who is gone", {"forwarded_from": None}),
     ("Ann", "2021-01-01T09:00:00", "morning", {}),
     ("Bob", "2021-01-01T09:01:00", "yes", {}),
 )
@@ -138,7 +139,7 @@ def test_telegram(tmp_path):
     expected = [[("u", "hello"), ("a", "see x.org!")], [("u", "morning"), ("a", "yes")]]
     documents = read(tmp_path / "result.json", json.dumps(ANN, indent=1), "Bob")
     assert [turns(document) for document in documents] == expected
-    assert documents[1].source == f"{tmp_path / 'result.json'}[Ann, message 6]"
+    assert documents[1].source == f"{tmp_path / 'result.json'}[Ann, message 7]"
     other = telegram("Eve", ("Eve", "2020-12-31T22:15:00", "hi", {}))
     other["messages"].append({**ANN["messages"][-1], "date": "2020-12-31T22:16:00"})
     account = {"about": "Here is the data. Telegram", "chats": {"about": "x", "list": [ANN, other]}}

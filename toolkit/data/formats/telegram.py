@@ -55,7 +55,7 @@ def read(path: Path, data: bytes) -> list[list[Message]]:
 
 def _messages(path: Path, chat: dict[str, Any]) -> Iterator[Message]:
     for entry in chat["messages"]:
-        if entry["type"] != "message" or entry.get("forwarded_from") or not entry.get("from"):
+        if entry["type"] != "message" or "forwarded_from" in entry or not entry.get("from"):
             continue
         where = f"{path}[{chat.get('name') or chat['type']}, message {entry['id']}]"
         text = _text(entry["text"]).strip()
