@@ -1,13 +1,12 @@
 """A stand-in for the trainer: a shell script with its command line, run files and trace, that
 trains nothing.
 
-It takes the options that the trainer names in its help, and refuses others as the trainer does.
+It takes the options that the trainer describes, and refuses others as the trainer does.
 What it does is steered by the learning rate: 1 fails at once, 2 dies in step 3, 3 is killed in step
 3. An evaluation never ends.
 """
 
 import json
-import re
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -73,10 +72,11 @@ printf '{"type":"end","status":"%s","steps":%d,"peak":2000,"seconds":1.5}\n' \
 
 @cache
 def trainer_options() -> frozenset[str]:
-    """Return the names of all options that the trainer's help on `train` names, without dashes."""
-    command = [native_directory("trainer") / "trainer", "train", "--help"]
+    """Return the names of the options of `train` by the trainer's own description."""
+    command = [native_directory("trainer") / "trainer", "describe", "--json"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return frozenset(re.findall(r"^  --([a-z0-9-]+) ", text, re.MULTILINE))
+    rows = json.loads(text)["options"]
+    return frozenset(row["name"] for row in rows if "train" in row["commands"])
 
 
 def write_fake_runtime(folder: Path, *, version: str, pause: float = 0.05) -> Path:
