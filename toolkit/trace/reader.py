@@ -5,8 +5,9 @@ be read are listed with their numbers and left out; only a missing file, a missi
 another version are errors. Memory is bounded by the row limits below, whatever the file holds.
 """
 
-from math import nan
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO, Any
 
 import msgspec
 from msgspec.structs import astuple, replace
@@ -17,7 +18,7 @@ from toolkit.trace.operators import NO_OPERATORS, OperatorBuilder
 from toolkit.trace.schema import PHASES, Begin, End, Evaluation, Event, Phase, Run, Sample, Smaps
 from toolkit.trace.schema import Step as StepRecord
 from toolkit.trace.table import TableBuilder
-from toolkit.trace.text import clean, clean_mapping, clean_value
+from toolkit.trace.text import clean, clean_run, clean_value
 from toolkit.trace.tidy import last_of_each_step, ordered_phases, ordered_samples
 from toolkit.trace.trace import (
     NONE,
@@ -28,6 +29,8 @@ from toolkit.trace.trace import (
     Problem,
     Session,
     Trace,
+    sample_row,
+    step_row,
 )
 
 TRACE_NAME = "trace.jsonl"
@@ -100,7 +103,7 @@ class _Reader:
         self._left_out = LeftOut()
         self._first_run_error = ""
         self._any_run = msgspec.json.Decoder(_AnyRun)
-        self._add = {
+        self._add: dict[Any, Callable[[Any], None]] = {
             Run: self._add_run,
             StepRecord: self._add_step,
             Sample: self._add_sample,
@@ -111,7 +114,7 @@ class _Reader:
             End: self._add_end,
         }
 
-    def read(self, file) -> None:
+    def read(self, file: IO[bytes]) -> None:
         decode = msgspec.json.Decoder(schema.Record).decode
         add_phase = self._add_phase
         add = self._add
@@ -166,7 +169,7 @@ class _Reader:
         if len(self._left_out.problems) < _MAX_PROBLEMS:
             self._left_out.problems.append(Problem(self._line, clean(reason)))
 
-    def _skip_line(self, file) -> None:
+    def _skip_line(self, file: IO[bytes]) -> None:
         self._problem(f"longer than {_MAX_LINE >> 20} MiB")
         while (raw := file.readline(_MAX_LINE)) and not raw.endswith(b"\n"):
             pass
@@ -242,21 +245,7 @@ class _Reader:
     def _add_run(self, record: Run) -> None:
         if record.version != schema.VERSION:
             self._refuse_version(str(record.version))
-        record = replace(
-            record,
-            toolkit=clean(record.toolkit, 40),
-            model=clean(record.model),
-            lowering=clean(record.lowering, 40),
-            settings=clean_mapping(record.settings),
-            checkpoints=replace(record.checkpoints, reason=clean(record.checkpoints.reason, 200)),
-            device=replace(
-                record.device,
-                **{
-                    name: clean(getattr(record.device, name) or "", 120) or None
-                    for name in ("abi", "isa", "kernel", "model")
-                },
-            ),
-        )
+        record = clean_run(record)
         if any(session.run == record for session in self._sessions):
             self._left_out.duplicates += 1
             return
@@ -268,34 +257,10 @@ class _Reader:
         self._end = None
 
     def _add_step(self, record: StepRecord) -> None:
-        self._steps.append(
-            (
-                self._line,
-                record.step,
-                self._time(record.t),
-                nan if record.seconds is None else record.seconds,
-                nan if record.loss is None else record.loss,
-                nan if record.lr is None else record.lr,
-                record.tokens,
-                nan if record.grad_norm is None else record.grad_norm,
-                record.peak,
-                record.written_bytes,
-                nan if record.spilled_bytes is None else record.spilled_bytes,
-            )
-        )
+        self._steps.append(step_row(record, self._line, self._time(record.t)))
 
     def _add_sample(self, record: Sample) -> None:
-        battery = record.battery or schema.Battery()
-        zones = (zone.celsius for zone in record.thermal or ())
-        hottest = max((celsius for celsius in zones if celsius is not None), default=nan)
-        readings = (record.pss, battery.level, battery.temperature, battery.charging, hottest)
-        self._samples.append(
-            (
-                self._time(record.t),
-                *astuple(record.mem),
-                *(nan if reading is None else reading for reading in readings),
-            )
-        )
+        self._samples.append(sample_row(record, self._time(record.t)))
 
     def _add_begin(self, record: Begin) -> None:
         self._time(record.t)
@@ -324,7 +289,7 @@ class _Reader:
         error = None if record.error is None else clean(record.error)
         self._end = replace(record, t=self._time(record.t), error=error)
 
-    def _keep(self, records: list, record) -> None:
+    def _keep(self, records: list[Any], record: Any) -> None:
         if len(records) < _MAX_RECORDS:
             records.append(record)
         else:
