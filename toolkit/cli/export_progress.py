@@ -8,6 +8,7 @@ from rich.progress import (
     DownloadColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -34,7 +35,7 @@ class ExportProgress:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = None
+        self._task: TaskID | None = None
         self._stages = 0
 
     def __enter__(self) -> "ExportProgress":

@@ -93,4 +93,6 @@ def find_reader(path: Path, data: bytes, form: str = "auto", me: str | None = No
 def _reader(known: Format, me: str | None) -> Reader:
     if known.read is not None:
         return known.read
-    return lambda path, data: conversations.documents(path, known.chats(path, data), me)
+    chats = known.chats
+    assert chats is not None  # what has neither is refused before
+    return lambda path, data: conversations.documents(path, chats(path, data), me)
