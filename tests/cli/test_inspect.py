@@ -37,6 +37,7 @@ def test_what_is_shown(bundle):
     worst = max(manifest["quantization"]["tensors"], key=lambda t: t["relative_error"])
     listed = text.split("Worst tensors:\n")[1].splitlines()
     assert listed[0].split() == [f"{worst['relative_error']:.4f}", worst["name"], "(int4)"]
+    assert result.stderr == f"next: toolkit data FILE --tokenizer {bundle} -o data\n"
 
 
 @pytest.mark.parametrize("columns", [60, 80])

@@ -10,6 +10,7 @@ import json
 import subprocess
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from toolkit import BUNDLE_FORMAT_VERSION
 from toolkit.data.fingerprint import DATA_FORMAT_VERSION
@@ -71,12 +72,12 @@ printf '{"type":"end","status":"%s","steps":%d,"peak":2000,"seconds":1.5}\n' \
 
 
 @cache
-def trainer_options() -> frozenset[str]:
-    """Return the names of the options of `train` by the trainer's own description."""
+def trainer_options() -> dict[str, Any]:
+    """Return the options of `train` with their defaults by the trainer's own description."""
     command = [native_directory("trainer") / "trainer", "describe", "--json"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rows = json.loads(text)["options"]
-    return frozenset(row["name"] for row in rows if "train" in row["commands"])
+    return {row["name"]: row["default"] for row in rows if "train" in row["commands"]}
 
 
 def write_fake_runtime(folder: Path, *, version: str, pause: float = 0.05) -> Path:
