@@ -17,6 +17,7 @@ from tests.support.fake_trainer import (
     write_fake_runtime,
 )
 from toolkit import __version__
+from toolkit.sealed_json import seal
 
 
 @pytest.fixture
@@ -98,14 +99,16 @@ def test_resume_remembers_the_settings(environment, tmp_path):
     assert flags["--seed"] == "8" and "--resume" in words
 
 
-@pytest.mark.parametrize("content", [None, "", '{"steps": [], "x": 1}', '{"lr": true}'])
+@pytest.mark.parametrize(
+    "content", [None, "", seal({"steps": [], "x": 1}), seal({"lr": True}), {"lr": 0.25}]
+)
 def test_resume_never_falls_back_to_defaults(environment, tmp_path, content):
     """A run whose settings are gone or damaged is not continued with others, --steps or not."""
     toolkit("train", "--steps", "2", "--out", "run1", "--lr", "0.5", **environment)
     settings = tmp_path / "home/runs/run1/settings.json"
     settings.unlink()
     if content is not None:
-        settings.write_text(content)
+        settings.write_text(json.dumps(content) if content else "")
     state = "damaged" if content else "missing"
     for more in ((), ("--steps", "4")):
         error = toolkit("train", "--out", "run1", "--resume", *more, code=1, **environment)
