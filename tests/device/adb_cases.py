@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.device.adb_daemon import ADDRESS, Daemon, Server
 from tests.support.fake_system_trace import FAKE_SYSTEM_TRACE, write_fake_atrace
-from tests.support.fake_trainer import write_fake_bundle, write_fake_runtime
+from tests.support.fake_trainer import ADAPTER, write_fake_bundle, write_fake_runtime
 from tests.support.processes import processes_with, wait_for
 from toolkit import __version__
 from toolkit.device import DeviceCommandError, DeviceLost, open_device
@@ -250,7 +250,7 @@ def train(daemon: Daemon, folder: Path) -> None:
         assert records[-1]["type"] == "end" and records[-1]["status"] == "stopped"
         assert run.exit_code() == 0
         pull_run(device, "run1", folder / "out")
-        assert (folder / "out/adapter_model.safetensors").read_bytes() == b"adapter\n"
+        assert (folder / "out/adapter_model.safetensors").read_bytes() == ADAPTER
 
 
 def toolkit(*words: str, code: int = 0, errors: bool = False) -> str:

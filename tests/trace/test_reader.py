@@ -97,6 +97,7 @@ def test_cut_anywhere(tmp_path: Path, lines: list[bytes], cut: int) -> None:
         (b'{"type":"phase","phase":"embed","end":1}', "missing required field `begin`"),
         (b'{"type":"phase","phase":"embed","begin":1,"end":2,"mem":[]}', "mem"),
         (b'{"type":"unheard"}', "Invalid value 'unheard'"),
+        (b'{"type":"step","step":1,"t":1,"los\xe2":1}', "invalid continuation byte"),
         (b'{"step":1}', "`type`"),
         (b"[1,2]", "Expected `object`"),
         (b"null", "Expected `object`"),

@@ -17,6 +17,7 @@ from toolkit.data.samples import IGNORED, Piece, Rows, pack, to_rows
 from toolkit.data.settings import Settings
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_directory, atomic_file, sha256_file
+from toolkit.sealed_json import seal
 
 Progress = Callable[[int, int], None]
 """Called with documents done and documents in all."""
@@ -220,7 +221,7 @@ def _write(
             path = folder / f"{part}.ptd"
             write_rows(path, values, report["tokenizer"])
             files[path.name] = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
-        content = {"version": DATA_FORMAT_VERSION, **report, **details, "files": files}
+        content = seal({"version": DATA_FORMAT_VERSION, **report, **details, "files": files})
         with atomic_file(folder / "data.json", "w") as file:
             file.write(json.dumps(content, indent=2) + "\n")
     return content

@@ -125,6 +125,8 @@ class _Reader:
                 continue
             try:
                 record = decode(raw)
+                if not raw.isascii():
+                    raw.decode()  # the decoder does not look into names that it does not know
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 self._unreadable(raw, error)
                 continue

@@ -14,6 +14,7 @@ from tests.runtime.running import probe
 from toolkit.bundle.flat_tensor import TensorSpec, write_flat_tensor
 from toolkit.oracle.sampler import sample_indices
 from toolkit.oracle.training import TrainSettings
+from toolkit.safetensors_checksum import is_intact
 from toolkit.settings.optimizers import OPTIMIZERS
 
 EPS = float(np.finfo(np.float32).eps)
@@ -152,8 +153,23 @@ def test_safetensors_files_are_read_by_the_package(tmp_path):
     expected = torch.tensor([1 / 3, 1 / 4, 1 / 5], dtype=torch.float32).reshape(3, 1)
     assert torch.equal(tensors["b"], expected)
     header = json.loads(path.read_bytes()[8 : 8 + int.from_bytes(path.read_bytes()[:8], "little")])
-    assert header["__metadata__"] == {"format": "pt"}
+    metadata = header["__metadata__"]
+    assert list(metadata) == ["format", "toolkit_crc32"] and metadata["format"] == "pt"
+    digits = metadata["toolkit_crc32"].encode()
+    assert digits == b"%08x" % zlib.crc32(path.read_bytes().replace(digits, b"00000000", 1))
+    assert is_intact(path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_no_changed_byte_of_a_safetensors_file_passes(tmp_path):
+    path = tmp_path / "a.safetensors"
+    probe("safetensors", path)
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert not is_intact(path), place
+    path.write_bytes(whole[:-1])
+    assert not is_intact(path)
 
 
 def test_state_is_read_back_exactly(tmp_path):
