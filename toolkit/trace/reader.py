@@ -248,7 +248,8 @@ class _Reader:
             record,
             toolkit=clean(record.toolkit, 40),
             model=clean(record.model),
-            lowering=clean(record.lowering, 40),
+            lowering=clean(record.lowering or record.method, 40),
+            method="",
             settings=clean_mapping(record.settings),
             checkpoints=replace(record.checkpoints, reason=clean(record.checkpoints.reason, 200)),
             device=replace(
