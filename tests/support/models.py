@@ -32,6 +32,13 @@ def tiny_model(
     return model.eval()
 
 
+def plain_model(family: str, **options) -> PreTrainedModel:
+    """Return a tiny model without rotary scaling."""
+    config = tiny_config(family, **options)
+    config.rope_parameters = {"rope_type": "default", "rope_theta": 10000.0}
+    return tiny_model(family, config=config)
+
+
 def save_model(folder: Path, family: str, shard: str = "5GB", **options) -> PreTrainedModel:
     """Save a tiny model as `transformers` does, in shards of at most `shard`."""
     model = tiny_model(family, **options)
