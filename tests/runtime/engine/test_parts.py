@@ -70,7 +70,7 @@ def reference_updates(settings, values, gradients):
             *(20, 1e-2, "adamw"), weight_decay=0.1, beta1=0.8, beta2=0.99, eps=1e-6,
             max_grad_norm=1.0,
         ),
-        TrainSettings(20, 1e-2, "lion", weight_decay=0.1, beta2=0.99),
+        TrainSettings(20, 1e-2, "lion", weight_decay=0.1),
         TrainSettings(20, 1e-2, "lion", beta1=0.95, beta2=0.98, max_grad_norm=0.5),
     ],
     ids=lambda settings: settings.optimizer,
