@@ -15,7 +15,8 @@ import pytest
 from tests.runtime.cases import bundle_copy, case, make_case  # noqa: F401  (fixtures)
 
 RUNTIME = Path(__file__).resolve().parents[2] / "toolkit" / "runtime"
-PLAIN, QUICK = "-DTOOLKIT_PLAIN_KERNELS=ON", "-DTOOLKIT_KERNEL_OPTIONS=-O1"
+PLAIN = "-DTOOLKIT_PLAIN_KERNELS=ON"
+QUICK = ("-DTOOLKIT_KERNEL_OPTIONS=-O1", "-DTOOLKIT_PRECOMPILED_HEADERS=ON")
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,10 @@ BUILDS = {
         "clang++",
         "-O0 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all",
         ("kernels_probe", "trainer"),
-        (QUICK,),
+        QUICK,
     ),
     "thread": Build(
-        "clang++", "-O0 -g1 -fsanitize=thread", ("kernels_probe", "trainer"), (QUICK, PLAIN)
+        "clang++", "-O0 -g1 -fsanitize=thread", ("kernels_probe", "trainer"), (*QUICK, PLAIN)
     ),
     "gcc-address": Build("g++", "-O0 -fsanitize=address", ("kernels_probe",), (PLAIN,)),
 }

@@ -1,5 +1,6 @@
 // Runs the kernels and what they stand on without ExecuTorch, for tests.
-//   kernels_probe kernels           every kernel on odd shapes, on all instruction sets
+//   kernels_probe kernels COUNT...  every kernel on odd shapes, on all instruction sets, with one
+//     thread and with so many
 //   kernels_probe threads COUNT ITEMS GRAIN   the first half of the items takes 1 ms each, the rest
 //     nothing; out: which thread did each. GRAIN 0 splits in advance, "short" is parallel_short
 //   kernels_probe ranges COUNT N GRAIN        out: "ranges, the longest" of a region over [0, N)
@@ -82,9 +83,12 @@ std::string error_of(Body body) {
   return "none";
 }
 
-void run_kernels(const Words&) {
+void run_kernels(const Words& words) {
+  std::vector<int> counts;
+  for (const std::string& word : words) counts.push_back(int(integer(word)));
+
   for (const char* isa : available_isas()) {
-    const std::string wrong = run_all_kernels(isa);
+    const std::string wrong = run_all_kernels(isa, counts);
     if (!wrong.empty()) throw Error(std::string(isa) + ": " + wrong);
     printf("%s\n", isa);
   }
@@ -262,7 +266,7 @@ int run(const std::string& part, const Words& words) {
     const char* name;
     size_t words;
     void (*run)(const Words&);
-  } parts[] = {{"kernels", 0, run_kernels}, {"threads", 3, share_work},  {"ranges", 3, ranges},
+  } parts[] = {{"kernels", 1, run_kernels}, {"threads", 3, share_work},  {"ranges", 3, ranges},
                {"chores", 1, chores},       {"throws", 1, throws},       {"refused", 1, refused},
                {"scratch", 0, scratch},     {"give_back", 0, give_back}, {"sweeps", 1, sweeps},
                {"overrun", 2, overrun}};
