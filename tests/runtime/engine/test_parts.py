@@ -98,6 +98,16 @@ def test_optimizers_are_their_references(settings):
         assert output[step, -1] == pytest.approx(norm, rel=1e-6)
 
 
+def test_tensors_that_are_soon_done_are_left_to_one_thread():
+    """Threads would take longer to meet; larger ones are shared out in full."""
+    assert probe("element-ranges", 4, 8192).split() == [b"0", b"8192"]
+    lines = probe("element-ranges", 4, 8193).decode().splitlines()
+    ranges = sorted(tuple(map(int, line.split())) for line in lines)
+    assert len(ranges) == 4
+    assert [begin for begin, _ in ranges] == [0, *(end for _, end in ranges[:-1])]
+    assert ranges[-1][1] == 8193
+
+
 def test_flat_tensor_files_of_the_exporter_are_read(tmp_path):
     path = tmp_path / "a.ptd"
     tensors = {
