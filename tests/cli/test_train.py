@@ -123,6 +123,25 @@ def last_flags(tmp_path, run="run1"):
     return dict(zip(words[::2], words[1::2], strict=False))
 
 
+@pytest.mark.parametrize(("optimizer", "default"), [("adamw", "0.999"), ("lion", "0.99")])
+def test_a_resume_compares_with_the_optimizers_own_default(environment, optimizer, default):
+    words = ("train", "--out", "run1", "--steps")
+    toolkit(*words, "2", "--optimizer", optimizer, **environment)
+    other = "0.99" if default == "0.999" else "0.999"
+    for value, changed in ((default, ""), (other, f", beta2 {default} -> {other}")):
+        steps = "3" if not changed else "4"
+        more = (steps, "--resume", "--beta2", value)
+        process = start(environment, *words[1:], *more)
+        _, error = process.communicate(timeout=60)
+        assert f"changed: steps {int(steps) - 1} -> {steps}{changed}\n" in error
+
+
+def test_the_help_names_defaults_that_are_an_optimizers_own(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    text = " ".join(toolkit("train", "--help").split())
+    assert "[default: 0.999, lion 0.99]" in text and "[default: 0.9]" in text
+
+
 def test_a_resume_says_what_changes(environment):
     words = ("train", "--out", "run1", "--steps")
     toolkit(*words, "2", "--lr", "0.0005", **environment)

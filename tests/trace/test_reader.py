@@ -179,6 +179,14 @@ def test_resumed_run_goes_on_in_time(tmp_path: Path, lines: list[bytes]) -> None
     assert trace.steps["loss"][2] == third[0]["loss"]
 
 
+def test_earlier_traces_call_the_lowering_method(tmp_path: Path, lines: list[bytes]) -> None:
+    first = json.loads(lines[0])
+    first["method"] = first.pop("lowering")
+    trace = read_lines(tmp_path, [to_line(first), *lines[1:]])
+    assert trace.run == read_lines(tmp_path, lines).run and trace.run.lowering == "mesp"
+    assert trace.left_out.lines == 0
+
+
 def test_hostile_texts_are_cleaned(tmp_path: Path) -> None:
     run = next(iter(records(SMALL)))
     run["model"] = "\x1b[31mred\u202e\ud800" + "x" * 1000

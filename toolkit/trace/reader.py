@@ -6,19 +6,22 @@ another version are errors. Memory is bounded by the row limits below, whatever 
 """
 
 from collections.abc import Callable
+from math import nan
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
-from msgspec.structs import astuple, replace
+from msgspec.structs import astuple
 
 from toolkit.errors import ToolkitError
 from toolkit.trace import schema
+from toolkit.trace.cleaning import clean_end, clean_event, clean_run, clean_smaps
+from toolkit.trace.location import find_trace
 from toolkit.trace.operators import NO_OPERATORS, OperatorBuilder
 from toolkit.trace.schema import PHASES, Begin, End, Evaluation, Event, Phase, Run, Sample, Smaps
 from toolkit.trace.schema import Step as StepRecord
 from toolkit.trace.table import TableBuilder
-from toolkit.trace.text import clean, clean_run, clean_value
+from toolkit.trace.text import clean
 from toolkit.trace.tidy import last_of_each_step, ordered_phases, ordered_samples
 from toolkit.trace.trace import (
     NONE,
@@ -29,11 +32,7 @@ from toolkit.trace.trace import (
     Problem,
     Session,
     Trace,
-    sample_row,
-    step_row,
 )
-
-TRACE_NAME = "trace.jsonl"
 
 _MAX_LINE = 4 << 20
 _MAX_PHASES = 4_000_000
@@ -49,22 +48,6 @@ class _AnyRun(msgspec.Struct):
 
     type: str
     version: msgspec.Raw = msgspec.Raw(b"null")
-
-
-def find_trace(run: str | Path) -> Path:
-    """Return the trace file of a run: `run` itself, or `trace.jsonl` inside the directory."""
-    path = Path(run)
-    try:
-        if path.is_dir():
-            path = path / TRACE_NAME
-        if path.is_file():
-            return path
-    except (OSError, ValueError) as error:
-        raise ToolkitError(f"no trace at {clean(str(run))!r} ({error})") from error
-    raise ToolkitError(
-        f"no trace at {clean(str(path))}",
-        f"Give a run directory with a {TRACE_NAME} inside, or the trace file itself",
-    )
 
 
 def read_trace(run: str | Path) -> Trace:
@@ -259,10 +242,34 @@ class _Reader:
         self._end = None
 
     def _add_step(self, record: StepRecord) -> None:
-        self._steps.append(step_row(record, self._line, self._time(record.t)))
+        self._steps.append(
+            (
+                self._line,
+                record.step,
+                self._time(record.t),
+                nan if record.seconds is None else record.seconds,
+                nan if record.loss is None else record.loss,
+                nan if record.lr is None else record.lr,
+                record.tokens,
+                nan if record.grad_norm is None else record.grad_norm,
+                record.peak,
+                record.written_bytes,
+                nan if record.spilled_bytes is None else record.spilled_bytes,
+            )
+        )
 
     def _add_sample(self, record: Sample) -> None:
-        self._samples.append(sample_row(record, self._time(record.t)))
+        battery = record.battery or schema.Battery()
+        zones = (zone.celsius for zone in record.thermal or ())
+        hottest = max((celsius for celsius in zones if celsius is not None), default=nan)
+        readings = (record.pss, battery.level, battery.temperature, battery.charging, hottest)
+        self._samples.append(
+            (
+                self._time(record.t),
+                *astuple(record.mem),
+                *(nan if reading is None else reading for reading in readings),
+            )
+        )
 
     def _add_begin(self, record: Begin) -> None:
         self._time(record.t)
@@ -276,20 +283,13 @@ class _Reader:
         if len(self._smaps) >= 8:
             self._left_out.over_limit += 1
             return
-        largest = sorted(record.entries, key=lambda entry: entry.rss, reverse=True)[:200]
-        entries = [replace(entry, name=clean(entry.name, 160)) for entry in largest]
-        phase = None if record.phase is None else clean(record.phase, 40)
-        self._smaps.append(replace(record, entries=entries, phase=phase))
+        self._smaps.append(clean_smaps(record))
 
     def _add_event(self, record: Event) -> None:
-        t = self._time(record.t)
-        event = clean(record.event, 80)
-        detail = clean_value(record.detail)
-        self._keep(self._events, replace(record, t=t, event=event, detail=detail))
+        self._keep(self._events, clean_event(record, self._time(record.t)))
 
     def _add_end(self, record: End) -> None:
-        error = None if record.error is None else clean(record.error)
-        self._end = replace(record, t=self._time(record.t), error=error)
+        self._end = clean_end(record, self._time(record.t))
 
     def _keep(self, records: list[Any], record: Any) -> None:
         if len(records) < _MAX_RECORDS:

@@ -4,10 +4,6 @@ import json
 import unicodedata
 from typing import Any
 
-from msgspec.structs import replace
-
-from toolkit.trace.schema import Run
-
 _LIMIT = 300
 _MAX_ENTRIES = 200
 
@@ -43,20 +39,3 @@ def clean_mapping(mapping: dict[str, Any]) -> dict[str, str | int | float | bool
     """Return the first entries of `mapping` with clean keys and values."""
     items = list(mapping.items())[:_MAX_ENTRIES]
     return {clean(key, 80): clean_value(value) for key, value in items}
-
-
-def clean_run(run: Run) -> Run:
-    """Return the run record with clean texts."""
-    device = {
-        name: clean(getattr(run.device, name) or "", 120) or None
-        for name in ("abi", "isa", "kernel", "model")
-    }
-    return replace(
-        run,
-        toolkit=clean(run.toolkit, 40),
-        model=clean(run.model),
-        lowering=clean(run.lowering, 40),
-        settings=clean_mapping(run.settings),
-        checkpoints=replace(run.checkpoints, reason=clean(run.checkpoints.reason, 200)),
-        device=replace(run.device, **device),
-    )

@@ -1,16 +1,11 @@
 """A trace in memory: what was read, in compact tables, and what was left out."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from math import nan
 from pathlib import Path
-
-from msgspec.structs import astuple
 
 from toolkit.trace.operators import OperatorTimes
 from toolkit.trace.schema import (
     CATEGORIES,
-    Battery,
     Begin,
     End,
     Evaluation,
@@ -18,9 +13,7 @@ from toolkit.trace.schema import (
     Io,
     Memory,
     Run,
-    Sample,
     Smaps,
-    Step,
 )
 from toolkit.trace.table import Table
 
@@ -62,33 +55,6 @@ SAMPLE_COLUMNS = (
 )
 NONE = -1
 """Step or layer of a phase that has none."""
-
-
-def step_row(record: Step, line: int, t: int) -> tuple[float, ...]:
-    """Return the cells of `STEP_COLUMNS`, NaN for what is not known."""
-    return (
-        line,
-        record.step,
-        t,
-        *_known(record.seconds, record.loss, record.lr),
-        record.tokens,
-        *_known(record.grad_norm),
-        record.peak,
-        record.written_bytes,
-        *_known(record.spilled_bytes),
-    )
-
-
-def sample_row(record: Sample, t: int) -> tuple[float, ...]:
-    """Return the cells of `SAMPLE_COLUMNS`, NaN for what is not known."""
-    battery = record.battery or Battery()
-    zones = [zone.celsius for zone in record.thermal or () if zone.celsius is not None]
-    state = (battery.level, battery.temperature, battery.charging)
-    return (t, *astuple(record.mem), *_known(record.pss, *state, max(zones, default=None)))
-
-
-def _known(*values: float | None) -> Iterator[float]:
-    return (nan if value is None else value for value in values)
 
 
 @dataclass(frozen=True)
