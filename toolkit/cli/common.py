@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from rich.console import Console
 
@@ -12,7 +12,7 @@ class _Console(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         # Without a colour system nothing is styled; rich's own NO_COLOR keeps bold and dim.
-        colors = None if os.environ.get("NO_COLOR") else "auto"
+        colors: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
         super().__init__(stderr=stderr, color_system=colors)
 
     def on_broken_pipe(self) -> NoReturn:

@@ -147,7 +147,7 @@ def data(
             length, loss, pack, long, validation, seed, template, form, me, split, subset
         )
         vocab = metadata.vocab_size if metadata else None
-        report = _files(files, source, settings, output, vocab, quiet=as_json)
+        report = _files(files or [], source, settings, output, vocab, quiet=as_json)
     if as_json:
         print_json(report)
         return

@@ -1,7 +1,7 @@
 """`toolkit inspect`: what a bundle holds."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -111,7 +111,7 @@ def _print_methods(found: dict[str, Any]) -> None:
 def _print_quantization(found: dict[str, Any], count: int) -> None:
     table = _table("Quantization error (norm of error / norm of weight)")
     for name in ("weight", "scheme", "tensors", "taken\nover", "mean", "worst"):
-        side = "left" if name in ("weight", "scheme") else "right"
+        side: Literal["left", "right"] = "left" if name in ("weight", "scheme") else "right"
         table.add_column(name, justify=side, no_wrap=True)
     table.add_column("in layer", overflow="fold")
     for group in found["quantization"]["summary"]:

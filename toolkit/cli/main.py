@@ -50,7 +50,7 @@ Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted."""
 
 
 _READER_GONE = 128 + signal.SIGPIPE
-_UsageError = typer.BadParameter.__base__  # typer gives this class no name of its own
+_UsageError: Any = typer.BadParameter.__base__  # typer gives this class no name of its own
 
 
 class _LazyGroup(TyperGroup):
@@ -58,19 +58,20 @@ class _LazyGroup(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = dict.fromkeys(COMMANDS)  # names only: for suggestions after a typing error
+        names: Any = dict.fromkeys(COMMANDS)  # no commands: for suggestions after a typing error
+        self.commands = names
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return _load(cmd_name) if cmd_name in COMMANDS else None
 
-    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         as_json = "--json" in [*ctx._protected_args, *ctx.args]
         try:
             return super().invoke(ctx)

@@ -162,8 +162,8 @@ def watch(run: Run, steps: int | None, *, as_json: bool, began: bool) -> None:
         DeviceLost: the connection broke; the run goes on.
     """
     tally = Tally()
-    for record in run.history() if run.trace_offset else ():
-        tally.record(record)
+    for past in run.history() if run.trace_offset else ():
+        tally.record(past)
     earlier, tally.end = tally.end, None
     view = JsonView() if as_json else BarView(run, steps)
     with Interrupts().counted() as interrupts, view:

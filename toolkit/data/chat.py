@@ -138,20 +138,20 @@ class ChatEncoder:
         whose offset the tokenizer trims, so the characters are mapped to tokens here.
         """
         template = self.tokenizer.get_chat_template(tools=tools)
-        _, [spans] = render_jinja_template(
+        rendered: Any = render_jinja_template(
             conversations=[messages],
             tools=tools,
             chat_template=template,
             return_assistant_tokens_mask=True,
             **self.tokenizer.special_tokens_map,
         )
+        spans: list[tuple[int, int]] = rendered[1][0]
         return spans
 
     def _render(self, messages: Messages, tools: list[Any] | None, **options: Any) -> str:
         try:
-            return self.tokenizer.apply_chat_template(
-                messages, tools=tools, tokenize=False, **options
-            )
+            template = self.tokenizer.apply_chat_template
+            return str(template(messages, tools=tools, tokenize=False, **options))
         except (TemplateError, TypeError, ValueError) as error:
             raise ToolkitError(f"the chat template refuses the messages: {error}") from error
 

@@ -72,11 +72,11 @@ class DocumentEncoder:
         if document.messages is not None:
             return self._chat_parts(document.messages, document.tools)
         if document.prompt is None:
-            return self._text_parts(document.text)
+            return self._text_parts(document.text or "")
         if self.template and self.tokenizer.chat_template:
             turns = [("user", document.prompt), ("assistant", document.completion)]
             return self._chat_parts([{"role": role, "content": text} for role, text in turns], None)
-        return self._fitted(self._joined(document.prompt, document.completion))
+        return self._fitted(self._joined(document.prompt, document.completion or ""))
 
     def _text_parts(self, text: str) -> list[Encoded]:
         if not text.strip():

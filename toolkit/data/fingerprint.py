@@ -76,6 +76,7 @@ def _origin(name: str) -> str:
     if not path.exists():
         return name or "unknown"
     try:
-        return json.loads((path / "manifest.json").read_text(encoding="utf-8"))["tokenizer"]["name"]
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        return str(manifest["tokenizer"]["name"])
     except (OSError, ValueError, KeyError, TypeError):
         return path.resolve().name

@@ -143,7 +143,7 @@ def prepare_random(
         "tokens": count * seq_len,
         "labelled": count * seq_len,
     }
-    report = {
+    report: dict[str, Any] = {
         "settings": {"seq_len": seq_len, "seed": seed, "random": count},
         "tokenizer": tokenizer,
         "vocab_size": vocab,
@@ -205,7 +205,7 @@ def _held_out(
 def _share(details: dict[str, Any]) -> float:
     """Return the share of the tokens that is held out."""
     tokens = {part: counts["tokens"] for part, counts in details.items()}
-    return tokens.get("validation", 0) / sum(tokens.values())
+    return float(tokens.get("validation", 0) / sum(tokens.values()))
 
 
 def _rows(pieces: list[Piece], settings: Settings, padding: int) -> Rows:

@@ -96,9 +96,7 @@ def pack(pieces: Sequence[Piece], seq_len: int) -> list[list[Piece]]:
         if not waiting[room - size]:
             insort(rooms, room - size)
         waiting[room - size].append(row)
-    for row in rows:
-        row.sort()
-    return [[pieces[i] for i in row] for row in sorted(rows)]
+    return [[pieces[i] for i in row] for row in sorted(map(sorted, rows))]
 
 
 def to_rows(groups: Sequence[Sequence[Piece]], seq_len: int, pad: int) -> Rows:

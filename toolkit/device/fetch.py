@@ -91,7 +91,8 @@ def _inspect(
     entry = device.stat(remote)
     if entry is None or entry.kind != "directory":
         return {}, []
-    sizes, left = {}, []
+    sizes: dict[str, int] = {}
+    left: list[str] = []
     for entry in device.list(remote):
         limit = limits.get(entry.name)
         if limit is None:

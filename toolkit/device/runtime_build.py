@@ -135,7 +135,9 @@ def compiler_prefix(target: Target) -> str:
 def _executorch(target: Target, say: Callable[[str], None]) -> Path:
     """Return the `executorch` folder (headers, libraries, CMake files) for a target."""
     if _is_native(target):
-        return Path(find_spec("executorch").submodule_search_locations[0])
+        spec = find_spec("executorch")
+        assert spec and spec.submodule_search_locations  # toolkit depends on it
+        return Path(spec.submodule_search_locations[0])
     release = version("executorch").split("+")[0]
     unpacked = cache_root() / f"executorch-{release}-{target.machine}"
     if not unpacked.exists():
@@ -233,7 +235,7 @@ def _tool(name: str) -> str:
 def _cmake() -> str:
     """Return the CMake to use, after checking that it is new enough for the sources."""
     path = _tool("cmake")
-    wanted = _MINIMUM.search((_SOURCES / "CMakeLists.txt").read_text())[1]
+    wanted = _MINIMUM.findall((_SOURCES / "CMakeLists.txt").read_text())[0]
     found = _VERSION.search(_run([path, "--version"], "CMake does not run"))
     version = found[1] if found else "of an unknown version"
     if found is None or _numbers(version) < _numbers(wanted):

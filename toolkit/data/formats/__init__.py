@@ -91,7 +91,9 @@ def reader(known: Format, me: str | None) -> Reader:
     """Return what reads a format; `me` is whose messages are learned of a chat's export."""
     if known.read is not None:
         return known.read
-    return lambda path, data: conversations.documents(path, known.chats(path, data), me)
+    chats = known.chats
+    assert chats is not None  # what has neither is refused before
+    return lambda path, data: conversations.documents(path, chats(path, data), me)
 
 
 def is_chat(path: Path, head: bytes, form: str = "auto") -> bool:
