@@ -18,6 +18,8 @@ from tests.support.fake_trainer import (
 )
 from toolkit import __version__
 from toolkit.sealed_json import seal
+from toolkit.settings.optimizers import OPTIMIZERS, OPTIONS
+from toolkit.settings.training import SETTINGS
 
 
 @pytest.fixture
@@ -247,24 +249,26 @@ def test_more_sequences_a_step_than_there_are(environment, tmp_path):
     assert "warning" not in error
 
 
-def test_every_option_reaches_the_trainer(environment, tmp_path):
+def another_value(known):
+    """Return a value that a setting can have, not its default."""
+    return known.choices[-1] if known.choices else {int: "7", float: "0.5"}[known.type]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_option_reaches_the_trainer(environment, tmp_path, optimizer):
     """And the trainer has no option that the command lacks, but for those it fills in itself."""
-    values = {
-        "lr": "0.5", "method": "exact", "optimizer": "sgd", "batch-size": "2", "grad-accum": "3",
-        "weight-decay": "0.25", "beta1": "0.5", "beta2": "0.75", "eps": "0.125",
-        "momentum": "0.5", "max-grad-norm": "1.5", "warmup-steps": "1", "schedule": "cosine",
-        "seed": "9", "order": "sequential", "threads": "1", "checkpoints": "spill",
-        "page-cache": "drop", "save-every": "7", "save-minutes": "0.5", "eval-every": "0",
-        "trace": "steps", "steps": "1",
-    }  # fmt: skip
+    ours = {known.flag: known for known in SETTINGS if known.source == "trainer"}
     filled_in = {"bundle", "data", "out", "resume", "adapter", "eval-data", "max-samples"}
-    assert trainer_options().keys() == values.keys() | filled_in
+    assert trainer_options().keys() == ours.keys() | filled_in
+    others = set(OPTIONS) - OPTIMIZERS[optimizer].options.keys()
+    values = {flag: another_value(known) for flag, known in ours.items() if flag not in others}
+    values |= {"optimizer": optimizer, "steps": "1"}
     (tmp_path / "home/data/data/validation.ptd").write_bytes(b"tokens")
     words = [word for name, value in values.items() for word in (f"--{name}", value)]
     toolkit("train", "--out", "run1", *words, **environment)
     flags = last_flags(tmp_path)
     assert {name: flags[f"--{name}"] for name in values} == values
-    assert flags["--eval-data"].endswith("/data/data/validation.ptd")
+    assert not {f"--{flag}" for flag in others} & flags.keys()
 
 
 def test_help_shows_the_trainers_defaults():

@@ -6,13 +6,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from toolkit.cli.common import console, error_console, print_json
-from toolkit.settings.optimizers import OptimizerName
+from toolkit.cli.flags import takes
+from toolkit.settings.declaration import Value
+from toolkit.settings.training import SETTINGS
 
 if TYPE_CHECKING:
     from toolkit.planning.settings import Machine, Settings
 
 
+@takes(
+    [known for known in SETTINGS if known.plan],
+    batch_size="Sequences computed together; they divide a step's.",
+)
 def plan(
+    asked: dict[str, Value],
+    *,
     model: Annotated[
         str,
         typer.Argument(
@@ -39,23 +47,9 @@ def plan(
     lowering: Annotated[
         Literal["mesp", "mebp"] | None, typer.Option(help="How gradients are computed.")
     ] = None,
-    optimizer: Annotated[
-        OptimizerName | None, typer.Option(help="How gradients change the adapter.")
-    ] = None,
-    momentum: Annotated[float | None, typer.Option(help="SGD: momentum.")] = None,
-    max_grad_norm: Annotated[
-        float | None, typer.Option(help="Clip gradients to this global norm; 0 is off.")
-    ] = None,
     sequences: Annotated[
         int | None,
         typer.Option(min=1, help="Sequences of a step: batch size times accumulation."),
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Sequences computed together; they divide a step's.")
-    ] = None,
-    checkpoints: Annotated[
-        Literal["auto", "ram", "spill"] | None,
-        typer.Option(help="Where block inputs wait for the backward."),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads on the device.")] = None,
     isa: Annotated[
@@ -77,20 +71,17 @@ def plan(
       toolkit plan bundle --seq-len 512 --optimizer sgd
       toolkit plan smollm2-135m --device local --json
     """
+    batch_size = asked.get("batch-size")
+    if batch_size is not None and sequences is not None and sequences % int(batch_size) != 0:
+        raise typer.BadParameter("--sequences is no multiple of --batch-size")
     given = {
         "seq_len": seq_len,
         "rank": rank,
         "targets": None if targets is None else tuple(t.strip() for t in targets.split(",")),
         "lowering": lowering,
-        "optimizer": optimizer,
-        "momentum": momentum,
-        "max_grad_norm": max_grad_norm,
         "sequences": batch_size if sequences is None else sequences,
-        "batch_size": batch_size,
-        "checkpoints": checkpoints,
+        **{known.name: asked.get(known.flag) for known in SETTINGS if known.plan},
     }
-    if batch_size is not None and sequences is not None and sequences % batch_size != 0:
-        raise typer.BadParameter("--sequences is no multiple of --batch-size")
     fixed = {name: value for name, value in given.items() if value is not None}
     from toolkit.planning.sizes import parse_size
 

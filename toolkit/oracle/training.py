@@ -12,35 +12,7 @@ from toolkit.data.samples import Rows
 from toolkit.oracle.gradients import step_gradients
 from toolkit.oracle.sampler import sample_indices
 from toolkit.settings.optimizers import OPTIMIZERS
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """The trainer's flags of the same names; sequences per step = batch_size * grad_accum.
-
-    `beta2` is, unless it is given, the optimizer's own default.
-    """
-
-    steps: int
-    lr: float = 1e-4
-    optimizer: str = "adamw"
-    batch_size: int = 1
-    grad_accum: int = 1
-    weight_decay: float = 0.0
-    beta1: float = 0.9
-    beta2: float = nan
-    eps: float = 1e-8
-    momentum: float = 0.0
-    max_grad_norm: float = 0.0
-    warmup_steps: int = 0
-    schedule: str = "constant"
-    seed: int = 0
-    order: str = "shuffled"
-
-    def __post_init__(self) -> None:
-        if isnan(self.beta2):
-            own = OPTIMIZERS[self.optimizer].options.get("beta2", 0.999)
-            object.__setattr__(self, "beta2", own)
+from toolkit.settings.training import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -57,7 +29,7 @@ class TrainStep:
 def train(model: Any, rows: Rows, settings: TrainSettings) -> Iterator[TrainStep]:
     """Train the model's adapter in place and yield each step as it is done."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = OPTIMIZERS[settings.optimizer].reference(parameters, settings)
+    optimizer = OPTIMIZERS[settings.optimizer].reference(parameters, settings.effective())
     scheduler = _scheduler(optimizer, settings)
     samples = sample_indices(len(rows.tokens), settings.seed, settings.order)
     for _ in range(settings.steps):

@@ -6,7 +6,7 @@ of `runtime/engine/training/optimizers`, and a test holds the two together.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ class _Trained(_Planned, Protocol):
     """Settings of an optimizer, the trainer's flags of the same names."""
 
     @property
-    def lr(self) -> float: ...
+    def learning_rate(self) -> float: ...
     @property
     def weight_decay(self) -> float: ...
     @property
@@ -75,7 +75,7 @@ def _sgd(parameters: Iterable["torch.Tensor"], settings: _Trained) -> "torch.opt
 
     return torch.optim.SGD(
         parameters,
-        lr=settings.lr,
+        lr=settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
     )
@@ -90,7 +90,7 @@ def _adamw(parameters: Iterable["torch.Tensor"], settings: _Trained) -> "torch.o
 
     return torch.optim.AdamW(
         parameters,
-        lr=settings.lr,
+        lr=settings.learning_rate,
         betas=(settings.beta1, settings.beta2),
         eps=settings.eps,
         weight_decay=settings.weight_decay,
@@ -117,7 +117,7 @@ def _lion(parameters: Iterable["torch.Tensor"], settings: _Trained) -> "torch.op
                     parameter -= group["lr"] * update
                     mean.lerp_(parameter.grad, 1 - settings.beta2)
 
-    return Lion(parameters, {"lr": settings.lr})
+    return Lion(parameters, {"lr": settings.learning_rate})
 
 
 OPTIMIZERS = {
@@ -129,11 +129,17 @@ OPTIMIZERS = {
 }
 
 
-if TYPE_CHECKING:
-    OptimizerName = str
-else:
-    OptimizerName = Literal[*OPTIMIZERS]
-"""A name of one, for command lines."""
+OPTIONS = tuple(dict.fromkeys(flag for row in OPTIMIZERS.values() for flag in row.options))
+"""Flags that not every optimizer reads, or not with the same default."""
+
+
+def default_text(flag: str) -> str:
+    """Return the default of one of `OPTIONS` for people: AdamW's first, then others' own."""
+    own = {
+        name: f"{row.options[flag]:g}" for name, row in OPTIMIZERS.items() if flag in row.options
+    }
+    first = own.get("adamw", next(iter(own.values())))
+    return ", ".join([first, *(f"{name} {text}" for name, text in own.items() if text != first)])
 
 
 def state_bytes(optimizer: str, shapes: Iterable[tuple[int, ...]], settings: _Planned) -> int:
