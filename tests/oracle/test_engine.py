@@ -1,5 +1,6 @@
 """The trainer against PyTorch: every gradient tensor of a step, every loss of a training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest

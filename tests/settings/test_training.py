@@ -20,6 +20,8 @@ def test_values_are_checked_when_they_are_made():
     assert refused(learning_rate=float("nan")) == "--lr takes a number, not nan"
     assert refused(optimizer="adam") == "--optimizer adam is unknown. Did you mean adamw?"
     assert refused(schedule="x") == "--schedule x is unknown. Use constant or linear or cosine"
+    assert "--min-lr is above --lr" in refused(schedule="linear", min_learning_rate=1.0)
+    assert "--schedule linear or cosine" in refused(min_learning_rate=1e-5)
     assert "both --steps and --epochs" in refused(steps=1, epochs=1)
     assert "--beta1 is not an option of --optimizer sgd" in refused(optimizer="sgd", beta1=0.9)
 

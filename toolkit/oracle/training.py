@@ -46,10 +46,17 @@ def train(model: Any, rows: Rows, settings: TrainSettings) -> Iterator[TrainStep
 def _scheduler(optimizer: torch.optim.Optimizer, settings: TrainSettings) -> Any:
     from transformers import get_scheduler
 
-    name = {"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule)
+    floor = settings.min_learning_rate
+    name = settings.schedule if not floor else f"{settings.schedule} to a floor"
+    name, more = {
+        "constant": ("constant_with_warmup", {}),
+        "linear to a floor": ("polynomial", {"lr_end": floor}),
+        "cosine to a floor": ("cosine_with_min_lr", {"min_lr": floor}),
+    }.get(name, (name, {}))
     return get_scheduler(
         name,
         optimizer,
         num_warmup_steps=settings.warmup_steps,
         num_training_steps=settings.steps,
+        scheduler_specific_kwargs=more,
     )

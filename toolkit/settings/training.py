@@ -57,6 +57,9 @@ class TrainSettings:
         "constant", "Learning rate after the warm-up.",
         choices=("constant", "linear", "cosine"), app=True,
     )
+    min_learning_rate: float = setting(
+        0.0, "Where a linear or cosine schedule ends.", flag="min-lr", minimum=0, maximum=1e3,
+    )
     warmup_steps: int = setting(
         0, "Steps of linear warm-up.", unit="steps", minimum=0, maximum=_MANY, app=True,
     )
@@ -128,6 +131,10 @@ class TrainSettings:
             object.__setattr__(self, known.name, known.value_of(getattr(self, known.name)))
         if self.steps is not None and self.epochs is not None:
             raise ToolkitError("both --steps and --epochs are given", "Leave one away")
+        if self.min_learning_rate > self.learning_rate:
+            raise ToolkitError("--min-lr is above --lr", "Choose a smaller one")
+        if self.min_learning_rate and self.schedule == "constant":
+            raise ToolkitError("--min-lr is for --schedule linear or cosine", "Leave it away")
         for own in OPTIONS:
             if self._value(own) is not None and own not in OPTIMIZERS[self.optimizer].options:
                 raise ToolkitError(

@@ -20,18 +20,27 @@ from toolkit.settings.training import TrainSettings
 EPS = float(np.finfo(np.float32).eps)
 
 
-@pytest.mark.parametrize("name", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize(
+    ("name", "theirs", "more"),
+    [
+        ("constant", "constant_with_warmup", {}),
+        ("linear", "linear", {}),
+        ("cosine", "cosine", {}),
+        ("linear", "polynomial", {"lr_end": 0.25}),
+        ("cosine", "cosine_with_min_lr", {"min_lr": 0.25}),
+    ],
+)
 @pytest.mark.parametrize(("warmup", "total"), [(0, 7), (3, 20), (5, 5), (9, 6)])
-def test_schedules_are_those_of_transformers(name, warmup, total):
+def test_schedules_are_those_of_transformers(name, theirs, more, warmup, total):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = {"constant": "constant_with_warmup"}.get(name, name)
-    scheduler = get_scheduler(schedule, optimizer, warmup, total)
-    expected = []
-    for _ in range(total):
-        expected.append(optimizer.param_groups[0]["lr"])
+    scheduler = get_scheduler(theirs, optimizer, warmup, total, more)
+    expected = [optimizer.param_groups[0]["lr"]]
+    for _ in range(total - 1):
         optimizer.step()
         scheduler.step()
-    actual = [float(line) for line in probe("schedule", name, warmup, total).split()]
+        expected.append(optimizer.param_groups[0]["lr"])
+    floor = max(more.values(), default=0)
+    actual = [float(line) for line in probe("schedule", name, warmup, total, floor).split()]
     assert actual == pytest.approx(expected, rel=1e-15, abs=1e-16)
 
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.runtime.cases import SEQ_LENS
-from tests.runtime.running import records, run
+from tests.runtime.running import error_of, records, run
 from toolkit.bundle.bundle import Bundle
 from toolkit.data.dataset import read_rows
 from toolkit.oracle.gradients import compare, step_gradients
@@ -57,6 +57,7 @@ def test_gradients_are_those_of_pytorch(make_case, tmp_path, model, samples):
             learning_rate=0.01,
             grad_accum=2,
             schedule="cosine",
+            min_learning_rate=1e-3,
             warmup_steps=3,
             weight_decay=0.1,
         ),
@@ -210,3 +211,10 @@ def test_training_evaluates_before_between_and_after(case, tmp_path):
     # Looking must not change what is learned.
     blind = case.train(tmp_path / "blind", steps=4, lr=0.05, eps=1e-6)
     assert result_of(blind) == result_of(out)
+
+
+def test_a_floor_is_for_what_falls_and_not_above_the_rate(case, tmp_path):
+    options = case.options(tmp_path / "run", lr=0.01, min_lr=0.001)
+    assert "--min-lr is for --schedule linear or cosine" in error_of("train", code=2, **options)
+    options |= {"schedule": "linear", "min_lr": 0.02}
+    assert "--min-lr 0.02 is above --lr 0.01" in error_of("train", code=2, **options)
