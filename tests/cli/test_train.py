@@ -359,3 +359,54 @@ def test_unknown_bundles_and_names(environment):
 
 def read(path):
     return path.read_text() if path.exists() else ""
+
+
+def test_a_config_file_sets_what_flags_do_not(environment, tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text("lr: 5e-1\nsteps: 2\nout: run1\nbeta2: 0.9\n")
+    toolkit("train", "--config", str(config), **environment)
+    flags = last_flags(tmp_path)
+    assert (flags["--lr"], flags["--steps"], flags["--beta2"]) == ("0.5", "2", "0.9")
+    toolkit("train", "--config", str(config), "--out", "run2", "--seed", "4", **environment)
+    flags = last_flags(tmp_path, "run2")
+    assert (flags["--lr"], flags["--seed"]) == ("0.5", "4")
+    error = toolkit("train", "--config", str(config), "--optimizer", "x", code=2, **environment)
+    assert "'x' is not one of" in error
+    config.write_text("learningrate: 1\n")
+    error = toolkit("train", "--config", str(config), code=1, **environment)
+    assert "Did you mean learning-rate?" in error
+
+
+def test_the_settings_in_effect_stay_with_the_run_and_repeat_it(environment, tmp_path):
+    toolkit("train", "--steps", "2", "--lr", "0.5", "--out", "run1", **environment)
+    toolkit("pull", "run1", "-o", str(tmp_path / "run1"), **environment)
+    settings = tmp_path / "run1/settings.json"
+    content = json.loads(settings.read_text())
+    assert (content["lr"], content["beta2"], content["threads"]) == (0.5, 0.999, 0)
+    toolkit("train", "--config", str(settings), "--out", "run2", **environment)
+    first, second = last_flags(tmp_path), last_flags(tmp_path, "run2")
+    assert {**first, "--out": ""} == {**second, "--out": ""}
+
+
+def test_a_config_is_saved_and_nothing_started(environment, tmp_path):
+    config = tmp_path / "run.yaml"
+    words = ("--epochs", "2", "--lr", "0.5", "--out", "run1")
+    process = start(environment, *words, "--save-config", str(config))
+    assert process.communicate(timeout=60)[1] == f"next: toolkit train --config {config}\n"
+    assert process.returncode == 0 and not (tmp_path / "home/runs").exists()
+    assert "lr: 0.5\n" in config.read_text() and "epochs: 2.0\n" in config.read_text()
+
+
+def test_epochs_are_counted_from_the_data(environment, tmp_path):
+    (tmp_path / "ten").mkdir()
+    bundle, data = write_fake_bundle(tmp_path / "ten", sequences=10)
+    toolkit("deploy", str(bundle), "--data", str(data), **environment)
+    words = ("train", "--epochs", "1.5", "--grad-accum", "4", "--out", "run1")
+    toolkit(*words, **environment)
+    assert last_flags(tmp_path)["--steps"] == "4" and "--epochs" not in last_flags(tmp_path)
+    toolkit("train", "--out", "run1", "--resume", "--epochs", "2", **environment)
+    assert last_flags(tmp_path)["--steps"] == "5"
+    error = toolkit(*words[:-1], "run2", "--steps", "3", code=1, **environment)
+    assert "both --steps and --epochs are given" in error
+    error = toolkit("train", "--out", "run3", code=2, **environment)
+    assert "--steps or --epochs" in error

@@ -1,11 +1,12 @@
 """`toolkit train`: start a run on a device, watch it, stop it at a step, come back to it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from toolkit.cli.common import console, print_json, say
+from toolkit.cli.common import console, print_json, say, say_next
 from toolkit.cli.flags import takes
 from toolkit.cli.train_system import system_trace
 from toolkit.cli.train_watch import watch
@@ -13,14 +14,31 @@ from toolkit.device import Device, open_device, training
 from toolkit.device.layout import check_name, choose
 from toolkit.device.runs import Run, attach
 from toolkit.errors import ToolkitError
+from toolkit.settings.config import read_config, save_config
 from toolkit.settings.declaration import Value
-from toolkit.settings.training import FLAGS, SETTINGS
+from toolkit.settings.training import FLAGS, SETTINGS, TrainSettings, merged
 
 
 @takes(FLAGS.values())
 def train(
-    given: dict[str, Value],
+    flags: dict[str, Value],
     *,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file of settings, as --save-config writes it or a run's settings.json; "
+            "flags win.",
+            metavar="FILE",
+        ),
+    ] = None,
+    save_to: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-config",
+            help="Write all settings to this file, with what they mean, and start nothing.",
+            metavar="FILE",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run --out where it was saved.")
     ] = False,
@@ -47,17 +65,26 @@ def train(
 
     The run goes on when the connection breaks. Ctrl-C stops it after the current step with
     everything saved; a second Ctrl-C leaves it running. With --resume flags that are not given keep
-    the values the run was started with, bundle, data and adapter included.
+    the values the run was started with, bundle, data and adapter included. What is in effect is
+    kept with the run, and `toolkit pull` brings it as settings.json.
 
     \b
     Examples:
       toolkit train --device local --steps 50 --lr 1e-4 --out run1
       toolkit train --out run1 --resume --steps 100
+      toolkit train --epochs 3 --lr 5e-4 --schedule cosine --min-lr 5e-5 --out run5
+      toolkit train --epochs 3 --lr 5e-4 --save-config run.yaml
+      toolkit train --config run.yaml --optimizer lion --out run6
       toolkit train --steps 50 --optimizer adamw --grad-accum 4 --out run2 --detach
       toolkit train --attach run2
       toolkit train --steps 50 --adapter runs/run1 --out run3
       toolkit train --device SERIAL --steps 5 --out run4 --atrace
     """
+    given = flags if config is None else merged(read_config(config), flags)
+    if save_to is not None:
+        save_config(save_to, given)
+        say_next(f"toolkit train --config {save_to}")
+        return
     _check_usage(given, attach_to, resume)
     if atrace and detach:
         raise typer.BadParameter("--atrace ends with this command, so it takes no --detach")
@@ -80,8 +107,9 @@ def train(
 
 def _check_usage(given: Mapping[str, Value], attach_to: str | None, resume: bool) -> None:
     if attach_to is None:
-        if "out" not in given or ("steps" not in given and not resume):
-            raise typer.BadParameter("--out and --steps are needed (or --attach RUN)")
+        long = resume or "steps" in given or "epochs" in given
+        if "out" not in given or not long:
+            raise typer.BadParameter("--out and --steps or --epochs are needed (or --attach RUN)")
         return
     starting = [f"--{flag}" for flag in given if flag != "device"]
     starting += ["--resume"] if resume else []
@@ -110,11 +138,14 @@ def _app_run(
     bundle, data, adapter = _places(given).values()
     if adapter is not None:
         raise ToolkitError("the app has no --adapter", "Leave it away, or train without --app")
+    settings = _of_run(given)
     if not resume:
         chosen = choose(device, "bundles", bundle), choose(device, "data", data)
-        training.check_pair(device, *chosen)
+        facts = training.check_pair(device, *chosen)
         bundle, data = (item.name for item in chosen)
-    return app.start(device, name, bundle, data, _of_run(given), resume=resume)
+        steps = TrainSettings.of(settings).for_samples(training.sequences_of(facts)).steps
+        settings = merged(settings, {"steps": steps})
+    return app.start(device, name, bundle, data, settings, resume=resume)
 
 
 def _announce(run: Run, as_json: bool) -> None:

@@ -15,6 +15,7 @@ from toolkit.device.layout import run_path
 from toolkit.device.shell import quote
 from toolkit.errors import ToolkitError
 from toolkit.sealed_json import CHECKSUM, is_sealed, seal
+from toolkit.settings.config import RUN_OWN
 from toolkit.settings.declaration import Value
 
 Settings = dict[str, Value]
@@ -22,8 +23,6 @@ Settings = dict[str, Value]
 SETTINGS = "settings.json"
 _PROPOSED = "settings.new.json"
 _OFFSET = "trace-offset"
-OWN = ("name", "id", "bundle-sha256", "data-sha256")
-"""What is the run's and no setting."""
 
 
 def write_settings(device: Device, name: str, settings: Mapping[str, Value]) -> None:
@@ -81,7 +80,7 @@ def read_settings(device: Device, name: str, known: Iterable[str]) -> Settings:
             "started with is not known",
             f"Start another run; `toolkit pull --device {device.spec} {name}` brings what it left",
         )
-    wanted = {*known, *OWN}
+    wanted = {*known, *RUN_OWN}
     return {key: value for key, value in settings.items() if key in wanted}
 
 

@@ -48,7 +48,7 @@ def begin(
     check_version(device, runtime)
     chosen = choose(device, "bundles", bundle), choose(device, "data", data)
     facts = check_pair(device, *chosen)
-    settings = settings.for_samples(_sequences(facts)).effective()
+    settings = settings.for_samples(sequences_of(facts)).effective()
     given: Settings = {**settings.flags(), **_chosen(*chosen)}
     if adapter is not None:
         given["adapter"] = send_adapter(device, Path(adapter), chosen[0], say)
@@ -91,7 +91,7 @@ def resume(
     _require_same(device, name, "bundle", chosen[0], stored)
     _require_same(device, name, "data", chosen[1], stored)
     facts = check_pair(device, *chosen)
-    settings = settings.for_samples(_sequences(facts)).effective()
+    settings = settings.for_samples(sequences_of(facts)).effective()
     before = TrainSettings.of(own, where).effective()
     if different := changes(before.flags(), settings.flags()):
         say(f"changed: {', '.join(different)}")
@@ -154,7 +154,8 @@ def check_pair(device: Device, bundle: Deployed, data: Deployed) -> dict[str, An
     return facts
 
 
-def _sequences(facts: Mapping[str, Any]) -> int | None:
+def sequences_of(facts: Mapping[str, Any]) -> int | None:
+    """Return how many sequences there are to train on, by data.json; None if it does not say."""
     train = facts.get("train")
     there = train.get("sequences") if isinstance(train, dict) else None
     return there if isinstance(there, int) and there > 0 else None
@@ -162,7 +163,7 @@ def _sequences(facts: Mapping[str, Any]) -> int | None:
 
 def _warn(settings: TrainSettings, facts: Mapping[str, Any], say: Say) -> None:
     """Warn if a step takes more sequences than the data has."""
-    step, there = settings.batch_size * settings.grad_accum, _sequences(facts)
+    step, there = settings.batch_size * settings.grad_accum, sequences_of(facts)
     if there is not None and step > there:
         say(
             f"warning: a step takes {step} sequences and the data has {there}: every step sees "
