@@ -9,6 +9,8 @@ from toolkit.errors import ToolkitError
 from toolkit.settings.config import read_config, save_config
 from toolkit.settings.training import FLAGS, TrainSettings
 
+EVERY = {str: "a", int: "1", float: "0.5"}
+
 
 def written(tmp_path, text):
     path = tmp_path / "run.yaml"
@@ -17,9 +19,9 @@ def written(tmp_path, text):
 
 
 def test_every_flag_may_be_in_it_and_comes_back(tmp_path):
-    texts = {flag: known.choices[-1] if known.choices else "1" for flag, known in FLAGS.items()}
-    path = written(tmp_path, yaml.safe_dump(texts))
-    assert read_config(path) == {flag: FLAGS[flag].value_of(text) for flag, text in texts.items()}
+    words = {flag: (*known.choices, EVERY[known.type])[0] for flag, known in FLAGS.items()}
+    path = written(tmp_path, yaml.safe_dump(words))
+    assert read_config(path) == {flag: FLAGS[flag].value_of(word) for flag, word in words.items()}
 
 
 def test_numbers_and_names_are_written_as_people_do(tmp_path):

@@ -89,8 +89,8 @@ class Setting:
 
     def _range(self) -> str:
         if math.isinf(self.maximum):
-            return f"at least {self.minimum:g}"
-        return f"between {self.minimum:g} and {self.maximum:g}"
+            return f"at least {self.minimum:.10g}"
+        return f"between {self.minimum:.10g} and {self.maximum:.10g}"
 
 
 def setting(default: Value, help: str, **facts: Any) -> Any:
