@@ -1,8 +1,9 @@
 """`toolkit data`: text or chats to training data."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -12,9 +13,6 @@ from toolkit.cli.progress import Bar
 from toolkit.data.documents import FormName
 from toolkit.errors import ToolkitError
 from toolkit.trace.units import plural
-
-if TYPE_CHECKING:
-    from toolkit.data.tokenizers import BundleFacts
 
 
 def _input(word: str) -> Path:
@@ -122,79 +120,49 @@ def data(
       toolkit data HuggingFaceTB/smoltalk --subset everyday-conversations --tokenizer bundle -o data
       toolkit data --random 64 --seq-len 256 --bundle bundle -o data
     """
-    from toolkit.data.tokenizers import bundle_metadata, check_source
-
-    source = tokenizer or (str(bundle) if bundle else None)
     if (not files) == (random is None):
         raise typer.BadParameter("give either files or --random COUNT")
     unused = {"--me": me, "--split": split, "--subset": subset}
     given = [name for name, value in unused.items() if value is not None]
     if random is not None and given:
         raise typer.BadParameter(f"--random reads nothing, so it takes no {', '.join(given)}")
-    if source is None:
+    if tokenizer is None and bundle is None:
         raise typer.BadParameter("give --tokenizer, or --bundle for random tokens")
-    metadata = bundle_metadata(bundle or source)
-    if bundle and metadata is None:
-        raise ToolkitError(f"{bundle} is not a bundle", "Make one with `toolkit export`")
-    check_source(source)
-    length = _sequence_length(seq_len, metadata.seq_lens if metadata else None)
-    if random is not None:
-        report = _random(random, length, metadata, seed, output)
-    else:
-        from toolkit.data.settings import Settings
+    import toolkit
 
-        settings = Settings(
-            length, loss, pack, long, validation, seed, template, form, me, split, subset
+    with _progress(quiet=as_json) as advance:
+        made = toolkit.prepare_data(
+            files or [],
+            tokenizer=tokenizer,
+            output=output,
+            bundle=bundle,
+            seq_len=seq_len,
+            random=random,
+            progress=advance,
+            loss=loss,
+            pack=pack,
+            long=long,
+            validation=validation,
+            seed=seed,
+            template=template,
+            form=form,
+            me=me,
+            split=split,
+            subset=subset,
         )
-        vocab = metadata.vocab_size if metadata else None
-        report = _files(files or [], source, settings, output, vocab, quiet=as_json)
+    report = made.report
     if as_json:
         print_json(report)
         return
     _print_report(report, output)
-    target = (bundle or source) if metadata else "BUNDLE"
+    target = bundle or tokenizer
+    if not (Path(target) / "manifest.json").is_file():
+        target = "BUNDLE"
     say_next(f"toolkit deploy {target} --data {output}")
 
 
-def _sequence_length(asked: int | None, available: list[int] | None) -> int:
-    if available is None:
-        if asked is None:
-            raise typer.BadParameter("give --seq-len: the tokenizer is not a bundle's")
-        return asked
-    if asked is None:
-        return max(available)
-    if asked not in available:
-        lengths = ", ".join(map(str, available))
-        raise ToolkitError(
-            f"the bundle has no programs for {asked} tokens (it has {lengths})",
-            "Use one of these, or export with another --seq-len",
-        )
-    return asked
-
-
-def _random(
-    count: int, seq_len: int, metadata: "BundleFacts | None", seed: int, out: Path
-) -> dict[str, Any]:
-    from toolkit.data.prepare import prepare_random
-
-    if metadata is None:
-        raise typer.BadParameter("--random needs --bundle, for the size of the vocabulary")
-    return prepare_random(count, seq_len, metadata.vocab_size, seed, out, metadata.tokenizer)
-
-
-def _files(
-    files: list[Path], source: str, settings: Any, out: Path, vocab: int | None, *, quiet: bool
-) -> dict[str, Any]:
-    from toolkit.data.prepare import prepare_documents, read_input
-    from toolkit.data.tokenizers import load_tokenizer
-
-    documents = read_input(files, settings, out)
-    tokenizer = load_tokenizer(source)
-    if vocab is not None and len(tokenizer) > vocab:
-        raise ToolkitError(
-            f"the tokenizer of {source} has {len(tokenizer)} tokens, the bundle {vocab}",
-            "Use the tokenizer of the bundle's model",
-        )
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     columns = (
         TextColumn("documents"),
         BarColumn(),
@@ -212,7 +180,7 @@ def _files(
         def advance(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        return prepare_documents(documents, files, tokenizer, settings, out, advance)
+        yield advance
 
 
 def _print_report(report: dict[str, Any], out: Path) -> None:

@@ -5,15 +5,16 @@ from typing import Annotated
 
 import typer
 
+from toolkit.api.runs import TrainingRun
 from toolkit.cli.common import console, error_console, print_json
 from toolkit.cli.transfers import transfer_bar
 from toolkit.cli.units import bytes_text
 from toolkit.device import open_device
 from toolkit.device.app import debuggable, inside_app
 from toolkit.device.app_export import pull_export
-from toolkit.device.fetch import pull_run
 from toolkit.device.layout import check_name
 from toolkit.device.pulled_check import check_pulled
+from toolkit.device.runs import Run
 from toolkit.errors import ToolkitError
 
 
@@ -51,10 +52,11 @@ def pull(
                     "the state stays in an app that is no debug build", "Leave --with-state away"
                 )
             pulled = pull_export(phone, run, target, progress)
+            check_pulled(target, run, phone)
         else:
             source = inside_app(phone) if app else phone
-            pulled = pull_run(source, run, target, with_state=with_state, progress=progress)
-        check_pulled(target, run, phone)
+            there = TrainingRun(Run(source, run))
+            pulled = there.pull(target, with_state=with_state, progress=progress)
     if pulled.left:
         error_console.print(
             f"left on the device: {', '.join(pulled.left)}", markup=False, highlight=False

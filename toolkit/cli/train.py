@@ -6,13 +6,15 @@ from typing import Annotated
 
 import typer
 
+from toolkit.api.devices import Device, open_device
+from toolkit.api.runs import TrainingRun
 from toolkit.cli.common import console, print_json, say, say_next
 from toolkit.cli.flags import takes
 from toolkit.cli.train_system import system_trace
 from toolkit.cli.train_watch import watch
-from toolkit.device import Device, open_device, training
+from toolkit.device import Device as Connection
+from toolkit.device import training
 from toolkit.device.layout import check_name, choose
-from toolkit.device.runs import Run, attach
 from toolkit.errors import ToolkitError
 from toolkit.settings.config import read_config, save_config
 from toolkit.settings.declaration import Value
@@ -88,21 +90,33 @@ def train(
     _check_usage(given, attach_to, resume)
     if atrace and detach:
         raise typer.BadParameter("--atrace ends with this command, so it takes no --detach")
-    device, name = str(given.pop("device", "local")), str(attach_to or given.pop("out"))
-    with open_device(device) as target, system_trace(target, name, atrace):
-        if app:
-            run = _app_run(target, name, given, resume, attach_to is not None)
-        elif attach_to is not None:
-            run = attach(target, check_name(name, "run"))
-        else:
-            check_name(name, "run")
-            start = training.resume if resume else training.begin
-            run = start(target, name, _of_run(given), say=say, **_places(given))
+    name = str(attach_to or given["out"])
+    device = open_device(str(given.get("device", "local")))
+    with device, system_trace(device.connection, name, atrace):
+        run = _run(device, name, given, resume, attach_to is not None, app)
         if detach:
             _announce(run, as_json)
-            return
-        began = attach_to is None and not resume
-        watch(run, given.get("steps"), as_json=as_json, began=began)
+        else:
+            watch(run.watching, given.get("steps"), as_json=as_json)
+
+
+def _run(
+    device: Device, name: str, given: dict[str, Value], resume: bool, attached: bool, app: bool
+) -> TrainingRun:
+    settings = {known.flag: given[known.flag] for known in SETTINGS if known.flag in given}
+    bundle, data, adapter = (given.get(flag) for flag in ("bundle", "data", "adapter"))
+    if resume and adapter is not None:
+        raise ToolkitError(
+            "a run keeps the adapter that it started from", "Leave --adapter away with --resume"
+        )
+    if app:
+        return _app_run(device.connection, name, bundle, data, adapter, settings, resume, attached)
+    if attached:
+        return device.run(name)
+    if resume:
+        return device.resume(name, bundle=bundle, data=data, say=say, **settings)
+    chosen = TrainSettings.of(settings)
+    return device.train(name, chosen, bundle=bundle, data=data, adapter=adapter, say=say)
 
 
 def _check_usage(given: Mapping[str, Value], attach_to: str | None, resume: bool) -> None:
@@ -117,38 +131,37 @@ def _check_usage(given: Mapping[str, Value], attach_to: str | None, resume: bool
         raise typer.BadParameter(f"--attach starts nothing, so it takes no {', '.join(starting)}")
 
 
-def _of_run(given: Mapping[str, Value]) -> dict[str, Value]:
-    return {known.flag: given[known.flag] for known in SETTINGS if known.flag in given}
-
-
-def _places(given: Mapping[str, Value]) -> dict[str, Value]:
-    return {flag: given.get(flag) for flag in ("bundle", "data", "adapter")}
-
-
 def _app_run(
-    device: Device, name: str, given: Mapping[str, Value], resume: bool, attached: bool
-) -> Run:
+    phone: Connection,
+    name: str,
+    bundle: str | None,
+    data: str | None,
+    adapter: str | None,
+    settings: dict[str, Value],
+    resume: bool,
+    attached: bool,
+) -> TrainingRun:
     from toolkit.device import app
     from toolkit.device.base import ShellDevice
 
-    app.require_app(device)
-    assert isinstance(device, ShellDevice)
+    app.require_app(phone)
+    assert isinstance(phone, ShellDevice)
     if attached:
-        return app.AppRun(app.inside_app(device), check_name(name, "run"))
-    bundle, data, adapter = _places(given).values()
+        return TrainingRun(app.AppRun(app.inside_app(phone), check_name(name, "run")))
     if adapter is not None:
         raise ToolkitError("the app has no --adapter", "Leave it away, or train without --app")
-    settings = _of_run(given)
     if not resume:
-        chosen = choose(device, "bundles", bundle), choose(device, "data", data)
-        facts = training.check_pair(device, *chosen)
+        chosen = choose(phone, "bundles", bundle), choose(phone, "data", data)
+        facts = training.check_pair(phone, *chosen)
         bundle, data = (item.name for item in chosen)
         steps = TrainSettings.of(settings).for_samples(training.sequences_of(facts)).steps
         settings = merged(settings, {"steps": steps})
-    return app.start(device, name, bundle, data, settings, resume=resume)
+    run = app.start(phone, name, bundle, data, settings, resume=resume)
+    return TrainingRun(run, began=not resume)
 
 
-def _announce(run: Run, as_json: bool) -> None:
+def _announce(trained: TrainingRun, as_json: bool) -> None:
+    run = trained.watching.run
     if as_json:
         print_json({"run": run.name, "device": run.device.spec, "path": run.path})
         return

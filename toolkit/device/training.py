@@ -23,7 +23,7 @@ Say = Callable[[str], None]
 def begin(
     device: Device,
     name: str,
-    settings: TrainSettings | Mapping[str, Value],
+    settings: TrainSettings,
     *,
     bundle: str | None = None,
     data: str | None = None,
@@ -34,7 +34,7 @@ def begin(
 
     Args:
         name: What it is called on the device.
-        settings: Its settings, or their values by flag.
+        settings: Its settings.
         bundle: Name on the device; None: the last sent. So is `data`.
         adapter: What to start from, an adapter .ptd or a PEFT folder on this machine.
         say: Called with lines for people.
@@ -42,8 +42,6 @@ def begin(
     Raises:
         ToolkitError: Something is missing, or bundle, data and adapter do not belong together.
     """
-    if not isinstance(settings, TrainSettings):
-        settings = TrainSettings.of(settings)
     runtime = find_runtime(device)
     check_version(device, runtime)
     chosen = choose(device, "bundles", bundle), choose(device, "data", data)
@@ -64,7 +62,6 @@ def resume(
     *,
     bundle: str | None = None,
     data: str | None = None,
-    adapter: str | Path | None = None,
     say: Say,
 ) -> Run:
     """Continue a run with the settings it was started with, but for those `changed`, by flag.
@@ -75,10 +72,6 @@ def resume(
     """
     runtime = find_runtime(device)
     check_version(device, runtime)
-    if adapter is not None:
-        raise ToolkitError(
-            "a run keeps the adapter that it started from", "Leave --adapter away with --resume"
-        )
     require_resumable(Run(device, name))
     stored = read_settings(device, name, FLAGS)
     own = {known.flag: stored[known.flag] for known in SETTINGS if known.flag in stored}

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from math import isnan, nan
 from typing import Any
 
 import torch

@@ -7,10 +7,11 @@ import yaml
 
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_file
+from toolkit.sealed_json import CHECKSUM
 from toolkit.settings.declaration import Setting, Value, by_flag
 from toolkit.settings.training import FLAGS, PLACES, SETTINGS, TrainSettings, help_text
 
-RUN_OWN = ("name", "id", "bundle-sha256", "data-sha256")
+RUN_OWN = ("name", "id", "bundle-sha256", "data-sha256", CHECKSUM)
 """What a run's settings.json says of the run itself; a run that repeats it has its own."""
 
 
