@@ -258,7 +258,7 @@ def another_value(known):
 def test_every_option_reaches_the_trainer(environment, tmp_path, optimizer):
     """And the trainer has no option that the command lacks, but for those it fills in itself."""
     ours = {known.flag: known for known in SETTINGS if known.source == "trainer"}
-    filled_in = {"bundle", "data", "out", "resume", "adapter", "eval-data", "max-samples"}
+    filled_in = {"bundle", "data", "out", "resume", "adapter", "eval-data"}
     assert trainer_options().keys() == ours.keys() | filled_in
     others = set(OPTIONS) - OPTIMIZERS[optimizer].options.keys()
     values = {flag: another_value(known) for flag, known in ours.items() if flag not in others}

@@ -15,7 +15,7 @@ from toolkit.settings.training import FLAGS, SETTINGS, TrainSettings
 
 SHAPES = [(8, 896), (4864, 8), (3, 5), (1, 1)]
 # Which files a run works on is said in other words on the host; to resume is no setting.
-FILES = {"bundle", "data", "out", "adapter", "eval-data", "max-samples", "resume"}
+FILES = {"bundle", "data", "out", "adapter", "eval-data", "resume"}
 
 
 def describe(**options: Any) -> dict[str, Any]:

@@ -63,10 +63,7 @@ def export(
         >>> bundle.manifest["lora"]["alpha"]
         8.0
     """
-    if (model is None) == (random_weights is None):
-        raise ToolkitError("either a model or a recipe for random weights is needed", "Give one")
-    recipe = get_recipe(random_weights) if random_weights else recipe_of(fspath(model))
-    defaults = ExportDefaults.of(recipe)
+    defaults, source = _defaults_and_source(model, random_weights, seed)
     from toolkit.bundle.bundle import Bundle
     from toolkit.bundle.export import ExportSettings, export_bundle
 
@@ -81,8 +78,7 @@ def export(
         seed=seed,
         adapter=start,
     )
-    source = _open_source(model, random_weights, recipe, seed)
-    export_bundle(source, Path(output), settings, progress)
+    export_bundle(source(), Path(output), settings, progress)
     return Bundle.open(fspath(output))
 
 
@@ -114,13 +110,27 @@ def _lora_settings(
     return settings
 
 
-def _open_source(
-    model: Place | None, random_weights: str | None, recipe: Recipe | None, seed: int
-) -> "Source":
-    from toolkit.sources import open_source
+def _defaults_and_source(
+    model: Place | None, random_weights: str | None, seed: int
+) -> "tuple[ExportDefaults, Callable[[], Source]]":
+    """Return what an export does where nothing is asked for, and what opens the model."""
+    if (model is None) == (random_weights is None):
+        raise ToolkitError("either a model or a recipe for random weights is needed", "Give one")
+    if model is None:
+        recipe = get_recipe(random_weights)
+        return ExportDefaults.of(recipe), lambda: _random_source(recipe, seed)
+    recipe = recipe_of(fspath(model))
+    name = recipe.hub_id if recipe else fspath(model)
 
-    if random_weights is None:
-        return open_source(recipe.hub_id if recipe else fspath(model))
+    def open_model() -> "Source":
+        from toolkit.sources import open_source
+
+        return open_source(name)
+
+    return ExportDefaults.of(recipe), open_model
+
+
+def _random_source(recipe: Recipe, seed: int) -> "Source":
     from toolkit.bundle.layout import parameter_shapes
     from toolkit.sources.random import RandomSource
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from toolkit.device import Device as Connection
 from toolkit.device import open_device
+from toolkit.errors import ToolkitError
 from toolkit.planning import report
 from toolkit.planning.commands import commands
 from toolkit.planning.measure import measure
@@ -112,17 +113,13 @@ def plan(
         >>> plan.fits, plan.peak_bytes > 1_000_000
         (True, True)
     """
-    known = [row for row in SETTINGS if row.plan]
-    of_run = by_flag(settings, known, "the plan")
-    given = {
+    of_export = {
         "seq_len": seq_len,
         "rank": rank,
         "targets": None if targets is None else tuple(targets),
         "lowering": lowering,
-        **{row.name: of_run.get(row.flag) for row in known},
     }
-    given["sequences"] = given["batch_size"] if sequences is None else sequences
-    fixed = {name: value for name, value in given.items() if value is not None}
+    fixed = _fixed(of_export, settings, sequences)
     limit = parse_size(budget) if isinstance(budget, str) else budget
     say("reading the model")
     opened = open_model(fspath(model))
@@ -137,6 +134,20 @@ def plan(
     say("trying settings")
     proposal = propose(planner, asked, machine, limit, set(fixed))
     return Plan(opened, proposal.best or proposal.smallest, proposal, name)
+
+
+def _fixed(
+    of_export: dict[str, Any], of_run: dict[str, Value], sequences: int | None
+) -> dict[str, Any]:
+    """Return what was given, by its name in `Settings`."""
+    known = [row for row in SETTINGS if row.plan]
+    checked = by_flag(of_run, known, "the plan")
+    given = of_export | {row.name: checked.get(row.flag) for row in known}
+    batch = given["batch_size"]
+    if sequences is not None and sequences % (batch or 1):
+        raise ToolkitError(f"{sequences} sequences are no multiple of the batch size {batch}")
+    given["sequences"] = batch if sequences is None else sequences
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _settings(defaults: Settings, fixed: dict[str, Any]) -> Settings:

@@ -67,9 +67,6 @@ def plan(
       toolkit plan bundle --seq-len 512 --optimizer sgd
       toolkit plan smollm2-135m --device local --json
     """
-    batch_size = asked.get("batch-size")
-    if batch_size is not None and sequences is not None and sequences % int(batch_size) != 0:
-        raise typer.BadParameter("--sequences is no multiple of --batch-size")
     with error_console.status("reading the model") as status:
         import toolkit
 

@@ -121,6 +121,10 @@ class TrainSettings:
         "the last. Without this option nothing is evaluated.",
         unit="steps", minimum=0, maximum=_MANY,
     )
+    max_samples: int = setting(
+        0, "Of held-out data only the first N sequences; 0 is all.",
+        unit="samples", minimum=0, maximum=_MANY,
+    )
     trace: str = setting(
         "full", "How much the trace records.", choices=("full", "steps"), app=True,
     )
