@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.settings.training import FLAGS, SETTINGS
+from toolkit.device.app import settings_of_app
+from toolkit.errors import ToolkitError
+from toolkit.settings.training import FLAGS, SETTINGS, TrainSettings
 
 MAIN = Path(__file__).parents[2] / "android_app/app/src/main/kotlin/dev/toolkit/trainer"
 STORE = (MAIN / "store/RunStore.kt").read_text()
@@ -54,3 +56,11 @@ def test_the_apps_defaults_are_ours():
         if not default.startswith("if "):  # the trace's detail goes by the run's length there
             ours = FLAGS[names.get(name, name.replace("Steps", "-steps"))]
             assert ours.value_of(default.strip('"')) == ours.default, name
+
+
+def test_a_run_of_the_app_takes_a_whole_config_that_leaves_the_rest_alone():
+    whole = TrainSettings(steps=5, optimizer="lion").effective().flags()
+    assert {"checkpoints", "beta2", "max-grad-norm"} < whole.keys()
+    assert settings_of_app(whole).keys() == whole.keys() & {k.flag for k in SETTINGS if k.app}
+    with pytest.raises(ToolkitError, match="the app has no --beta2, --max-grad-norm"):
+        settings_of_app(whole | {"beta2": 0.5, "max-grad-norm": 1.0})

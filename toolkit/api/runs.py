@@ -17,7 +17,9 @@ from toolkit.settings.training import SETTINGS, TrainSettings
 if TYPE_CHECKING:
     from toolkit.trace.analysis import Analysis
 
-_NOWHERE: Progress = lambda name, done, total: None  # noqa: E731
+
+def _nowhere(name: str, done: int, total: int) -> None:
+    """Show no progress."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class TrainingRun:
         folder: str | PathLike[str],
         *,
         with_state: bool = False,
-        progress: Progress = _NOWHERE,
+        progress: Progress = _nowhere,
     ) -> "Result":
         """Bring trace, settings and adapter back; of a run that goes on what there is by now.
 

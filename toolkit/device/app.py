@@ -18,7 +18,7 @@ from toolkit.device.runs import Run
 from toolkit.device.shell import WrappedCommand, command_line, quote
 from toolkit.errors import ToolkitError
 from toolkit.settings.declaration import Value
-from toolkit.settings.training import FLAGS
+from toolkit.settings.training import FLAGS, TrainSettings
 
 PACKAGE = "dev.toolkit.trainer"
 FOLDER = f"/data/data/{PACKAGE}/files"
@@ -211,6 +211,25 @@ class AppRun(Run):
         return reason or f"the app left it {state or 'without a record'}"
 
 
+def settings_of_app(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return those of the settings, by flag, that the app has; others may only be the defaults.
+
+    Raises:
+        ToolkitError: Another one is set.
+    """
+    usual = TrainSettings(optimizer=str(settings.get("optimizer", "adamw"))).effective().flags()
+    unknown = [
+        f"--{flag}"
+        for flag, value in settings.items()
+        if not FLAGS[flag].app and value != usual.get(flag)
+    ]
+    if unknown:
+        raise ToolkitError(
+            f"the app has no {', '.join(unknown)}", "Leave it away, or train without --app"
+        )
+    return {flag: value for flag, value in settings.items() if FLAGS[flag].app}
+
+
 def start(
     phone: ShellDevice,
     name: str,
@@ -225,11 +244,7 @@ def start(
     Raises:
         ToolkitError: The app refuses, or a setting is not one of the app's.
     """
-    unknown = [f"--{flag}" for flag in settings if not FLAGS[flag].app]
-    if unknown:
-        raise ToolkitError(
-            f"the app has no {', '.join(unknown)}", "Leave it away, or train without --app"
-        )
+    settings = settings_of_app(settings)
     if resume and settings:
         given = ", ".join(f"--{flag}" for flag in settings)
         raise ToolkitError(
