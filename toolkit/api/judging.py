@@ -146,7 +146,9 @@ def _adapters(bundle: Bundle, adapter: str | PathLike[str] | None, folder: Path)
 @contextmanager
 def _target(device: str | Device, bundle: Path, threads: int, bars: Bars) -> Iterator[Target]:
     """Yield a device that has the runtime and the bundle."""
-    with open_device(device) if isinstance(device, str) else nullcontext(device) as opened:
+    context: AbstractContextManager[Device]
+    context = open_device(device) if isinstance(device, str) else nullcontext(device)
+    with context as opened:
         with bars("runtime") as progress:
             runtime = send_runtime(opened.connection, progress)
         with bars("bundle") as progress:

@@ -117,8 +117,8 @@ def _defaults_and_source(
     if (model is None) == (random_weights is None):
         raise ToolkitError("either a model or a recipe for random weights is needed", "Give one")
     if model is None:
-        recipe = get_recipe(random_weights)
-        return ExportDefaults.of(recipe), lambda: _random_source(recipe, seed)
+        shape = get_recipe(random_weights or "")
+        return ExportDefaults.of(shape), lambda: _random_source(shape, seed)
     recipe = recipe_of(fspath(model))
     name = recipe.hub_id if recipe else fspath(model)
 
@@ -153,7 +153,7 @@ class DataSet:
     @property
     def sequences(self) -> int:
         """Sequences to train on."""
-        return self.report["train"]["sequences"]
+        return int(self.report["train"]["sequences"])
 
     def __fspath__(self) -> str:
         return str(self.path)

@@ -113,7 +113,7 @@ def plan(
         >>> plan.fits, plan.peak_bytes > 1_000_000
         (True, True)
     """
-    of_export = {
+    of_export: dict[str, Any] = {
         "seq_len": seq_len,
         "rank": rank,
         "targets": None if targets is None else tuple(targets),

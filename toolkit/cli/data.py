@@ -155,7 +155,7 @@ def data(
         print_json(report)
         return
     _print_report(report, output)
-    target = bundle or tokenizer
+    target = str(bundle or tokenizer)
     if not (Path(target) / "manifest.json").is_file():
         target = "BUNDLE"
     say_next(f"toolkit deploy {target} --data {output}")

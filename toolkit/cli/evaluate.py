@@ -94,7 +94,8 @@ def _counting(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
 def _print(report: "EvaluationReport") -> None:
     table = Table(report.split, "loss", "perplexity", box=None, pad_edge=False)
     rows = [("without adapter", report.without_adapter)]
-    rows += [(f"with {report.adapter}", report.with_adapter)] if report.with_adapter else []
+    if report.with_adapter is not None:
+        rows.append((f"with {report.adapter}", report.with_adapter))
     for name, result in rows:
         table.add_row(name, f"{result.loss:.4f}", f"{result.perplexity:.2f}")
     console.print(table)

@@ -33,15 +33,18 @@ def takes(
         signature = inspect.signature(command)
         _, *parameters = signature.parameters.values()
         parameters += [_parameter(row, own.get(name)) for name, row in known.items()]
-        flagged.__signature__ = signature.replace(parameters=parameters)
-        flagged.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
+        shown: Any = flagged
+        shown.__signature__ = signature.replace(parameters=parameters)
+        shown.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
         return flagged
 
     return decorate
 
 
 def _parameter(known: Setting, help: str | None) -> inspect.Parameter:
-    kind: Any = Literal[known.choices] if known.choices else known.type
+    literal: Any = Literal
+    annotated: Any = Annotated
+    kind: Any = literal[known.choices] if known.choices else known.type
     minimum = known.minimum if known.type in (int, float) and known.minimum > -1e300 else None
     option = typer.Option(
         f"--{known.flag}", min=minimum, show_default=False, help=help or help_text(known)
@@ -50,5 +53,5 @@ def _parameter(known: Setting, help: str | None) -> inspect.Parameter:
         known.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[kind | None, option],
+        annotation=annotated[kind | None, option],
     )

@@ -27,11 +27,12 @@ class TrainStep:
 
 def train(model: Any, rows: Rows, settings: TrainSettings) -> Iterator[TrainStep]:
     """Train the model's adapter in place and yield each step as it is done."""
+    settings = settings.for_samples(len(rows.tokens)).effective()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = OPTIMIZERS[settings.optimizer].reference(parameters, settings.effective())
+    optimizer = OPTIMIZERS[settings.optimizer].reference(parameters, settings)
     scheduler = _scheduler(optimizer, settings)
     samples = sample_indices(len(rows.tokens), settings.seed, settings.order)
-    for _ in range(settings.steps):
+    for _ in range(settings.steps or 0):
         indices = list(islice(samples, settings.batch_size * settings.grad_accum))
         gradients = step_gradients(model, rows, indices)
         limit = settings.max_grad_norm or float("inf")

@@ -56,4 +56,5 @@ def save_config(path: Path, given: Mapping[str, Value]) -> None:
 def _line(known: Setting, value: Value) -> str:
     if value is None:
         return f"# {known.flag}:"
-    return yaml.safe_dump({known.flag: value}, width=1000, allow_unicode=True).rstrip()
+    line: str = yaml.safe_dump({known.flag: value}, width=1000, allow_unicode=True)
+    return line.rstrip()

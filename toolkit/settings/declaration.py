@@ -98,25 +98,17 @@ def setting(default: Value, help: str, **facts: Any) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, **facts})
 
 
-def settings_of(declared: type) -> tuple[Setting, ...]:
+def settings_of(declared: Any) -> tuple[Setting, ...]:
     """Return the settings that a dataclass declares, in its order."""
     hints = get_type_hints(declared)
-    return tuple(
-        Setting(
-            name=field.name,
-            flag=field.metadata.get("flag", field.name.replace("_", "-")),
-            type=_plain(hints[field.name]),
-            default=field.default,
-            **{name: fact for name, fact in field.metadata.items() if name != "flag"},
-        )
-        for field in dataclasses.fields(declared)
-    )
+    return tuple(_setting(field, hints[field.name]) for field in dataclasses.fields(declared))
 
 
-def _plain(hint: Any) -> type:
+def _setting(field: Any, hint: Any) -> Setting:
+    facts = {"flag": field.name.replace("_", "-"), **field.metadata}
     if get_origin(hint) in (types.UnionType, Union):
-        return next(part for part in get_args(hint) if part is not type(None))
-    return hint
+        hint = next(part for part in get_args(hint) if part is not type(None))
+    return Setting(name=field.name, type=hint, default=field.default, **facts)
 
 
 def by_flag(values: Mapping[str, object], known: Iterable[Setting], where: str) -> dict[str, Value]:

@@ -19,7 +19,7 @@ class _Planned(Protocol):
     """Settings that the size of a state depends on."""
 
     @property
-    def momentum(self) -> float: ...
+    def momentum(self) -> float | None: ...
 
 
 class _Trained(_Planned, Protocol):
@@ -28,13 +28,19 @@ class _Trained(_Planned, Protocol):
     @property
     def learning_rate(self) -> float: ...
     @property
-    def weight_decay(self) -> float: ...
+    def weight_decay(self) -> float | None: ...
     @property
-    def beta1(self) -> float: ...
+    def beta1(self) -> float | None: ...
     @property
-    def beta2(self) -> float: ...
+    def beta2(self) -> float | None: ...
     @property
-    def eps(self) -> float: ...
+    def eps(self) -> float | None: ...
+
+
+def _in_effect(value: float | None) -> float:
+    """Return what `TrainSettings.effective` has filled in."""
+    assert value is not None
+    return value
 
 
 @dataclass(frozen=True)
@@ -76,8 +82,8 @@ def _sgd(parameters: Iterable["torch.Tensor"], settings: _Trained) -> "torch.opt
     return torch.optim.SGD(
         parameters,
         lr=settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
+        momentum=_in_effect(settings.momentum),
+        weight_decay=_in_effect(settings.weight_decay),
     )
 
 
@@ -91,9 +97,9 @@ def _adamw(parameters: Iterable["torch.Tensor"], settings: _Trained) -> "torch.o
     return torch.optim.AdamW(
         parameters,
         lr=settings.learning_rate,
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
+        betas=(_in_effect(settings.beta1), _in_effect(settings.beta2)),
+        eps=_in_effect(settings.eps),
+        weight_decay=_in_effect(settings.weight_decay),
     )
 
 
@@ -104,6 +110,9 @@ def _lion_states(rows: int, columns: int, settings: _Planned) -> list[State]:
 def _lion(parameters: Iterable["torch.Tensor"], settings: _Trained) -> "torch.optim.Optimizer":
     import torch
 
+    beta1, beta2 = _in_effect(settings.beta1), _in_effect(settings.beta2)
+    decay = _in_effect(settings.weight_decay)
+
     class Lion(torch.optim.Optimizer):
         """Algorithm 2 of arXiv 2302.06675."""
 
@@ -112,10 +121,10 @@ def _lion(parameters: Iterable["torch.Tensor"], settings: _Trained) -> "torch.op
             for group in self.param_groups:
                 for parameter in group["params"]:
                     mean = self.state[parameter].setdefault("mean", torch.zeros_like(parameter))
-                    mixed = settings.beta1 * mean + (1 - settings.beta1) * parameter.grad
-                    update = mixed.sign() + settings.weight_decay * parameter
+                    mixed = beta1 * mean + (1 - beta1) * parameter.grad
+                    update = mixed.sign() + decay * parameter
                     parameter -= group["lr"] * update
-                    mean.lerp_(parameter.grad, 1 - settings.beta2)
+                    mean.lerp_(parameter.grad, 1 - beta2)
 
     return Lion(parameters, {"lr": settings.learning_rate})
 

@@ -149,8 +149,9 @@ class TrainSettings:
     def of(cls, values: Mapping[str, object], where: str = "the run") -> "TrainSettings":
         """Return settings from values by flag or by name, `where` they come from for errors."""
         flags = by_flag(values, SETTINGS, where)
-        given = {known.name: flags.get(known.flag) for known in SETTINGS}
-        return cls(**{name: value for name, value in given.items() if value is not None})
+        names = {known.flag: known.name for known in SETTINGS}
+        given: dict[str, Any] = {names[flag]: v for flag, v in flags.items() if v is not None}
+        return cls(**given)
 
     def flags(self) -> dict[str, Value]:
         """Return what is set, by flag."""
@@ -161,7 +162,9 @@ class TrainSettings:
         """Return the same settings with the optimizer's own defaults filled in."""
         own = OPTIMIZERS[self.optimizer].options
         names = {known.flag: known.name for known in SETTINGS}
-        missing = {names[flag]: own[flag] for flag in own if self._value(flag) is None}
+        missing: dict[str, Any] = {
+            names[flag]: own[flag] for flag in own if self._value(flag) is None
+        }
         return replace(self, **missing)
 
     def for_samples(self, samples: int | None) -> "TrainSettings":
@@ -194,7 +197,8 @@ class TrainSettings:
         return "\n".join(f"{known.name}: {help_text(known)}" for known in SETTINGS)
 
     def _value(self, flag: str) -> Value:
-        return next(getattr(self, known.name) for known in SETTINGS if known.flag == flag)
+        value: Value = getattr(self, FLAGS[flag].name)
+        return value
 
 
 @dataclass(frozen=True)
