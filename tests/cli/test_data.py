@@ -196,6 +196,16 @@ def test_mistakes_show_before_anything_heavy_is_imported(tmp_path, tokenizer):
         (["CHATS", "--tokenizer", "TOKENIZER", "--format", "doc"], 2, "'doc' is not one of"),
         (["CHATS", "--tokenizer", "TOKENIZER", "--bundle", "BUNDLE"], 1, "the bundle 150"),
         (["none.txt", "--tokenizer", "TOKENIZER", "--seq-len", "8"], 1, "cannot read none.txt"),
+        (
+            ["CHATS", "--tokenizer", "TOKENIZER", "--seq-len", "8", "--chat-template", "no.jinja"],
+            1,
+            "cannot read the chat template no.jinja",
+        ),
+        (
+            ["--random", "3", "--bundle", "BUNDLE", "--chat-template", "no.jinja"],
+            2,
+            "--chat-template is for files",
+        ),
     ],
 )
 def test_mistakes(tmp_path, bundle, tokenizer, chats, words, code, message):

@@ -72,6 +72,12 @@ def data(
         bool,
         typer.Option("--template/--no-template", help="Chat template for prompt and completion."),
     ] = True,
+    chat_template: Annotated[
+        Path | None,
+        typer.Option(
+            help="Jinja file to use instead of the tokenizer's chat template.", show_default=False
+        ),
+    ] = None,
     random: Annotated[
         int | None,
         typer.Option(min=1, help="Write this many random sequences instead.", show_default=False),
@@ -91,8 +97,9 @@ def data(
     --format text learns it as it is.
 
     Chats go through the model's chat template and the loss is taken on the assistant's tokens
-    only, unless --loss all is given. Documents longer than the sequence length are split: text
-    anywhere, chats before a user's turn.
+    only, unless --loss all is given. Another template comes with --chat-template FILE; it goes
+    along with the data, which fits the same bundle. Documents longer than the sequence length are
+    split: text anywhere, chats before a user's turn.
 
     \b
     Examples:
@@ -117,12 +124,26 @@ def data(
     check_source(source)
     length = _sequence_length(seq_len, metadata.seq_lens if metadata else None)
     if random is not None:
+        if chat_template is not None:
+            raise typer.BadParameter("--chat-template is for files")
         report = _random(random, length, metadata, seed, output)
     else:
         from toolkit.data.settings import Settings
+        from toolkit.data.template import read_template
 
         settings = Settings(
-            length, loss, pack, long, validation, seed, template, form, me, split, subset
+            length,
+            loss,
+            pack,
+            long,
+            validation,
+            seed,
+            template,
+            form,
+            me,
+            split,
+            subset,
+            chat_template=read_template(chat_template) if chat_template else None,
         )
         vocab = metadata.vocab_size if metadata else None
         report = _files(files, source, settings, output, vocab, quiet=as_json)

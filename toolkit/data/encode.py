@@ -10,6 +10,7 @@ import numpy as np
 from toolkit.data.chat import ChatEncoder, Messages
 from toolkit.data.documents import Document
 from toolkit.data.samples import Encoded, Piece, split, to_piece, truncate
+from toolkit.data.template import ChatTemplate
 from toolkit.errors import ToolkitError
 
 
@@ -33,18 +34,26 @@ class DocumentEncoder:
         loss: "assistant" learns the assistant's tokens (and completions), "all" every token.
         long: What happens to longer documents: "split", "truncate" or "drop".
         template: False joins prompt and completion as they are instead of as a chat.
+        chat_template: Takes the place of the tokenizer's own.
     """
 
     def __init__(
-        self, tokenizer: Any, seq_len: int, *, loss: str, long: str, template: bool = True
+        self,
+        tokenizer: Any,
+        seq_len: int,
+        *,
+        loss: str,
+        long: str,
+        template: bool = True,
+        chat_template: ChatTemplate | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.seq_len = seq_len
         self.loss = loss
         self.long = long
-        self.template = template
+        self.template = template and bool(chat_template or tokenizer.chat_template)
         self.tally = Tally()
-        self._chat: ChatEncoder | None = None
+        self._chat = ChatEncoder(tokenizer, chat_template) if chat_template else None
 
     def pieces(self, document: Document) -> list[Piece]:
         """Return the document's pieces, none if it was dropped; `tally` counts what was done.
@@ -73,7 +82,7 @@ class DocumentEncoder:
             return self._chat_parts(document.messages, document.tools)
         if document.prompt is None:
             return self._text_parts(document.text)
-        if self.template and self.tokenizer.chat_template:
+        if self.template:
             turns = [("user", document.prompt), ("assistant", document.completion)]
             return self._chat_parts([{"role": role, "content": text} for role, text in turns], None)
         return self._fitted(self._joined(document.prompt, document.completion))

@@ -11,12 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.data.documents import Document, read_documents
-from toolkit.data.fingerprint import DATA_FORMAT_VERSION, describe_tokenizer
+from toolkit.data.fingerprint import DATA_FORMAT_VERSION, describe_template, describe_tokenizer
 from toolkit.data.holdout import Item, choose_held_out
 from toolkit.data.samples import IGNORED, Piece, Rows, pack, to_rows
 from toolkit.data.settings import Settings
+from toolkit.data.template import FILE as TEMPLATE_FILE
+from toolkit.data.template import ChatTemplate
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_directory, atomic_file, sha256_file
+
+_UNSAID = {"me", "chat_template"}
+"""Settings that data.json leaves out: a name is nobody's business where the data goes, and the
+template has a place of its own there."""
 
 Progress = Callable[[int, int], None]
 """Called with documents done and documents in all."""
@@ -52,7 +58,16 @@ def read_input(paths: Sequence[Path], settings: Settings, out: Path) -> list[Doc
     documents = list(found)
     if not documents:
         raise ToolkitError(f"no documents in {', '.join(map(str, paths))}", "Check the input")
+    if own.chat_template and not any(_is_chat(document, own) for document in documents):
+        raise ToolkitError(
+            f"nothing in {', '.join(map(str, paths))} is a chat, which --chat-template is for",
+            "Leave it away" if own.template else "Leave it, or --no-template, away",
+        )
     return documents
+
+
+def _is_chat(document: Document, settings: Settings) -> bool:
+    return document.messages is not None or (settings.template and document.prompt is not None)
 
 
 def prepare_documents(
@@ -72,6 +87,7 @@ def prepare_documents(
         loss=settings.loss,
         long=settings.long,
         template=settings.template,
+        chat_template=settings.chat_template,
     )
     encoded = []
     for index, document in enumerate(documents):
@@ -101,9 +117,9 @@ def prepare_documents(
             rows[part] = _rows(pieces, settings, _padding(tokenizer))
             details[part] = _details(pieces, rows[part], members[part])
     report = {
-        # A name is nobody's business where the data goes.
-        "settings": {name: value for name, value in asdict(settings).items() if name != "me"},
+        "settings": {k: v for k, v in asdict(settings).items() if k not in _UNSAID},
         "tokenizer": describe_tokenizer(tokenizer),
+        "chat_template": describe_template(settings.chat_template),
         "vocab_size": len(tokenizer),
         "sources": [_source(path, documents) for path in paths],
         "documents": tally.documents,
@@ -113,7 +129,7 @@ def prepare_documents(
         "held_out": _share(details),
         "dropped": dict(sorted(tally.dropped.items())),
     }
-    return _write(out, rows, details, report)
+    return _write(out, rows, details, report, settings.chat_template)
 
 
 def prepare_random(
@@ -143,6 +159,7 @@ def prepare_random(
     report = {
         "settings": {"seq_len": seq_len, "seed": seed, "random": count},
         "tokenizer": tokenizer,
+        "chat_template": None,
         "vocab_size": vocab,
         "sources": [],
         "documents": count,
@@ -210,7 +227,11 @@ def _details(pieces: list[Piece], rows: Rows, documents: int) -> dict[str, int]:
 
 
 def _write(
-    out: Path, rows: dict[str, Rows], details: dict[str, Any], report: dict[str, Any]
+    out: Path,
+    rows: dict[str, Rows],
+    details: dict[str, Any],
+    report: dict[str, Any],
+    template: ChatTemplate | None = None,
 ) -> dict[str, Any]:
     from toolkit.data.dataset import write_rows
 
@@ -220,6 +241,10 @@ def _write(
             path = folder / f"{part}.ptd"
             write_rows(path, values, report["tokenizer"])
             files[path.name] = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+        if template is not None:
+            path = folder / TEMPLATE_FILE
+            path.write_bytes(template.text.encode())
+            files[path.name] = {"sha256": template.sha256, "bytes": path.stat().st_size}
         content = {"version": DATA_FORMAT_VERSION, **report, **details, "files": files}
         with atomic_file(folder / "data.json", "w") as file:
             file.write(json.dumps(content, indent=2) + "\n")
