@@ -185,9 +185,11 @@ def _files(
     files: list[Path], source: str, settings: Any, out: Path, vocab: int | None, *, quiet: bool
 ) -> dict[str, Any]:
     from toolkit.data.prepare import prepare_documents, read_input
+    from toolkit.data.prepared import check_target
     from toolkit.data.tokenizers import load_tokenizer
 
-    documents = read_input(files, settings, out)
+    check_target(out)
+    documents = read_input(files, settings)
     tokenizer = load_tokenizer(source)
     if vocab is not None and len(tokenizer) > vocab:
         raise ToolkitError(
@@ -211,7 +213,8 @@ def _files(
         def advance(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        return prepare_documents(documents, files, tokenizer, settings, out, advance)
+        prepared = prepare_documents(documents, files, tokenizer, settings, advance)
+    return prepared.write(out)
 
 
 def _print_report(report: dict[str, Any], out: Path) -> None:

@@ -4,21 +4,22 @@ What takes seconds to import (torch, transformers) is imported once the input ha
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolkit.data.documents import Document, read_documents
-from toolkit.data.fingerprint import DATA_FORMAT_VERSION, describe_template, describe_tokenizer
+from toolkit.data.fingerprint import describe_template, describe_tokenizer
 from toolkit.data.holdout import Item, choose_held_out
+from toolkit.data.prepared import Prepared, check_target
 from toolkit.data.samples import IGNORED, Piece, Rows, pack, to_rows
 from toolkit.data.settings import Settings
-from toolkit.data.template import FILE as TEMPLATE_FILE
-from toolkit.data.template import ChatTemplate
 from toolkit.errors import ToolkitError
-from toolkit.files import atomic_directory, atomic_file, sha256_file
+from toolkit.files import sha256_file
+
+if TYPE_CHECKING:
+    from toolkit.data.encode import Tally
 
 _UNSAID = {"me", "chat_template"}
 """Settings that data.json leaves out: a name is nobody's business where the data goes, and the
@@ -42,17 +43,17 @@ def prepare(
     Raises:
         ToolkitError: A file cannot be read, a line is bad, or no trainable token is left.
     """
-    documents = read_input(paths, settings, out)
-    return prepare_documents(documents, paths, tokenizer, settings, out, progress)
+    check_target(out)
+    documents = read_input(paths, settings)
+    return prepare_documents(documents, paths, tokenizer, settings, progress).write(out)
 
 
-def read_input(paths: Sequence[Path], settings: Settings, out: Path) -> list[Document]:
-    """Check where the data is to go and read the files, which needs no tokenizer.
+def read_input(paths: Sequence[Path], settings: Settings) -> list[Document]:
+    """Read the files, which needs no tokenizer.
 
     Raises:
-        ToolkitError: `out` is something else, or a file cannot be read.
+        ToolkitError: A file cannot be read, or a setting is for what none of them holds.
     """
-    check_target(out)
     own = settings
     found = read_documents(list(paths), own.form, me=own.me, split=own.split, subset=own.subset)
     documents = list(found)
@@ -75,36 +76,15 @@ def prepare_documents(
     paths: Sequence[Path],
     tokenizer: Any,
     settings: Settings,
-    out: Path,
     progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Do what `prepare` does with documents that were read from `paths`."""
-    from toolkit.data.encode import DocumentEncoder
+) -> Prepared:
+    """Return the rows of documents that were read from `paths`; nothing is written.
 
-    encoder = DocumentEncoder(
-        tokenizer,
-        settings.seq_len,
-        loss=settings.loss,
-        long=settings.long,
-        template=settings.template,
-        chat_template=settings.chat_template,
-    )
-    encoded = []
-    for index, document in enumerate(documents):
-        encoded.append(encoder.pieces(document))
-        if progress is not None:
-            progress(index + 1, len(documents))
-    held_out = _held_out(documents, encoded, settings)
-    parts: dict[str, list[Piece]] = {"train": [], "validation": []}
-    members = dict.fromkeys(parts, 0)
-    for pieces, held in zip(encoded, held_out, strict=True):
-        for part, own in (
-            ("train", [*pieces[: held.start], *pieces[held.stop :]]),
-            ("validation", pieces[held.start : held.stop]),
-        ):
-            parts[part] += own
-            members[part] += bool(own)
-    tally = encoder.tally
+    Raises:
+        ToolkitError: A document does not fit the template, or no trainable token is left.
+    """
+    encoded, tally = _encode(documents, tokenizer, settings, progress)
+    parts, members = _divide(encoded, _held_out(documents, encoded, settings))
     if not parts["train"]:
         reasons = [f"{count} {why}" for why, count in sorted(tally.dropped.items())]
         raise ToolkitError(
@@ -129,7 +109,48 @@ def prepare_documents(
         "held_out": _share(details),
         "dropped": dict(sorted(tally.dropped.items())),
     }
-    return _write(out, rows, details, report, settings.chat_template)
+    return Prepared(rows, report | details, settings.chat_template)
+
+
+def _encode(
+    documents: Sequence[Document],
+    tokenizer: Any,
+    settings: Settings,
+    progress: Progress | None,
+) -> tuple[list[list[Piece]], "Tally"]:
+    """Return the pieces of every document, and what was done to them."""
+    from toolkit.data.encode import DocumentEncoder
+
+    encoder = DocumentEncoder(
+        tokenizer,
+        settings.seq_len,
+        loss=settings.loss,
+        long=settings.long,
+        template=settings.template,
+        chat_template=settings.chat_template,
+    )
+    encoded = []
+    for index, document in enumerate(documents):
+        encoded.append(encoder.pieces(document))
+        if progress is not None:
+            progress(index + 1, len(documents))
+    return encoded, encoder.tally
+
+
+def _divide(
+    encoded: list[list[Piece]], held_out: list[range]
+) -> tuple[dict[str, list[Piece]], dict[str, int]]:
+    """Return the pieces to train on and those held out, and of how many documents they are."""
+    parts: dict[str, list[Piece]] = {"train": [], "validation": []}
+    members = dict.fromkeys(parts, 0)
+    for pieces, held in zip(encoded, held_out, strict=True):
+        for part, own in (
+            ("train", [*pieces[: held.start], *pieces[held.stop :]]),
+            ("validation", pieces[held.start : held.stop]),
+        ):
+            parts[part] += own
+            members[part] += bool(own)
+    return parts, members
 
 
 def prepare_random(
@@ -169,15 +190,7 @@ def prepare_random(
         "held_out": 0.0,
         "dropped": {},
     }
-    return _write(out, {"train": rows}, {"train": details}, report)
-
-
-def check_target(out: Path) -> None:
-    """Raise unless `out` is free or holds an older data set, which may be replaced."""
-    if not out.exists() or (out / "data.json").is_file():
-        return
-    if not out.is_dir() or any(out.iterdir()):
-        raise ToolkitError(f"{out} exists and is not a data set", "Choose another -o")
+    return Prepared({"train": rows}, report | {"train": details}).write(out)
 
 
 def _source(path: Path, documents: Sequence[Document]) -> dict[str, str]:
@@ -224,31 +237,6 @@ def _details(pieces: list[Piece], rows: Rows, documents: int) -> dict[str, int]:
         "tokens": sum(len(piece.inputs) for piece in pieces),
         "labelled": int((rows.labels != IGNORED).sum()),
     }
-
-
-def _write(
-    out: Path,
-    rows: dict[str, Rows],
-    details: dict[str, Any],
-    report: dict[str, Any],
-    template: ChatTemplate | None = None,
-) -> dict[str, Any]:
-    from toolkit.data.dataset import write_rows
-
-    with atomic_directory(out) as folder:
-        files = {}
-        for part, values in rows.items():
-            path = folder / f"{part}.ptd"
-            write_rows(path, values, report["tokenizer"])
-            files[path.name] = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
-        if template is not None:
-            path = folder / TEMPLATE_FILE
-            path.write_bytes(template.text.encode())
-            files[path.name] = {"sha256": template.sha256, "bytes": path.stat().st_size}
-        content = {"version": DATA_FORMAT_VERSION, **report, **details, "files": files}
-        with atomic_file(folder / "data.json", "w") as file:
-            file.write(json.dumps(content, indent=2) + "\n")
-    return content
 
 
 def _padding(tokenizer: Any) -> int:

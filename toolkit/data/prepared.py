@@ -1,0 +1,64 @@
+"""Rows that are ready, and the directory that they are written to: data.json and token files."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.data.fingerprint import DATA_FORMAT_VERSION
+from toolkit.data.samples import Rows
+from toolkit.data.template import FILE as TEMPLATE_FILE
+from toolkit.data.template import ChatTemplate
+from toolkit.errors import ToolkitError
+from toolkit.files import atomic_directory, atomic_file, sha256_file
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data of which nothing is written yet.
+
+    Attributes:
+        rows: By part, "train" and perhaps "validation".
+        report: What data.json says, but for the files.
+        template: The chat template that took the place of the tokenizer's own.
+    """
+
+    rows: dict[str, Rows]
+    report: dict[str, Any]
+    template: ChatTemplate | None = None
+
+    def write(self, out: Path) -> dict[str, Any]:
+        """Write the data directory `out` and return what data.json says.
+
+        Raises:
+            ToolkitError: There is something else.
+        """
+        from toolkit.data.dataset import write_rows
+
+        check_target(out)
+        with atomic_directory(out) as folder:
+            files = {}
+            for part, values in self.rows.items():
+                path = folder / f"{part}.ptd"
+                write_rows(path, values, self.report["tokenizer"])
+                files[path.name] = _entry(path)
+            if self.template is not None:
+                path = folder / TEMPLATE_FILE
+                path.write_bytes(self.template.text.encode())
+                files[path.name] = _entry(path)
+            content = {"version": DATA_FORMAT_VERSION, **self.report, "files": files}
+            with atomic_file(folder / "data.json", "w") as file:
+                file.write(json.dumps(content, indent=2) + "\n")
+        return content
+
+
+def check_target(out: Path) -> None:
+    """Raise unless `out` is free or holds an older data set, which may be replaced."""
+    if not out.exists() or (out / "data.json").is_file():
+        return
+    if not out.is_dir() or any(out.iterdir()):
+        raise ToolkitError(f"{out} exists and is not a data set", "Choose another -o")
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    return {"sha256": sha256_file(path), "bytes": path.stat().st_size}
