@@ -4,16 +4,33 @@ import json
 import os
 from typing import Any, NoReturn
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 
 
 class _Console(Console):
-    """A console that leaves a reader who went away (`| head`) to `toolkit.cli.main`."""
+    """A console that leaves a reader who went away (`| head`) to `toolkit.cli.main`.
+
+    With NO_COLOR it prints no escape codes at all, those that move the cursor included.
+    """
 
     def __init__(self, *, stderr: bool = False) -> None:
         # Without a colour system nothing is styled; rich's own NO_COLOR keeps bold and dim.
-        colors = None if os.environ.get("NO_COLOR") else "auto"
-        super().__init__(stderr=stderr, color_system=colors)
+        self._still = bool(os.environ.get("NO_COLOR"))
+        super().__init__(stderr=stderr, color_system=None if self._still else "auto")
+
+    @property
+    def is_dumb_terminal(self) -> bool:
+        """Whether nothing can be moved or hidden, so that rich animates nothing."""
+        return super().is_dumb_terminal or (self._still and self.is_terminal)
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """The terminal's; for a dumb one rich assumes 80 columns, which ours need not have."""
+        still, self._still = self._still, False
+        try:
+            return super().size
+        finally:
+            self._still = still
 
     def on_broken_pipe(self) -> NoReturn:
         """Called while the error is handled: pass it on."""

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from toolkit.cli.common import console, error_console, print_json, say, say_next
+from toolkit.cli.progress import Bar, count_columns
 from toolkit.errors import ToolkitError
 from toolkit.trace.units import plural
 
@@ -117,11 +117,10 @@ def _evaluate(
 @contextmanager
 def _counting(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
     """Show a bar, or without a terminal a line for every tenth; yields what moves it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    lines = not error_console.is_terminal
     shown = 0
-    with Progress(*columns, console=error_console, transient=True, disable=lines) as bar:
+    with Bar(*count_columns(), console=error_console, transient=True) as bar:
         task = bar.add_task(what, total=total)
+        lines = bar.disable
 
         def count(done: int, total: int) -> None:
             nonlocal shown

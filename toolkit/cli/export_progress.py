@@ -3,15 +3,8 @@
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+
+from toolkit.cli.progress import Bar, bytes_columns
 
 
 class ExportProgress:
@@ -23,17 +16,7 @@ class ExportProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._bar = Bar(*bytes_columns(spinner=True), console=console, transient=True)
         self._task = None
         self._stages = 0
 
@@ -52,7 +35,7 @@ class ExportProgress:
         """Begin a stage; without a total the bar only moves."""
         self._stages += 1
         if not self._console.is_terminal or self._stages == 1:
-            self._console.print(f"{text} ...", markup=False)
+            self._console.print(f"{text} ...", markup=False, highlight=False)
         if self._stages == 1:
             return
         self._bar.start()

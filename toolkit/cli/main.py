@@ -133,7 +133,8 @@ def main() -> None:
 def _silence_libraries() -> None:
     """Keep warnings meant for programmers, of which the compiler has many, off the screen."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    if not sys.stderr.isatty():  # on a terminal gigabytes are seen coming
+    # On a terminal gigabytes are seen coming. The hub's bars move the cursor with escape codes.
+    if not sys.stderr.isatty() or os.environ.get("NO_COLOR"):
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     if not sys.warnoptions:

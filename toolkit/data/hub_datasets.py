@@ -1,5 +1,6 @@
 """Data sets of the `datasets` library: folders that it saved or that it loads, and hub ids."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ def read_dataset(path: Path, split: str, subset: str | None) -> Iterator[Documen
 
 
 def _load(datasets: Any, path: Path, subset: str | None) -> Any:
-    datasets.disable_progress_bars()
+    if os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"):  # datasets has bars of its own, too
+        datasets.disable_progress_bars()
     try:
         if any((path / name).is_file() for name in _SAVED):
             return datasets.load_from_disk(str(path))
