@@ -64,7 +64,7 @@ class DocumentEncoder:
         self.tally.documents += 1
         self.tally.repaired += bool(document.repaired)
         try:
-            parts = [to_piece(part) for part in self._parts(document)]
+            parts = [to_piece(part, document.source) for part in self._parts(document)]
         except _Dropped as dropped:
             self.tally.dropped[str(dropped)] += 1
             return []

@@ -91,10 +91,12 @@ def prepare_documents(
             f"nothing to train on is left of {len(documents)} documents ({', '.join(reasons)})",
             "Check the input, --seq-len and --loss",
         )
-    rows, details = {}, {}
+    rows, sources, details = {}, {}, {}
     for part, pieces in parts.items():
         if pieces:
-            rows[part] = _rows(pieces, settings, _padding(tokenizer))
+            groups = _groups(pieces, settings)
+            rows[part] = to_rows(groups, settings.seq_len, _padding(tokenizer))
+            sources[part] = [[piece.source for piece in group] for group in groups]
             details[part] = _details(pieces, rows[part], members[part])
     report = {
         "settings": {k: v for k, v in asdict(settings).items() if k not in _UNSAID},
@@ -109,7 +111,7 @@ def prepare_documents(
         "held_out": _share(details),
         "dropped": dict(sorted(tally.dropped.items())),
     }
-    return Prepared(rows, report | details, settings.chat_template)
+    return Prepared(rows, sources, report | details, settings.chat_template)
 
 
 def _encode(
@@ -190,7 +192,7 @@ def prepare_random(
         "held_out": 0.0,
         "dropped": {},
     }
-    return Prepared({"train": rows}, report | {"train": details}).write(out)
+    return Prepared({"train": rows}, {}, report | {"train": details}).write(out)
 
 
 def _source(path: Path, documents: Sequence[Document]) -> dict[str, str]:
@@ -225,9 +227,8 @@ def _share(details: dict[str, Any]) -> float:
     return tokens.get("validation", 0) / sum(tokens.values())
 
 
-def _rows(pieces: list[Piece], settings: Settings, padding: int) -> Rows:
-    groups = pack(pieces, settings.seq_len) if settings.pack else [[piece] for piece in pieces]
-    return to_rows(groups, settings.seq_len, padding)
+def _groups(pieces: list[Piece], settings: Settings) -> list[list[Piece]]:
+    return pack(pieces, settings.seq_len) if settings.pack else [[piece] for piece in pieces]
 
 
 def _details(pieces: list[Piece], rows: Rows, documents: int) -> dict[str, int]:

@@ -19,11 +19,13 @@ class Prepared:
 
     Attributes:
         rows: By part, "train" and perhaps "validation".
+        sources: Where the documents of every row came from, by part.
         report: What data.json says, but for the files.
         template: The chat template that took the place of the tokenizer's own.
     """
 
     rows: dict[str, Rows]
+    sources: dict[str, list[list[str]]]
     report: dict[str, Any]
     template: ChatTemplate | None = None
 
