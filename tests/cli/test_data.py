@@ -92,6 +92,20 @@ def test_tables_are_read_by_row_or_as_text_when_asked_for(tmp_path, tokenizer):
     assert report["documents"] == 1 and report["settings"]["form"] == "text"
 
 
+def test_every_refused_row_is_a_line(tmp_path, tokenizer):
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"text": "fine"}\n' + '{"txt": 1}\n' * 30)
+    words = ("data", path, "--tokenizer", tokenizer, "--seq-len", 64, "-o", tmp_path / "out")
+    result = toolkit(*words, "--json", code=1)
+    *lines, more, error = result.stderr.splitlines()
+    assert lines == [f"{path}:{line}: found 'txt'" for line in range(2, 22)]
+    assert more == "... and 10 more"
+    assert error.startswith(
+        f"error: 30 rows are refused, the first is {path}:2: found 'txt'. A rec"
+    )
+    assert json.loads(result.stdout)["error"] == error.removeprefix("error: ").partition(". ")[0]
+
+
 def test_a_chat_with_me_in_it(tmp_path, tokenizer):
     lines = [
         f"{day}.01.21, 10:0{i} - {name}: hello {day}\n"

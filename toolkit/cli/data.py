@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from toolkit.cli.common import error_console, print_json, say, say_next
-from toolkit.cli.data_report import print_counts, print_line
+from toolkit.cli.data_report import print_counts, print_line, refused_rows
 from toolkit.cli.progress import Bar, count_columns
 from toolkit.cli.samples import SHOWN, ShowCommand, print_samples
 from toolkit.errors import ToolkitError
@@ -240,14 +240,16 @@ def _prepare(
 
     if out is not None:
         check_target(out)
-    documents = read_input(files, settings)
+    with refused_rows():
+        documents = read_input(files, settings)
     tokenizer = load_tokenizer(source)
     if vocab is not None and len(tokenizer) > vocab:
         raise ToolkitError(
             f"the tokenizer of {source} has {len(tokenizer)} tokens, the bundle {vocab}",
             "Use the tokenizer of the bundle's model",
         )
-    with Bar(*count_columns(), console=error_console, disable=quiet, transient=True) as progress:
+    bar = Bar(*count_columns(), console=error_console, disable=quiet, transient=True)
+    with refused_rows(), bar as progress:
         task = progress.add_task("documents", total=None)
 
         def advance(done: int, total: int) -> None:

@@ -1,10 +1,27 @@
 """What people are told of training data: counts, and what they would not expect."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from toolkit.cli.common import console
+from toolkit.cli.common import console, say
+from toolkit.data.refusals import RowsRefused
 from toolkit.trace.units import plural
+
+_NAMED = 20
+
+
+@contextmanager
+def refused_rows() -> Iterator[None]:
+    """Name all rows that are refused within the block, a line each, before the error goes on."""
+    try:
+        yield
+    except RowsRefused as error:
+        for row in error.rows[:_NAMED]:
+            say(row)
+        if len(error.rows) > _NAMED:
+            say(f"... and {len(error.rows) - _NAMED} more")
+        raise
 
 
 def print_counts(report: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from toolkit.data.refusals import Refusals
 from toolkit.errors import ToolkitError
 
 FORMS = ("auto", "text", "json", "table", "whatsapp", "telegram")
@@ -39,6 +40,10 @@ class Document:
         return json.dumps(parts, sort_keys=True, ensure_ascii=True)
 
 
+Row = Document | ToolkitError
+"""What readers yield for a row: a document, or what is wrong with it, its place first."""
+
+
 def read_documents(
     paths: list[Path],
     form: str = "auto",
@@ -57,22 +62,33 @@ def read_documents(
         subset: Which configuration of a data set on the hub.
 
     Raises:
-        ToolkitError: A file is missing, holds something that is not supported, or has a line that
-            is not a known record.
+        ToolkitError: A file is missing, holds something that is not supported, or has lines that
+            are no known records: `RowsRefused` once all that are one were yielded.
     """
     from toolkit.data.formats import find_reader
     from toolkit.data.hub_datasets import is_dataset, read_dataset
 
     if form not in FORMS:
         raise ToolkitError(f"unknown format {form!r}", f"Use one of {', '.join(FORMS)}")
+    refusals = Refusals()
     for path in paths:
         if is_dataset(path):
-            yield from read_dataset(path, split, subset)
-            continue
-        if path.is_dir():
-            raise ToolkitError(f"{path} is a directory", "Name the files in it")
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise ToolkitError(f"cannot read {path}: {error.strerror}") from error
-        yield from find_reader(path, data, form, me)(path, data)
+            rows = read_dataset(path, split, subset)
+        else:
+            data = _content(path)
+            rows = find_reader(path, data, form, me)(path, data)
+        for row in rows:
+            if isinstance(row, ToolkitError):  # the others may be fine
+                refusals.add(row)
+            else:
+                yield row
+    refusals.check()
+
+
+def _content(path: Path) -> bytes:
+    if path.is_dir():
+        raise ToolkitError(f"{path} is a directory", "Name the files in it")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ToolkitError(f"cannot read {path}: {error.strerror}") from error

@@ -9,6 +9,7 @@ import numpy as np
 
 from toolkit.data.chat import ChatEncoder, Messages
 from toolkit.data.documents import Document
+from toolkit.data.refusals import RowRefused
 from toolkit.data.samples import Encoded, Piece, split, to_piece, truncate
 from toolkit.data.template import ChatTemplate
 from toolkit.errors import ToolkitError
@@ -59,8 +60,11 @@ class DocumentEncoder:
         """Return the document's pieces, none if it was dropped; `tally` counts what was done.
 
         Raises:
-            ToolkitError: The document does not fit the tokenizer's template; names its source.
+            RowRefused: The document does not fit the template; names its source.
+            ToolkitError: It is a chat, and the tokenizer has no template or is not fit for one.
         """
+        if document.messages is not None or (self.template and document.prompt is not None):
+            self._chat_encoder()
         self.tally.documents += 1
         self.tally.repaired += bool(document.repaired)
         try:
@@ -69,7 +73,7 @@ class DocumentEncoder:
             self.tally.dropped[str(dropped)] += 1
             return []
         except ToolkitError as error:
-            raise ToolkitError(f"{document.source}: {error.cause}", error.remedy) from error
+            raise RowRefused(f"{document.source}: {error.cause}", error.remedy) from error
         kept = [part for part in parts if len(part.inputs)]
         if not kept:
             self.tally.dropped[_nothing_learned(document)] += 1

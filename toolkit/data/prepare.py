@@ -13,6 +13,7 @@ from toolkit.data.documents import Document, read_documents
 from toolkit.data.fingerprint import describe_template, describe_tokenizer
 from toolkit.data.holdout import Item, choose_held_out
 from toolkit.data.prepared import Prepared, check_target
+from toolkit.data.refusals import Refusals, RowRefused
 from toolkit.data.samples import IGNORED, Piece, Rows, pack, to_rows
 from toolkit.data.settings import Settings
 from toolkit.errors import ToolkitError
@@ -131,11 +132,15 @@ def _encode(
         template=settings.template,
         chat_template=settings.chat_template,
     )
-    encoded = []
+    encoded, refusals = [], Refusals()
     for index, document in enumerate(documents):
-        encoded.append(encoder.pieces(document))
+        try:
+            encoded.append(encoder.pieces(document))
+        except RowRefused as error:
+            refusals.add(error)
         if progress is not None:
             progress(index + 1, len(documents))
+    refusals.check()
     return encoded, encoder.tally
 
 
