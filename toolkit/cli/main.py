@@ -20,7 +20,7 @@ from toolkit.errors import ToolkitError, explain_os_error
 COMMANDS = {
     "plan": "Predict memory and time from a model's shape, and fit them to a budget.",
     "export": "Turn a model into a bundle of training programs and quantized weights.",
-    "inspect": "Show what a bundle holds: sizes, programs, quantization errors.",
+    "inspect": "Show what a bundle holds (sizes, programs, quantization errors) or training data.",
     "data": "Turn text or chats into training data for a bundle.",
     "devices": "List the devices that can be reached.",
     "deploy": "Copy runtime, bundle and data to a device.",

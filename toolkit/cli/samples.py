@@ -52,9 +52,9 @@ def print_samples(samples: Sequence["Sample"], total: int) -> None:
         _line(
             f"--- {number}: {plural(tokens, 'token')}, {learned} learned, {sample.padding} padding"
         )
-        for document in sample.documents:
-            if document.source:
-                _line(f"--- {document.source}")
+        for index, document in enumerate(sample.documents):
+            if document.source or index:
+                _line(f"--- {document.source}".rstrip())
             if styled:
                 console.print(_styled(document.tokens), soft_wrap=True)
             else:

@@ -44,6 +44,16 @@ def describe_template(template: ChatTemplate | None) -> dict[str, str] | None:
     return template and {"name": template.name, "sha256": template.sha256}
 
 
+def check_version(data_manifest: dict[str, Any], data: str) -> None:
+    """Raise unless data.json is of the version that is read here; messages call it `data`."""
+    version = data_manifest.get("version")
+    if version != DATA_FORMAT_VERSION:
+        raise ToolkitError(
+            f"{data} has data format version {version}, this toolkit reads {DATA_FORMAT_VERSION}",
+            "Make it again with: toolkit data FILE --tokenizer BUNDLE",
+        )
+
+
 def check_same_tokenizer(
     bundle_manifest: dict[str, Any],
     data_manifest: dict[str, Any],
@@ -66,12 +76,7 @@ def check_same_tokenizer(
         ToolkitError: It was made with another tokenizer, as random tokens for another bundle, or
             by a version that did not say.
     """
-    version = data_manifest.get("version")
-    if version != DATA_FORMAT_VERSION:
-        raise ToolkitError(
-            f"{data} has data format version {version}, this toolkit reads {DATA_FORMAT_VERSION}",
-            "Make it again with: toolkit data FILE --tokenizer BUNDLE",
-        )
+    check_version(data_manifest, data)
     wanted, found = bundle_manifest.get("tokenizer"), data_manifest.get("tokenizer")
     if wanted is None or (found is not None and found["sha256"] == wanted["sha256"]):
         return
