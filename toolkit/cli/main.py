@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from toolkit import __version__
 from toolkit.cli.common import say
 from toolkit.errors import ToolkitError, explain_os_error
+from toolkit.terminal import may_draw
 
 COMMANDS = {
     "plan": "Predict memory and time from a model's shape, and fit them to a budget.",
@@ -133,8 +134,7 @@ def main() -> None:
 def _silence_libraries() -> None:
     """Keep warnings meant for programmers, of which the compiler has many, off the screen."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # On a terminal gigabytes are seen coming. The hub's bars move the cursor with escape codes.
-    if not sys.stderr.isatty() or os.environ.get("NO_COLOR"):
+    if not may_draw():  # on a terminal gigabytes are seen coming
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     if not sys.warnoptions:
