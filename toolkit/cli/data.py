@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from toolkit.cli.common import error_console, print_json, say, say_next
-from toolkit.cli.data_report import print_counts, print_line, refused_rows
+from toolkit.cli.data_report import print_counts, print_line, refused_rows, say_left_out
 from toolkit.cli.progress import Bar, count_columns
 from toolkit.cli.samples import SHOWN, ShowCommand, print_samples
 from toolkit.errors import ToolkitError
@@ -177,6 +177,7 @@ def data(
         prepared, loaded = _prepare(files, source, settings, out, vocab, quiet=as_json)
         report = prepared.write(out) if out else prepared.report
         samples = _samples(prepared, loaded, show) if show else []
+        say_left_out(prepared.left_out)
     if as_json:
         shown = {"samples": [sample.to_json() for sample in samples]} if show else {}
         print_json(report | shown)

@@ -1,6 +1,6 @@
 """What people are told of training data: counts, and what they would not expect."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,11 +17,20 @@ def refused_rows() -> Iterator[None]:
     try:
         yield
     except RowsRefused as error:
-        for row in error.rows[:_NAMED]:
-            say(row)
-        if len(error.rows) > _NAMED:
-            say(f"... and {len(error.rows) - _NAMED} more")
+        _say_some(error.rows)
         raise
+
+
+def say_left_out(rows: Sequence[str]) -> None:
+    """Name the rows that are no mistakes, but of which nothing can be learned."""
+    _say_some([f"left out: {row}" for row in rows])
+
+
+def _say_some(lines: Sequence[str]) -> None:
+    for line in lines[:_NAMED]:
+        say(line)
+    if len(lines) > _NAMED:
+        say(f"... and {len(lines) - _NAMED} more")
 
 
 def print_counts(report: dict[str, Any]) -> None:

@@ -17,13 +17,22 @@ from toolkit.errors import ToolkitError
 
 @dataclass
 class Tally:
-    """What happened to the documents: counts, and reasons for what was dropped."""
+    """What happened to the documents: counts, and reasons for what was dropped.
+
+    `left_out` has a line for each of these, with its place and the reason.
+    """
 
     documents: int = 0
     split: int = 0
     truncated: int = 0
     repaired: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    left_out: list[str] = field(default_factory=list)
+
+    def drop(self, source: str, why: str, count: int = 1) -> None:
+        """Count a document, or `count` parts of one, that is left out."""
+        self.dropped[why] += count
+        self.left_out.append(f"{source}: {why}")
 
 
 class DocumentEncoder:
@@ -70,15 +79,16 @@ class DocumentEncoder:
         try:
             parts = [to_piece(part, document.source) for part in self._parts(document)]
         except _Dropped as dropped:
-            self.tally.dropped[str(dropped)] += 1
+            self.tally.drop(document.source, str(dropped))
             return []
         except ToolkitError as error:
             raise RowRefused(f"{document.source}: {error.cause}", error.remedy) from error
         kept = [part for part in parts if len(part.inputs)]
         if not kept:
-            self.tally.dropped[_nothing_learned(document)] += 1
+            self.tally.drop(document.source, _nothing_learned(document))
         elif len(kept) < len(parts):
-            self.tally.dropped["part without a token to learn"] += len(parts) - len(kept)
+            few = "part without a token to learn"
+            self.tally.drop(document.source, few, len(parts) - len(kept))
         return kept
 
     def _parts(self, document: Document) -> list[Encoded]:

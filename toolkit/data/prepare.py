@@ -112,7 +112,7 @@ def prepare_documents(
         "held_out": _share(details),
         "dropped": dict(sorted(tally.dropped.items())),
     }
-    return Prepared(rows, sources, report | details, settings.chat_template)
+    return Prepared(rows, sources, report | details, settings.chat_template, tally.left_out)
 
 
 def _encode(

@@ -1,6 +1,7 @@
 """Rows that are ready, and the directory that they are written to: data.json and token files."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,14 @@ class Prepared:
         sources: Where the documents of every row came from, by part.
         report: What data.json says, but for the files.
         template: The chat template that took the place of the tokenizer's own.
+        left_out: Documents without a row, a line for each: where it is, and why.
     """
 
     rows: dict[str, Rows]
     sources: dict[str, list[list[str]]]
     report: dict[str, Any]
     template: ChatTemplate | None = None
+    left_out: Sequence[str] = ()
 
     def write(self, out: Path) -> dict[str, Any]:
         """Write the data directory `out` and return what data.json says.
