@@ -105,7 +105,9 @@ def data(
             show_default=False,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what data.json says.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what data.json says, and with --show the samples.")
+    ] = False,
 ) -> None:
     """Turn text or chats into training data for a bundle.
 

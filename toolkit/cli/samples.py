@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -31,7 +31,7 @@ class ShowCommand(TyperCommand):
 
 
 def _with_number(args: Sequence[str]) -> Iterator[str]:
-    for word, following in zip(args, [*args[1:], ""], strict=True):
+    for word, following in zip_longest(args, args[1:], fillvalue=""):
         yield word
         if word == "--show" and not following.isdecimal():
             yield str(SHOWN)

@@ -10,7 +10,7 @@ import numpy as np
 from toolkit.data.samples import IGNORED, Rows
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-_LONGEST = 8  # tokens of one character, and more
+_LONGEST = 4  # tokens of one character: bytes of UTF-8
 
 
 @dataclass(frozen=True)
@@ -109,19 +109,24 @@ def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
     def decode(begin: int, end: int) -> str:
         return tokenizer.decode(ids[begin:end], clean_up_tokenization_spaces=False)
 
-    whole = decode(0, len(ids))
-    texts = [""] * len(ids)
-    begin = done = at = 0  # tokens that have their texts, characters given to them
-    for end in range(1, len(ids)):
-        if end - done > _LONGEST:
-            begin = 0  # bytes that are no characters decode by what surrounds them
-        before = len(decode(begin, done))
+    def added(begin: int, before: int, end: int) -> str:
+        """Return what a stretch has beyond `before` characters, "" unless the whole has it here."""
         text = decode(begin, end)[before:]
         if text.endswith(_REPLACEMENT):  # part of a character, unless it stays when more come
             longer = decode(begin, end + 1)[before:]
             if len(longer) <= len(text) or not whole.startswith(longer, at):
-                continue
-        if text and whole.startswith(text, at):
+                return ""
+        return text if whole.startswith(text, at) else ""
+
+    whole = decode(0, len(ids))
+    texts = [""] * len(ids)
+    begin = done = at = 0  # tokens that have their texts, characters given to them
+    for end in range(1, len(ids)):
+        text = added(begin, len(decode(begin, done)), end)
+        waits = end - done < _LONGEST and decode(begin, end).endswith(_REPLACEMENT)
+        if not text and not waits:  # bytes that are no characters decode by what surrounds them
+            text = added(0, at, end)
+        if text:
             texts[end - 1] = text
             begin, done, at = done, end, at + len(text)
     if texts:
