@@ -12,6 +12,7 @@ from toolkit.data.prepare import prepare, prepare_random
 from toolkit.data.settings import Settings
 from toolkit.data.template import ChatTemplate
 from toolkit.data.tokenizers import load_tokenizer
+from toolkit.sealed_json import seal
 
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<|im_end|>{% endfor %}"
 
@@ -99,7 +100,7 @@ def test_damaged_data_is_one_line(folder, tmp_path):
     assert f"the data set {copy} is damaged: train.ptd does not match" in result.stderr
     report = json.loads((folder / "data/data.json").read_text())
     for name, value in (("version", 1), ("train", {}), ("tokenizer", 3), ("sources", [3])):
-        (copy / "data.json").write_text(json.dumps(report | {name: value}))
+        (copy / "data.json").write_text(json.dumps(seal(report | {name: value})))
         result = run(copy, "--no-hashes", code=1)
         assert result.stdout == "" and result.stderr.count("\n") == 1
         assert ("format version 1" if name == "version" else "is damaged") in result.stderr

@@ -97,7 +97,7 @@ def test_mistakes(words, tmp_path):
         "is not a data set" in run(*words, "chats.jsonl", "--show", "-o", "thesis", code=1).stderr
     )
     assert "--show" in run(*words, "chats.jsonl", "--show", "0", code=2).stderr
-    assert "are for files" in run(*words, "--random", "2", "--show", code=2).stderr
+    assert "it takes no --show" in run(*words, "--random", "2", "--show", code=2).stderr
 
 
 SAMPLE = Sample(

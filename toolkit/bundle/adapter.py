@@ -21,6 +21,7 @@ from toolkit.bundle.flat_tensor import TensorSpec, write_flat_tensor
 from toolkit.bundle.weights import check_finite
 from toolkit.errors import ToolkitError
 from toolkit.lora import PROJECTIONS, LoraSettings
+from toolkit.safetensors_checksum import has_checksum, is_intact
 from toolkit.sources.safetensors_file import SafetensorsFile
 
 PEFT_PREFIX = "base_model.model.model."
@@ -238,6 +239,8 @@ def _open_weights(directory: Path) -> SafetensorsFile:
             if old
             else "Give the directory that peft saved or `toolkit pull` brought",
         )
+    if has_checksum(path) and not is_intact(path):
+        raise ToolkitError(f"{path} is damaged: it does not match its checksum", "Pull it again")
     return SafetensorsFile(path)
 
 

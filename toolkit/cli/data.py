@@ -1,7 +1,7 @@
 """`toolkit data`: text or chats to training data."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,6 +9,7 @@ from toolkit.cli.common import error_console, print_json, say, say_next
 from toolkit.cli.data_report import print_counts, print_line, refused_rows, say_left_out
 from toolkit.cli.progress import Bar, count_columns
 from toolkit.cli.samples import SHOWN, ShowCommand, print_samples
+from toolkit.data.documents import FormName
 from toolkit.errors import ToolkitError
 
 if TYPE_CHECKING:
@@ -22,11 +23,24 @@ _OUTPUT = Path("data")
 app = typer.Typer()
 
 
+def _input(word: str) -> Path:
+    """Return a path; one that is spelt as such is no hub id, which a `Path` cannot tell."""
+    path = Path(word)
+    if word.startswith((".", "/", "~")) and not path.exists():
+        raise ToolkitError(f"cannot read {word}: No such file or directory")
+    return path
+
+
 @app.command("data", cls=ShowCommand)
 def data(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="Files, folders of data sets, or their hub ids.", show_default=False),
+        typer.Argument(
+            help="Files, folders of data sets, or their hub ids.",
+            show_default=False,
+            parser=_input,
+            metavar="<path>",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -61,14 +75,17 @@ def data(
         str, typer.Option(help="Documents that are too long: split, truncate or drop.")
     ] = "split",
     form: Annotated[
-        Literal["auto", "text", "json", "table", "whatsapp", "telegram"],
+        FormName,
         typer.Option("--format", help="What the files are; auto finds out from their content."),
     ] = "auto",
     me: Annotated[
         str | None,
         typer.Option(help="Whose messages to learn of a chat's export.", show_default=False),
     ] = None,
-    split: Annotated[str, typer.Option(help="Which split of a data set to read.")] = "train",
+    split: Annotated[
+        str | None,
+        typer.Option(help="Which split of a data set to read.  [default: train]"),
+    ] = None,
     subset: Annotated[
         str | None,
         typer.Option(help="Which subset of a data set on the hub.", show_default=False),
@@ -143,6 +160,11 @@ def data(
     source = tokenizer or (str(bundle) if bundle else None)
     if (not files) == (random is None):
         raise typer.BadParameter("give either files or --random COUNT")
+    unused = {"--me": me, "--split": split, "--subset": subset, "--show": show}
+    unused["--chat-template"] = chat_template
+    given = [name for name, value in unused.items() if value is not None]
+    if random is not None and given:
+        raise typer.BadParameter(f"--random reads nothing, so it takes no {', '.join(given)}")
     if source is None:
         raise typer.BadParameter("give --tokenizer, or --bundle for random tokens")
     metadata = bundle_metadata(bundle or source)
@@ -151,8 +173,6 @@ def data(
     check_source(source)
     length = _sequence_length(seq_len, metadata.seq_lens if metadata else None)
     if random is not None:
-        if chat_template is not None or show is not None:
-            raise typer.BadParameter("--chat-template and --show are for files")
         out = output or _OUTPUT
         report = _random(random, length, metadata, seed, out)
         samples = []

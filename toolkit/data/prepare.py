@@ -9,8 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.data.documents import Document, read_documents
+from toolkit.data.documents import Document, read_documents, read_file
 from toolkit.data.fingerprint import describe_template, describe_tokenizer
+from toolkit.data.formats import HEAD_BYTES, is_chat
 from toolkit.data.holdout import Item, choose_held_out
 from toolkit.data.prepared import Prepared, check_target
 from toolkit.data.refusals import Refusals, RowRefused
@@ -28,6 +29,7 @@ template has a place of its own there."""
 
 Progress = Callable[[int, int], None]
 """Called with documents done and documents in all."""
+_CHAT_SUFFIXES = {".txt", ".json", ".log"}  # another may be part of a name
 
 
 def prepare(
@@ -104,7 +106,7 @@ def prepare_documents(
         "tokenizer": describe_tokenizer(tokenizer),
         "chat_template": describe_template(settings.chat_template),
         "vocab_size": len(tokenizer),
-        "sources": [_source(path, documents) for path in paths],
+        "sources": [_source(path, documents, settings.form) for path in paths],
         "documents": tally.documents,
         "split": tally.split,
         "truncated": tally.truncated,
@@ -200,15 +202,25 @@ def prepare_random(
     return Prepared({"train": rows}, {}, report | {"train": details}).write(out)
 
 
-def _source(path: Path, documents: Sequence[Document]) -> dict[str, str]:
-    """Return name and digest of a file, or of the records that a data set gave."""
+def _source(path: Path, documents: Sequence[Document], form: str) -> dict[str, str]:
+    """Return name and digest of a file, or of the records that a data set gave.
+
+    Chats are exported to files that bear people's names: these are named by their digest.
+    """
     if path.is_file():
-        return {"name": path.name, "sha256": sha256_file(path)}
-    digest = hashlib.sha256()
+        digest = sha256_file(path)
+        private = is_chat(path, read_file(path, HEAD_BYTES), form)
+        return {"name": _anonymous(path, digest) if private else path.name, "sha256": digest}
+    records = hashlib.sha256()
     for document in documents:
         if document.source.startswith(f"{path}["):
-            digest.update(document.content().encode())
-    return {"name": path.name if path.exists() else str(path), "sha256": digest.hexdigest()}
+            records.update(document.content().encode())
+    return {"name": path.name if path.exists() else str(path), "sha256": records.hexdigest()}
+
+
+def _anonymous(path: Path, digest: str) -> str:
+    suffix = path.suffix.lower()
+    return digest[:12] + (suffix if suffix in _CHAT_SUFFIXES else "")
 
 
 def _held_out(

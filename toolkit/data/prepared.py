@@ -12,6 +12,7 @@ from toolkit.data.template import FILE as TEMPLATE_FILE
 from toolkit.data.template import ChatTemplate
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_directory, atomic_file, sha256_file
+from toolkit.sealed_json import seal
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Prepared:
                 path = folder / TEMPLATE_FILE
                 path.write_bytes(self.template.text.encode())
                 files[path.name] = _entry(path)
-            content = {"version": DATA_FORMAT_VERSION, **self.report, "files": files}
+            content = seal({"version": DATA_FORMAT_VERSION, **self.report, "files": files})
             with atomic_file(folder / "data.json", "w") as file:
                 file.write(json.dumps(content, indent=2) + "\n")
         return content

@@ -27,7 +27,7 @@ class Settings:
     template: bool = True
     form: str = "auto"
     me: str | None = None
-    split: str = "train"
+    split: str | None = None
     subset: str | None = None
     chat_template: ChatTemplate | None = None
 

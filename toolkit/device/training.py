@@ -15,6 +15,7 @@ from toolkit.device.run_start import require_resumable, start
 from toolkit.device.runs import Run
 from toolkit.device.runtime import check_version, find_runtime
 from toolkit.errors import ToolkitError
+from toolkit.settings.optimizers import OPTIMIZERS
 
 DEFAULTS = {
     "lr": "0.0001",
@@ -39,7 +40,17 @@ DEFAULTS = {
     "save-minutes": "2",
     "trace": "full",
 }
-"""What the trainer takes for flags that are not given, as its own help says it."""
+"""What the trainer takes for flags that are not given, as its own help says it.
+
+An optimizer may have another of its own, see `defaults_of`.
+"""
+
+
+def defaults_of(optimizer: str) -> dict[str, str]:
+    """Return `DEFAULTS` as they are for one optimizer; an unknown one has no others."""
+    own = OPTIMIZERS[optimizer].options if optimizer in OPTIMIZERS else {}
+    return DEFAULTS | {name: f"{value:g}" for name, value in own.items()}
+
 
 Say = Callable[[str], None]
 
@@ -78,9 +89,8 @@ def begin(device: Device, request: Request, say: Say) -> Run:
         given["adapter"] = send_adapter(device, request.adapter, bundle, say)
     given |= _chosen(bundle, data)
     arguments = _arguments(device, bundle, data, given, request.settings, say)
-    template = (
-        f"{data.path}/{TEMPLATE_FILE}"  # whoever uses the adapter needs what it was made with
-    )
+    # Whoever uses the adapter needs the template that it was made with.
+    template = f"{data.path}/{TEMPLATE_FILE}"
     files = [template] if device.stat(template) else []
     return start(
         device, runtime, request.name, arguments, resume=False, settings=given, files=files
@@ -111,7 +121,7 @@ def resume(device: Device, request: Request, say: Say) -> Run:
     _require_same(device, request.name, "bundle", bundle, before)
     _require_same(device, request.name, "data", data, before)
     given |= _chosen(bundle, data)
-    changed = changes(before, given, DEFAULTS)
+    changed = changes(before, given, defaults_of(str(before.get("optimizer") or "adamw")))
     if changed:
         say(f"changed: {', '.join(changed)}")
     arguments = _arguments(device, bundle, data, given, request.settings, say)

@@ -61,7 +61,8 @@ struct NamedTensor {
 std::vector<NamedTensor> named_tensors(const AdapterLayout& layout, const float* values,
                                        const std::string& prefix);
 
-// Writes a safetensors file of fp32 tensors with metadata {"format": "pt"}, atomically.
+// Writes a safetensors file of fp32 tensors atomically. Its metadata are {"format": "pt"} and
+// "toolkit_crc32", the CRC-32 of the whole file with zeros for its own eight hexadecimal digits.
 void write_safetensors(const std::string& path, const std::vector<NamedTensor>& tensors);
 
 }  // namespace toolkit

@@ -9,11 +9,39 @@
 namespace toolkit {
 namespace {
 
-bool contains(const char* const* names, const std::string& name) {
-  for (; *names != nullptr; ++names) {
-    if (name == *names) return true;
+constexpr size_t kMostBlockKinds = 10;  // a layer's kind is a digit
+constexpr size_t kFirstBlock = 3;       // in methods(), behind the model's ends
+
+using Names = std::vector<std::string>;
+
+// What methods of a kind may read beside weights, numbers and what a sample consists of, and what
+// each returns beside gradients. In the order of Kind.
+struct Signature {
+  Names inputs, outputs;
+};
+
+const Signature& signature_of(Kind kind) {
+  static const Signature all[] = {{{}, {"hidden"}},
+                                  {{"hidden"}, {"hidden"}},
+                                  {{"hidden", "grad"}, {"grad"}},
+                                  {{"hidden"}, {"loss"}},
+                                  {{"hidden", "grad_scale"}, {"loss", "grad"}}};
+  return all[int(kind)];
+}
+
+bool is_block(Kind kind) { return kind == Kind::block_forward || kind == Kind::block_backward; }
+
+bool contains(const Names& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+// The first name that comes more than once, or null.
+const std::string* first_twice(const Names& names) {
+  std::set<std::string> seen;
+  for (const std::string& name : names) {
+    if (!seen.insert(name).second) return &name;
   }
-  return false;
+  return nullptr;
 }
 
 }  // namespace
@@ -61,7 +89,15 @@ Bundle::Bundle(const std::string& directory)
 }
 
 void Bundle::read_block_kinds() {
-  const std::vector<std::string> kinds = program_.texts("block_kinds");
+  const Names kinds = program_.texts("block_kinds");
+  if (kinds.size() > kMostBlockKinds) {
+    fail("bundle %s has %zu kinds of blocks, this runtime knows %zu. Deploy a newer runtime",
+         directory_.c_str(), kinds.size(), kMostBlockKinds);
+  }
+  if (const std::string* kind = first_twice(kinds)) {
+    fail("bundle %s has two kinds of blocks named '%s'. Export it again", directory_.c_str(),
+         kind->c_str());
+  }
   for (char digit : program_.text("layer_kinds")) layer_kinds_.push_back(digit - '0');
   bool known = int64_t(layer_kinds_.size()) == layers;
   for (int64_t kind : layer_kinds_) known = known && kind >= 0 && kind < int64_t(kinds.size());
@@ -73,14 +109,17 @@ void Bundle::read_block_kinds() {
               {Kind::head_loss, "head_loss"},
               {Kind::head_backward, "head_backward"}};
   for (size_t block = 0; block < kinds.size(); ++block) {
+    if (std::count(layer_kinds_.begin(), layer_kinds_.end(), int64_t(block)) == 0) {
+      fail("bundle %s has no layer of the kind '%s'. Export it again", directory_.c_str(),
+           kinds[block].c_str());
+    }
     methods_.push_back({Kind::block_forward, kinds[block] + "_forward", block});
     methods_.push_back({Kind::block_backward, kinds[block] + "_backward", block});
   }
 }
 
 size_t Bundle::method_of(Kind kind, int64_t layer) const {
-  const bool block = kind == Kind::block_forward || kind == Kind::block_backward;
-  const size_t number = block ? size_t(layer_kinds_[layer]) : 0;
+  const size_t number = is_block(kind) ? size_t(layer_kinds_[layer]) : 0;
   for (size_t place = 0; place < methods_.size(); ++place) {
     if (methods_[place].kind == kind && methods_[place].block == number) return place;
   }
@@ -90,28 +129,34 @@ size_t Bundle::method_of(Kind kind, int64_t layer) const {
 void Bundle::bind(Bindings& bindings) {
   bindings.inputs = program_.texts(bindings.name + "_inputs");
   bindings.outputs = program_.texts(bindings.name + "_outputs");
-  const bool block = bindings.kind == Kind::block_forward || bindings.kind == Kind::block_backward;
+  const bool block = is_block(bindings.kind);
+  const size_t place = &bindings - methods_.data();
   bindings.base.resize(block ? layers : 1);
-  specs_[&bindings - methods_.data()].resize(bindings.base.size());
-  std::vector<std::string> adapters;
+  specs_[place].resize(bindings.base.size());
+  Names adapters;
   for (const std::string& name : bindings.inputs) {
     bind_input(bindings, name);
     if (const char* key = after_prefix(name, "adapter:")) adapters.push_back(key);
   }
-  if (!block) return;
-  if (adapter_keys_.empty()) adapter_keys_ = adapters;
-  if (adapters != adapter_keys_) {
+  if (const std::string* key = first_twice(adapters)) {
+    fail("bundle %s: %s has the input adapter:%s twice. Export it again", directory_.c_str(),
+         bindings.name.c_str(), key->c_str());
+  }
+  if (place == kFirstBlock) adapter_keys_ = adapters;
+  if (block && adapters != adapter_keys_) {
     fail("bundle %s: the adapters of %s are not those of the other blocks. Export it again",
          directory_.c_str(), bindings.name.c_str());
   }
+  check_outputs(bindings);
 }
 
 void Bundle::bind_input(Bindings& bindings, const std::string& name) {
-  static const char* const known[] = {"tokens", "labels", "hidden",     "grad", "positions",
-                                      "start",  "loss",   "grad_scale", nullptr};
+  static const Names of_a_sample = {"tokens", "labels", "positions", "start"};
   const char* key = after_prefix(name, "base:");
   if (key == nullptr) {
-    if (contains(known, name) || after_prefix(name, "adapter:") || after_prefix(name, "scalar:"))
+    const bool adapter = is_block(bindings.kind) && after_prefix(name, "adapter:") != nullptr;
+    if (adapter || after_prefix(name, "scalar:") || contains(of_a_sample, name) ||
+        contains(signature_of(bindings.kind).inputs, name))
       return;
     fail("bundle %s: %s has the unknown input '%s'. Deploy a newer runtime", directory_.c_str(),
          bindings.name.c_str(), name.c_str());
@@ -122,6 +167,26 @@ void Bundle::bind_input(Bindings& bindings, const std::string& name) {
     const TensorSpec& spec = base_.require(layer_key(key, int64_t(layer)));
     bindings.base[layer].push_back({spec.offset, spec.bytes});
     specs_[place][layer].push_back(spec);
+  }
+}
+
+// What a method leaves out would stay what it was before, and of what comes twice the last counts:
+// both train on wrong gradients without a word.
+void Bundle::check_outputs(const Bindings& bindings) const {
+  Names wanted = signature_of(bindings.kind).outputs;
+  if (bindings.kind == Kind::block_backward) {
+    for (const std::string& key : adapter_keys_) wanted.push_back("gradient:" + key);
+  }
+  const auto refuse = [&](const char* how, const std::string& name) {
+    fail("bundle %s: %s returns %s '%s'. Export it again", directory_.c_str(),
+         bindings.name.c_str(), how, name.c_str());
+  };
+  if (const std::string* name = first_twice(bindings.outputs)) refuse("twice", *name);
+  for (const std::string& name : bindings.outputs) {
+    if (!contains(wanted, name)) refuse("the unknown", name);
+  }
+  for (const std::string& name : wanted) {
+    if (!contains(bindings.outputs, name)) refuse("no", name);
   }
 }
 

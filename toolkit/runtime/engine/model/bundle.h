@@ -57,6 +57,7 @@ class Bundle {
   void read_block_kinds();
   void bind(Bindings& bindings);
   void bind_input(Bindings& bindings, const std::string& name);
+  void check_outputs(const Bindings& bindings) const;
 
   std::string directory_;
   BundleIdentity identity_;
