@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 from toolkit.api.devices import Bars, Device, no_bars, open_device
 from toolkit.bundle.adapter import write_peft_adapter
 from toolkit.bundle.bundle import Bundle
-from toolkit.data.dataset import count_rows, first_rows, read_rows
+from toolkit.data.dataset import count_rows, first_rows, read_rows, write_rows
 from toolkit.data.samples import Rows
 from toolkit.device.commands import send_bundle, send_runtime
 from toolkit.device.contents import check_data
@@ -22,6 +22,7 @@ from toolkit.oracle.on_device import (
     Target,
     device_evaluation,
     device_gradients,
+    sent_inputs,
     write_zero_adapter,
 )
 from toolkit.oracle.verification import (
@@ -116,9 +117,13 @@ def evaluate(
         adapters = _adapters(opened, adapter, Path(folder))
         with _target(device, opened.path, threads, bars) as target:
             for name, path in adapters.items():
-                with counting(name.replace("_", " "), total) as count:
-                    result = device_evaluation(target, file, path, max_samples, count)
-                    found[name] = Measured(**result)
+                what = name.replace("_", " ")
+                with ExitStack() as sent:
+                    with bars(what) as sending:
+                        remote = sent.enter_context(sent_inputs(target, file, path, sending))
+                    with counting(what, total) as count:
+                        result = device_evaluation(target, remote, max_samples, count)
+                found[name] = Measured(**result)
     where = None if adapter is None else fspath(adapter)
     return EvaluationReport(str(data), part, where, **found)
 
@@ -195,12 +200,15 @@ def verify(
         tempfile.TemporaryDirectory() as folder,
         _target(device, opened.path, threads, bars) as target,
     ):
-        adapter = Path(folder) / "adapter.ptd"
+        files, adapter = Path(folder) / "data.ptd", Path(folder) / "adapter.ptd"
+        write_rows(files, rows, opened.manifest["tokenizer"])
         write_perturbed_adapter(opened, adapter, seed)
         indices = list(range(len(rows.tokens)))
-        say(f"gradients on {target.device.spec}")
-        tokenizer = opened.manifest["tokenizer"]
-        actual = device_gradients(target, rows, indices, adapter, tokenizer)
+        with ExitStack() as sent:
+            with bars("verify") as sending:
+                remote = sent.enter_context(sent_inputs(target, files, adapter, sending))
+            say(f"gradients on {target.device.spec}")
+            actual = device_gradients(target, remote, indices)
         say("gradients in PyTorch")
         expected = step_gradients(build_model(opened, adapter), rows, indices)
         verdict = judge(actual, expected, tolerance)

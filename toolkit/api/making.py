@@ -167,6 +167,7 @@ def prepare_data(
     bundle: Place | None = None,
     seq_len: int | None = None,
     random: int | None = None,
+    chat_template: Place | None = None,
     progress: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> DataSet:
@@ -179,6 +180,7 @@ def prepare_data(
         bundle: The bundle the data is for; also the default tokenizer.
         seq_len: Tokens of a sequence; None: the bundle's longest.
         random: Write so many random sequences instead, seeded by `seed`.
+        chat_template: Jinja file to use instead of the tokenizer's own template.
         progress: Called with documents done and documents in all.
         settings: Those of `toolkit.data.settings.Settings`: loss, pack, long, validation, seed,
             template, form, me, split, subset.
@@ -208,12 +210,13 @@ def prepare_data(
             raise ToolkitError("random tokens need a bundle, for its vocabulary", "Give --bundle")
         from toolkit.data.prepare import prepare_random
 
-        seed = settings.get("seed", 0)
-        vocab = metadata.vocab_size
-        return DataSet(out, prepare_random(random, length, vocab, seed, out, metadata.tokenizer))
+        seed, size = settings.get("seed", 0), metadata.vocab_size
+        return DataSet(out, prepare_random(random, length, size, seed, out, metadata.tokenizer))
     from toolkit.data.settings import Settings
+    from toolkit.data.template import read_template
 
-    chosen = Settings(length, **settings)
+    template = None if chat_template is None else read_template(Path(chat_template))
+    chosen = Settings(length, **settings, chat_template=template)
     vocab = metadata.vocab_size if metadata else None
     return DataSet(out, _of_files(list(map(Path, files)), source, chosen, out, vocab, progress))
 
@@ -243,13 +246,15 @@ def _of_files(
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, Any]:
     from toolkit.data.prepare import prepare_documents, read_input
+    from toolkit.data.prepared import check_target
     from toolkit.data.tokenizers import load_tokenizer
 
-    documents = read_input(files, settings, out)
+    check_target(out)
+    documents = read_input(files, settings)
     tokenizer = load_tokenizer(source)
     if vocab is not None and len(tokenizer) > vocab:
         raise ToolkitError(
             f"the tokenizer of {source} has {len(tokenizer)} tokens, the bundle {vocab}",
             "Use the tokenizer of the bundle's model",
         )
-    return prepare_documents(documents, files, tokenizer, settings, out, progress)
+    return prepare_documents(documents, files, tokenizer, settings, progress).write(out)

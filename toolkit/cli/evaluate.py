@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.table import Table
 
 from toolkit.cli.common import console, error_console, print_json, say, say_next
-from toolkit.cli.progress import Bar
+from toolkit.cli.progress import Bar, count_columns
 from toolkit.cli.transfers import transfer_bar
 from toolkit.trace.units import plural
 
@@ -74,11 +73,10 @@ def evaluate(
 @contextmanager
 def _counting(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
     """Show a bar, or without a terminal a line for every tenth; yields what moves it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    lines = not error_console.is_terminal
     shown = 0
-    with Bar(*columns, console=error_console, transient=True, disable=lines) as bar:
+    with Bar(*count_columns(), console=error_console, transient=True) as bar:
         task = bar.add_task(what, total=total)
+        lines = bar.disable
 
         def count(done: int, total: int) -> None:
             nonlocal shown

@@ -3,17 +3,9 @@
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskID
 
-from toolkit.cli.progress import Bar
+from toolkit.cli.progress import Bar, bytes_columns
 
 
 class ExportProgress:
@@ -25,17 +17,7 @@ class ExportProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bar = Bar(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._bar = Bar(*bytes_columns(spinner=True), console=console, transient=True)
         self._task: TaskID | None = None
         self._stages = 0
 
@@ -54,7 +36,7 @@ class ExportProgress:
         """Begin a stage; without a total the bar only moves."""
         self._stages += 1
         if not self._console.is_terminal or self._stages == 1:
-            self._console.print(f"{text} ...", markup=False)
+            self._console.print(f"{text} ...", markup=False, highlight=False)
         if self._stages == 1:
             return
         self._bar.start()

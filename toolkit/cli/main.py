@@ -16,11 +16,12 @@ from typer.core import TyperGroup
 from toolkit import __version__
 from toolkit.cli.common import say
 from toolkit.errors import ToolkitError, explain_os_error
+from toolkit.terminal import may_draw
 
 COMMANDS = {
     "plan": "Predict memory and time from a model's shape, and fit them to a budget.",
     "export": "Turn a model into a bundle of training programs and quantized weights.",
-    "inspect": "Show what a bundle holds: sizes, programs, quantization errors.",
+    "inspect": "Show what a bundle holds (sizes, programs, quantization errors) or training data.",
     "data": "Turn text or chats into training data for a bundle.",
     "devices": "List the devices that can be reached.",
     "deploy": "Copy runtime, bundle and data to a device.",
@@ -134,7 +135,7 @@ def main() -> None:
 def _silence_libraries() -> None:
     """Keep warnings meant for programmers, of which the compiler has many, off the screen."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    if not sys.stderr.isatty():  # on a terminal gigabytes are seen coming
+    if not may_draw():  # on a terminal gigabytes are seen coming
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     if not sys.warnoptions:

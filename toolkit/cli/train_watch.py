@@ -10,9 +10,10 @@ from types import FrameType
 from typing import Any
 
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from toolkit.cli.common import error_console
+from toolkit.cli.progress import Bar
 from toolkit.cli.units import bytes_text, seconds_text
 from toolkit.device.runs import Run
 from toolkit.device.watching import Watching, how_to_attach, number, whole
@@ -46,14 +47,13 @@ class BarView:
         self._run = run
         self._steps = steps
         self._peak = 0.0
-        self._bar = Progress(
+        self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
             console=error_console,
-            disable=not error_console.is_terminal,
         )
         self._task = self._bar.add_task(escape(run.name), total=steps, figures="starting")
 
@@ -66,7 +66,7 @@ class BarView:
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._bar.say(line)
 
     def record(self, record: dict[str, Any]) -> None:
         """Show one record of the trace."""

@@ -1,5 +1,7 @@
 """`toolkit verify`: gradients on a device against PyTorch, tensor by tensor."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,8 +9,11 @@ import typer
 from rich.table import Table
 
 from toolkit.cli.common import console, error_console, print_json, say_next
+from toolkit.cli.transfers import transfer_bar
 
 if TYPE_CHECKING:
+    from toolkit.api.devices import Bars
+    from toolkit.device.transfer import Progress
     from toolkit.oracle.verification import Verification
 
 _WORST = 5
@@ -52,7 +57,7 @@ def verify(
         raise typer.BadParameter("--seq-len is for random tokens; --data has its own")
     import toolkit
 
-    with error_console.status("reading the bundle") as status:
+    with _shown() as (say, bars):
         result = toolkit.verify(
             bundle,
             device=device,
@@ -62,7 +67,8 @@ def verify(
             seed=seed,
             tolerance=tolerance,
             threads=threads,
-            say=status.update,
+            bars=bars,
+            say=say,
         )
     if as_json:
         print_json(result.to_json())
@@ -82,6 +88,27 @@ def verify(
                 soft_wrap=True,
             )
         raise typer.Exit(1)
+
+
+@contextmanager
+def _shown() -> "Iterator[tuple[Callable[[str], None], Bars]]":
+    """Yield what shows that something is being done, and what shows transfers, one at a time."""
+    status = error_console.status("")
+
+    def say(line: str) -> None:
+        status.update(line)
+        status.start()
+
+    @contextmanager
+    def bars(what: str) -> "Iterator[Progress]":
+        status.stop()
+        with transfer_bar(what) as progress:
+            yield progress
+
+    try:
+        yield say, bars
+    finally:
+        status.stop()
 
 
 def _print(result: "Verification") -> None:

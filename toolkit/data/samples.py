@@ -24,10 +24,14 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Piece:
-    """Inputs int32 [n] and labels int32 [n] of a document or part of one, n <= sequence length."""
+    """Inputs int32 [n] and labels int32 [n] of a document or part of one, n <= sequence length.
+
+    `source` is where the document came from, for people.
+    """
 
     inputs: np.ndarray
     labels: np.ndarray
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,12 @@ class Rows:
     start: np.ndarray
 
 
-def to_piece(encoded: Encoded) -> Piece:
+def to_piece(encoded: Encoded, source: str = "") -> Piece:
     """Shift the labels and cut what follows the last learned token, which no loss depends on."""
     labels = np.where(encoded.mask[1:], encoded.tokens[1:], IGNORED).astype(np.int32)
     learned = np.flatnonzero(labels != IGNORED)
     length = int(learned[-1]) + 1 if len(learned) else 0
-    return Piece(encoded.tokens[:length].astype(np.int32), labels[:length])
+    return Piece(encoded.tokens[:length].astype(np.int32), labels[:length], source)
 
 
 def split(encoded: Encoded, seq_len: int) -> list[Encoded]:

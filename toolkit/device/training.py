@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.data.fingerprint import check_same_tokenizer
+from toolkit.data.template import FILE as TEMPLATE_FILE
 from toolkit.device.adapters import read_json, send_adapter
 from toolkit.device.base import Device
 from toolkit.device.layout import Deployed, choose
@@ -52,7 +53,10 @@ def begin(
         given["adapter"] = send_adapter(device, Path(adapter), chosen[0], say)
     _warn(settings, facts, say)
     arguments = _arguments(device, *chosen, settings, given.get("adapter"))
-    return start(device, runtime, name, arguments, resume=False, settings=given)
+    # Whoever uses the adapter needs the template that it was made with.
+    template = f"{chosen[1].path}/{TEMPLATE_FILE}"
+    files = [template] if device.stat(template) else []
+    return start(device, runtime, name, arguments, resume=False, settings=given, files=files)
 
 
 def resume(

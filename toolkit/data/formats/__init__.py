@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.data.documents import Document
+from toolkit.data.documents import Row
 from toolkit.data.formats import (
     binary,
     chat_log,
@@ -28,7 +28,7 @@ from toolkit.errors import ToolkitError
 
 __all__ = ["FORMATS", "HEAD_BYTES", "Format", "find_format", "is_chat", "reader"]
 
-Reader = Callable[[Path, bytes], Iterator[Document]]
+Reader = Callable[[Path, bytes], Iterator[Row]]
 Recognize = Callable[[Sample], str]
 """Returns what the file is, in words ("a CSV table"), or "" when it is something else."""
 
