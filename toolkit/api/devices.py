@@ -1,7 +1,7 @@
 """Devices as places to train: what is sent there, and the runs that take place."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -102,21 +102,22 @@ class Device:
             ToolkitError: Something is damaged, does not belong together or does not fit; nothing
                 of it was sent then. DeviceLost: the same call goes on where it stopped.
         """
-        bundle, data = Path(bundle), None if data is None else Path(data)
-        sent = {"bundle": _Sent(bundle, "bundle", name, bundle_path)}
-        if data is not None:
-            sent["data"] = _Sent(data, "data set", name, data_path)
-            check_tokenizer(bundle, data)
+        return self.send(checked_cargo(bundle, data, name), with_runtime=with_runtime, bars=bars)
+
+    def send(
+        self, cargo: "Mapping[str, Cargo]", *, with_runtime: bool = True, bars: Bars = no_bars
+    ) -> Deployment:
+        """Do what `deploy` does with what was checked before."""
         info = self.connection.info()
         runtime = self._send_runtime(info.abi, bars) if with_runtime else None
         transfers = {}
-        for what, each in sent.items():
+        for what, each in cargo.items():
             with bars(f"{what} {each.name}") as progress:
                 target = each.place(self.connection, each.name)
                 transfers[what] = push_folder(
                     self.connection, each.files, target, progress=progress
                 )
-        names = {what: each.name for what, each in sent.items()}
+        names = {what: each.name for what, each in cargo.items()}
         path = runtime.path if runtime else None
         return Deployment(info, path, names["bundle"], names.get("data"), transfers)
 
@@ -193,7 +194,7 @@ class Device:
         return TrainingRun(attach(self.connection, check_name(name, "run")))
 
 
-class _Sent:
+class Cargo:
     """A folder to send, held against its own digests, and its name on the device."""
 
     def __init__(
@@ -202,6 +203,21 @@ class _Sent:
         self.files: list[LocalFile] = checked_files(folder, what)
         self.name = check_name(name or folder.resolve().name, what)
         self.place = place
+
+
+def checked_cargo(
+    bundle: str | PathLike[str], data: str | PathLike[str] | None, name: str | None
+) -> dict[str, Cargo]:
+    """Return a bundle, and data for it, ready to be sent; needs no device.
+
+    Raises:
+        ToolkitError: One is damaged, or they do not belong together.
+    """
+    cargo = {"bundle": Cargo(Path(bundle), "bundle", name, bundle_path)}
+    if data is not None:
+        cargo["data"] = Cargo(Path(data), "data set", name, data_path)
+        check_tokenizer(Path(bundle), Path(data))
+    return cargo
 
 
 def open_device(spec: str = "local") -> Device:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.api.devices import open_device
+from toolkit.api.devices import checked_cargo, open_device
 from toolkit.cli.common import print_json, say, say_next
 from toolkit.cli.transfers import transfer_bar
 from toolkit.cli.units import bytes_text
@@ -48,10 +48,11 @@ def deploy(
     """
     if apk is not None and not app:
         raise typer.BadParameter("--apk is for --app")
+    cargo = checked_cargo(bundle, data, name)
     with open_device(device) as target:
         if app:
             _prepare_app(target.connection, apk)
-        done = target.deploy(bundle, data, name=name, with_runtime=not app, bars=transfer_bar)
+        done = target.send(cargo, with_runtime=not app, bars=transfer_bar)
     for what, report in done.transfers.items():
         _say_sent(f"{what} {getattr(done, what)}", report)
     if as_json:

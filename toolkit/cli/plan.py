@@ -67,6 +67,8 @@ def plan(
       toolkit plan bundle --seq-len 512 --optimizer sgd
       toolkit plan smollm2-135m --device local --json
     """
+    if sequences is not None and sequences % int(asked.get("batch-size") or 1):
+        raise typer.BadParameter("--sequences is no multiple of --batch-size")
     with error_console.status("reading the model") as status:
         import toolkit
 
