@@ -2,17 +2,12 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from toolkit.cli.common import console, error_console, print_json
-from toolkit.errors import ToolkitError
-from toolkit.lora import PROJECTIONS, LoraSettings
-from toolkit.recipes import ExportDefaults, Recipe, get_recipe, recipe_of
-
-if TYPE_CHECKING:
-    from toolkit.sources import Source
+from toolkit.lora import PROJECTIONS
 
 
 def export(
@@ -111,27 +106,29 @@ def export(
         raise typer.BadParameter("give either MODEL or --random-weights RECIPE")
     if output is None:
         raise typer.BadParameter("give the bundle's directory with -o")
-    recipe = get_recipe(random_weights) if random_weights else recipe_of(model or "")
-    defaults = ExportDefaults.of(recipe)
 
+    import toolkit
     from toolkit.cli.export_progress import ExportProgress
 
     started = time.monotonic()
     with ExportProgress(error_console) as progress:
         progress.stage("Opening model")
-        from toolkit.bundle.export import ExportSettings, export_bundle
-
-        settings = ExportSettings(
-            lora=_lora_settings(adapter, rank, alpha, targets, defaults),
-            seq_lens=tuple(seq_len or defaults.seq_lens),
-            lowering=lowering or defaults.lowering,
-            quantization=quantization or defaults.quantization,
-            embedding_quantization=embedding_quantization or defaults.embedding_quantization,
+        bundle = toolkit.export(
+            model,
+            output,
+            seq_lens=seq_len,
+            rank=rank,
+            alpha=alpha,
+            targets=None if targets is None else [name.strip() for name in targets.split(",")],
+            lowering=lowering,
+            quantization=quantization,
+            embedding_quantization=embedding_quantization,
             seed=seed,
             adapter=adapter,
+            random_weights=random_weights,
+            progress=progress,
         )
-        source = _open_source(model, random_weights, recipe, seed)
-        manifest = export_bundle(source, output, settings, progress)
+    manifest = bundle.manifest
     if as_json:
         print_json(manifest)
         return
@@ -140,46 +137,3 @@ def export(
     name = manifest["model"]["name"]
     console.print(f"{output}: {name}, {size / 1e6:.1f} MB in {seconds:.0f} s", markup=False)
     console.print(f"See what is in it with: toolkit inspect {output}", markup=False)
-
-
-def _lora_settings(
-    adapter: Path | None,
-    rank: int | None,
-    alpha: float | None,
-    targets: str | None,
-    defaults: ExportDefaults,
-) -> LoraSettings:
-    from toolkit.bundle.adapter import read_peft_settings
-
-    names = None if targets is None else tuple(name.strip() for name in targets.split(","))
-    if adapter is None:
-        chosen = rank or defaults.rank
-        scaled = defaults.alpha_for(chosen) if alpha is None else alpha
-        return LoraSettings(chosen, scaled, names or defaults.targets)
-    settings = read_peft_settings(adapter)
-    for option, given, own in (
-        ("--rank", rank, settings.rank),
-        ("--alpha", alpha, settings.alpha),
-        ("--targets", names and sorted(names), sorted(settings.targets)),
-    ):
-        if given is not None and given != own:
-            shown = ",".join(own) if isinstance(own, list) else f"{own:g}"
-            raise ToolkitError(
-                f"{option} differs from the adapter in {adapter}, which has {shown}",
-                f"Leave {option} out: it is taken from the adapter",
-            )
-    return settings
-
-
-def _open_source(
-    model: str | None, random_weights: str | None, recipe: Recipe | None, seed: int
-) -> "Source":
-    from toolkit.sources import open_source
-
-    if random_weights is None or recipe is None:
-        return open_source(recipe.hub_id if recipe else model or "")
-    from toolkit.bundle.layout import parameter_shapes
-    from toolkit.sources.random import RandomSource
-
-    config = recipe.model_config()
-    return RandomSource(config, parameter_shapes(config), recipe.name, seed)
