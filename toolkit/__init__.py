@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from toolkit.api.devices import Deployment, Device, open_device
     from toolkit.api.judging import EvaluationReport, evaluate, verify
-    from toolkit.api.making import DataSet, export, prepare_data
+    from toolkit.api.making import export
     from toolkit.api.planning import Plan, plan
     from toolkit.api.reading import analyze, compare
     from toolkit.api.runs import Result, Step, TrainingRun
@@ -39,7 +39,7 @@ made before would no longer run: a changed operator or file."""
 _PLACES = {
     "Analysis": "toolkit.trace.analysis",
     "Bundle": "toolkit.bundle.bundle",
-    "DataSet": "toolkit.api.making",
+    "DataSet": "toolkit.api.preparing",
     "Deployment": "toolkit.api.devices",
     "Device": "toolkit.api.devices",
     "EvaluationReport": "toolkit.api.judging",
@@ -57,7 +57,7 @@ _PLACES = {
     "export": "toolkit.api.making",
     "open_device": "toolkit.api.devices",
     "plan": "toolkit.api.planning",
-    "prepare_data": "toolkit.api.making",
+    "prepare_data": "toolkit.api.preparing",
     "verify": "toolkit.api.judging",
 }
 

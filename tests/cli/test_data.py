@@ -224,9 +224,9 @@ def test_mistakes_show_before_anything_heavy_is_imported(tmp_path, tokenizer):
     ("words", "code", "message"),
     [
         (["--bundle", "BUNDLE"], 2, "give either files or --random"),
-        (["CHATS"], 2, "give --tokenizer"),
-        (["CHATS", "--tokenizer", "TOKENIZER"], 2, "give --seq-len"),
-        (["--random", "3", "--tokenizer", "TOKENIZER", "--seq-len", "8"], 2, "needs --bundle"),
+        (["CHATS"], 1, "Give --tokenizer"),
+        (["CHATS", "--tokenizer", "TOKENIZER"], 1, "Give --seq-len"),
+        (["--random", "3", "--tokenizer", "TOKENIZER", "--seq-len", "8"], 1, "Give --bundle"),
         (["--random", "3", "--bundle", "BUNDLE", "--seq-len", "8"], 1, "no programs for 8 tokens"),
         (["--random", "3", "--bundle", "TOKENIZER"], 1, "is not a bundle"),
         (["CHATS", "--tokenizer", "BUNDLE"], 1, "has no tokenizer"),

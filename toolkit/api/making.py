@@ -1,10 +1,9 @@
-"""From a model to a bundle, and from text to data for it."""
+"""From a model to a bundle."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from toolkit.errors import ToolkitError
 from toolkit.lora import LoraSettings
@@ -136,125 +135,3 @@ def _random_source(recipe: Recipe, seed: int) -> "Source":
 
     config = recipe.model_config()
     return RandomSource(config, parameter_shapes(config), recipe.name, seed)
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """Training data.
-
-    Attributes:
-        path: The folder, to deploy with its bundle.
-        report: What its data.json says: settings, counts, what was dropped.
-    """
-
-    path: Path
-    report: dict[str, Any]
-
-    @property
-    def sequences(self) -> int:
-        """Sequences to train on."""
-        return int(self.report["train"]["sequences"])
-
-    def __fspath__(self) -> str:
-        return str(self.path)
-
-
-def prepare_data(
-    files: Sequence[Place],
-    *,
-    tokenizer: Place | None = None,
-    output: Place = "data",
-    bundle: Place | None = None,
-    seq_len: int | None = None,
-    random: int | None = None,
-    chat_template: Place | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    **settings: Any,
-) -> DataSet:
-    """Turn text or chats into training data for a bundle.
-
-    Args:
-        files: Files, folders of data sets, or their hub ids; see `toolkit data --help`.
-        tokenizer: Bundle, model directory, .gguf file or hub id.
-        output: Directory to write; replaced if it is there.
-        bundle: The bundle the data is for; also the default tokenizer.
-        seq_len: Tokens of a sequence; None: the bundle's longest.
-        random: Write so many random sequences instead, seeded by `seed`.
-        chat_template: Jinja file to use instead of the tokenizer's own template.
-        progress: Called with documents done and documents in all.
-        settings: Those of `toolkit.data.settings.Settings`: loss, pack, long, validation, seed,
-            template, form, me, split, subset.
-
-    Raises:
-        ToolkitError: A file cannot be read, a row is bad, or no trainable token is left.
-
-    Example:
-        >>> data = toolkit.prepare_data(["chats.jsonl"], tokenizer="bundle", output="data2")
-        >>> data.sequences > 0
-        True
-    """
-    from toolkit.data.tokenizers import bundle_metadata, check_source
-
-    own = bundle if tokenizer is None else tokenizer
-    if own is None:
-        raise ToolkitError("no tokenizer is given", "Give --tokenizer, or --bundle")
-    source = fspath(own)
-    metadata = bundle_metadata(source if bundle is None else fspath(bundle))
-    if bundle is not None and metadata is None:
-        raise ToolkitError(f"{bundle} is not a bundle", "Make one with `toolkit export`")
-    check_source(source)
-    length = _sequence_length(seq_len, metadata.seq_lens if metadata else None)
-    out = Path(output)
-    if random is not None:
-        if metadata is None:
-            raise ToolkitError("random tokens need a bundle, for its vocabulary", "Give --bundle")
-        from toolkit.data.prepare import prepare_random
-
-        seed, size = settings.get("seed", 0), metadata.vocab_size
-        return DataSet(out, prepare_random(random, length, size, seed, out, metadata.tokenizer))
-    from toolkit.data.settings import Settings
-    from toolkit.data.template import read_template
-
-    template = None if chat_template is None else read_template(Path(chat_template))
-    chosen = Settings(length, **settings, chat_template=template)
-    vocab = metadata.vocab_size if metadata else None
-    return DataSet(out, _of_files(list(map(Path, files)), source, chosen, out, vocab, progress))
-
-
-def _sequence_length(asked: int | None, available: list[int] | None) -> int:
-    if available is None:
-        if asked is None:
-            raise ToolkitError("the tokenizer is not a bundle's", "Give --seq-len")
-        return asked
-    if asked is None:
-        return max(available)
-    if asked not in available:
-        lengths = ", ".join(map(str, available))
-        raise ToolkitError(
-            f"the bundle has no programs for {asked} tokens (it has {lengths})",
-            "Use one of these, or export with another --seq-len",
-        )
-    return asked
-
-
-def _of_files(
-    files: list[Path],
-    source: str,
-    settings: Any,
-    out: Path,
-    vocab: int | None,
-    progress: Callable[[int, int], None] | None,
-) -> dict[str, Any]:
-    from toolkit.data.prepare import prepare_documents, read_input
-    from toolkit.data.prepared import check_target
-    from toolkit.data.tokenizers import load_tokenizer
-
-    check_target(out)
-    documents = read_input(files, settings)
-    tokenizer = load_tokenizer(source)
-    if vocab is not None and len(tokenizer) > vocab:
-        raise ToolkitError(
-            f"the tokenizer of {source} has {len(tokenizer)} tokens, the bundle {vocab}",
-            "Use the tokenizer of the bundle's model",
-        )
-    return prepare_documents(documents, files, tokenizer, settings, progress).write(out)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from toolkit.api.preparing import Target
 from toolkit.cli.common import error_console, print_json, say, say_next
 from toolkit.cli.data_report import print_counts, print_line, refused_rows, say_left_out
 from toolkit.cli.progress import Bar, count_columns
@@ -14,8 +15,8 @@ from toolkit.errors import ToolkitError
 
 if TYPE_CHECKING:
     from toolkit.data.prepared import Prepared
+    from toolkit.data.settings import Settings
     from toolkit.data.showing import Sample
-    from toolkit.data.tokenizers import BundleFacts
 
 _OUTPUT = Path("data")
 
@@ -155,9 +156,6 @@ def data(
       toolkit data HuggingFaceTB/smoltalk --subset everyday-conversations --tokenizer bundle -o data
       toolkit data --random 64 --seq-len 256 --bundle bundle -o data
     """
-    from toolkit.data.tokenizers import bundle_metadata, check_source
-
-    source = tokenizer or (str(bundle) if bundle else None)
     if (not files) == (random is None):
         raise typer.BadParameter("give either files or --random COUNT")
     unused = {"--me": me, "--split": split, "--subset": subset, "--show": show}
@@ -165,40 +163,23 @@ def data(
     given += ["--chat-template"] if chat_template else []
     if random is not None and given:
         raise typer.BadParameter(f"--random reads nothing, so it takes no {', '.join(given)}")
-    if source is None:
-        raise typer.BadParameter("give --tokenizer, or --bundle for random tokens")
-    metadata = bundle_metadata(bundle or source)
-    if bundle and metadata is None:
-        raise ToolkitError(f"{bundle} is not a bundle", "Make one with `toolkit export`")
-    check_source(source)
-    length = _sequence_length(seq_len, metadata.seq_lens if metadata else None)
+    target = Target.of(tokenizer, bundle, seq_len)
+    out = output if show else output or _OUTPUT
+    samples: list[Sample] = []
     if random is not None:
-        out: Path | None = output or _OUTPUT
-        report = _random(random, length, metadata, seed, output or _OUTPUT)
-        samples = []
+        report = target.random(random, seed, output or _OUTPUT)
     else:
         from toolkit.data.settings import Settings
+        from toolkit.data.showing import show_rows
         from toolkit.data.template import read_template
 
-        settings = Settings(
-            length,
-            loss,
-            pack,
-            long,
-            validation,
-            seed,
-            template,
-            form,
-            me,
-            split,
-            subset,
-            chat_template=read_template(chat_template) if chat_template else None,
-        )
-        vocab = metadata.vocab_size if metadata else None
-        out = output if show else output or _OUTPUT
-        prepared, loaded = _prepare(files or [], source, settings, out, vocab, quiet=as_json)
+        words = (loss, pack, long, validation, seed, template, form, me, split, subset)
+        own = read_template(chat_template) if chat_template else None
+        settings = Settings(target.seq_len, *words, chat_template=own)
+        prepared, loaded = _prepare(target, files or [], settings, out, quiet=as_json)
         report = prepared.write(out) if out else prepared.report
-        samples = _samples(prepared, loaded, show) if show else []
+        if show:
+            samples = show_rows(prepared.rows["train"], loaded, show, prepared.sources["train"])
         say_left_out(prepared.left_out)
     if as_json:
         shown = {"samples": [sample.to_json() for sample in samples]} if show else {}
@@ -207,70 +188,21 @@ def data(
     if show:
         print_samples(samples, report["train"]["sequences"])
     print_counts(report)
+    _say_where(out, str(bundle or tokenizer) if target.bundle else "BUNDLE")
+
+
+def _say_where(out: Path | None, bundle: str) -> None:
     if out is None:
         say(f"nothing is written; with -o {_OUTPUT} it is")
         return
     print_line(f"wrote {out}")
-    target = (bundle or source) if metadata else "BUNDLE"
-    say_next(f"toolkit deploy {target} --data {out}")
-
-
-def _sequence_length(asked: int | None, available: list[int] | None) -> int:
-    if available is None:
-        if asked is None:
-            raise typer.BadParameter("give --seq-len: the tokenizer is not a bundle's")
-        return asked
-    if asked is None:
-        return max(available)
-    if asked not in available:
-        lengths = ", ".join(map(str, available))
-        raise ToolkitError(
-            f"the bundle has no programs for {asked} tokens (it has {lengths})",
-            "Use one of these, or export with another --seq-len",
-        )
-    return asked
-
-
-def _random(
-    count: int, seq_len: int, metadata: "BundleFacts | None", seed: int, out: Path
-) -> dict[str, Any]:
-    from toolkit.data.prepare import prepare_random
-
-    if metadata is None:
-        raise typer.BadParameter("--random needs --bundle, for the size of the vocabulary")
-    return prepare_random(count, seq_len, metadata.vocab_size, seed, out, metadata.tokenizer)
-
-
-def _samples(prepared: "Prepared", tokenizer: Any, count: int) -> list["Sample"]:
-    from toolkit.data.showing import show_rows
-
-    return show_rows(prepared.rows["train"], tokenizer, count, prepared.sources["train"])
+    say_next(f"toolkit deploy {bundle} --data {out}")
 
 
 def _prepare(
-    files: list[Path],
-    source: str,
-    settings: Any,
-    out: Path | None,
-    vocab: int | None,
-    *,
-    quiet: bool,
+    target: Target, files: list[Path], settings: "Settings", out: Path | None, *, quiet: bool
 ) -> tuple["Prepared", Any]:
-    """Return the rows of files, and the tokenizer that made them."""
-    from toolkit.data.prepare import prepare_documents, read_input
-    from toolkit.data.prepared import check_target
-    from toolkit.data.tokenizers import load_tokenizer
-
-    if out is not None:
-        check_target(out)
-    with refused_rows():
-        documents = read_input(files, settings)
-    tokenizer = load_tokenizer(source)
-    if vocab is not None and len(tokenizer) > vocab:
-        raise ToolkitError(
-            f"the tokenizer of {source} has {len(tokenizer)} tokens, the bundle {vocab}",
-            "Use the tokenizer of the bundle's model",
-        )
+    """Return the data of files and the tokenizer that made it, naming all rows that are refused."""
     bar = Bar(*count_columns(), console=error_console, disable=quiet, transient=True)
     with refused_rows(), bar as progress:
         task = progress.add_task("documents", total=None)
@@ -278,5 +210,4 @@ def _prepare(
         def advance(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        prepared = prepare_documents(documents, files, tokenizer, settings, advance)
-    return prepared, tokenizer
+        return target.prepare(files, settings, out, advance)
