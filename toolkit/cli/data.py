@@ -185,13 +185,15 @@ def data(
         shown = {"samples": [sample.to_json() for sample in samples]} if show else {}
         print_json(report | shown)
         return
-    if show:
+    _say_made(samples, report, out, str(bundle or tokenizer) if target.bundle else "BUNDLE")
+
+
+def _say_made(
+    samples: list["Sample"], report: dict[str, Any], out: Path | None, bundle: str
+) -> None:
+    if samples:
         print_samples(samples, report["train"]["sequences"])
     print_counts(report)
-    _say_where(out, str(bundle or tokenizer) if target.bundle else "BUNDLE")
-
-
-def _say_where(out: Path | None, bundle: str) -> None:
     if out is None:
         say(f"nothing is written; with -o {_OUTPUT} it is")
         return
