@@ -14,6 +14,7 @@ from toolkit.bundle.flat_tensor import TensorSpec
 from toolkit.families import BlockKind, family_of
 from toolkit.families.parts import Linear
 from toolkit.families.rope import Rope
+from toolkit.lora import LoraSettings
 from toolkit.quantization.layout import weight_layout
 
 
@@ -80,23 +81,23 @@ def parameter_shapes(config: PretrainedConfig) -> dict[str, tuple[int, ...]]:
     return {part.source: part.shape for part in base_parts(config)}
 
 
-def adapter_specs(
-    config: PretrainedConfig, rank: int, targets: tuple[str, ...]
-) -> list[TensorSpec]:
+def adapter_specs(config: PretrainedConfig, lora: LoraSettings) -> list[TensorSpec]:
     """Return every tensor of adapter.ptd in the order in which `peft` creates them.
 
-    A is float32 [rank, K], B float32 [N, rank] for a projection with K inputs and N outputs.
+    A is float32 [R, K], B float32 [N, R] for a projection with K inputs and N outputs.
 
     Raises:
-        ToolkitError: A target does not exist.
+        ToolkitError: A target or layer does not exist.
     """
-    family_of(config).check_targets(config, targets)
+    lora = family_of(config).resolve(config, lora)
+    kinds = _kind_of_layers(config)
     specs = []
-    for i, kind in enumerate(_kind_of_layers(config)):
-        for path, part in kind.linears.items():
-            if path.rsplit(".", 1)[-1] not in targets:
+    for i in lora.layers_of(len(kinds)):
+        for path, part in kinds[i].linears.items():
+            target = path.rsplit(".", 1)[-1]
+            if target not in lora.targets:
                 continue
-            prefix = f"layers.{i}.{path}"
+            prefix, rank = f"layers.{i}.{path}", lora.rank_of(target)
             specs.append(TensorSpec(f"{prefix}.lora_A.weight", (rank, part.k), torch.float32))
             specs.append(TensorSpec(f"{prefix}.lora_B.weight", (part.n, rank), torch.float32))
     return specs

@@ -81,13 +81,14 @@ def _data_file(data: Path, split: str | None) -> tuple[str, Path]:
 
 def _adapters(bundle: "Bundle", adapter: Path | None, folder: Path) -> dict[str, Path]:
     from toolkit.bundle.adapter import write_peft_adapter
+    from toolkit.lora import LoraSettings
     from toolkit.oracle.on_device import write_zero_adapter
 
     adapters = {"without_adapter": folder / "zero.ptd"}
     write_zero_adapter(bundle, adapters["without_adapter"])
     if adapter is not None:
         adapters["with_adapter"] = folder / "adapter.ptd"
-        specs, lora = bundle.adapter.specs(), bundle.manifest["lora"]
+        specs, lora = bundle.adapter.specs(), LoraSettings.from_json(bundle.manifest["lora"])
         write_peft_adapter(adapter, specs, lora, adapters["with_adapter"])
     return adapters
 

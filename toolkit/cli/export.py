@@ -2,13 +2,13 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from toolkit.cli.common import console, error_console, print_json
 from toolkit.errors import ToolkitError
-from toolkit.lora import PROJECTIONS, LoraSettings
+from toolkit.lora import PROJECTIONS, LoraSettings, parse_pattern, parse_targets
 from toolkit.recipes import ExportDefaults, Recipe, get_recipe, recipe_of
 
 if TYPE_CHECKING:
@@ -46,11 +46,27 @@ def export(
             show_default=False,
         ),
     ] = None,
+    rslora: Annotated[
+        bool, typer.Option("--rslora", help="Scale by alpha / sqrt(rank) instead (rsLoRA).")
+    ] = False,
     targets: Annotated[
         str | None,
         typer.Option(
-            help=f"Projections with adapters, comma-separated. [default: {','.join(PROJECTIONS)}]",
+            help="Projections with adapters, comma-separated, or all-linear for every linear layer "
+            f"of a block. [default: {','.join(PROJECTIONS)}]",
             show_default=False,
+        ),
+    ] = None,
+    rank_pattern: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=R", help="Another rank for one of the targets; repeat for several."
+        ),
+    ] = None,
+    alpha_pattern: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=ALPHA", help="Another alpha for one of the targets; repeat for several."
         ),
     ] = None,
     lowering: Annotated[
@@ -80,7 +96,7 @@ def export(
     adapter: Annotated[
         Path | None,
         typer.Option(
-            help="Directory of a PEFT adapter to start from; rank, alpha and targets come from it.",
+            help="Directory of a PEFT adapter to start from; all LoRA settings come from it.",
             show_default=False,
         ),
     ] = None,
@@ -104,6 +120,7 @@ def export(
       toolkit export HuggingFaceTB/SmolLM2-135M-Instruct -o bundle
       toolkit export SmolLM2-135M-Instruct.Q4_1.gguf -o bundle --seq-len 256 --seq-len 512
       toolkit export ./my-llama -o bundle --rank 16 --alpha 32 --targets q_proj,v_proj
+      toolkit export ./my-llama -o bundle --targets all-linear --rslora --rank-pattern q_proj=16
       toolkit export ./my-llama -o bundle --adapter runs/run1
       toolkit export --random-weights qwen2.5-0.5b --seed 0 -o bundle
     """
@@ -116,13 +133,15 @@ def export(
 
     from toolkit.cli.export_progress import ExportProgress
 
+    given = _given(rank, alpha, targets, rslora, rank_pattern, alpha_pattern)
     started = time.monotonic()
     with ExportProgress(error_console) as progress:
         progress.stage("Opening model")
         from toolkit.bundle.export import ExportSettings, export_bundle
 
+        lora = _lora_settings(given, defaults) if adapter is None else _of_adapter(adapter, given)
         settings = ExportSettings(
-            lora=_lora_settings(adapter, rank, alpha, targets, defaults),
+            lora=lora,
             seq_lens=tuple(seq_len or defaults.seq_lens),
             lowering=lowering or defaults.lowering,
             quantization=quantization or defaults.quantization,
@@ -142,30 +161,47 @@ def export(
     console.print(f"See what is in it with: toolkit inspect {output}", markup=False)
 
 
-def _lora_settings(
-    adapter: Path | None,
+def _given(
     rank: int | None,
     alpha: float | None,
     targets: str | None,
-    defaults: ExportDefaults,
-) -> LoraSettings:
-    from toolkit.bundle.adapter import read_peft_settings
+    rslora: bool,
+    rank_pattern: list[str] | None,
+    alpha_pattern: list[str] | None,
+) -> dict[str, Any]:
+    """Return the fields of `LoraSettings` that were given."""
+    fields = {
+        "rank": rank,
+        "alpha": alpha,
+        "targets": None if targets is None else parse_targets(targets),
+        "rslora": rslora or None,
+        "rank_pattern": parse_pattern("--rank-pattern", rank_pattern or (), int) or None,
+        "alpha_pattern": parse_pattern("--alpha-pattern", alpha_pattern or (), float) or None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
 
-    names = None if targets is None else tuple(name.strip() for name in targets.split(","))
-    if adapter is None:
-        chosen = rank or defaults.rank
-        scaled = defaults.alpha_for(chosen) if alpha is None else alpha
-        return LoraSettings(chosen, scaled, names or defaults.targets)
+
+def _lora_settings(given: dict[str, Any], defaults: ExportDefaults) -> LoraSettings:
+    rank = given.get("rank", defaults.rank)
+    own = {"rank": rank, "alpha": defaults.alpha_for(rank), "targets": defaults.targets}
+    return LoraSettings(**own | given)
+
+
+def _of_adapter(adapter: Path, given: dict[str, Any]) -> LoraSettings:
+    from toolkit.bundle.peft_files import read_peft_settings
+
     settings = read_peft_settings(adapter)
-    for option, given, own in (
-        ("--rank", rank, settings.rank),
-        ("--alpha", alpha, settings.alpha),
-        ("--targets", names and sorted(names), sorted(settings.targets)),
-    ):
-        if given is not None and given != own:
-            shown = ",".join(own) if isinstance(own, list) else f"{own:g}"
+    for name, value in given.items():
+        own = getattr(settings, name)
+        same = set(value) == set(own) if isinstance(own, tuple) else value == own
+        if not same:
+            option = f"--{name.replace('_', '-')}"
+            shown = settings.to_json()[name]
+            text = f"{shown:g}" if isinstance(shown, float) else str(shown)
+            if isinstance(shown, list):
+                text = ",".join(shown)
             raise ToolkitError(
-                f"{option} differs from the adapter in {adapter}, which has {shown}",
+                f"{option} differs from the adapter in {adapter}, which has {text}",
                 f"Leave {option} out: it is taken from the adapter",
             )
     return settings

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from toolkit.cli.common import console, error_console, print_json
+from toolkit.lora import parse_pattern, parse_targets
 from toolkit.settings.optimizers import OptimizerName
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ def plan(
         typer.Option(min=1, help="LoRA rank; alpha follows it, at the default twice the rank."),
     ] = None,
     targets: Annotated[
-        str | None, typer.Option(help="Projections with adapters, comma-separated.")
+        str | None,
+        typer.Option(help="Projections with adapters, comma-separated, or all-linear."),
+    ] = None,
+    rank_pattern: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=R", help="Another rank for a target; repeat for several."),
     ] = None,
     lowering: Annotated[
         Literal["mesp", "mebp"] | None, typer.Option(help="How gradients are computed.")
@@ -80,7 +86,8 @@ def plan(
     given = {
         "seq_len": seq_len,
         "rank": rank,
-        "targets": None if targets is None else tuple(t.strip() for t in targets.split(",")),
+        "targets": None if targets is None else parse_targets(targets),
+        "rank_pattern": parse_pattern("--rank-pattern", rank_pattern or (), int) or None,
         "lowering": lowering,
         "optimizer": optimizer,
         "momentum": momentum,

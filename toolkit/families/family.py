@@ -8,7 +8,7 @@ without storage; a parameter that no part reads is an error that names it.
 import copy
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -18,6 +18,8 @@ from transformers import PretrainedConfig
 from toolkit.errors import ToolkitError
 from toolkit.families.parts import REMEDY, Linear, Norm, Part, Reader, linear, uncovered
 from toolkit.families.rope import Rope, plain_rope
+from toolkit.layers import layers_text
+from toolkit.lora import ALL_LINEAR, LoraSettings
 
 LLAMA_FIELDS = {
     "context_length": "max_position_embeddings",
@@ -147,20 +149,31 @@ class Family:
                 found[name] = BlockKind(name, (*kind.layers, index), kind.parts, kind.order)
         return list(found.values())
 
-    def check_targets(self, config: PretrainedConfig, targets: tuple[str, ...]) -> None:
-        """Check that every layer has the projections that an adapter changes.
+    def resolve(self, config: PretrainedConfig, lora: LoraSettings) -> LoraSettings:
+        """Return an adapter's settings with its targets by name and its layers by number.
 
         Raises:
-            ToolkitError: Naming those that do not exist.
+            ToolkitError: Naming targets that a layer does not have, or that there is no such layer.
         """
+        targets = lora.targets
         for kind in self.block_kinds(config):
-            names = [path.rsplit(".", 1)[-1] for path in kind.linears]
+            names = tuple(dict.fromkeys(path.rsplit(".", 1)[-1] for path in kind.linears))
+            if targets == (ALL_LINEAR,):
+                targets = names
             unknown = sorted(set(targets) - set(names))
             if unknown:
                 raise ToolkitError(
                     f"LoRA targets {', '.join(unknown)} do not exist",
-                    f"Choose from {', '.join(dict.fromkeys(names))}",
+                    f"Choose from {', '.join(names)}, or {ALL_LINEAR}",
                 )
+        layers = lora.layers_of(config.num_hidden_layers)
+        text = "" if len(layers) == config.num_hidden_layers else layers_text(layers)
+        if text:
+            raise ToolkitError(
+                f"Adapters in the layers {text} alone are not supported",
+                "Every layer must have the same",
+            )
+        return replace(lora, targets=targets, layers=text)
 
     def _describe(self, layer: nn.Module, index: int, config: PretrainedConfig) -> dict[str, Part]:
         """Return every part of a layer by its path."""

@@ -15,7 +15,6 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from toolkit.families import family_of
-from toolkit.lora import LoraSettings
 from toolkit.planning.graph import Operation, Program, Value
 from toolkit.planning.settings import Settings
 from toolkit.programs import program_functions
@@ -32,7 +31,7 @@ def trace_programs(config: Any, settings: Settings) -> dict[str, Program]:
     functions = program_functions(
         config,
         seq_len=settings.seq_len,
-        lora=LoraSettings(settings.rank, settings.alpha, settings.targets),
+        lora=settings.lora,
         lowering=settings.lowering,
         schemes=settings.schemes,
     )

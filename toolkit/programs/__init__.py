@@ -59,7 +59,7 @@ def program_functions(
     Args:
         config: Configuration of a supported family.
         seq_len: T.
-        lora: Rank, alpha and targets.
+        lora: The adapter.
         lowering: "mesp" or "mebp".
         schemes: Quantization scheme of "linear", "embedding" and "head".
 
@@ -71,7 +71,7 @@ def program_functions(
             f"Lowering '{lowering}' is unknown", f"Choose from {', '.join(LOWERINGS)}"
         )
     family = family_of(config)
-    family.check_targets(config, lora.targets)
+    lora = family.resolve(config, lora)
     if config.tie_word_embeddings and schemes["head"] != schemes["embedding"]:
         raise ToolkitError(
             "The head is tied to the embedding but has another quantization scheme",

@@ -66,6 +66,9 @@ class Block:
         for name in self.scalars:
             delattr(self.layer, name)
             self.layer.register_buffer(name, torch.empty((), device="meta"))
+        for path, module in self.layer.named_modules():
+            if isinstance(module, Mlp):
+                self.scalars |= {f"{path}.{name}": r for name, r in module.ratios.items()}
         buffers = dict(self.layer.named_buffers())
         self.adapter_names = [name for name in buffers if ".lora_" in name]
         base_names = [name for name in buffers if ".lora_" not in name]
@@ -146,8 +149,8 @@ class Block:
             }
             match part:
                 case parts.Linear():
-                    adapted = lora if path.rsplit(".", 1)[-1] in lora.targets else None
-                    module: nn.Module = Projection(part, layout, adapted, lowering)
+                    low_rank = lora.low_rank(path.rsplit(".", 1)[-1])
+                    module: nn.Module = Projection(part, layout, low_rank, lowering)
                 case parts.Norm():
                     module = Norm(part, lowering)
                 case parts.Attention():

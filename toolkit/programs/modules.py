@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import toolkit.ops  # noqa: F401  registers the operators
 from toolkit.families import parts
-from toolkit.lora import LoraSettings
+from toolkit.lora import LowRank
 from toolkit.quantization.layout import WeightLayout
 
 _ops = torch.ops.toolkit
@@ -25,7 +25,7 @@ class Projection(nn.Module):
     """A frozen quantized linear layer with an optional LoRA adapter."""
 
     def __init__(
-        self, part: parts.Linear, layout: WeightLayout, lora: LoraSettings | None, lowering: str
+        self, part: parts.Linear, layout: WeightLayout, low_rank: LowRank | None, lowering: str
     ) -> None:
         super().__init__()
         n, k = part.n, part.k
@@ -35,10 +35,10 @@ class Projection(nn.Module):
             _declare(self, "bias", (n,), torch.float32)
         self.scaling = None
         self.lowering = lowering
-        if lora is not None:
-            _declare(self, "lora_A", (lora.rank, k), torch.float32)
-            _declare(self, "lora_B", (n, lora.rank), torch.float32)
-            self.scaling = lora.scaling
+        if low_rank is not None:
+            _declare(self, "lora_A", (low_rank.rank, k), torch.float32)
+            _declare(self, "lora_B", (n, low_rank.rank), torch.float32)
+            self.scaling = low_rank.scaling
 
     def weight(self) -> tuple[Tensor, Tensor, Tensor | None]:
         return self.codes, self.scale, getattr(self, "offset", None)
@@ -113,19 +113,36 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """SwiGLU MLP: one operator in `mesp`, its parts in `mebp`."""
+    """SwiGLU MLP: one operator in `mesp`, its parts in `mebp`.
+
+    The operator has one scaling for its adapters, the one that most of them have. What another's is
+    of it, one of `ratios`, its B is multiplied by.
+    """
 
     def __init__(self, children: dict[str, nn.Module], lowering: str) -> None:
         super().__init__()
         for name, child in children.items():
             self.add_module(name, child)
         self.lowering = lowering
+        layers = {name: getattr(self, f"{name}_proj") for name in ("gate", "up", "down")}
+        scalings = [p.scaling for p in layers.values() if p.scaling is not None] or [0.0]
+        self.scaling = max(scalings, key=scalings.count)
+        self.ratios: dict[str, float] = {}
+        for name, projection in layers.items():
+            scaling = projection.scaling
+            if lowering == "mesp" and scaling not in (None, self.scaling):
+                self.ratios[f"{name}_ratio"] = scaling / self.scaling
+                _declare(self, f"{name}_ratio", (), torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up, down = self.gate_proj, self.up_proj, self.down_proj
         if self.lowering == "mebp":
             return down(_ops.silu_mul(gate(x), up(x)))
         weights = (*gate.weight(), *up.weight(), *down.weight())
-        adapters = (*gate.adapter(), *up.adapter(), *down.adapter())
-        scaling = next((p.scaling for p in (gate, up, down) if p.scaling is not None), 0.0)
-        return _ops.swiglu_mlp(x, *weights, *adapters, scaling)
+        adapters = (*self._adapter("gate"), *self._adapter("up"), *self._adapter("down"))
+        return _ops.swiglu_mlp(x, *weights, *adapters, self.scaling)
+
+    def _adapter(self, name: str) -> tuple[Tensor | None, Tensor | None]:
+        a, b = getattr(self, f"{name}_proj").adapter()
+        ratio = getattr(self, f"{name}_ratio", None)
+        return a, b if ratio is None else _ops.scale(b, ratio)
