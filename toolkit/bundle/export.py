@@ -23,6 +23,7 @@ from toolkit.files import atomic_file
 from toolkit.lora import LoraSettings
 from toolkit.programs import Programs, build_programs
 from toolkit.programs.coverage import check_whole_model
+from toolkit.programs.kinds import program_kinds
 from toolkit.quantization.packing import GROUP
 from toolkit.quantization.report import TensorQuality
 from toolkit.sources import Source
@@ -228,7 +229,10 @@ def _content(
             "vocab_size": config.vocab_size,
             "tied": bool(config.tie_word_embeddings),
         },
-        "blocks": {kind.name: list(kind.layers) for kind in family_of(config).block_kinds(config)},
+        "blocks": {
+            kind.block.name: list(kind.block.layers)
+            for kind in program_kinds(config, settings.lora)
+        },
         "seq_lens": seq_lens,
         "lowering": settings.lowering,
         "lora": {},

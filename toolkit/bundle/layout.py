@@ -11,7 +11,7 @@ import torch
 from transformers import PretrainedConfig
 
 from toolkit.bundle.flat_tensor import TensorSpec
-from toolkit.families import BlockKind, family_of
+from toolkit.families import BlockKind, family_of, resolve
 from toolkit.families.parts import Linear
 from toolkit.families.rope import Rope
 from toolkit.lora import LoraSettings
@@ -53,7 +53,7 @@ def base_parts(config: PretrainedConfig) -> list[Part]:
     """
     vocabulary = (config.vocab_size, config.hidden_size)
     parts = [Part("embed_tokens", "model.embed_tokens.weight", "embedding", vocabulary)]
-    for i, kind in enumerate(_kind_of_layers(config)):
+    for i, kind in enumerate(_by_layer(family_of(config).block_kinds(config))):
         parts += [
             Part(f"layers.{i}.{key}", f"model.layers.{i}.{source}", what, shape)
             for key, source, what, shape in _layer_parts(kind)
@@ -89,11 +89,12 @@ def adapter_specs(config: PretrainedConfig, lora: LoraSettings) -> list[TensorSp
     Raises:
         ToolkitError: A target or layer does not exist.
     """
-    lora = family_of(config).resolve(config, lora)
-    kinds = _kind_of_layers(config)
+    kinds = family_of(config).block_kinds(config)
+    lora = resolve(kinds, lora)
+    by_layer = _by_layer(kinds)
     specs = []
-    for i in lora.layers_of(len(kinds)):
-        for path, part in kinds[i].linears.items():
+    for i in lora.layers_of(len(by_layer)):
+        for path, part in by_layer[i].linears.items():
             target = path.rsplit(".", 1)[-1]
             if target not in lora.targets:
                 continue
@@ -103,10 +104,9 @@ def adapter_specs(config: PretrainedConfig, lora: LoraSettings) -> list[TensorSp
     return specs
 
 
-def _kind_of_layers(config: PretrainedConfig) -> list[BlockKind]:
-    kinds = family_of(config).block_kinds(config)
-    by_layer = {layer: kind for kind in kinds for layer in kind.layers}
-    return [by_layer[layer] for layer in range(config.num_hidden_layers)]
+def _by_layer(kinds: list[BlockKind]) -> list[BlockKind]:
+    kind_of = {layer: kind for kind in kinds for layer in kind.layers}
+    return [kind_of[layer] for layer in range(len(kind_of))]
 
 
 def _layer_parts(kind: BlockKind) -> list[tuple[str, str, str, tuple[int, ...]]]:

@@ -6,7 +6,7 @@
     family        config.model_type
     shape         layers, hidden_size, intermediate_size, heads, kv_heads, head_dim, vocab_size,
                   tied
-    blocks        kind of block -> its layers
+    blocks        kind of block, NAME or NAME_frozen without adapters -> its layers
     seq_lens      sequence lengths
     lowering      "mesp" or "mebp"
     lora          rank, alpha, targets, rslora, rank_pattern, alpha_pattern, layers (of adapters,

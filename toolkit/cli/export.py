@@ -69,6 +69,15 @@ def export(
             metavar="NAME=ALPHA", help="Another alpha for one of the targets; repeat for several."
         ),
     ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A-B|last:K",
+            help="Layers with adapters: numbers and ranges, as 0,4,8-11, or the K uppermost. Those "
+            "below the lowest need no backward pass. [default: all]",
+            show_default=False,
+        ),
+    ] = None,
     lowering: Annotated[
         Literal["mesp", "mebp"] | None,
         typer.Option(
@@ -121,6 +130,7 @@ def export(
       toolkit export SmolLM2-135M-Instruct.Q4_1.gguf -o bundle --seq-len 256 --seq-len 512
       toolkit export ./my-llama -o bundle --rank 16 --alpha 32 --targets q_proj,v_proj
       toolkit export ./my-llama -o bundle --targets all-linear --rslora --rank-pattern q_proj=16
+      toolkit export ./my-llama -o bundle --layers last:8
       toolkit export ./my-llama -o bundle --adapter runs/run1
       toolkit export --random-weights qwen2.5-0.5b --seed 0 -o bundle
     """
@@ -133,7 +143,7 @@ def export(
 
     from toolkit.cli.export_progress import ExportProgress
 
-    given = _given(rank, alpha, targets, rslora, rank_pattern, alpha_pattern)
+    given = _given(rank, alpha, targets, rslora, rank_pattern, alpha_pattern, layers)
     started = time.monotonic()
     with ExportProgress(error_console) as progress:
         progress.stage("Opening model")
@@ -168,6 +178,7 @@ def _given(
     rslora: bool,
     rank_pattern: list[str] | None,
     alpha_pattern: list[str] | None,
+    layers: str | None,
 ) -> dict[str, Any]:
     """Return the fields of `LoraSettings` that were given."""
     fields = {
@@ -177,6 +188,7 @@ def _given(
         "rslora": rslora or None,
         "rank_pattern": parse_pattern("--rank-pattern", rank_pattern or (), int) or None,
         "alpha_pattern": parse_pattern("--alpha-pattern", alpha_pattern or (), float) or None,
+        "layers": layers,
     }
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -197,7 +209,7 @@ def _of_adapter(adapter: Path, given: dict[str, Any]) -> LoraSettings:
         if not same:
             option = f"--{name.replace('_', '-')}"
             shown = settings.to_json()[name]
-            text = f"{shown:g}" if isinstance(shown, float) else str(shown)
+            text = f"{shown:g}" if isinstance(shown, float) else str(shown) or "all"
             if isinstance(shown, list):
                 text = ",".join(shown)
             raise ToolkitError(

@@ -42,6 +42,10 @@ def plan(
         list[str] | None,
         typer.Option(metavar="NAME=R", help="Another rank for a target; repeat for several."),
     ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(metavar="A-B|last:K", help="Layers with adapters, as of toolkit export."),
+    ] = None,
     lowering: Annotated[
         Literal["mesp", "mebp"] | None, typer.Option(help="How gradients are computed.")
     ] = None,
@@ -88,6 +92,7 @@ def plan(
         "rank": rank,
         "targets": None if targets is None else parse_targets(targets),
         "rank_pattern": parse_pattern("--rank-pattern", rank_pattern or (), int) or None,
+        "layers": layers,
         "lowering": lowering,
         "optimizer": optimizer,
         "momentum": momentum,

@@ -150,30 +150,12 @@ class Family:
         return list(found.values())
 
     def resolve(self, config: PretrainedConfig, lora: LoraSettings) -> LoraSettings:
-        """Return an adapter's settings with its targets by name and its layers by number.
+        """Return `resolve` of the model's own kinds of block.
 
         Raises:
             ToolkitError: Naming targets that a layer does not have, or that there is no such layer.
         """
-        targets = lora.targets
-        for kind in self.block_kinds(config):
-            names = tuple(dict.fromkeys(path.rsplit(".", 1)[-1] for path in kind.linears))
-            if targets == (ALL_LINEAR,):
-                targets = names
-            unknown = sorted(set(targets) - set(names))
-            if unknown:
-                raise ToolkitError(
-                    f"LoRA targets {', '.join(unknown)} do not exist",
-                    f"Choose from {', '.join(names)}, or {ALL_LINEAR}",
-                )
-        layers = lora.layers_of(config.num_hidden_layers)
-        text = "" if len(layers) == config.num_hidden_layers else layers_text(layers)
-        if text:
-            raise ToolkitError(
-                f"Adapters in the layers {text} alone are not supported",
-                "Every layer must have the same",
-            )
-        return replace(lora, targets=targets, layers=text)
+        return resolve(self.block_kinds(config), lora)
 
     def _describe(self, layer: nn.Module, index: int, config: PretrainedConfig) -> dict[str, Part]:
         """Return every part of a layer by its path."""
@@ -188,6 +170,29 @@ class Family:
             if own:
                 raise uncovered(f"{name}.{own[0][0]}", self.model_type)
         return parts
+
+
+def resolve(kinds: list[BlockKind], lora: LoraSettings) -> LoraSettings:
+    """Return an adapter's settings with its targets by name and its layers by number.
+
+    Raises:
+        ToolkitError: Naming targets that a layer does not have, or that there is no such layer.
+    """
+    targets = lora.targets
+    for kind in kinds:
+        names = tuple(dict.fromkeys(path.rsplit(".", 1)[-1] for path in kind.linears))
+        if targets == (ALL_LINEAR,):
+            targets = names
+        unknown = sorted(set(targets) - set(names))
+        if unknown:
+            raise ToolkitError(
+                f"LoRA targets {', '.join(unknown)} do not exist",
+                f"Choose from {', '.join(names)}, or {ALL_LINEAR}",
+            )
+    count = sum(len(kind.layers) for kind in kinds)
+    layers = lora.layers_of(count)
+    text = "" if len(layers) == count else layers_text(layers)
+    return replace(lora, targets=targets, layers=text)
 
 
 def _use_order(

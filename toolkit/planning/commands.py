@@ -58,6 +58,8 @@ def _export(model: Model, settings: Settings, folder: str) -> list[object]:
         words += ["--rank-pattern", f"{name}={rank}"]
     for name, alpha in settings.alpha_pattern:
         words += ["--alpha-pattern", f"{name}={alpha:g}"]
+    if settings.layers:
+        words += ["--layers", settings.layers]
     return [
         *words,
         *("--quantization", settings.linear),

@@ -16,7 +16,7 @@ class Settings:
     """Settings of an export and of a run, with the defaults of `toolkit export` and `train`.
 
     Attributes:
-        targets, rslora, rank_pattern, alpha_pattern: As `LoraSettings` has them.
+        targets, rslora, rank_pattern, alpha_pattern, layers: As `LoraSettings` has them.
         schemes: Quantization of "linear", "embedding" and "head".
         sequences: Sequences of a step: batch size times gradient accumulation.
         batch_size: Sequences computed together, as one row of programs for all their tokens.
@@ -29,6 +29,7 @@ class Settings:
     rslora: bool = False
     rank_pattern: tuple[tuple[str, int], ...] = ()
     alpha_pattern: tuple[tuple[str, float], ...] = ()
+    layers: str = ""
     lowering: str = "mesp"
     linear: str = "int4"
     embedding: str = "int8"
@@ -59,7 +60,7 @@ class Settings:
         return self.sequences // self.batch_size
 
 
-LORA = ("rank", "alpha", "targets", "rslora", "rank_pattern", "alpha_pattern")
+LORA = ("rank", "alpha", "targets", "rslora", "rank_pattern", "alpha_pattern", "layers")
 """The settings of the adapter, in the order of `LoraSettings`."""
 EXPORTED = ("seq_len", *LORA, "lowering", "linear", "embedding", "head")
 """The settings that a bundle's programs depend on; the others are those of a run."""

@@ -16,6 +16,15 @@ bool contains(const char* const* names, const std::string& name) {
   return false;
 }
 
+// Keys of the adapter tensors among a method's inputs.
+std::vector<std::string> adapters_of(const std::vector<std::string>& inputs) {
+  std::vector<std::string> keys;
+  for (const std::string& name : inputs) {
+    if (const char* key = after_prefix(name, "adapter:")) keys.push_back(key);
+  }
+  return keys;
+}
+
 }  // namespace
 
 std::string layer_key(const std::string& key, int64_t layer) {
@@ -69,12 +78,24 @@ void Bundle::read_block_kinds() {
     fail("bundle %s does not say of which kind each of its %lld layers is. Export it again",
          directory_.c_str(), (long long)layers);
   }
+  for (const std::string& kind : kinds) {
+    adapter_keys_.push_back(adapters_of(program_.texts(kind + "_forward_inputs")));
+  }
+  list_methods(kinds);
+}
+
+void Bundle::list_methods(const std::vector<std::string>& kinds) {
   methods_ = {{Kind::embed, "embed"},
               {Kind::head_loss, "head_loss"},
               {Kind::head_backward, "head_backward"}};
+  int64_t lowest = 0;
+  while (lowest < layers && adapter_keys_[kind_of(lowest)].empty()) ++lowest;
   for (size_t block = 0; block < kinds.size(); ++block) {
     methods_.push_back({Kind::block_forward, kinds[block] + "_forward", block});
-    methods_.push_back({Kind::block_backward, kinds[block] + "_backward", block});
+    const auto above = layer_kinds_.begin() + lowest;
+    if (std::count(above, layer_kinds_.end(), int64_t(block)) > 0) {
+      methods_.push_back({Kind::block_backward, kinds[block] + "_backward", block});
+    }
   }
 }
 
@@ -93,15 +114,9 @@ void Bundle::bind(Bindings& bindings) {
   const bool block = bindings.kind == Kind::block_forward || bindings.kind == Kind::block_backward;
   bindings.base.resize(block ? layers : 1);
   specs_[&bindings - methods_.data()].resize(bindings.base.size());
-  std::vector<std::string> adapters;
-  for (const std::string& name : bindings.inputs) {
-    bind_input(bindings, name);
-    if (const char* key = after_prefix(name, "adapter:")) adapters.push_back(key);
-  }
-  if (!block) return;
-  if (adapter_keys_.empty()) adapter_keys_ = adapters;
-  if (adapters != adapter_keys_) {
-    fail("bundle %s: the adapters of %s are not those of the other blocks. Export it again",
+  for (const std::string& name : bindings.inputs) bind_input(bindings, name);
+  if (block && adapters_of(bindings.inputs) != adapter_keys_[bindings.block]) {
+    fail("bundle %s: the adapters of %s are not those of its forward. Export it again",
          directory_.c_str(), bindings.name.c_str());
   }
 }
