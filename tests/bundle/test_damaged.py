@@ -14,6 +14,7 @@ from toolkit.bundle.inspection import inspect_bundle
 from toolkit.bundle.layout import parameter_shapes
 from toolkit.errors import ToolkitError
 from toolkit.programs import Programs
+from toolkit.sealed_json import seal
 from toolkit.sources.random import RandomSource
 
 
@@ -37,7 +38,7 @@ def edit(folder, change):
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     change(manifest)
-    path.write_text(json.dumps(manifest))
+    path.write_text(json.dumps(seal(manifest)))
 
 
 def flip(path, position):

@@ -195,6 +195,17 @@ def test_mistakes_show_before_anything_heavy_is_imported(tmp_path, tokenizer):
         (["CHATS", "--tokenizer", "no/such/one"], 1, "there is no tokenizer at no/such/one"),
         (["CHATS", "--tokenizer", "TOKENIZER", "--format", "doc"], 2, "'doc' is not one of"),
         (["CHATS", "--tokenizer", "TOKENIZER", "--bundle", "BUNDLE"], 1, "the bundle 150"),
+        (["./no/file", "--tokenizer", "TOKENIZER"], 1, "cannot read ./no/file: No such file"),
+        (["../no", "--tokenizer", "TOKENIZER"], 1, "cannot read ../no: No such file"),
+        (["/no/file", "--tokenizer", "TOKENIZER"], 1, "cannot read /no/file: No such file"),
+        (["CHATS", "--tokenizer", "TOKENIZER", "--seq-len", "8", "--me", "a"], 1, "--me has no"),
+        (["CHATS", "--tokenizer", "TOKENIZER", "--seq-len", "8", "--split", "a"], 1, "--split has"),
+        (["CHATS", "--tokenizer", "TOKENIZER", "--seq-len", "8", "--subset", "a"], 1, "--subset"),
+        (
+            ["--random", "3", "--bundle", "BUNDLE", "--me", "a", "--split", "b"],
+            2,
+            "--random reads nothing, so it takes no --me, --split",
+        ),
         (["none.txt", "--tokenizer", "TOKENIZER", "--seq-len", "8"], 1, "cannot read none.txt"),
     ],
 )

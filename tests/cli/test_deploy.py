@@ -11,6 +11,7 @@ from tests.cli.test_devices import toolkit
 from tests.support.fake_trainer import write_digests, write_fake_bundle, write_fake_runtime
 from toolkit import __version__
 from toolkit.data.fingerprint import DATA_FORMAT_VERSION
+from toolkit.sealed_json import seal
 
 
 @pytest.fixture
@@ -84,9 +85,11 @@ def test_deploy_refuses_what_is_damaged(tmp_path, environment, name):
     [
         ("{", "manifest.json cannot be read"),
         ("[]", "manifest.json is no object"),
-        ("{}", "lists no files"),
-        ('{"files": {"../x": {"sha256": ""}}}', "names a file outside"),
-        ('{"files": {"x": 5}}', "lists no files"),
+        ('{"files": {}}', "manifest.json has no checksum"),
+        (json.dumps(seal({"a": 1}) | {"a": 2}), "manifest.json does not match its checksum"),
+        (json.dumps(seal({})), "lists no files"),
+        (json.dumps(seal({"files": {"../x": {"sha256": ""}}})), "names a file outside"),
+        (json.dumps(seal({"files": {"x": 5}})), "lists no files"),
     ],
 )
 def test_deploy_refuses_damaged_manifests(tmp_path, environment, text, message):

@@ -24,6 +24,7 @@ from toolkit.data.dataset import read_rows, write_rows
 from toolkit.oracle.gradients import step_gradients
 from toolkit.oracle.model import build_model
 from toolkit.oracle.verification import write_perturbed_adapter
+from toolkit.sealed_json import seal
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,7 @@ def test_what_is_damaged_or_of_another_model_is_refused(bundle, evaluation, tmp_
         (data / "data.json", facts, "qwen"),
     ):
         described["tokenizer"] = {"name": name, "sha256": name * 9}
-        path.write_text(json.dumps(described))
+        path.write_text(json.dumps(seal(described)))
     said = f"{data} was made with the tokenizer of qwen, {other} has the tokenizer of smol"
     assert said in toolkit("evaluate", other, *words, code=1).stderr
     assert said in toolkit("verify", other, *words[:2], code=1).stderr

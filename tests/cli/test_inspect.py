@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from tests.support.bundles import export_tiny
 from toolkit.cli.main import app
+from toolkit.sealed_json import seal
 
 
 def run(*arguments):
@@ -37,6 +38,7 @@ def test_what_is_shown(bundle):
     worst = max(manifest["quantization"]["tensors"], key=lambda t: t["relative_error"])
     listed = text.split("Worst tensors:\n")[1].splitlines()
     assert listed[0].split() == [f"{worst['relative_error']:.4f}", worst["name"], "(int4)"]
+    assert result.stderr == f"next: toolkit data FILE --tokenizer {bundle} -o data\n"
 
 
 @pytest.mark.parametrize("columns", [60, 80])
@@ -95,7 +97,7 @@ def test_a_damaged_manifest_is_one_line(bundle, tmp_path):
             damaged = manifest | {name: manifest[name] | {key: value}}
             if value is None:
                 del damaged[name][key]
-            (copy / "manifest.json").write_text(json.dumps(damaged))
+            (copy / "manifest.json").write_text(json.dumps(seal(damaged)))
             result = run(copy)
             assert result.exit_code in (0, 1)
             assert isinstance(result.exception, SystemExit | None), (name, key, value)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from tests.support.fake_trainer import (
     write_fake_runtime,
 )
 from toolkit import __version__
+from toolkit.sealed_json import seal
 
 
 @pytest.fixture
@@ -97,14 +99,16 @@ def test_resume_remembers_the_settings(environment, tmp_path):
     assert flags["--seed"] == "8" and "--resume" in words
 
 
-@pytest.mark.parametrize("content", [None, "", '{"steps": [], "x": 1}', '{"lr": true}'])
+@pytest.mark.parametrize(
+    "content", [None, "", seal({"steps": [], "x": 1}), seal({"lr": True}), {"lr": 0.25}]
+)
 def test_resume_never_falls_back_to_defaults(environment, tmp_path, content):
     """A run whose settings are gone or damaged is not continued with others, --steps or not."""
     toolkit("train", "--steps", "2", "--out", "run1", "--lr", "0.5", **environment)
     settings = tmp_path / "home/runs/run1/settings.json"
     settings.unlink()
     if content is not None:
-        settings.write_text(content)
+        settings.write_text(json.dumps(content) if content else "")
     state = "damaged" if content else "missing"
     for more in ((), ("--steps", "4")):
         error = toolkit("train", "--out", "run1", "--resume", *more, code=1, **environment)
@@ -117,6 +121,25 @@ def last_flags(tmp_path, run="run1"):
     lines = read(tmp_path / f"home/runs/{run}/trainer.log").splitlines()
     words = next(line for line in reversed(lines) if line.startswith("--bundle")).split()
     return dict(zip(words[::2], words[1::2], strict=False))
+
+
+@pytest.mark.parametrize(("optimizer", "default"), [("adamw", "0.999"), ("lion", "0.99")])
+def test_a_resume_compares_with_the_optimizers_own_default(environment, optimizer, default):
+    words = ("train", "--out", "run1", "--steps")
+    toolkit(*words, "2", "--optimizer", optimizer, **environment)
+    other = "0.99" if default == "0.999" else "0.999"
+    for value, changed in ((default, ""), (other, f", beta2 {default} -> {other}")):
+        steps = "3" if not changed else "4"
+        more = (steps, "--resume", "--beta2", value)
+        process = start(environment, *words[1:], *more)
+        _, error = process.communicate(timeout=60)
+        assert f"changed: steps {int(steps) - 1} -> {steps}{changed}\n" in error
+
+
+def test_the_help_names_defaults_that_are_an_optimizers_own(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    text = " ".join(toolkit("train", "--help").split())
+    assert "[default: 0.999, lion 0.99]" in text and "[default: 0.9]" in text
 
 
 def test_a_resume_says_what_changes(environment):
@@ -235,13 +258,24 @@ def test_every_option_reaches_the_trainer(environment, tmp_path):
         "trace": "steps", "steps": "1",
     }  # fmt: skip
     filled_in = {"bundle", "data", "out", "resume", "adapter", "eval-data", "max-samples"}
-    assert trainer_options() == values.keys() | filled_in
+    assert trainer_options().keys() == values.keys() | filled_in
     (tmp_path / "home/data/data/validation.ptd").write_bytes(b"tokens")
     words = [word for name, value in values.items() for word in (f"--{name}", value)]
     toolkit("train", "--out", "run1", *words, **environment)
     flags = last_flags(tmp_path)
     assert {name: flags[f"--{name}"] for name in values} == values
     assert flags["--eval-data"].endswith("/data/data/validation.ptd")
+
+
+def test_help_shows_the_trainers_defaults():
+    """But for held-out data: without its option nothing is evaluated, whatever the trainer does."""
+    text = " ".join(toolkit("train", "--help", COLUMNS="100").split())
+    shown = dict(part.split(" ", 1) for part in re.split(r" --(?=[a-z0-9-]+ <)", text)[1:])
+    defaults = {name: value for name, value in trainer_options().items() if name in shown}
+    del defaults["eval-every"], defaults["adapter"]
+    told = {name for name, value in defaults.items() if f"[default: {value}]" in shown[name]}
+    assert told == {name for name, value in defaults.items() if value is not None}
+    assert len(told) > 20
 
 
 def test_second_ctrl_c_detaches_and_attach_comes_back(environment, tmp_path):

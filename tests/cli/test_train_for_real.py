@@ -5,13 +5,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from tests.support.bundles import SourceWithTokenizer
-from tests.support.tiny import tiny_config
-from toolkit.bundle.adapter import LoraSettings
-from toolkit.bundle.export import ExportSettings, export_bundle
-from toolkit.bundle.layout import parameter_shapes
+from tests.support.bundles import export_with_tokenizer
 from toolkit.cli.main import app
-from toolkit.lora import PROJECTIONS
 
 
 def toolkit(*words):
@@ -28,12 +23,7 @@ def evaluations(result):
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    config = tiny_config("llama")
-    config.vocab_size, config.initializer_range = 448, 0.2
-    source = SourceWithTokenizer(config, parameter_shapes(config), "tiny", seed=1)
-    folder = tmp_path_factory.mktemp("real") / "bundle"
-    export_bundle(source, folder, ExportSettings(LoraSettings(4, 8.0, PROJECTIONS), (32,)))
-    return folder
+    return export_with_tokenizer(tmp_path_factory.mktemp("real") / "bundle")
 
 
 def test_held_out_data_is_evaluated_and_an_adapter_trained_on(bundle, tmp_path, monkeypatch):
@@ -56,3 +46,9 @@ def test_held_out_data_is_evaluated_and_an_adapter_trained_on(bundle, tmp_path, 
     report = json.loads(held_out.stdout)
     assert report["with_adapter"]["loss"] == pytest.approx(losses[4], rel=1e-6)
     assert report["without_adapter"]["loss"] == pytest.approx(losses[0], rel=1e-6)
+    weights = tmp_path / "one/adapter_model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    command = ["evaluate", bundle, "--data", data, "--adapter", tmp_path / "one"]
+    refused = CliRunner().invoke(app, list(map(str, command)))
+    assert refused.exit_code == 1 and f"{weights} is damaged" in refused.stderr

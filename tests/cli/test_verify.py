@@ -22,7 +22,9 @@ def home(tmp_path, monkeypatch):
 
 
 def test_verify_passes_and_cleans_up(bundle, home):
-    output = toolkit("verify", bundle, "--threads", 1).output
+    result = toolkit("verify", bundle, "--threads", 1)
+    output = result.output
+    assert result.stderr.endswith(f"next: toolkit deploy {bundle} --data DATA --device local\n")
     assert "passed: tolerance 1e-04" in output
     assert "q_proj.lora_A" in output and "worst tensors:" in output
     assert list((home / "scratch").iterdir()) == []

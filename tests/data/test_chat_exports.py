@@ -1,6 +1,9 @@
 """WhatsApp and Telegram exports: who speaks when, and what becomes a conversation."""
 
+# ruff: noqa: RUF001 (letters of other alphabets are meant)
+
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -113,6 +116,87 @@ def test_what_whatsapp_itself_writes_is_left_out(tmp_path):
     assert turns(document) == [("u", "hello"), ("a", "a\n<b>")]
 
 
+@pytest.mark.parametrize(
+    "quoted",
+    ['"a: b"', "“a: b”", "„a: b“", "«a: b»", "‚a: b‘", "‘a: b’", "‹a: b›", "「a: b」", "”a: b”"],
+)
+def test_nobody_speaks_in_a_line_with_quotes(tmp_path, quoted):
+    text = (
+        "31.12.20, 22:15 - Ann O’Neil: hello\n"
+        f"31.12.20, 22:16 - Ann O’Neil hat den Betreff von „x“ zu {quoted} geändert\n"
+        f"31.12.20, 22:16 - Ann O’Neil changed the subject to {quoted}\n"
+        "31.12.20, 22:17 - Bob: see “a: b” and 'c'\n"
+    )
+    with pytest.raises(ToolkitError, match=r"Messages are of Ann O’Neil \(1\), Bob \(1\)"):
+        read(tmp_path / "a.txt", text, None)
+    [document] = read(tmp_path / "a.txt", text, "Bob")
+    assert turns(document) == [("u", "hello"), ("a", "see “a: b” and 'c'")]
+
+
+OWN = {
+    "en": ["<Media omitted>", "You deleted this message", "null", "report.pdf (file attached)",
+           "Missed video call", "image omitted", "Location: https://maps.google.com/?q=1.5,2.5"],
+    "de": ["<Medien ausgeschlossen>", "Diese Nachricht wurde gelöscht",
+           "Du hast diese Nachricht gelöscht", "Plan.pdf (Datei angehängt)", "Bild weggelassen",
+           "Verpasster Sprachanruf", "Standort: https://maps.google.com/?q=1.5,2.5"],
+    "es": ["<Multimedia omitido>", "Se eliminó este mensaje.", "Eliminaste este mensaje.",
+           "plan.pdf (archivo adjunto)", "imagen omitida", "Llamada perdida"],
+    "fr": ["<Médias omis>", "Ce message a été supprimé", "Vous avez supprimé ce message",
+           "plan.pdf (fichier joint)", "image absente", "Appel vocal manqué"],
+    "pt": ["<Mídia oculta>", "Mensagem apagada", "Você apagou esta mensagem",
+           "plano.pdf (arquivo anexado)", "imagem ocultada", "Chamada de voz perdida"],
+    "it": ["<Media omessi>", "Questo messaggio è stato eliminato",
+           "Hai eliminato questo messaggio", "piano.pdf (file allegato)", "immagine omessa",
+           "Chiamata vocale persa"],
+    "nl": ["<Media weggelaten>", "Dit bericht is verwijderd", "U hebt dit bericht verwijderd",
+           "plan.pdf (bestand bijgevoegd)", "afbeelding weggelaten", "Gemiste spraakoproep"],
+    "tr": ["<Medya dahil edilmedi>", "Bu mesaj silindi", "Bu mesajı sildiniz",
+           "plan.pdf (dosya ekli)", "görüntü dahil edilmedi", "Cevapsız sesli arama"],
+    "ru": ["<Без медиафайлов>", "Данное сообщение удалено", "Вы удалили данное сообщение",
+           "план.pdf (файл добавлен)", "Пропущенный аудиозвонок"],
+    "hi": ["<मीडिया के बिना>", "यह मैसेज डिलीट कर दिया गया है।"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("language", OWN)
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_what_whatsapp_writes_in_other_languages_is_left_out(tmp_path, language, form):
+    lines = ["31.12.20, 22:15 - Ann: hello"]
+    lines += [f"31.12.20, 22:16 - Bob: {own}" for own in OWN[language]]
+    lines += [f"31.12.20, 22:16 - Bob: {own}\ncaption" for own in OWN[language]]
+    lines += ["31.12.20, 22:17 - Bob: yes"]
+    text = unicodedata.normalize(form, "\n".join(lines))
+    [document] = read(tmp_path / "a.txt", text, "Bob")
+    said = "\n".join(["caption"] * len(OWN[language]) + ["yes"])
+    assert turns(document) == [("u", "hello"), ("a", said)]
+
+
+@pytest.mark.parametrize(
+    "edited",
+    ["This message was edited", "Diese Nachricht wurde bearbeitet.", "Se editó este mensaje.",
+     "Ce message a été modifié", "Mensagem editada", "Questo messaggio è stato modificato",
+     "Dit bericht is bewerkt", "Данное сообщение изменено"],
+)  # fmt: skip
+def test_that_a_message_was_edited_is_left_out(tmp_path, edited):
+    text = f"31.12.20, 22:15 - Ann: hello\n31.12.20, 22:16 - Bob: so <{edited}>\n"
+    [document] = read(tmp_path / "a.txt", text, "Bob")
+    assert turns(document) == [("u", "hello"), ("a", "so")]
+
+
+def test_what_people_write_of_such_things_is_kept(tmp_path):
+    said = [
+        "null and void",
+        "This message was deleted? I do not see it",
+        "I sent plan.pdf (the old one)",
+        "https://maps.google.com/?q=1,2",
+        "the image omitted that",
+        "e\u0301 stays as it was written",
+    ]
+    lines = ["31.12.20, 22:15 - Ann: hello", *(f"31.12.20, 22:16 - Bob: {text}" for text in said)]
+    [document] = read(tmp_path / "a.txt", "\n".join(lines), "Bob")
+    assert turns(document) == [("u", "hello"), ("a", "\n".join(said))]
+
+
 def telegram(name: str, *messages) -> dict:
     chat = {"name": name, "type": "personal_chat", "id": 1, "messages": []}
     for number, (speaker, date, text, more) in enumerate(messages):
@@ -145,6 +229,89 @@ def test_telegram(tmp_path):
     account = {"about": "Here is the data. Telegram", "chats": {"about": "x", "list": [ANN, other]}}
     documents = read(tmp_path / "all.json", json.dumps(account, indent=1), "Bob")
     assert [turns(document) for document in documents] == [*expected, [("u", "hi"), ("a", "yes")]]
+
+
+NAMESAKES = telegram(
+    "Group",
+    ("Ann", "2020-12-31T22:15:00", "one", {"from_id": "user1"}),
+    ("Ann", "2020-12-31T22:15:10", "two", {"from_id": "user2"}),
+    ("Bob", "2020-12-31T22:15:20", "three", {"from_id": "user3"}),
+    ("Ann", "2020-12-31T22:15:30", "four", {"from_id": "user2"}),
+)
+
+
+def test_telegram_tells_namesakes_apart(tmp_path):
+    path, text = tmp_path / "result.json", json.dumps(NAMESAKES)
+    [document] = read(path, text, "user2")
+    expected = [("u", "Ann: one"), ("a", "two"), ("u", "Bob: three"), ("a", "four")]
+    assert turns(document) == expected
+    [document] = read(path, text, "Bob")
+    assert turns(document) == [("u", "Ann: one\nAnn: two"), ("a", "three"), ("u", "Ann: four")]
+    people = r"Messages are of Ann \[user2\] \(2\), Ann \[user1\] \(1\)"
+    cause = rf"who of them is 'Ann'\? {people}"
+    with pytest.raises(ToolkitError, match=cause) as error:
+        read(path, text, "Ann")
+    assert "by what stands in brackets" in error.value.remedy
+    with pytest.raises(
+        ToolkitError, match=r"of Ann \[user2\] \(2\), Ann \[user1\] \(1\), Bob \(1\)"
+    ):
+        read(path, text, None)
+
+
+def test_telegram_knows_who_changed_the_name(tmp_path):
+    chat = telegram(
+        "Ann",
+        ("Ann", "2020-12-31T22:15:00", "hello", {"from_id": "user1"}),
+        ("Bob", "2020-12-31T22:15:10", "hi", {"from_id": "user2"}),
+        ("Bobby", "2020-12-31T22:15:20", "again", {"from_id": "user2"}),
+    )
+    [document] = read(tmp_path / "result.json", json.dumps(chat), "Bob")
+    assert turns(document) == [("u", "hello"), ("a", "hi\nagain")]
+
+
+def test_halves_of_characters_are_replaced_and_counted(tmp_path):
+    chat = telegram(
+        "An\ud83d",
+        ("An\ud83d", "2020-12-31T22:15:00", "hello\ud83d", {}),
+        ("Eve", "2020-12-31T22:15:00", "\ude00", {}),
+        ("Bo\ud83d", "2020-12-31T22:16:00", ["so ", {"type": "bold", "text": "\ud83d"}], {}),
+    )
+    path, text = tmp_path / "result.json", json.dumps(chat)
+    [document] = read(path, text, "Bo\ufffd")
+    expected = [("u", "An\ufffd: hello\ufffd\nEve: \ufffd"), ("a", "so \ufffd")]
+    assert turns(document) == expected and document.repaired == 4
+    assert str(document.source).isprintable()
+    with pytest.raises(ToolkitError) as error:
+        read(path, text, None)
+    assert "Bo\ufffd (1)" in str(error.value).encode().decode()
+
+
+@pytest.mark.parametrize(
+    ("later", "count"),
+    [
+        ("2021-01-01T04:14:00+01:00", 1),
+        ("2021-01-01T04:16:00+01:00", 2),
+        ("2021-01-01T05:14:00+02:00", 1),
+        ("2021-01-01T05:16:00+02:00", 2),
+        ("2021-01-01T03:14:00Z", 1),
+        ("2021-01-01T04:14:00", 1),
+        ("2021-01-01T04:16:00", 2),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_dates_with_and_without_a_time_zone(tmp_path, later, count, turned):
+    """Six hours are exact between two zones, and by the clock on the wall where one is missing."""
+    dates = ["2020-12-31T22:15:00+01:00", later]
+    if turned and later[-1].isdigit() and "+" not in later:
+        dates = [dates[0].removesuffix("+01:00"), f"{later}+01:00"]
+    chat = telegram(
+        "Ann",
+        ("Ann", dates[0], "a", {}),
+        ("Bob", dates[0], "b", {}),
+        ("Ann", dates[1], "c", {}),
+        ("Bob", dates[1], "d", {}),
+    )
+    assert len(read(tmp_path / "result.json", json.dumps(chat), "Bob")) == count
 
 
 def test_broken_exports_of_telegram(tmp_path):

@@ -71,3 +71,17 @@ def test_bad_files(tmp_path):
         read(tmp_path / "latin.txt", b"ab\xe9c")
     with pytest.raises(ToolkitError, match="is a directory"):
         list(read_documents([tmp_path]))
+
+
+def test_options_that_nothing_takes_are_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("just text")
+    (tmp_path / "chat.txt").write_text("31.12.20, 22:15 - Ann: hi\n31.12.20, 22:16 - Bob: so\n")
+    text, chat = tmp_path / "a.txt", tmp_path / "chat.txt"
+    for option, given in (("me", "Bob"), ("split", "train"), ("subset", "small")):
+        with pytest.raises(ToolkitError, match=f"^--{option} has no effect: .*Leave --{option}"):
+            list(read_documents([text], **{option: given}))
+    with pytest.raises(ToolkitError, match="--me has no effect"):
+        list(read_documents([chat], "text", me="Bob"))
+    with pytest.raises(ToolkitError, match="--split has no effect"):
+        list(read_documents([chat], me="Bob", split="test"))
+    assert len(list(read_documents([text, chat], me="Bob"))) == 2

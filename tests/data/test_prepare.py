@@ -1,5 +1,6 @@
 """From files to a data directory: what it holds, that it is deterministic, what it reports."""
 
+import hashlib
 import itertools
 import json
 from pathlib import Path
@@ -229,3 +230,25 @@ def test_settings_are_checked():
     for wrong in ({"seq_len": 0}, {"loss": "x"}, {"long": "x"}, {"validation": 1.0}, {"form": "x"}):
         with pytest.raises(ToolkitError):
             Settings(**{"seq_len": 8, **wrong})
+
+
+WHATSAPP = "31.12.20, 22:15 - Ann: hello there\n31.12.20, 22:16 - Bob: hi, how are you\n" * 3
+
+
+@pytest.mark.parametrize("form", ["auto", "text", "whatsapp"])
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [("WhatsApp Chat with Ann Smith.txt", ".txt"), ("Ann.Smith", ""), ("_chat.TXT", ".txt")],
+)
+def test_names_of_people_in_names_of_files_stay_here(tmp_path, smollm2, form, name, suffix):
+    (tmp_path / name).write_text(WHATSAPP, encoding="utf-8")
+    (tmp_path / "book.txt").write_text("It was a dark and stormy night.", encoding="utf-8")
+    paths = [tmp_path / name] if form == "whatsapp" else [tmp_path / name, tmp_path / "book.txt"]
+    me = None if form == "text" else "Bob"
+    prepare(paths, smollm2, Settings(64, form=form, me=me), tmp_path / "out")
+    content = (tmp_path / "out/data.json").read_text()
+    first, *others = json.loads(content)["sources"]
+    assert first["name"] == first["sha256"][:12] + suffix
+    assert first["sha256"] == hashlib.sha256(WHATSAPP.encode()).hexdigest()
+    assert [other["name"] for other in others] == ["book.txt"] * (len(paths) - 1)
+    assert "Ann" not in content and "_chat" not in content

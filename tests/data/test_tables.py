@@ -135,9 +135,20 @@ def test_ids_of_the_hub(tmp_path, dataset, monkeypatch):
     for path in ("some/chats.jsonl", "chats"):
         with pytest.raises(ToolkitError, match=f"cannot read {path}"):
             list(read_documents([Path(path)]))
+    for path in ("some/chats.arrow", "some/chats.JSONL", "some/notes.rst"):  # a file misspelt
+        with pytest.raises(ToolkitError, match=rf"cannot read {path}: No such file"):
+            list(read_documents([Path(path)]))
+    assert list(read_documents([Path("some/chats-v1.5")]))
     (tmp_path / "some").mkdir()
     with pytest.raises(ToolkitError, match="cannot read some/chats"):
         list(read_documents([Path("some/chats")]))
+
+
+def test_what_was_saved_has_no_subsets(tmp_path, dataset):
+    dataset.save_to_disk(str(tmp_path / "one"))
+    with pytest.raises(ToolkitError, match="--subset has no effect"):
+        list(read_documents([tmp_path / "one"], subset="small"))
+    assert list(read_documents([tmp_path / "one"], split="train"))
 
 
 def test_without_the_library_the_command_that_installs_it_is_named(tmp_path, monkeypatch):

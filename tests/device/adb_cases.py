@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.device.adb_daemon import ADDRESS, Daemon, Server
 from tests.support.fake_system_trace import FAKE_SYSTEM_TRACE, write_fake_atrace
-from tests.support.fake_trainer import write_fake_bundle, write_fake_runtime
+from tests.support.fake_trainer import ADAPTER, write_fake_bundle, write_fake_runtime
 from tests.support.processes import processes_with, wait_for
 from toolkit import __version__
 from toolkit.device import DeviceCommandError, DeviceLost, open_device
@@ -250,7 +250,7 @@ def train(daemon: Daemon, folder: Path) -> None:
         assert records[-1]["type"] == "end" and records[-1]["status"] == "stopped"
         assert run.exit_code() == 0
         pull_run(device, "run1", folder / "out")
-        assert (folder / "out/adapter_model.safetensors").read_bytes() == b"adapter\n"
+        assert (folder / "out/adapter_model.safetensors").read_bytes() == ADAPTER
 
 
 def toolkit(*words: str, code: int = 0, errors: bool = False) -> str:
@@ -291,6 +291,12 @@ def commands(daemon: Daemon, folder: Path) -> None:
 
 def evaluate_cut(daemon: Daemon, folder: Path) -> None:
     """A trainer that computes ends when its host is killed, and when the connection is."""
+
+    # By the path of this test's own runtime: others may evaluate on this machine, too.
+    def evaluating() -> dict[int, str]:
+        own = processes_with(f"{folder}/root/")
+        return {pid: line for pid, line in own.items() if "trainer evaluate" in line}
+
     runtime_folder = write_fake_runtime(folder / "runtime", version=__version__)
     with phone(root=f"{folder}/root") as device:
         runtime = deploy_runtime(device, runtime_folder, "x86_64")
@@ -298,10 +304,10 @@ def evaluate_cut(daemon: Daemon, folder: Path) -> None:
         device.make_directory(scratch)
         for record in run_trainer(device, runtime, "evaluate", scratch=scratch):
             assert record["samples"] == 1
-            assert processes_with("trainer evaluate")
+            assert evaluating()
             daemon.kill()
             break
-        wait_for(lambda: not processes_with("trainer evaluate"))
+        wait_for(lambda: not evaluating())
         wait_for(lambda: not Path(scratch).exists())
     daemon.start()
     code = (
@@ -313,10 +319,10 @@ def evaluate_cut(daemon: Daemon, folder: Path) -> None:
     )
     os.environ["TOOLKIT_DEVICE_ROOT"] = f"{folder}/root"
     host = subprocess.Popen([sys.executable, "-c", code, SPEC])
-    wait_for(lambda: processes_with("trainer evaluate"))
+    wait_for(lambda: evaluating())
     host.kill()
     host.wait()
-    wait_for(lambda: not processes_with("trainer evaluate"))
+    wait_for(lambda: not evaluating())
 
 
 def system_trace(daemon: Daemon, folder: Path) -> None:

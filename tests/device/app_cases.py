@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.device.adb_cases import refused
 from tests.device.adb_daemon import ADDRESS, Daemon
 from tests.support.fake_app import write_fake_app
-from tests.support.fake_trainer import write_fake_bundle
+from tests.support.fake_trainer import ADAPTER, write_fake_bundle
 from toolkit import __version__
 from toolkit.device import app_export
 from toolkit.device.adb import AdbDevice
@@ -59,7 +59,7 @@ def commands(folder: Path) -> None:
     said = toolkit("train", *DEVICE, "--attach", "run1", errors=True)
     assert f"next: toolkit pull --device {ADDRESS} --app run1 -o runs/run1" in said
     toolkit("pull", *DEVICE, "run1", "-o", str(folder / "runs/run1"))
-    assert (folder / "runs/run1/adapter_model.safetensors").read_bytes() == b"adapter\n"
+    assert (folder / "runs/run1/adapter_model.safetensors").read_bytes() == ADAPTER
     assert (folder / "runs/run1/trace.jsonl").read_text().count('"step":') == 6
 
 

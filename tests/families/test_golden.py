@@ -20,7 +20,10 @@ FOLDER = Path(__file__).parent / "golden"
 
 
 def operator_list(family: str, lowering: str) -> str:
-    """Return every program's operators in order with the shapes of their results, T = 8."""
+    """Return every program's operators in order, their arguments and the shapes of their results.
+
+    T = 8; arguments are tensors by name, and numbers.
+    """
     settings = Settings(seq_len=8, lowering=lowering)
     lines = []
     for program in trace_programs(tiny_config(family), settings).values():
@@ -33,7 +36,9 @@ def operator_list(family: str, lowering: str) -> str:
 
 
 def _written(argument: object) -> str:
-    """Return the name of a tensor; a weight and an adapter, which are several, have one."""
+    """Return a number, or the name of a tensor; weights and adapters, being several, have one."""
+    if argument is None or isinstance(argument, bool | int | float):
+        return str(argument).lower()
     name = getattr(argument, "name", "")
     if not name or name.endswith((".scale", ".offset", ".lora_B.weight")):
         return ""

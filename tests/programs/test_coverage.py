@@ -98,6 +98,26 @@ def test_a_parameter_added_to_the_layer_is_named(monkeypatch):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("place", ["self_attn", "mlp"])
+@pytest.mark.parametrize("kind", ["parameter", "buffer"])
+def test_what_is_added_to_any_layers_modules_is_named(monkeypatch, family, place, kind):
+    def with_extra(self, config, index=0):
+        layer = plain(self, config, index)
+        if index == 1:
+            module, value = layer.get_submodule(place), torch.empty(4, device="meta")
+            if kind == "parameter":
+                module.register_parameter("sinks", nn.Parameter(value))
+            else:
+                module.register_buffer("sinks", value)
+        return layer
+
+    plain = Family.decoder_layer
+    monkeypatch.setattr(Family, "decoder_layer", with_extra)
+    with pytest.raises(ToolkitError, match=rf"^layers\.1\.{place}\.sinks is not covered"):
+        functions(tiny_config(family))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("missing", ["lm_head.weight", "model.norm.weight"])
 def test_the_whole_model_is_covered(family, missing):
     from toolkit.bundle.layout import parameter_shapes

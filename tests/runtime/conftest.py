@@ -1,10 +1,11 @@
-"""Builds of the runtime with Clang, plain and under sanitizers, each made once a session."""
+"""Builds of the runtime with Clang, and under sanitizers, each made once a session."""
 
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,16 +15,35 @@ import pytest
 from tests.runtime.cases import bundle_copy, case, make_case  # noqa: F401  (fixtures)
 
 RUNTIME = Path(__file__).resolve().parents[2] / "toolkit" / "runtime"
-# What is found ends the process. Only our code is instrumented, ExecuTorch's library is not.
-FLAGS = {
-    "optimized": "-O2",
-    "address": "-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all",
-    "thread": "-O1 -g1 -fsanitize=thread",
-}
-TARGETS = {
-    "optimized": ["toolkit_operators", "kernels_probe"],
-    "address": ["kernels_probe", "trainer"],
-    "thread": ["kernels_probe", "trainer"],
+PLAIN = "-DTOOLKIT_PLAIN_KERNELS=ON"
+QUICK = ("-DTOOLKIT_KERNEL_OPTIONS=-O1", "-DTOOLKIT_PRECOMPILED_HEADERS=ON")
+
+
+@dataclass(frozen=True)
+class Build:
+    """A compiler with its flags, the targets it makes, and options of CMake's."""
+
+    compiler: str
+    flags: str
+    targets: tuple[str, ...]
+    options: tuple[str, ...] = ()
+
+
+# What a sanitizer finds ends the process. Only our code is instrumented, ExecuTorch's library is
+# not. Threads meet in code that all instruction sets share; vectors reach over edges in each. To
+# optimize what is instrumented takes most of a build, and only kernels compute long enough for it.
+BUILDS = {
+    "optimized": Build("clang++", "-O2", ("toolkit_operators",)),
+    "address": Build(
+        "clang++",
+        "-O0 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all",
+        ("kernels_probe", "trainer"),
+        QUICK,
+    ),
+    "thread": Build(
+        "clang++", "-O0 -g1 -fsanitize=thread", ("kernels_probe", "trainer"), (*QUICK, PLAIN)
+    ),
+    "gcc-address": Build("g++", "-O0 -fsanitize=address", ("kernels_probe",), (PLAIN,)),
 }
 
 
@@ -36,30 +56,33 @@ def run(*words: object) -> None:
     assert result.returncode == 0, result.stdout[-8000:] + result.stderr[-8000:]
 
 
-def clang() -> str:
-    found = shutil.which("clang++")
+def compiler(name: str) -> str:
+    """Return the path of a compiler; without it the test is skipped, or fails in CI."""
+    found = shutil.which(name)
     if found is None:
-        message = "no clang++: apt-get install clang libclang-rt-14-dev"
+        message = f"no {name}: apt-get install clang libclang-rt-14-dev g++"
         pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
     return found
 
 
 @pytest.fixture(scope="session")
-def clang_build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def checked_build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Return a function that gives the folder of one of the builds; warnings are errors."""
 
     @cache
-    def build(kind: str) -> Path:
-        folder = tmp_path_factory.mktemp(f"clang-{kind}")
+    def make(kind: str) -> Path:
+        build = BUILDS[kind]
+        folder = tmp_path_factory.mktemp(f"build-{kind}")
         run(
             *("cmake", "-S", RUNTIME, "-B", folder, "-G", "Ninja"),
-            f"-DCMAKE_CXX_COMPILER={clang()}",
+            f"-DCMAKE_CXX_COMPILER={compiler(build.compiler)}",
             "-DCMAKE_BUILD_TYPE=Checked",  # no flags of CMake's or ours beside these
-            f"-DCMAKE_CXX_FLAGS_CHECKED={FLAGS[kind]}",
+            f"-DCMAKE_CXX_FLAGS_CHECKED={build.flags}",
             "-DTOOLKIT_WARNINGS_AS_ERRORS=ON",
             f"-DEXECUTORCH_ROOT={find_spec('executorch').submodule_search_locations[0]}",
+            *build.options,
         )
-        run("cmake", "--build", folder, "--target", *TARGETS[kind])
+        run("cmake", "--build", folder, "--target", *build.targets)
         return folder
 
-    return build
+    return make

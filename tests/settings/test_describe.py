@@ -96,7 +96,10 @@ def test_instruction_sets_begin_with_the_one_in_use():
     assert facts["version"] == info["version"] and facts["arithmetic"] == ["float32"]
 
 
-@pytest.mark.parametrize("shape", ["", "8", "8x", "x8", "8x0", "-1x8", "8x8x8", "8x8,", "8x9e9"])
+@pytest.mark.parametrize(
+    "shape",
+    ["", "8", "8x", "x8", "8x0", "-1x8", "8x8x8", "8x8,", "8x9e9", "2147483647x2147483647"],
+)
 def test_wrong_shapes_are_refused(shape):
     words = [trainer(), "describe", "--json", f"--shape={shape}"]
     result = subprocess.run(words, capture_output=True, text=True, check=False)

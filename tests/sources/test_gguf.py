@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.support.models import tiny_model, write_gguf
+from tests.support.models import plain_model, tiny_model, write_gguf
 from tests.support.tiny import SPECIAL, tiny_config
 from toolkit.bundle.layout import base_parts
 from toolkit.bundle.weights import choose_schemes, quantize_part
@@ -20,13 +20,6 @@ def reference(path):
         path.parent, gguf_file=path.name, dtype=torch.float32
     )
     return dict(model.named_parameters())
-
-
-def plain_model(family, **options):
-    """A tiny model without rotary scaling, which GGUF metadata cannot express."""
-    config = tiny_config(family, **options)
-    config.rope_parameters = {"rope_type": "default", "rope_theta": 10000.0}
-    return tiny_model(family, config=config)
 
 
 @pytest.mark.parametrize(
@@ -117,50 +110,6 @@ def test_another_scheme_on_request(tmp_path):
         quantized, entry = quantize_part(source, part, scheme)
         assert not entry.taken_over and 0 < entry.relative_error < 0.15
         assert torch.equal(quantized.codes, quantize(source.read(part.source), scheme).codes)
-
-
-def llama3_factors(config):
-    """What llama.cpp's converter writes for the scaling of Llama 3.2, from its description."""
-    head_dim = config.hidden_size // config.num_attention_heads
-    frequencies = 500000.0 ** (-np.arange(0, head_dim, 2) / head_dim)
-    factors = []
-    for frequency in frequencies:
-        wavelength = 2 * np.pi / frequency
-        if wavelength < 8192 / 4:
-            factors.append(1.0)
-        elif wavelength > 8192:
-            factors.append(32.0)
-        else:
-            smooth = (8192 / wavelength - 1) / 3
-            factors.append(1 / ((1 - smooth) / 32 + smooth))
-    return np.array(factors)
-
-
-def rope_model():
-    config = tiny_config("llama")
-    config.rope_parameters = {"rope_type": "default", "rope_theta": 500000.0}
-    return tiny_model("llama", config=config)
-
-
-def test_llama3_scaling_is_restored(tmp_path):
-    model = rope_model()
-    write_gguf(tmp_path / "tiny.gguf", model, rope_freqs=llama3_factors(model.config))
-    rope = open_source(str(tmp_path / "tiny.gguf")).config.rope_parameters
-    assert rope == {
-        "rope_type": "llama3",
-        "rope_theta": 500000.0,
-        "factor": 32.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    }
-
-
-def test_unknown_scaling_is_refused(tmp_path):
-    model = rope_model()
-    write_gguf(tmp_path / "tiny.gguf", model, rope_freqs=llama3_factors(model.config) * 1.5)
-    with pytest.raises(ToolkitError, match="rotary"):
-        open_source(str(tmp_path / "tiny.gguf"))
 
 
 def test_damaged_files(tmp_path):

@@ -39,3 +39,12 @@ def export_tiny(
     settings = ExportSettings(lora, seq_lens, lowering)
     export_bundle(source, folder, settings)
     return folder
+
+
+def export_with_tokenizer(folder: Path, *, seq_len: int = 32) -> Path:
+    """Export a tiny model of rank 4 and alpha 8 that has a tokenizer."""
+    config = tiny_config("llama")
+    config.vocab_size, config.initializer_range = 448, 0.2
+    source = SourceWithTokenizer(config, parameter_shapes(config), "tiny", seed=1)
+    export_bundle(source, folder, ExportSettings(LoraSettings(4, 8.0, PROJECTIONS), (seq_len,)))
+    return folder

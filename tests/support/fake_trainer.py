@@ -1,21 +1,24 @@
 """A stand-in for the trainer: a shell script with its command line, run files and trace, that
 trains nothing.
 
-It takes the options that the trainer names in its help, and refuses others as the trainer does.
+It takes the options that the trainer describes, and refuses others as the trainer does.
 What it does is steered by the learning rate: 1 fails at once, 2 dies in step 3, 3 is killed in step
 3. An evaluation never ends.
 """
 
 import json
-import re
+import struct
 import subprocess
+import zlib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from toolkit import BUNDLE_FORMAT_VERSION
 from toolkit.data.fingerprint import DATA_FORMAT_VERSION
 from toolkit.files import sha256_file
 from toolkit.runtime import native_directory
+from toolkit.sealed_json import seal
 
 _SCRIPT = r"""#!/bin/sh
 if [ "$1" = info ]; then
@@ -65,18 +68,29 @@ while [ $step -lt $steps ]; do
     fi
 done
 echo $step >"$out/state.bin"
-echo adapter >"$out/adapter_model.safetensors"
+printf 'ADAPTER' >"$out/adapter_model.safetensors"
 printf '{"type":"end","status":"%s","steps":%d,"peak":2000,"seconds":1.5}\n' \
     $status $step >>"$out/trace.jsonl"
 """
 
 
+def _adapter() -> bytes:
+    header = b'{"__metadata__":{"toolkit_crc32":"00000000"}}'
+    data = struct.pack("<Q", len(header)) + header
+    return data.replace(b"0" * 8, b"%08x" % zlib.crc32(data))
+
+
+ADAPTER = _adapter()
+"""The adapter that the stand-in leaves: of no tensors, with its checksum."""
+
+
 @cache
-def trainer_options() -> frozenset[str]:
-    """Return the names of all options that the trainer's help on `train` names, without dashes."""
-    command = [native_directory("trainer") / "trainer", "train", "--help"]
+def trainer_options() -> dict[str, Any]:
+    """Return the options of `train` with their defaults by the trainer's own description."""
+    command = [native_directory("trainer") / "trainer", "describe", "--json"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return frozenset(re.findall(r"^  --([a-z0-9-]+) ", text, re.MULTILINE))
+    rows = json.loads(text)["options"]
+    return {row["name"]: row["default"] for row in rows if "train" in row["commands"]}
 
 
 def write_fake_runtime(folder: Path, *, version: str, pause: float = 0.05) -> Path:
@@ -84,6 +98,7 @@ def write_fake_runtime(folder: Path, *, version: str, pause: float = 0.05) -> Pa
     folder.mkdir(parents=True)
     trainer = folder / "trainer"
     values = {"VERSION": version, "FORMAT": str(BUNDLE_FORMAT_VERSION), "PAUSE": str(pause)}
+    values["ADAPTER"] = "".join(f"\\{byte:03o}" for byte in ADAPTER)
     values["OPTIONS"] = " | ".join(f"--{name}" for name in sorted(trainer_options()))
     script = _SCRIPT
     for name, value in values.items():
@@ -120,4 +135,4 @@ def write_digests(manifest: Path, content: dict) -> None:
         for path in sorted(manifest.parent.iterdir())
         if path != manifest
     }
-    manifest.write_text(json.dumps({**content, "files": files}))
+    manifest.write_text(json.dumps(seal({**content, "files": files})))

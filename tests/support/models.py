@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -31,6 +32,13 @@ def tiny_model(
     return model.eval()
 
 
+def plain_model(family: str, **options) -> PreTrainedModel:
+    """Return a tiny model without rotary scaling."""
+    config = tiny_config(family, **options)
+    config.rope_parameters = {"rope_type": "default", "rope_theta": 10000.0}
+    return tiny_model(family, config=config)
+
+
 def save_model(folder: Path, family: str, shard: str = "5GB", **options) -> PreTrainedModel:
     """Save a tiny model as `transformers` does, in shards of at most `shard`."""
     model = tiny_model(family, **options)
@@ -46,6 +54,7 @@ def write_gguf(
     kinds: dict[str, str] | None = None,
     rope_freqs: np.ndarray | None = None,
     tokenizer: PreTrainedTokenizerFast | None = None,
+    metadata: dict[str, Any] | None = None,
 ) -> None:
     """Write a model as llama.cpp's converter does, rows of q and k permuted but for Qwen2.
 
@@ -57,10 +66,40 @@ def write_gguf(
         kinds: GGUF type of single tensors, by GGUF name.
         rope_freqs: Factors of Llama 3's rotary scaling.
         tokenizer: A byte-level one; else the file names tokens that no text is made of.
+        metadata: Keys of the architecture, without its name, to add; None leaves one out.
     """
     config = model.config
-    family = config.model_type
-    writer = gguf.GGUFWriter(path, family)
+    writer = gguf.GGUFWriter(path, config.model_type)
+    _add_metadata(writer, config)
+    writer.add_tokenizer_model("gpt2")
+    if tokenizer is None:
+        writer.add_token_list([f"t{i}" for i in range(config.vocab_size)])
+    else:
+        _add_tokenizer(writer, tokenizer)
+    for key, value in (metadata or {}).items():
+        name = f"{config.model_type}.{key}"
+        writer.kv_data[0].pop(name, None)
+        if value is not None:
+            writer.add_key_value(name, value, gguf.GGUFValueType.get_type(value))
+    if rope_freqs is not None:
+        writer.add_tensor("rope_freqs.weight", rope_freqs.astype(np.float32))
+    for name, value in model.state_dict().items():
+        if name == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        stored = stored_name(name)
+        kind = "F32"
+        if value.ndim == 2:
+            kind = embedding if stored in ("token_embd.weight", "output.weight") else linear
+        kind = gguf.GGMLQuantizationType[(kinds or {}).get(stored, kind)]
+        rows = _rows(stored, value.numpy(), config)
+        writer.add_tensor(stored, quants.quantize(rows, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _add_metadata(writer: gguf.GGUFWriter, config: PretrainedConfig) -> None:
     writer.add_name("tiny")
     writer.add_license("mit")
     writer.add_block_count(config.num_hidden_layers)
@@ -72,38 +111,19 @@ def write_gguf(
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_vocab_size(config.vocab_size)
-    if family == "granite":
+    if config.model_type == "granite":
         writer.add_attention_scale(config.attention_multiplier)
         writer.add_embedding_scale(config.embedding_multiplier)
         writer.add_residual_scale(config.residual_multiplier)
         writer.add_logit_scale(config.logits_scaling)
-    writer.add_tokenizer_model("gpt2")
-    if tokenizer is None:
-        writer.add_token_list([f"t{i}" for i in range(config.vocab_size)])
-    else:
-        _add_tokenizer(writer, tokenizer)
-    if rope_freqs is not None:
-        writer.add_tensor("rope_freqs.weight", rope_freqs.astype(np.float32))
-    for name, value in model.state_dict().items():
-        if name == "lm_head.weight" and config.tie_word_embeddings:
-            continue
-        stored = stored_name(name)
-        value = value.numpy()
-        if family != "qwen2" and (".attn_q." in stored or ".attn_k." in stored):
-            heads = (
-                config.num_attention_heads if ".attn_q." in stored else config.num_key_value_heads
-            )
-            value = permuted(value, heads)
-        kind = "F32"
-        if value.ndim == 2:
-            kind = embedding if stored in ("token_embd.weight", "output.weight") else linear
-        kind = (kinds or {}).get(stored, kind)
-        kind = gguf.GGMLQuantizationType[kind]
-        writer.add_tensor(stored, quants.quantize(value, kind), raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+
+
+def _rows(stored: str, value: np.ndarray, config: PretrainedConfig) -> np.ndarray:
+    """Return a tensor's rows in the order of the file."""
+    if config.model_type == "qwen2":
+        return value
+    heads = {".attn_q.": config.num_attention_heads, ".attn_k.": config.num_key_value_heads}
+    return next((permuted(value, n) for part, n in heads.items() if part in stored), value)
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -97,6 +97,7 @@ def test_cut_anywhere(tmp_path: Path, lines: list[bytes], cut: int) -> None:
         (b'{"type":"phase","phase":"embed","end":1}', "missing required field `begin`"),
         (b'{"type":"phase","phase":"embed","begin":1,"end":2,"mem":[]}', "mem"),
         (b'{"type":"unheard"}', "Invalid value 'unheard'"),
+        (b'{"type":"step","step":1,"t":1,"los\xe2":1}', "invalid continuation byte"),
         (b'{"step":1}', "`type`"),
         (b"[1,2]", "Expected `object`"),
         (b"null", "Expected `object`"),
@@ -176,6 +177,14 @@ def test_resumed_run_goes_on_in_time(tmp_path: Path, lines: list[bytes]) -> None
     assert (np.diff(trace.steps["t"]) > 0).all()
     third = [json.loads(line) for line in resumed if b'"type":"step","step":3' in line]
     assert trace.steps["loss"][2] == third[0]["loss"]
+
+
+def test_earlier_traces_call_the_lowering_method(tmp_path: Path, lines: list[bytes]) -> None:
+    first = json.loads(lines[0])
+    first["method"] = first.pop("lowering")
+    trace = read_lines(tmp_path, [to_line(first), *lines[1:]])
+    assert trace.run == read_lines(tmp_path, lines).run and trace.run.lowering == "mesp"
+    assert trace.left_out.lines == 0
 
 
 def test_hostile_texts_are_cleaned(tmp_path: Path) -> None:

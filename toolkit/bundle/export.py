@@ -92,10 +92,7 @@ def export_bundle(
     progress = progress or Silent()
     config = source.config
     seq_lens = _checked_lengths(settings.seq_lens, config.max_position_embeddings)
-    parts = layout.base_parts(config)
-    check_whole_model(config, (part.source for part in parts))
-    weights.check_shapes(source, parts)
-    weights.check_nothing_left(source, parts)
+    parts = _covered_parts(source)
     schemes = weights.choose_schemes(
         source, parts, settings.quantization, settings.embedding_quantization
     )
@@ -146,6 +143,15 @@ def _checked_lengths(seq_lens: tuple[int, ...], context: int) -> list[int]:
             f"Choose from 1 to {context}, the model's context",
         )
     return unique
+
+
+def _covered_parts(source: Source) -> list[layout.Part]:
+    """Return the parts of base.ptd once model and source have nothing beside them."""
+    parts = layout.base_parts(source.config)
+    check_whole_model(source.config, (part.source for part in parts))
+    weights.check_shapes(source, parts)
+    weights.check_nothing_left(source, parts)
+    return parts
 
 
 def _base_tensors(

@@ -16,6 +16,7 @@
     base          bytes of embedding, blocks (a list), rest, and parameters
     methods       name -> operators, arena_bytes
     files         name -> sha256, bytes; every file of the bundle but manifest.json
+    crc32         of all this (toolkit.sealed_json)
 
 Written last: a directory with a manifest is complete.
 """
@@ -28,6 +29,7 @@ from typing import Any
 from toolkit import BUNDLE_FORMAT_VERSION, __version__
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_file, sha256_file
+from toolkit.sealed_json import flaw, seal
 
 NAME = "manifest.json"
 FORMAT = "toolkit-bundle"
@@ -56,8 +58,8 @@ _FIELDS = {
 
 
 def write_manifest(directory: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """Add format, version and the hashes of all files in `directory`, and write the manifest."""
-    manifest = {
+    """Add format, version, the hashes of all files in `directory` and a checksum, and write it."""
+    content = {
         "format": FORMAT,
         "format_version": BUNDLE_FORMAT_VERSION,
         "toolkit": __version__,
@@ -71,6 +73,7 @@ def write_manifest(directory: Path, content: dict[str, Any]) -> dict[str, Any]:
             if path.is_file()
         },
     }
+    manifest = seal(content)
     with atomic_file(directory / NAME, "w") as file:
         json.dump(manifest, file, indent=1)
         file.write("\n")
@@ -101,6 +104,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
             f"this toolkit reads {BUNDLE_FORMAT_VERSION}",
             "Export the model again with this version",
         )
+    if why := flaw(manifest):
+        raise _corrupt(directory, f"{NAME} {why}")
     for name, kind in _FIELDS.items():
         if name not in manifest or not isinstance(manifest[name], kind):
             raise _corrupt(directory, f"{NAME} has no valid field '{name}'")

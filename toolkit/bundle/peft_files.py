@@ -8,6 +8,7 @@ from typing import Any
 from toolkit.errors import ToolkitError
 from toolkit.layers import layers_text
 from toolkit.lora import PROJECTIONS, LoraSettings
+from toolkit.safetensors_checksum import has_checksum, is_intact
 from toolkit.sources.safetensors_file import SafetensorsFile
 
 _MODEL_PREFIX = "base_model.model."
@@ -193,6 +194,8 @@ def open_peft_weights(directory: Path) -> SafetensorsFile:
             if old
             else "Give the directory that peft saved or `toolkit pull` brought",
         )
+    if has_checksum(path) and not is_intact(path):
+        raise ToolkitError(f"{path} is damaged: it does not match its checksum", "Pull it again")
     return SafetensorsFile(path)
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from toolkit.cli.common import console, error_console, print_json, say_next
+from toolkit.cli.progress import Bar
+from toolkit.data.documents import FormName
 from toolkit.errors import ToolkitError
 from toolkit.trace.units import plural
 
@@ -15,10 +17,23 @@ if TYPE_CHECKING:
     from toolkit.data.tokenizers import BundleFacts
 
 
+def _input(word: str) -> Path:
+    """Return a path; one that is spelt as such is no hub id, which a `Path` cannot tell."""
+    path = Path(word)
+    if word.startswith((".", "/", "~")) and not path.exists():
+        raise ToolkitError(f"cannot read {word}: No such file or directory")
+    return path
+
+
 def data(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="Files, folders of data sets, or their hub ids.", show_default=False),
+        typer.Argument(
+            help="Files, folders of data sets, or their hub ids.",
+            show_default=False,
+            parser=_input,
+            metavar="<path>",
+        ),
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Directory to write; replaced if it is there.")
@@ -47,14 +62,17 @@ def data(
         str, typer.Option(help="Documents that are too long: split, truncate or drop.")
     ] = "split",
     form: Annotated[
-        Literal["auto", "text", "json", "table", "whatsapp", "telegram"],
+        FormName,
         typer.Option("--format", help="What the files are; auto finds out from their content."),
     ] = "auto",
     me: Annotated[
         str | None,
         typer.Option(help="Whose messages to learn of a chat's export.", show_default=False),
     ] = None,
-    split: Annotated[str, typer.Option(help="Which split of a data set to read.")] = "train",
+    split: Annotated[
+        str | None,
+        typer.Option(help="Which split of a data set to read.  [default: train]"),
+    ] = None,
     subset: Annotated[
         str | None,
         typer.Option(help="Which subset of a data set on the hub.", show_default=False),
@@ -109,6 +127,10 @@ def data(
     source = tokenizer or (str(bundle) if bundle else None)
     if (not files) == (random is None):
         raise typer.BadParameter("give either files or --random COUNT")
+    unused = {"--me": me, "--split": split, "--subset": subset}
+    given = [name for name, value in unused.items() if value is not None]
+    if random is not None and given:
+        raise typer.BadParameter(f"--random reads nothing, so it takes no {', '.join(given)}")
     if source is None:
         raise typer.BadParameter("give --tokenizer, or --bundle for random tokens")
     metadata = bundle_metadata(bundle or source)
@@ -179,7 +201,7 @@ def _files(
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(
+    with Bar(
         *columns,
         console=error_console,
         disable=quiet or not error_console.is_terminal,

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.table import Table
 
 from toolkit.cli.common import console, error_console, print_json, say, say_next
+from toolkit.cli.progress import Bar
 from toolkit.errors import ToolkitError
 from toolkit.trace.units import plural
 
@@ -121,7 +122,7 @@ def _counting(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     lines = not error_console.is_terminal
     shown = 0
-    with Progress(*columns, console=error_console, transient=True, disable=lines) as bar:
+    with Bar(*columns, console=error_console, transient=True, disable=lines) as bar:
         task = bar.add_task(what, total=total)
 
         def count(done: int, total: int) -> None:

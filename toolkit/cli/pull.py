@@ -13,6 +13,7 @@ from toolkit.device.app import debuggable, inside_app
 from toolkit.device.app_export import pull_export
 from toolkit.device.fetch import pull_run
 from toolkit.device.layout import check_name
+from toolkit.device.pulled_check import check_pulled
 from toolkit.errors import ToolkitError
 
 
@@ -32,7 +33,8 @@ def pull(
 ) -> None:
     """Bring a run's trace and adapter back from a device.
 
-    The adapter is in PEFT's format. A run that still goes on gives its trace up to now. From an app
+    The adapter is in PEFT's format. Files that were damaged on the device are named, and the exit
+    code is 1 then. A run that still goes on gives its trace up to now. From an app
     that is no debug build it comes through the phone's Downloads.
 
     \b
@@ -52,6 +54,7 @@ def pull(
         else:
             source = inside_app(phone) if app else phone
             pulled = pull_run(source, run, target, with_state=with_state, progress=progress)
+        check_pulled(target, run, phone)
     if pulled.left:
         error_console.print(
             f"left on the device: {', '.join(pulled.left)}", markup=False, highlight=False

@@ -12,15 +12,19 @@ from toolkit.device import Device, open_device, training
 from toolkit.device.layout import check_name, choose
 from toolkit.device.run_settings import Value
 from toolkit.device.runs import Run, attach
-from toolkit.device.training import DEFAULTS, Request
+from toolkit.device.training import DEFAULTS, Request, defaults_of
 from toolkit.errors import ToolkitError
 from toolkit.settings.methods import MethodName
-from toolkit.settings.optimizers import OptimizerName
+from toolkit.settings.optimizers import OPTIMIZERS, OptimizerName
 
 
 def _flag(name: str, text: str, **limits: int) -> Any:
-    """Return an option of the trainer, whose default stays the trainer's and is shown."""
-    return typer.Option(f"--{name}", help=f"{text}  [default: {DEFAULTS[name]}]", **limits)
+    """Return an option of the trainer, whose defaults stay the trainer's and are shown."""
+    shown = [DEFAULTS[name]]
+    for optimizer in OPTIMIZERS:
+        own = defaults_of(optimizer)[name]
+        shown += [f"{optimizer} {own}"] if own != DEFAULTS[name] else []
+    return typer.Option(f"--{name}", help=f"{text}  [default: {', '.join(shown)}]", **limits)
 
 
 def train(

@@ -7,13 +7,13 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    Progress,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 
 from toolkit.cli.common import error_console
+from toolkit.cli.progress import Bar
 from toolkit.device.transfer import Progress as OnProgress
 
 
@@ -28,7 +28,7 @@ def transfer_bar(what: str) -> Iterator[OnProgress]:
         TimeRemainingColumn(),
     )
     hidden = not error_console.is_terminal
-    with Progress(*columns, console=error_console, transient=True, disable=hidden) as bar:
+    with Bar(*columns, console=error_console, transient=True, disable=hidden) as bar:
         task = bar.add_task(escape(what), total=None)
 
         def move(name: str, done: int, total: int) -> None:

@@ -8,11 +8,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from toolkit.errors import ToolkitError
 
-FORMS = ("auto", "text", "json", "table", "whatsapp", "telegram")
+FormName = Literal["auto", "text", "json", "table", "whatsapp", "telegram"]
+FORMS: tuple[str, ...] = get_args(FormName)
 """What a user may say of his files: find out, or take as what `toolkit.data.formats` calls so."""
 
 
@@ -44,7 +45,7 @@ def read_documents(
     form: str = "auto",
     *,
     me: str | None = None,
-    split: str = "train",
+    split: str | None = None,
     subset: str | None = None,
 ) -> Iterator[Document]:
     """Yield the documents of all files in order.
@@ -53,26 +54,51 @@ def read_documents(
         paths: Files, folders of the `datasets` library, or ids of data sets on the hub.
         form: One of `FORMS`.
         me: Whose messages are learned of a chat's export.
-        split: Of data sets that have several.
+        split: Of data sets that have several; None is "train".
         subset: Which configuration of a data set on the hub.
 
     Raises:
         ToolkitError: A file is missing, holds something that is not supported, or has a line that
-            is not a known record.
+            is not a known record; or an option is given that none of the files takes.
     """
-    from toolkit.data.formats import find_reader
-    from toolkit.data.hub_datasets import is_dataset, read_dataset
+    from toolkit.data.formats import HEAD_BYTES, find_format, reader
+    from toolkit.data.hub_datasets import has_subsets, is_dataset, read_dataset
 
     if form not in FORMS:
         raise ToolkitError(f"unknown format {form!r}", f"Use one of {', '.join(FORMS)}")
+    datasets = [path for path in paths if is_dataset(path)]
+    kinds = {
+        path: find_format(path, read_file(path, HEAD_BYTES), form)
+        for path in paths
+        if path not in datasets
+    }
+    chats = any(kind.chats for kind in kinds.values())
+    _check_used("--me", me, chats, "no file is read as a chat's export")
+    _check_used("--split", split, datasets, "nothing that is read is a data set with splits")
+    subsets = any(has_subsets(path) for path in datasets)
+    _check_used("--subset", subset, subsets, "nothing that is read is a data set with subsets")
     for path in paths:
-        if is_dataset(path):
-            yield from read_dataset(path, split, subset)
-            continue
-        if path.is_dir():
-            raise ToolkitError(f"{path} is a directory", "Name the files in it")
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise ToolkitError(f"cannot read {path}: {error.strerror}") from error
-        yield from find_reader(path, data, form, me)(path, data)
+        if path in kinds:
+            yield from reader(kinds[path], me)(path, read_file(path))
+        else:
+            yield from read_dataset(path, split or "train", subset)
+
+
+def read_file(path: Path, count: int = -1) -> bytes:
+    """Return a file's first `count` bytes, or all of it.
+
+    Raises:
+        ToolkitError: It is missing, a directory, or cannot be read.
+    """
+    if path.is_dir():
+        raise ToolkitError(f"{path} is a directory", "Name the files in it")
+    try:
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError as error:
+        raise ToolkitError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _check_used(option: str, value: str | None, used: object, why: str) -> None:
+    if value is not None and not used:
+        raise ToolkitError(f"{option} has no effect: {why}", f"Leave {option} away")

@@ -1,5 +1,6 @@
 """Data sets of the `datasets` library: folders that it saved or that it loads, and hub ids."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from toolkit.data.formats.records import document_of
 from toolkit.errors import ToolkitError
 
 _SAVED = ("dataset_dict.json", "state.json")
-_SUFFIXES = {".json", ".jsonl", ".ndjson", ".txt", ".md", ".csv", ".tsv", ".tab", ".parquet"}
+_SUFFIX = re.compile(r"\.[A-Za-z]\w{0,9}")  # of files; names on the hub end in versions, .5
 
 
 def is_dataset(path: Path) -> bool:
@@ -21,8 +22,13 @@ def is_dataset(path: Path) -> bool:
     from toolkit.sources.hub import is_hub_id
 
     # A path that is misspelt looks like a hub id; it usually has a suffix, or its folder is there.
-    unlike = path.exists() or path.parent.is_dir() or path.suffix.lower() in _SUFFIXES
+    unlike = path.exists() or path.parent.is_dir() or _SUFFIX.fullmatch(path.suffix)
     return not unlike and is_hub_id(str(path))
+
+
+def has_subsets(path: Path) -> bool:
+    """Whether a data set may have several configurations; one that was saved to disk has none."""
+    return not any((path / name).is_file() for name in _SAVED)
 
 
 def read_dataset(path: Path, split: str, subset: str | None) -> Iterator[Document]:
@@ -52,7 +58,7 @@ def read_dataset(path: Path, split: str, subset: str | None) -> Iterator[Documen
 def _load(datasets: Any, path: Path, subset: str | None) -> Any:
     datasets.disable_progress_bars()
     try:
-        if any((path / name).is_file() for name in _SAVED):
+        if not has_subsets(path):
             return datasets.load_from_disk(str(path))
         return datasets.load_dataset(str(path), subset)
     except Exception as error:  # errors of several libraries

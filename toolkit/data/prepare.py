@@ -10,16 +10,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from toolkit.data.documents import Document, read_documents
+from toolkit.data.documents import Document, read_documents, read_file
 from toolkit.data.fingerprint import DATA_FORMAT_VERSION, describe_tokenizer
+from toolkit.data.formats import HEAD_BYTES, is_chat
 from toolkit.data.holdout import Item, choose_held_out
 from toolkit.data.samples import IGNORED, Piece, Rows, pack, to_rows
 from toolkit.data.settings import Settings
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_directory, atomic_file, sha256_file
+from toolkit.sealed_json import seal
 
 Progress = Callable[[int, int], None]
 """Called with documents done and documents in all."""
+_CHAT_SUFFIXES = {".txt", ".json", ".log"}  # another may be part of a name
 
 
 def prepare(
@@ -101,11 +104,11 @@ def prepare_documents(
             rows[part] = _rows(pieces, settings, _padding(tokenizer))
             details[part] = _details(pieces, rows[part], members[part])
     report = {
-        # A name is nobody's business where the data goes.
+        # Names are nobody's business where the data goes.
         "settings": {name: value for name, value in asdict(settings).items() if name != "me"},
         "tokenizer": describe_tokenizer(tokenizer),
         "vocab_size": len(tokenizer),
-        "sources": [_source(path, documents) for path in paths],
+        "sources": [_source(path, documents, settings.form) for path in paths],
         "documents": tally.documents,
         "split": tally.split,
         "truncated": tally.truncated,
@@ -163,15 +166,25 @@ def check_target(out: Path) -> None:
         raise ToolkitError(f"{out} exists and is not a data set", "Choose another -o")
 
 
-def _source(path: Path, documents: Sequence[Document]) -> dict[str, str]:
-    """Return name and digest of a file, or of the records that a data set gave."""
+def _source(path: Path, documents: Sequence[Document], form: str) -> dict[str, str]:
+    """Return name and digest of a file, or of the records that a data set gave.
+
+    Chats are exported to files that bear people's names: these are named by their digest.
+    """
     if path.is_file():
-        return {"name": path.name, "sha256": sha256_file(path)}
-    digest = hashlib.sha256()
+        digest = sha256_file(path)
+        private = is_chat(path, read_file(path, HEAD_BYTES), form)
+        return {"name": _anonymous(path, digest) if private else path.name, "sha256": digest}
+    records = hashlib.sha256()
     for document in documents:
         if document.source.startswith(f"{path}["):
-            digest.update(document.content().encode())
-    return {"name": path.name if path.exists() else str(path), "sha256": digest.hexdigest()}
+            records.update(document.content().encode())
+    return {"name": path.name if path.exists() else str(path), "sha256": records.hexdigest()}
+
+
+def _anonymous(path: Path, digest: str) -> str:
+    suffix = path.suffix.lower()
+    return digest[:12] + (suffix if suffix in _CHAT_SUFFIXES else "")
 
 
 def _held_out(
@@ -220,7 +233,7 @@ def _write(
             path = folder / f"{part}.ptd"
             write_rows(path, values, report["tokenizer"])
             files[path.name] = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
-        content = {"version": DATA_FORMAT_VERSION, **report, **details, "files": files}
+        content = seal({"version": DATA_FORMAT_VERSION, **report, **details, "files": files})
         with atomic_file(folder / "data.json", "w") as file:
             file.write(json.dumps(content, indent=2) + "\n")
     return content

@@ -26,7 +26,7 @@ class Settings:
     template: bool = True
     form: str = "auto"
     me: str | None = None
-    split: str = "train"
+    split: str | None = None
     subset: str | None = None
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from toolkit.data.fingerprint import check_same_tokenizer
 from toolkit.device.transfer import LocalFile, scan
 from toolkit.errors import ToolkitError
 from toolkit.files import sha256_file
+from toolkit.sealed_json import flaw
 
 MANIFESTS = {"bundle": "manifest.json", "data set": "data.json"}
 _MAKE = {
@@ -76,6 +77,8 @@ def read_manifest(folder: Path, what: str) -> dict[str, Any]:
         raise _damaged(folder, what, f"{path.name} cannot be read") from error
     if not isinstance(content, dict):
         raise _damaged(folder, what, f"{path.name} is no object")
+    if why := flaw(content):
+        raise _damaged(folder, what, f"{path.name} {why}")
     return content
 
 

@@ -13,6 +13,7 @@ from toolkit.device.base import Device
 from toolkit.device.layout import run_path
 from toolkit.device.shell import quote
 from toolkit.errors import ToolkitError
+from toolkit.sealed_json import CHECKSUM, is_sealed, seal
 
 Value = str | int | float | None
 Settings = dict[str, Value]
@@ -39,7 +40,7 @@ def propose_settings(
 def settle_settings(device: Device, name: str) -> None:
     """Let the settings of the last resume count if its trainer accepted them, else forget them."""
     path = run_path(device, name)
-    proposed = _parse(device.read(f"{path}/{_PROPOSED}"))
+    proposed = parse_settings(device.read(f"{path}/{_PROPOSED}"))
     if proposed is None:
         return
     offset = proposed.pop(_OFFSET, 0)
@@ -70,7 +71,7 @@ def read_settings(device: Device, name: str, known: Iterable[str]) -> Settings:
     """
     settle_settings(device, name)
     content = device.read(f"{run_path(device, name)}/{SETTINGS}")
-    settings = _parse(content)
+    settings = parse_settings(content)
     if settings is None:
         state = "damaged" if content else "missing"
         raise ToolkitError(
@@ -84,7 +85,7 @@ def read_settings(device: Device, name: str, known: Iterable[str]) -> Settings:
 
 def stored_settings(device: Device, name: str) -> Settings:
     """Return all of a run's settings to look at, none where they cannot be read."""
-    return _parse(device.read(f"{run_path(device, name)}/{SETTINGS}")) or {}
+    return parse_settings(device.read(f"{run_path(device, name)}/{SETTINGS}")) or {}
 
 
 def changes(
@@ -103,17 +104,18 @@ def changes(
 
 def _encode(settings: Mapping[str, Value]) -> bytes:
     kept = {key: value for key, value in settings.items() if value is not None}
-    return json.dumps(kept, indent=1).encode()
+    return json.dumps(seal(kept), indent=1).encode()
 
 
-def _parse(content: bytes) -> Settings | None:
-    """Return settings, or None if this is no object of simple values."""
+def parse_settings(content: bytes) -> Settings | None:
+    """Return settings, or None if this is no whole object of simple values."""
     try:
         settings = json.loads(content)
     except ValueError:
         return None
-    if not isinstance(settings, dict):
+    if not isinstance(settings, dict) or not is_sealed(settings):
         return None
+    del settings[CHECKSUM]
     simple = all(
         isinstance(value, str | int | float) and not isinstance(value, bool)
         for value in settings.values()

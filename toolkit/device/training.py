@@ -14,6 +14,7 @@ from toolkit.device.run_start import require_resumable, start
 from toolkit.device.runs import Run
 from toolkit.device.runtime import check_version, find_runtime
 from toolkit.errors import ToolkitError
+from toolkit.settings.optimizers import OPTIMIZERS
 
 DEFAULTS = {
     "lr": "0.0001",
@@ -38,7 +39,17 @@ DEFAULTS = {
     "save-minutes": "2",
     "trace": "full",
 }
-"""What the trainer takes for flags that are not given, as its own help says it."""
+"""What the trainer takes for flags that are not given, as its own help says it.
+
+An optimizer may have another of its own, see `defaults_of`.
+"""
+
+
+def defaults_of(optimizer: str) -> dict[str, str]:
+    """Return `DEFAULTS` as they are for one optimizer; an unknown one has no others."""
+    own = OPTIMIZERS[optimizer].options if optimizer in OPTIMIZERS else {}
+    return DEFAULTS | {name: f"{value:g}" for name, value in own.items()}
+
 
 Say = Callable[[str], None]
 
@@ -104,7 +115,7 @@ def resume(device: Device, request: Request, say: Say) -> Run:
     _require_same(device, request.name, "bundle", bundle, before)
     _require_same(device, request.name, "data", data, before)
     given |= _chosen(bundle, data)
-    changed = changes(before, given, DEFAULTS)
+    changed = changes(before, given, defaults_of(str(before.get("optimizer") or "adamw")))
     if changed:
         say(f"changed: {', '.join(changed)}")
     arguments = _arguments(device, bundle, data, given, request.settings, say)

@@ -45,11 +45,14 @@ class Gguf:
         pairs_rotated: Whether the rows of q and k lie so that rotated pairs are neighbours.
         fields: Metadata keys (without the architecture) and the configuration's fields, where
             `transformers` does not read files of this architecture; None where it does.
+        neutral: Metadata keys (without the architecture) that change what llama.cpp computes, and
+            the only value that is supported, which is also what a missing key says.
     """
 
     architecture: str = ""
     pairs_rotated: bool = False
     fields: Mapping[str, str] | None = None
+    neutral: Mapping[str, object] = field(default_factory=lambda: {"expert_count": 0})
 
 
 @dataclass(frozen=True)

@@ -27,5 +27,6 @@ FAMILY = Family(
             "residual_scale": "residual_multiplier",
             "logit_scale": "logits_scaling",
         },
+        neutral={"expert_count": 0, "rope.scaling.finetuned": True},  # False: no rotary positions
     ),
 )

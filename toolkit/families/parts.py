@@ -100,7 +100,10 @@ def _check_children(module: nn.Module, path: str, wanted: tuple[str, ...], famil
             raise ToolkitError(
                 f"The family '{family}' has no {path}.{name} that is a Linear", REMEDY
             )
+    own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    if own:
+        raise uncovered(f"{path}.{own[0][0]}", family)
     for name, child in module.named_children():
-        own = next((f".{own}" for own, _ in child.named_parameters()), "")
-        if name not in wanted and own:
-            raise uncovered(f"{path}.{name}{own}", family)
+        inner = next((f".{inner}" for inner, _ in child.named_parameters()), "")
+        if name not in wanted and inner:
+            raise uncovered(f"{path}.{name}{inner}", family)

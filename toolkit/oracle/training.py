@@ -15,7 +15,10 @@ from toolkit.settings.optimizers import OPTIMIZERS
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """The trainer's flags of the same names; sequences per step = batch_size * grad_accum."""
+    """The trainer's flags of the same names; sequences per step = batch_size * grad_accum.
+
+    `beta2` is, unless it is given, the optimizer's own default.
+    """
 
     steps: int
     lr: float = 1e-4
@@ -24,7 +27,7 @@ class TrainSettings:
     grad_accum: int = 1
     weight_decay: float = 0.0
     beta1: float = 0.9
-    beta2: float = 0.999
+    beta2: float | None = None
     eps: float = 1e-8
     momentum: float = 0.0
     max_grad_norm: float = 0.0
@@ -32,6 +35,11 @@ class TrainSettings:
     schedule: str = "constant"
     seed: int = 0
     order: str = "shuffled"
+
+    def __post_init__(self) -> None:
+        if self.beta2 is None:
+            own = OPTIMIZERS[self.optimizer].options.get("beta2", 0.999)
+            object.__setattr__(self, "beta2", own)
 
 
 @dataclass(frozen=True)

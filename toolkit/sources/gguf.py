@@ -17,7 +17,8 @@ from toolkit.errors import ToolkitError
 from toolkit.families import Family, family_of_gguf
 from toolkit.sources.base import Groups, Source
 from toolkit.sources.gguf_blocks import is_representable, read_groups
-from toolkit.sources.gguf_rope import restore_rope_scaling
+from toolkit.sources.gguf_metadata import Metadata, apply_fields, read_fields
+from toolkit.sources.gguf_rope import restore_llama3_scaling, rope_parameters
 
 
 class GgufSource(Source):
@@ -55,8 +56,9 @@ class GgufSource(Source):
         for name, (_, _, offset, nbytes) in self._tensors.items():
             if offset + nbytes > self._size:
                 raise ToolkitError(f"{path} ends before tensor {name}", "Download it again")
+        metadata = Metadata(reader, family.gguf_architecture)
         del reader
-        self.config = self._read_config()
+        self.config = self._read_config(metadata, family)
         self._stored = _stored_names(family.gguf_architecture, self.config)
         # llama.cpp stores the rows of q and k so that rotated pairs are neighbours.
         self._heads = (
@@ -103,14 +105,19 @@ class GgufSource(Source):
         tokenizer.save_pretrained(directory)
         return True
 
-    def _read_config(self):
+    def _read_config(self, metadata: Metadata, family: Family) -> PretrainedConfig:
+        fields = read_fields(metadata, family)
         try:
             config = AutoConfig.from_pretrained(self.path.parent, gguf_file=self.path.name)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ToolkitError(f"The settings in {self.path} cannot be used: {error}") from error
+        apply_fields(config, fields)
         config.tie_word_embeddings = "output.weight" not in self._tensors
+        config.rope_parameters = rope_parameters(
+            metadata, fields["rope_theta"], config.max_position_embeddings, self._tensors
+        )
         if "rope_freqs.weight" in self._tensors:
-            restore_rope_scaling(config, self._read_stored("rope_freqs.weight"))
+            restore_llama3_scaling(config, self._read_stored("rope_freqs.weight"))
         return config
 
     def _entry(self, name: str) -> tuple[str, tuple[int, ...], int, int]:

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from toolkit.errors import ToolkitError
 from toolkit.trace.analysis import Analysis, read_analysis
+from toolkit.trace.location import TRACE_NAME
 from toolkit.trace.published import Figure, all_figures, compare_with_published
-from toolkit.trace.reader import TRACE_NAME
 from toolkit.trace.units import UNKNOWN, count
 
 _MAX_RUNS = 200

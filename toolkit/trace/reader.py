@@ -9,15 +9,17 @@ from math import nan
 from pathlib import Path
 
 import msgspec
-from msgspec.structs import astuple, replace
+from msgspec.structs import astuple
 
 from toolkit.errors import ToolkitError
 from toolkit.trace import schema
+from toolkit.trace.cleaning import clean_end, clean_event, clean_run, clean_smaps
+from toolkit.trace.location import find_trace
 from toolkit.trace.operators import NO_OPERATORS, OperatorBuilder
 from toolkit.trace.schema import PHASES, Begin, End, Evaluation, Event, Phase, Run, Sample, Smaps
 from toolkit.trace.schema import Step as StepRecord
 from toolkit.trace.table import TableBuilder
-from toolkit.trace.text import clean, clean_mapping, clean_value
+from toolkit.trace.text import clean
 from toolkit.trace.tidy import last_of_each_step, ordered_phases, ordered_samples
 from toolkit.trace.trace import (
     NONE,
@@ -29,8 +31,6 @@ from toolkit.trace.trace import (
     Session,
     Trace,
 )
-
-TRACE_NAME = "trace.jsonl"
 
 _MAX_LINE = 4 << 20
 _MAX_PHASES = 4_000_000
@@ -46,22 +46,6 @@ class _AnyRun(msgspec.Struct):
 
     type: str
     version: msgspec.Raw = msgspec.Raw(b"null")
-
-
-def find_trace(run: str | Path) -> Path:
-    """Return the trace file of a run: `run` itself, or `trace.jsonl` inside the directory."""
-    path = Path(run)
-    try:
-        if path.is_dir():
-            path = path / TRACE_NAME
-        if path.is_file():
-            return path
-    except (OSError, ValueError) as error:
-        raise ToolkitError(f"no trace at {clean(str(run))!r} ({error})") from error
-    raise ToolkitError(
-        f"no trace at {clean(str(path))}",
-        f"Give a run directory with a {TRACE_NAME} inside, or the trace file itself",
-    )
 
 
 def read_trace(run: str | Path) -> Trace:
@@ -122,6 +106,8 @@ class _Reader:
                 continue
             try:
                 record = decode(raw)
+                if not raw.isascii():
+                    raw.decode()  # the decoder does not look into names that it does not know
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 self._unreadable(raw, error)
                 continue
@@ -242,21 +228,7 @@ class _Reader:
     def _add_run(self, record: Run) -> None:
         if record.version != schema.VERSION:
             self._refuse_version(str(record.version))
-        record = replace(
-            record,
-            toolkit=clean(record.toolkit, 40),
-            model=clean(record.model),
-            lowering=clean(record.lowering, 40),
-            settings=clean_mapping(record.settings),
-            checkpoints=replace(record.checkpoints, reason=clean(record.checkpoints.reason, 200)),
-            device=replace(
-                record.device,
-                **{
-                    name: clean(getattr(record.device, name) or "", 120) or None
-                    for name in ("abi", "isa", "kernel", "model")
-                },
-            ),
-        )
+        record = clean_run(record)
         if any(session.run == record for session in self._sessions):
             self._left_out.duplicates += 1
             return
@@ -309,20 +281,13 @@ class _Reader:
         if len(self._smaps) >= 8:
             self._left_out.over_limit += 1
             return
-        largest = sorted(record.entries, key=lambda entry: entry.rss, reverse=True)[:200]
-        entries = [replace(entry, name=clean(entry.name, 160)) for entry in largest]
-        phase = None if record.phase is None else clean(record.phase, 40)
-        self._smaps.append(replace(record, entries=entries, phase=phase))
+        self._smaps.append(clean_smaps(record))
 
     def _add_event(self, record: Event) -> None:
-        t = self._time(record.t)
-        event = clean(record.event, 80)
-        detail = clean_value(record.detail)
-        self._keep(self._events, replace(record, t=t, event=event, detail=detail))
+        self._keep(self._events, clean_event(record, self._time(record.t)))
 
     def _add_end(self, record: End) -> None:
-        error = None if record.error is None else clean(record.error)
-        self._end = replace(record, t=self._time(record.t), error=error)
+        self._end = clean_end(record, self._time(record.t))
 
     def _keep(self, records: list, record) -> None:
         if len(records) < _MAX_RECORDS:

@@ -141,12 +141,16 @@ class Device(Struct, frozen=True):
 
 
 class Run(Struct, frozen=True, tag="run"):
-    """First record of a trace; a resumed run appends another one."""
+    """First record of a trace; a resumed run appends another one.
+
+    `method` is what earlier traces call `lowering`; the reader moves it there.
+    """
 
     version: int
     toolkit: str = ""
     model: str = ""
     lowering: str = ""
+    method: str = ""
     resumed_from: StepNumber | None = None
     time_unix: Number | None = None
     settings: dict[str, Any] = {}

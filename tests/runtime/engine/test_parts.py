@@ -14,6 +14,7 @@ from tests.runtime.running import probe
 from toolkit.bundle.flat_tensor import TensorSpec, write_flat_tensor
 from toolkit.oracle.sampler import sample_indices
 from toolkit.oracle.training import TrainSettings
+from toolkit.safetensors_checksum import is_intact
 from toolkit.settings.optimizers import OPTIMIZERS
 
 EPS = float(np.finfo(np.float32).eps)
@@ -69,7 +70,7 @@ def reference_updates(settings, values, gradients):
             *(20, 1e-2, "adamw"), weight_decay=0.1, beta1=0.8, beta2=0.99, eps=1e-6,
             max_grad_norm=1.0,
         ),
-        TrainSettings(20, 1e-2, "lion", weight_decay=0.1, beta2=0.99),
+        TrainSettings(20, 1e-2, "lion", weight_decay=0.1),
         TrainSettings(20, 1e-2, "lion", beta1=0.95, beta2=0.98, max_grad_norm=0.5),
     ],
     ids=lambda settings: settings.optimizer,
@@ -95,6 +96,16 @@ def test_optimizers_are_their_references(settings):
         worst = int(np.argmax(error - limit))
         assert error[worst] <= limit[worst], f"step {step}, element {worst}: {error[worst]}"
         assert output[step, -1] == pytest.approx(norm, rel=1e-6)
+
+
+def test_tensors_that_are_soon_done_are_left_to_one_thread():
+    """Threads would take longer to meet; larger ones are shared out in full."""
+    assert probe("element-ranges", 4, 8192).split() == [b"0", b"8192"]
+    lines = probe("element-ranges", 4, 8193).decode().splitlines()
+    ranges = sorted(tuple(map(int, line.split())) for line in lines)
+    assert len(ranges) == 4
+    assert [begin for begin, _ in ranges] == [0, *(end for _, end in ranges[:-1])]
+    assert ranges[-1][1] == 8193
 
 
 def test_flat_tensor_files_of_the_exporter_are_read(tmp_path):
@@ -152,8 +163,23 @@ def test_safetensors_files_are_read_by_the_package(tmp_path):
     expected = torch.tensor([1 / 3, 1 / 4, 1 / 5], dtype=torch.float32).reshape(3, 1)
     assert torch.equal(tensors["b"], expected)
     header = json.loads(path.read_bytes()[8 : 8 + int.from_bytes(path.read_bytes()[:8], "little")])
-    assert header["__metadata__"] == {"format": "pt"}
+    metadata = header["__metadata__"]
+    assert list(metadata) == ["format", "toolkit_crc32"] and metadata["format"] == "pt"
+    digits = metadata["toolkit_crc32"].encode()
+    assert digits == b"%08x" % zlib.crc32(path.read_bytes().replace(digits, b"00000000", 1))
+    assert is_intact(path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_no_changed_byte_of_a_safetensors_file_passes(tmp_path):
+    path = tmp_path / "a.safetensors"
+    probe("safetensors", path)
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert not is_intact(path), place
+    path.write_bytes(whole[:-1])
+    assert not is_intact(path)
 
 
 def test_state_is_read_back_exactly(tmp_path):

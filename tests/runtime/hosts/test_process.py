@@ -44,6 +44,12 @@ def test_one_run_at_a_time(case, tmp_path):
     assert lines[5] == "after 0"
 
 
+def test_operators_are_observed_while_a_run_is_open(case, tmp_path):
+    """However it ends: without a trace the next would pay for what nobody reads."""
+    lines = probe("observed", case.data, case.bundle, tmp_path / "run").decode().splitlines()
+    assert lines == ["open 1", "closed 0", "failed 0"]
+
+
 def objects() -> list[Path]:
     """The object files of the library: all but those of the executables."""
     found = sorted(probe_path().parent.glob("**/*.o"))

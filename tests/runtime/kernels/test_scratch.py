@@ -1,6 +1,9 @@
 """What operators take from the workspace, and what happens when there is no room for it."""
 
+import json
+import re
 import resource
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from tests.runtime.kernels.native import (
     kernels_probe,
     library,
 )
+from tests.runtime.running import trainer
 from tests.support.operators import Sizes, arguments
 from tests.support.programs import outputs_of
 from toolkit.errors import ToolkitError
@@ -36,11 +40,10 @@ GRANULE = 64 << 10
 def call(name: str, sizes: Sizes) -> list:
     values = dict(zip(OPERATORS[name].arguments, arguments(name, sizes), strict=True))
     if "labels" in values:
-        values["labels"] = values["labels"].clamp(min=0)  # without a copy of the rows that count
+        # Of the rows that count there is a copy as soon as one does not: it is the largest then.
+        values["labels"] = values["labels"].clamp(min=0)
+        values["labels"][0, sizes.t // 5] = -100
     return list(values.values())
-
-
-SIZE = 64
 
 
 def methods_of(case: str) -> dict[str, dict[str, list]]:
@@ -64,13 +67,13 @@ def program():
     return export_calls(CALLS)
 
 
-def taken(program, method: str, isa: str, threads: int) -> int:
+def taken(program, method: str, isa: str, threads: int, calls: dict[str, list]) -> int:
     """Bytes of scratch that a method's operators needed."""
     assert library().select_isa(isa)
     library().set_threads(threads)
     library().trim()
     assert library().workspace_bytes == 0
-    execute(program, method, CALLS[method])
+    execute(program, method, calls)
     return library().workspace_bytes
 
 
@@ -95,7 +98,30 @@ def operations(method: str) -> list[Operation]:
 def test_operators_take_what_a_dry_run_says(program, isa, threads):
     for method in CALLS:
         most = scratch_of(operations(method), Kernels(isa, threads))
-        assert taken(program, method, isa, threads) == -(-most // GRANULE) * GRANULE, method
+        assert (
+            taken(program, method, isa, threads, CALLS[method]) == -(-most // GRANULE) * GRANULE
+        ), method
+
+
+def head_calls(name: str, tokens: int, left_out: int) -> dict[str, list]:
+    sizes = Sizes(t=tokens, d=1024, f=32, vocab=40)
+    values = dict(zip(OPERATORS[name].arguments, arguments(name, sizes), strict=True))
+    values["labels"] = values["labels"].clamp(min=0)
+    values["labels"][0, :left_out] = -100
+    return {name: list(values.values())}
+
+
+@pytest.mark.parametrize("name", ["linear_cross_entropy", "linear_cross_entropy_loss"])
+@pytest.mark.parametrize("tokens", [1, 2, 130])
+def test_a_dry_run_knows_the_rows_of_the_head_that_take_most(name, tokens):
+    """With none, one, half and all of them left out: the rows that count are copied."""
+    calls = {f"{n}": head_calls(name, tokens, n) for n in {0, 1, tokens // 2, tokens}}
+    program = export_calls(calls)
+    [promised] = {
+        scratch_of([operation(name, c[name])], Kernels("plain", 2)) for c in calls.values()
+    }
+    peaks = {left_out: taken(program, left_out, "plain", 2, calls[left_out]) for left_out in calls}
+    assert max(peaks.values()) == -(-promised // GRANULE) * GRANULE, peaks
 
 
 @pytest.mark.parametrize(
@@ -114,19 +140,41 @@ def test_every_instruction_set_is_answered_on_every_processor(isa, block, group)
 
 
 def test_a_dry_run_takes_no_time_and_no_memory():
-    t, d, f = 8192, 8192, 32768
-    panels = [
-        ("uint8", (f // 16, d, 8)),
-        ("float16", (f // 16, d // 32, 16)),
-        ("float16", (f // 16, d // 32, 16)),
-    ]
-    tensors = [("float32", (1, t, d)), *panels]
-    arguments = (*(Value("", "", shape, dtype) for dtype, shape in tensors), None)
-    linear = Operation("quantized_linear", arguments, (Value("", "", (1, t, f), "float32"),))
+    """Of a linear layer whose tensors take 1.5 GB."""
+    call = (
+        "quantized_linear float32[1,8192,8192] uint8[2048,8192,8] float16[2048,256,16] "
+        "float16[2048,256,16] - -> float32[1,8192,32768]"
+    )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert scratch_of([linear], Kernels("neon", 4)) > 0
+    with asked("neon", 4) as process:
+        print(call, file=process.stdin, flush=True)
+        assert json.loads(process.stdout.readline())["bytes"] > 0
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        process.stdin.close()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) < 64 << 10
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+
+
+def asked(isa: str, threads: int, stdout: int = subprocess.PIPE) -> subprocess.Popen:
+    command = [trainer(), "scratch", "--isa", isa, "--threads", str(threads)]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize("shape", ["65536,65536,65536,65536", "2147483647,1073741824"])
+def test_a_tensor_that_no_memory_holds_is_an_error(shape):
+    """The first of these takes 2^66 bytes, of which 64 bits are zeros."""
+    _, error = asked("neon", 1).communicate(f"add float32[{shape}] float32[1] -> float32[1]\n")
+    assert error.startswith("error: no address space for a tensor of "), error
+
+
+def test_answers_that_cannot_be_written_are_an_error():
+    with Path("/dev/full").open("w") as full:
+        process = asked("neon", 1, full.fileno())
+        _, error = process.communicate("add float32[2,3] float32[2,3] -> float32[2,3]\n")
+    assert (process.returncode, error) == (1, "error: the answers cannot be written. Ask again\n")
 
 
 def test_what_has_no_answer_is_an_error():
@@ -144,7 +192,8 @@ def test_what_has_no_answer_is_an_error():
 @pytest.mark.parametrize("name", ["attention", "attention_backward"])
 def test_scratch_of_attention_does_not_grow_with_threads_times_heads(program, isa, name):
     def bytes_of(heads: int, threads: int) -> int:
-        return taken(program, f"long{heads}_{name}", isa, threads)
+        method = f"long{heads}_{name}"
+        return taken(program, method, isa, threads, CALLS[method])
 
     granule = 64 << 10
     head = 4 * LONG * SIZE  # bytes of one, packed once

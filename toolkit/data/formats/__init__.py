@@ -23,8 +23,10 @@ from toolkit.data.formats import (
     telegram,
     whatsapp,
 )
-from toolkit.data.formats.sniffing import Sample, sample_of
+from toolkit.data.formats.sniffing import HEAD_BYTES, Sample, sample_of
 from toolkit.errors import ToolkitError
+
+__all__ = ["FORMATS", "HEAD_BYTES", "Format", "find_format", "is_chat", "reader"]
 
 Reader = Callable[[Path, bytes], Iterator[Document]]
 Recognize = Callable[[Sample], str]
@@ -62,35 +64,45 @@ FORMATS = (
     Format("table", table.recognize, table.read),
     Format("text", plain.recognize, plain.read),
 )
+_CHATS = {"telegram", "whatsapp", "chat-log"}
 
 
-def find_reader(path: Path, data: bytes, form: str = "auto", me: str | None = None) -> Reader:
-    """Return what reads a file.
+def find_format(path: Path, head: bytes, form: str = "auto") -> Format:
+    """Return what a file is.
 
     Args:
         path: For its name.
-        data: Its content.
+        head: Its first bytes, `HEAD_BYTES` of them or all.
         form: "auto", or the name of the format to read it as.
-        me: Whose messages are learned of a chat's export.
 
     Raises:
         ToolkitError: The file is of a kind that cannot be read; says which, and what to do.
     """
     if form != "auto":
-        return next(_reader(known, me) for known in FORMATS if known.name == form)
-    sample = sample_of(path, data)
-    for known in FORMATS:
-        what = known.recognize(sample)
-        if not what:
-            continue
-        if known.read or known.chats:
-            return _reader(known, me)
-        raw = "" if known.name == "binary" else ", or learn it as it is with --format text"
-        raise ToolkitError(f"{path} looks like {what}", f"{known.convert}{raw}")
-    raise AssertionError("plain text takes every file")
+        return next(known for known in FORMATS if known.name == form)
+    known, what = _recognize(path, head)
+    if known.read or known.chats:
+        return known
+    raw = "" if known.name == "binary" else ", or learn it as it is with --format text"
+    raise ToolkitError(f"{path} looks like {what}", f"{known.convert}{raw}")
 
 
-def _reader(known: Format, me: str | None) -> Reader:
+def reader(known: Format, me: str | None) -> Reader:
+    """Return what reads a format; `me` is whose messages are learned of a chat's export."""
     if known.read is not None:
         return known.read
     return lambda path, data: conversations.documents(path, known.chats(path, data), me)
+
+
+def is_chat(path: Path, head: bytes, form: str = "auto") -> bool:
+    """Whether a file is people's chat, whatever it is read as: its name may be theirs."""
+    return form in _CHATS or _recognize(path, head)[0].name in _CHATS
+
+
+def _recognize(path: Path, head: bytes) -> tuple[Format, str]:
+    sample = sample_of(path, head)
+    for known in FORMATS:
+        what = known.recognize(sample)
+        if what:
+            return known, what
+    raise AssertionError("plain text takes every file")

@@ -3,16 +3,17 @@
 {text}
 {prompt, completion}, and the same under other names (`_PAIRS`)
 {instruction, input?, output}                    as Alpaca has it
+{question, context?, answer}                     as sets of questions on a text have it
 {messages: [{role, content}, ...], tools?}       as chat templates take it
 {conversations: [{from, value}, ...], system?}   as ShareGPT has it
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from toolkit.data.documents import Document
+from toolkit.data.formats.surrogates import repair
 from toolkit.errors import ToolkitError
 
 FORMATS = "{text}, {prompt, completion} or {messages}"
@@ -26,7 +27,7 @@ _PAIRS = (
     ("input", "output"),
 )
 _CONTEXT = ("input", "context")
-"""What an instruction may refer to; it stands below it."""
+"""What an instruction may refer to; a question has only the second."""
 ROLES = {
     "system": "system",
     "developer": "developer",
@@ -56,7 +57,6 @@ _FOREIGN = {
 NESTED = frozenset({"messages", "conversations", "history", "tools"})
 """Fields that hold lists; a table's cells hold them as JSON."""
 FIELDS = NESTED | {"text", "system", *_CONTEXT, *(name for pair in _PAIRS for name in pair)}
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def document_of(record: Any, where: str) -> Document:
@@ -74,7 +74,7 @@ def document_of(record: Any, where: str) -> Document:
             f"{where}: a JSON {_kind(record)} instead of an object",
             f"Every line must be one object with {FORMATS}",
         )
-    record, repaired = _repaired(record)
+    record, repaired = repair(record)
     document = _document(record, where)
     return replace(document, repaired=repaired) if repaired else document
 
@@ -124,10 +124,7 @@ def _pair(record: dict[str, Any], question: str, answer: str, where: str) -> Doc
         return Document(source=where, messages=messages, tools=record.get("tools"))
     prompt = _string(prompt, question, where)
     completion = _string(completion, answer, where)
-    if question == "instruction":
-        given = [record[name] for name in _CONTEXT if record.get(name) and name != answer]
-        parts = [_string(value, "input", where) for value in given]
-        prompt = "\n\n".join(part for part in (prompt, *parts) if part.strip())
+    prompt = _with_context(record, question, prompt, where)
     earlier = list(_history(record.get("history"), where))
     if not earlier and not record.get("system"):
         return Document(source=where, prompt=prompt, completion=completion)
@@ -137,6 +134,14 @@ def _pair(record: dict[str, Any], question: str, answer: str, where: str) -> Doc
     for asked, said in turns:
         messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
     return Document(source=where, messages=messages)
+
+
+def _with_context(record: dict[str, Any], question: str, prompt: str, where: str) -> str:
+    """Return what is asked with what it refers to: below an instruction, above a question."""
+    names = _CONTEXT if question == "instruction" else _CONTEXT[1:]
+    parts = [_string(record[name], name, where) for name in names if record.get(name)]
+    order = (prompt, *parts) if question == "instruction" else (*parts, prompt)
+    return "\n\n".join(part for part in order if part.strip()) if parts else prompt
 
 
 def _history(value: Any, where: str) -> Iterator[tuple[str, str]]:
@@ -198,18 +203,3 @@ def _string(value: Any, name: str, where: str) -> str:
 def _kind(value: Any) -> str:
     kinds = {dict: "object", list: "list", str: "string", bool: "boolean", type(None): "null"}
     return kinds.get(type(value), "number")
-
-
-def _repaired(value: Any) -> tuple[Any, int]:
-    """Replace lone surrogates, which are half a character and no text, by U+FFFD and count them."""
-    if isinstance(value, str):
-        return _SURROGATE.subn("\ufffd", value)
-    if isinstance(value, list):
-        pairs = [_repaired(entry) for entry in value]
-        return [entry for entry, _ in pairs], sum(count for _, count in pairs)
-    if isinstance(value, dict):
-        keys = {key: _repaired(key) for key in value}
-        values = {key: _repaired(entry) for key, entry in value.items()}
-        count = sum(count for pairs in (keys, values) for _, count in pairs.values())
-        return {keys[key][0]: values[key][0] for key in value}, count
-    return value, 0

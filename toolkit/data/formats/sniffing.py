@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _BYTES = 64 << 10
+HEAD_BYTES = _BYTES + 1
+"""What `sample_of` needs of a file: one byte more tells that it goes on."""
 _LINES = 200
 
 

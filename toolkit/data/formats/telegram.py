@@ -10,6 +10,7 @@ from typing import Any
 from toolkit.data.formats.conversations import Message
 from toolkit.data.formats.plain import decode
 from toolkit.data.formats.sniffing import Sample
+from toolkit.data.formats.surrogates import repair
 from toolkit.errors import ToolkitError
 
 _CHAT = re.compile(
@@ -57,10 +58,12 @@ def _messages(path: Path, chat: dict[str, Any]) -> Iterator[Message]:
     for entry in chat["messages"]:
         if entry["type"] != "message" or "forwarded_from" in entry or not entry.get("from"):
             continue
-        where = f"{path}[{chat.get('name') or chat['type']}, message {entry['id']}]"
+        name, title = entry["from"], repair(chat.get("name") or chat["type"])[0]
+        where = f"{path}[{title}, message {entry['id']}]"
         text = _text(entry["text"]).strip()
         if text:
-            yield Message(where, _time(entry["date"], where), entry["from"], text)
+            speaker = str(entry.get("from_id", name))  # exports of 2020 and before have only names
+            yield Message(where, _time(entry["date"], where), speaker, name, text)
 
 
 def _text(value: Any) -> str:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from toolkit.data.formats.conversations import Message
 from toolkit.data.formats.plain import decode
 from toolkit.data.formats.sniffing import Sample
+from toolkit.data.formats.whatsapp_texts import is_own, without_edited
 from toolkit.errors import ToolkitError
 
 _MORNING = "上午|午前|오전"
@@ -28,15 +29,11 @@ _HEAD = re.compile(
     r"(?:\s?(?P<after>[ap])\.?\s?m\.?)?(?(bracket)\]|\s-)\s(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
+_QUOTES = '"“”„‟«»‹›‚‘‛「」『』＂'  # noqa: RUF001 (U+2019 is an apostrophe, too)
 _SPEAKER = re.compile(
-    r"[\u200e\u200f\u202a]*(?P<name>[^:\"“]{1,60}?)[\u202c]?:\s(?P<text>.*)", re.DOTALL
+    rf"[\u200e\u200f\u202a]*(?P<name>[^:{_QUOTES}]{{1,60}}?)[\u202c]?:\s(?P<text>.*)", re.DOTALL
 )
-_OWN = re.compile(
-    r"<[^<>]+>|([A-Z]{3}-\d{8}-WA\d+\.\w+ \(.+\)|.+ \(file attached\))|"
-    r"(This message was deleted|You deleted this message)\.?"
-)
-"""A first line instead of a text: left-out media, attachments, deleted messages."""
-_EDITED = re.compile(r"\s*(\u200e<[^<>]+>|<This message was edited>)\s*$")
+"""A name has no quotes: in `Ann changed the subject to „a: b“` nobody speaks."""
 _FEWEST, _LIKELY = 2, 0.2  # lines that begin messages; others go on with them
 
 
@@ -61,14 +58,14 @@ def read(path: Path, data: bytes) -> list[list[Message]]:
         text = _written(spoken["text"]) if spoken else ""
         if text:
             name = spoken["name"].strip().removeprefix("~").strip("\u200e\u202f\xa0 ")
-            messages.append(Message(f"{path}:{entry.line}", at, name, text))
+            messages.append(Message(f"{path}:{entry.line}", at, name, name, text))
     return [messages]
 
 
 def _written(text: str) -> str:
     """Return what a speaker wrote of a message, "" where all of it is WhatsApp's own."""
-    lines = [line for line in _EDITED.sub("", text).split("\n") if not line.startswith("\u200e")]
-    if lines and _OWN.fullmatch(lines[0]):
+    lines = [line for line in without_edited(text).split("\n") if not line.startswith("\u200e")]
+    if lines and is_own(lines[0]):
         lines.pop(0)
     return "\n".join(lines).strip("\u200e\u200f \n")
 

@@ -5,6 +5,8 @@
 //   trainer_probe optimizer ROWS COLUMNS STEPS [OPTION=VALUE..] < floats > floats
 //     in: values, then each step's gradients; out: values, norm (0 without clipping) after each
 //     step
+//   trainer_probe element-ranges THREADS COUNT          "begin end" of the ranges an optimizer's
+//     tensor of so many elements is updated in
 //   trainer_probe tensors FILE.ptd                      "key type [sizes] offset" a line
 //   trainer_probe state save|load PATH SEED             a small state, made from SEED
 //   trainer_probe safetensors PATH                      two small tensors
@@ -30,6 +32,7 @@
 #include <cstring>
 #include <fstream>
 #include <iostream>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -108,6 +111,15 @@ void optimizer(const Words& words) {
   }
 }
 
+void element_ranges(const Words& words) {
+  Runtime runtime(integer(words[0]));
+  std::mutex mutex;
+  each_range(integer(words[1]), [&](int64_t begin, int64_t end) {
+    std::lock_guard<std::mutex> lock(mutex);
+    printf("%lld %lld\n", (long long)begin, (long long)end);
+  });
+}
+
 void tensors(const Words& words) {
   const FlatTensorFile file(words[0]);
   for (const auto& [key, spec] : file.tensors()) {
@@ -125,7 +137,7 @@ void state(const Words& words) {
   for (const char* name : {"adapter", "first_moment", "second_moment"}) {
     std::vector<float>& values = memory[arrays.size()];
     values.resize(kFloats + int64_t(arrays.size()));
-    arrays.push_back({name, "layers.0.a", "float32", int64_t(values.size()), values.data()});
+    arrays.push_back({name, "layers.0 a\n%20", "float32", int64_t(values.size()), values.data()});
   }
   const auto value = [&](int array, size_t i) { return float(seed * 3 + array) + float(i) / 1024; };
   if (words[0] == "save") {
@@ -236,11 +248,19 @@ void empty_stages(const Words& words) {
 }
 
 int run(const std::string& name, const Words& words) {
-  std::vector<Part> parts = {
-      {"schedule", 3, schedule}, {"sampler", 4, sampler},       {"optimizer", 3, optimizer},
-      {"tensors", 1, tensors},   {"state", 3, state},           {"safetensors", 1, safetensors},
-      {"json", 2, json},         {"crc32", 1, checksum},        {"finite", 1, finite},
-      {"mapping", 4, mapping},   {"prefetcher", 5, prefetcher}, {"empty-stages", 2, empty_stages}};
+  std::vector<Part> parts = {{"schedule", 3, schedule},
+                             {"sampler", 4, sampler},
+                             {"optimizer", 3, optimizer},
+                             {"tensors", 1, tensors},
+                             {"state", 3, state},
+                             {"safetensors", 1, safetensors},
+                             {"json", 2, json},
+                             {"crc32", 1, checksum},
+                             {"finite", 1, finite},
+                             {"mapping", 4, mapping},
+                             {"prefetcher", 5, prefetcher},
+                             {"empty-stages", 2, empty_stages},
+                             {"element-ranges", 2, element_ranges}};
   for (const Part& part : run_parts()) parts.push_back(part);
   for (const Part& part : parts) {
     if (name != part.name || words.size() < part.words) continue;

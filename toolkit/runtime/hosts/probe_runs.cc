@@ -3,6 +3,11 @@
 //     anonymous memory, threads, KiB of scratch" before, while it is open, and after
 //   exclusive DATA BUNDLE OUT          what a second run and the commands say while one is open,
 //     and after a failed open
+//   observed DATA BUNDLE OUT           whether operators are observed while a run is open, after it
+//     was closed, and after one that could not be opened
+//   unmapped FILE                      what is said of weights that cannot be mapped, 40 times;
+//   then
+//     how much the address space has grown, and the first byte of others that can
 //   unreadable FILE                    maps FILE, cuts it to half, reads all of it with two threads
 //   foreign FILE none|old              reads a cut mapping that is not the engine's while a run
 //     could be open; `old` is a handler of before
@@ -34,6 +39,7 @@
 #include "engine/training/save_schedule.h"
 #include "hosts/probe.h"
 #include "hosts/toolkit_trainer.h"
+#include "kernels/observer.h"
 #include "kernels/parallel.h"
 #include "kernels/workspace.h"
 #include "operators/arguments.h"
@@ -107,6 +113,43 @@ void exclusive(const Words& words) {
   open_run(missing, &status);
   printf("missing %d %s\n", status, toolkit_trainer_last_error(nullptr));
   printf("after %d\n", toolkit_evaluate(evaluate, 2, ignore_line, nullptr));
+}
+
+void observed(const Words& words) {
+  const auto tell = [](const char* when) {
+    printf("%s %d\n", when, operator_observer() != nullptr);
+  };
+  int status = 0;
+  toolkit_trainer* trainer = open_run(words, &status);
+  if (trainer == nullptr) fail("%s", toolkit_trainer_last_error(nullptr));
+  tell("open");
+  toolkit_trainer_close(trainer);
+  tell("closed");
+  Words missing = words;
+  missing[1] = "does/not/exist";
+  missing[2] += "-missing";
+  open_run(missing, &status);
+  tell("failed");
+}
+
+void unmapped(const Words& words) {
+  constexpr int64_t kApart = 80 << 10, kTooMuch = int64_t(1) << 47;
+  Runtime runtime(1);
+  const File file(words[0], O_RDONLY);
+  // The second of two places has no room; or there are more places than can be kept track of.
+  std::vector<std::vector<WeightRef>> impossible = {{{0, 64}, {kApart, kTooMuch}}, {}};
+  for (int64_t i = 0; i < 65; ++i) impossible[1].push_back({i * kApart, 64});
+  const int before = status_number("VmSize:");
+  for (int i = 0; i < 40; ++i) {
+    try {
+      WeightMapping(file, impossible[i % 2], nullptr);
+    } catch (const Error& error) {
+      printf("%s\n", error.what());
+    }
+  }
+  printf("%d\n", status_number("VmSize:") - before);
+  const WeightMapping weights(file, {{0, 64}, {kApart, 64}}, nullptr);
+  printf("%d\n", *static_cast<const char*>(weights.data(1)));
 }
 
 int64_t sum_of(const void* data, int64_t bytes) {
@@ -213,6 +256,8 @@ void null_codes(const Words&) {
 std::vector<Part> run_parts() {
   return {{"sessions", 4, sessions},
           {"exclusive", 3, exclusive},
+          {"observed", 3, observed},
+          {"unmapped", 1, unmapped},
           {"unreadable", 1, unreadable},
           {"foreign", 2, foreign},
           {"kept-handler", 0, kept_handler},

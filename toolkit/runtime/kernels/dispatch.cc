@@ -2,8 +2,12 @@
 #include <cstring>
 #include <string>
 
-#if defined(__x86_64__)
+#if defined(TOOLKIT_PLAIN_KERNELS)
+#elif defined(__x86_64__)
+#define TOOLKIT_KERNELS_OF_X86
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#define TOOLKIT_KERNELS_OF_ARM
 #endif
 
 #include "kernels/dry_run.h"
@@ -15,14 +19,14 @@ namespace toolkit {
 namespace plain {
 extern const Primitives primitives;
 }
-#if defined(__x86_64__)
+#if defined(TOOLKIT_KERNELS_OF_X86)
 namespace avx2 {
 extern const Primitives primitives;
 }
 namespace avx512 {
 extern const Primitives primitives;
 }
-#elif defined(__aarch64__)
+#elif defined(TOOLKIT_KERNELS_OF_ARM)
 namespace neon {
 extern const Primitives primitives;
 }
@@ -35,7 +39,7 @@ struct Candidate {
   bool available;
 };
 
-#if defined(__x86_64__)
+#if defined(TOOLKIT_KERNELS_OF_X86)
 /// Conversion of fp16, which __builtin_cpu_supports knows by name in some compilers only.
 bool has_half_conversion() {
   unsigned a = 0, b = 0, c = 0, d = 0;
@@ -47,7 +51,7 @@ Kernels of(const Primitives& primitives) { return Kernels(primitives, primitives
 
 /// Best first.
 const Candidate* candidates(int* count) {
-#if defined(__x86_64__)
+#if defined(TOOLKIT_KERNELS_OF_X86)
   __builtin_cpu_init();
   static const Candidate list[] = {
       {of(avx512::primitives),
@@ -56,7 +60,7 @@ const Candidate* candidates(int* count) {
       {of(avx2::primitives),
        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_half_conversion()},
       {of(plain::primitives), true}};
-#elif defined(__aarch64__)
+#elif defined(TOOLKIT_KERNELS_OF_ARM)
   static const Candidate list[] = {{of(neon::primitives), true}, {of(plain::primitives), true}};
 #else
   static const Candidate list[] = {{of(plain::primitives), true}};

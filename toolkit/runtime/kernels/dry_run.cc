@@ -45,12 +45,15 @@ Primitives nothing(const std::string& isa) {
 }  // namespace
 
 DryRun::DryRun(const std::string& isa, int threads)
-    : primitives_(nothing(isa)), kernels_(primitives_, primitives_.float32), threads_(threads) {
+    : primitives_(nothing(isa)),
+      kernels_(primitives_, primitives_.float32),
+      threads_(threads),
+      outer_(current_run) {
   if (threads < 1) throw UsageError("a dry run needs at least one thread");
   current_run = this;
 }
 
-DryRun::~DryRun() { current_run = nullptr; }
+DryRun::~DryRun() { current_run = outer_; }
 
 DryRun* DryRun::current() { return current_run; }
 

@@ -20,7 +20,7 @@ class DryRun {
   DryRun(const DryRun&) = delete;
   DryRun& operator=(const DryRun&) = delete;
 
-  /// That of this thread; null outside of one.
+  /// That of this thread, the innermost; null outside of one.
   static DryRun* current();
 
   const Kernels& kernels() const { return kernels_; }
@@ -37,6 +37,7 @@ class DryRun {
   Primitives primitives_;
   Kernels kernels_;
   int threads_;
+  DryRun* const outer_;  // goes on when this one ends
   size_t in_use_ = 0, peak_ = 0;
 };
 

@@ -12,9 +12,7 @@ int64_t right_bytes(const Tiles&, int64_t depth, int64_t columns) {
   return round_up(columns, kPanel) * depth * sizeof(float);
 }
 
-int64_t buffer_bytes(const Tiles& tiles) {
-  return (tiles.depth + kQuantGroup) * tiles.group * sizeof(float);
-}
+int64_t buffer_bytes(const Tiles& tiles) { return buffer_floats(tiles) * sizeof(float); }
 
 }  // namespace float32
 }  // namespace toolkit

@@ -7,6 +7,7 @@
 // out beforehand.
 #include <vector>
 
+#include "kernels/dry_run.h"
 #include "kernels/multiply.h"
 #include "kernels/parallel.h"
 
@@ -130,9 +131,17 @@ void Kernels::cross_entropy(const float* x, const int32_t* labels, int64_t token
                             const QuantizedMatrix& w, int64_t vocab, float* loss, float* dx) const {
   double total = 0;
   for_parts(tiles, tokens, tiles.tokens, [&](int64_t first, int64_t count) {
-    const int64_t at = first * w.depth;
-    Head(*this, x + at, labels + first, count, w, vocab, dx != nullptr ? dx + at : nullptr)
-        .run(&total, loss);
+    const auto run = [&](const int32_t* of_part) {
+      const int64_t at = first * w.depth;
+      Head(*this, x + at, of_part, count, w, vocab, dx != nullptr ? dx + at : nullptr)
+          .run(&total, loss);
+    };
+    run(labels + first);
+    if (DryRun::current() == nullptr) return;
+    // All labels of a dry run count. A single one that does not takes more: a copy of the others.
+    std::vector<int32_t> others(count, 0);
+    others[0] = -1;
+    run(others.data());
   });
 }
 

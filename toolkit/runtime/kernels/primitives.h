@@ -135,6 +135,12 @@ namespace float32 {
 int64_t left_bytes(const Tiles& tiles, int64_t rows, int64_t depth);
 int64_t right_bytes(const Tiles& tiles, int64_t depth, int64_t columns);
 int64_t buffer_bytes(const Tiles& tiles);
+
+/// What a thread's buffer holds: a group of columns of a stretch of the depth, which a group of a
+/// weight's parameters may reach over.
+constexpr int64_t buffer_floats(const Tiles& tiles) {
+  return (tiles.depth + kQuantGroup) * tiles.group;
+}
 }  // namespace float32
 
 }  // namespace toolkit

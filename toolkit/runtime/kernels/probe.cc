@@ -1,5 +1,6 @@
 // Runs the kernels and what they stand on without ExecuTorch, for tests.
-//   kernels_probe kernels           every kernel on odd shapes, on all instruction sets
+//   kernels_probe kernels COUNT...  every kernel on odd shapes, on all instruction sets, with one
+//     thread and with so many
 //   kernels_probe threads COUNT ITEMS GRAIN   the first half of the items takes 1 ms each, the rest
 //     nothing; out: which thread did each. GRAIN 0 splits in advance, "short" is parallel_short
 //   kernels_probe ranges COUNT N GRAIN        out: "ranges, the longest" of a region over [0, N)
@@ -10,10 +11,11 @@
 //   kernels_probe refused COUNT     starts more threads than the address space has room for, twice;
 //     out: the errors, then the threads that are left, and those after room was made for 3
 //   kernels_probe scratch           scratch without room for it; out: the error, then the bytes
-//   held kernels_probe give_back         out: "threads of the process, bytes of scratch" after work
-//   with
-//     4 threads, and after both were given back;
-//     then how much less is resident, in KiB
+//   held kernels_probe overrun BYTES PLACE   writes one byte at PLACE of the first of two pieces of
+//     scratch of so many BYTES; under the address sanitizer that ends the process unless the byte
+//     is one of them
+//   kernels_probe give_back         out: "threads of the process, bytes of scratch" after work with
+//     4 threads, and after both were given back; then how much less is resident, in KiB
 //   kernels_probe sweeps TOKENS...  out: "isa tokens counted promised" sweeps of the head
 #include "kernels/probe.h"
 
@@ -81,9 +83,12 @@ std::string error_of(Body body) {
   return "none";
 }
 
-void run_kernels(const Words&) {
+void run_kernels(const Words& words) {
+  std::vector<int> counts;
+  for (const std::string& word : words) counts.push_back(int(integer(word)));
+
   for (const char* isa : available_isas()) {
-    const std::string wrong = run_all_kernels(isa);
+    const std::string wrong = run_all_kernels(isa, counts);
     if (!wrong.empty()) throw Error(std::string(isa) + ": " + wrong);
     printf("%s\n", isa);
   }
@@ -206,6 +211,14 @@ void scratch(const Words&) {
   }
 }
 
+void overrun(const Words& words) {
+  const int64_t bytes = integer(words[0]);
+  Scratch outer;
+  volatile char* first = static_cast<char*>(outer.bytes(bytes));
+  outer.bytes(bytes);
+  first[integer(words[1])] = 1;
+}
+
 void give_back(const Words&) {
   set_threads(4);
   participants();
@@ -253,9 +266,10 @@ int run(const std::string& part, const Words& words) {
     const char* name;
     size_t words;
     void (*run)(const Words&);
-  } parts[] = {{"kernels", 0, run_kernels}, {"threads", 3, share_work},  {"ranges", 3, ranges},
+  } parts[] = {{"kernels", 1, run_kernels}, {"threads", 3, share_work},  {"ranges", 3, ranges},
                {"chores", 1, chores},       {"throws", 1, throws},       {"refused", 1, refused},
-               {"scratch", 0, scratch},     {"give_back", 0, give_back}, {"sweeps", 1, sweeps}};
+               {"scratch", 0, scratch},     {"give_back", 0, give_back}, {"sweeps", 1, sweeps},
+               {"overrun", 2, overrun}};
   for (const auto& row : parts) {
     if (part != row.name || words.size() < row.words) continue;
     row.run(words);

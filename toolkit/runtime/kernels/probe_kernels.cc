@@ -169,7 +169,7 @@ bool finite(const Outputs& outs) {
 
 }  // namespace
 
-std::string run_all_kernels(const char* isa) {
+std::string run_all_kernels(const char* isa, const std::vector<int>& thread_counts) {
   const Kernels& k = *kernels_for(isa);
   const struct {
     const char* name;
@@ -191,7 +191,7 @@ std::string run_all_kernels(const char* isa) {
     set_threads(1);
     const Outputs alone = one.run();
     if (!finite(alone)) return std::string(one.name) + ": not finite";
-    for (int count : {2, 4}) {
+    for (int count : thread_counts) {
       set_threads(count);
       const Outputs together = one.run();
       if (!std::equal(alone.begin(), alone.end(), together.begin(), together.end(), same_bits)) {

@@ -22,6 +22,10 @@ namespace {
 
 using executorch::aten::TensorImpl;
 
+[[noreturn]] void refuse_size(const std::string& bytes) {
+  throw Error("no address space for a tensor of " + bytes + " bytes. Ask for a smaller shape");
+}
+
 /// Memory of zeros that cannot be written: what all tensors of a dry run consist of. Nothing of it
 /// is resident but what an operator reads to check it, and integers of 0 are valid everywhere.
 class Zeros {
@@ -30,10 +34,7 @@ class Zeros {
       : bytes_(std::max<size_t>(bytes, 1)),
         data_(
             mmap(nullptr, bytes_, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) {
-    if (data_ == MAP_FAILED) {
-      throw Error("no address space for a tensor of " + std::to_string(bytes) +
-                  " bytes. Ask for a smaller shape");
-    }
+    if (data_ == MAP_FAILED) refuse_size(std::to_string(bytes));
   }
   ~Zeros() { munmap(data_, bytes_); }
   Zeros(const Zeros&) = delete;
@@ -63,9 +64,14 @@ struct Shape {
   std::vector<executorch::aten::SizesType> sizes;
   std::vector<executorch::aten::DimOrderType> order;
 
+  /// Throws Error where no memory holds as many.
   size_t bytes() const {
     size_t result = type->bytes;
-    for (const auto size : sizes) result *= static_cast<size_t>(size);
+    for (const auto size : sizes) {
+      if (__builtin_mul_overflow(result, static_cast<size_t>(size), &result))
+        refuse_size("2^64 or more");
+    }
+    if (result > PTRDIFF_MAX) refuse_size(std::to_string(result));
     return result;
   }
 };
@@ -160,6 +166,8 @@ int64_t scratch_bytes(const std::string& call) {
     throw Error("no operator is named '" + name + "'. Use a runtime of the same version");
   }
   Call values(words);
+  DryRun& run = *DryRun::current();
+  run.take_peak();  // that of a call that failed
   KernelRuntimeContext context;
   executorch::runtime::get_op_function_from_registry(registered.c_str())
       .get()(context, values.stack());
@@ -168,7 +176,7 @@ int64_t scratch_bytes(const std::string& call) {
     throw Error("operator " + name + " does not take the values it was given: " + call +
                 ". Use a runtime of the same version");
   }
-  return static_cast<int64_t>(DryRun::current()->take_peak());
+  return static_cast<int64_t>(run.take_peak());
 }
 
 void answer_scratch(const std::string& isa, int threads, std::istream& calls,
@@ -179,6 +187,7 @@ void answer_scratch(const std::string& isa, int threads, std::istream& calls,
     const int64_t bytes = scratch_bytes(call);
     answers << "{\"bytes\":" << bytes << "}\n";
   }
+  if (!answers.flush()) throw Error("the answers cannot be written. Ask again");
 }
 
 }  // namespace toolkit

@@ -28,6 +28,18 @@ def test_pages_that_cannot_be_read_are_zeros_and_an_error(numbers):
     assert result.stderr == f"error: {numbers} {SHORTER}\n"
 
 
+def test_weights_that_cannot_be_mapped_leave_nothing_behind(numbers):
+    """Neither their neighbours' address space nor any of the 64 places that are kept track of."""
+    *errors, grown, byte = probe("unmapped", numbers).decode().splitlines()
+    no_room = f"cannot map {numbers}: Cannot allocate memory"
+    many = "the weights of one method lie in more than 64 places of their file"
+    assert len(errors) == 40
+    assert all(no_room in error for error in errors[::2]), errors[0]
+    assert all(error.startswith(many) for error in errors[1::2]), errors[1]
+    assert int(grown) < 1024  # KiB; each mapping reserves 4 MiB
+    assert byte == "1"
+
+
 def test_other_pages_are_left_to_the_handler_of_before(numbers):
     command = [probe_path(), "foreign", numbers]
     result = subprocess.run([*command, "old"], capture_output=True, check=False)

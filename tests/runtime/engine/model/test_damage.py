@@ -10,37 +10,11 @@ import numpy as np
 import pytest
 
 from tests.runtime.running import run
+from tests.support.damage import damage, meaningful
 from toolkit.bundle.flat_tensor import FlatTensorReader
-from toolkit.bundle.flat_tensor_header import decode, head_length
 
 FILES = ("programs.pte", "base.ptd", "adapter.ptd", "identity.ptd", "train.ptd", "state.bin")
 TRIES = int(os.environ.get("TOOLKIT_SOAK", "60")) // len(FILES)
-
-
-def meaningful(path):
-    """Return the positions of all bytes that mean something: no padding between tensors."""
-    data = path.read_bytes()
-    if path.suffix != ".ptd":
-        return np.arange(len(data))
-    ranges = [(0, head_length(data))]
-    ranges += [(e.offset, e.offset + e.nbytes) for e in decode(data, len(data)).values()]
-    return np.concatenate([np.arange(*bounds) for bounds in ranges])
-
-
-def damage(path, places, random):
-    """Change one to eight bytes, clear a stretch of bytes, or cut the file off."""
-    data = bytearray(path.read_bytes())
-    before = bytes(data)
-    kind = random.integers(10)
-    at = int(random.choice(places))
-    if kind == 0:
-        del data[at:]
-    elif kind == 1:
-        data[at : at + 512] = bytes(len(data[at : at + 512]))
-    if bytes(data) == before:
-        for place in random.choice(places, random.integers(1, 9)):
-            data[place] ^= int(random.integers(1, 256))
-    path.write_bytes(data)
 
 
 @pytest.fixture

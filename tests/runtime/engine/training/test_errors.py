@@ -73,6 +73,19 @@ def test_programs_that_plan_impossible_memory(case, bundle_copy, tmp_path, size)
     assert "programs.pte plans memory of no possible size" in message
 
 
+def test_a_switch_is_as_it_says(case, tmp_path):
+    out = case.train(tmp_path / "run", steps=1)
+    words = [str(trainer()), "train", *flags(**case.options(out, steps=2))]
+    for value, code, message in [
+        ("false", 1, "already holds a run"),
+        ("", 2, "--resume : expected true or false"),
+        ("yes", 2, "--resume yes: expected true or false"),
+    ]:
+        result = subprocess.run([*words, f"--resume={value}"], capture_output=True, text=True)
+        assert (result.returncode, message in result.stderr) == (code, True), result.stderr
+    subprocess.run([*words, "--resume=true"], check=True, capture_output=True)
+
+
 def test_a_failed_start_is_in_the_trace_and_can_be_repeated(case, bundle_copy, tmp_path):
     out = tmp_path / "run"
     base = bundle_copy / "base.ptd"

@@ -20,8 +20,8 @@ SETTINGS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", ["address", "thread"])
-def test_sanitizers_find_nothing_in_the_engine(clang_build, case, tmp_path, sanitizer):
-    trainer = clang_build(sanitizer) / "trainer"
+def test_sanitizers_find_nothing_in_the_engine(checked_build, case, tmp_path, sanitizer):
+    trainer = checked_build(sanitizer) / "trainer"
 
     def run(command: str, **options: object) -> None:
         words = [trainer, command, *flags(**options)]

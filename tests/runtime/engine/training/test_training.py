@@ -55,7 +55,7 @@ def test_gradients_are_those_of_pytorch(make_case, tmp_path, model, samples):
         TrainSettings(20, 0.01, batch_size=2, max_grad_norm=0.3, schedule="linear", seed=5),
         TrainSettings(20, 0.1, "sgd", max_grad_norm=0.5, momentum=0.9, order="sequential"),
         TrainSettings(20, 0.2, "sgd", batch_size=2, grad_accum=2, weight_decay=0.01),
-        TrainSettings(20, 1e-3, "lion", grad_accum=2, beta2=0.99, weight_decay=0.1),
+        TrainSettings(20, 1e-3, "lion", grad_accum=2, weight_decay=0.1),
     ],
     ids=["adamw", "adamw-clipped", "sgd-momentum-clipped", "sgd", "lion"],
 )

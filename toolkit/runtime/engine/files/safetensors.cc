@@ -1,13 +1,21 @@
 // safetensors: 8 bytes of header length, a JSON header padded with spaces to 8 bytes, the tensors'
 // bytes.
+#include "engine/error.h"
+#include "engine/files/crc32.h"
 #include "engine/files/files.h"
 #include "engine/files/json.h"
 #include "engine/model/adapter.h"
 
 namespace toolkit {
+namespace {
+
+constexpr char kBeforeChecksum[] = "{\"__metadata__\":{\"format\":\"pt\",\"toolkit_crc32\":\"";
+constexpr char kNoChecksum[] = "00000000";
+
+}  // namespace
 
 void write_safetensors(const std::string& path, const std::vector<NamedTensor>& tensors) {
-  std::string header = "{\"__metadata__\":{\"format\":\"pt\"}";
+  std::string header = std::string(kBeforeChecksum) + kNoChecksum + "\"}";
   uint64_t offset = 0;
   std::vector<uint64_t> sizes;
   for (const NamedTensor& tensor : tensors) {
@@ -26,8 +34,12 @@ void write_safetensors(const std::string& path, const std::vector<NamedTensor>& 
   header += "}";
   header.resize((header.size() + 7) / 8 * 8, ' ');
 
-  AtomicFile file(path);
   const uint64_t length = header.size();  // little-endian, like every processor we build for
+  uint32_t sum = crc32(crc32(0, &length, sizeof(length)), header.data(), header.size());
+  for (size_t i = 0; i < tensors.size(); ++i) sum = crc32(sum, tensors[i].data, sizes[i]);
+  header.replace(sizeof(kBeforeChecksum) - 1, sizeof(kNoChecksum) - 1, format("%08x", sum));
+
+  AtomicFile file(path);
   file.write(&length, sizeof(length));
   file.write(header.data(), header.size());
   for (size_t i = 0; i < tensors.size(); ++i) file.write(tensors[i].data, sizes[i]);

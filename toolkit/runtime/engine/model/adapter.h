@@ -73,7 +73,8 @@ std::vector<NamedTensor> named_tensors(const AdapterLayout& layout,
                                        const std::string& prefix);
 std::vector<int64_t> all_layers(const AdapterLayout& layout);
 
-// Writes a safetensors file of fp32 tensors with metadata {"format": "pt"}, atomically.
+// Writes a safetensors file of fp32 tensors atomically. Its metadata are {"format": "pt"} and
+// "toolkit_crc32", the CRC-32 of the whole file with zeros for its own eight hexadecimal digits.
 void write_safetensors(const std::string& path, const std::vector<NamedTensor>& tensors);
 
 }  // namespace toolkit

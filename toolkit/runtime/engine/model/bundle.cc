@@ -9,16 +9,43 @@
 namespace toolkit {
 namespace {
 
-bool contains(const char* const* names, const std::string& name) {
-  for (; *names != nullptr; ++names) {
-    if (name == *names) return true;
+constexpr size_t kMostBlockKinds = 10;  // a layer's kind is a digit
+
+using Names = std::vector<std::string>;
+
+// What methods of a kind may read beside weights, numbers and what a sample consists of, and what
+// each returns beside gradients. In the order of Kind.
+struct Signature {
+  Names inputs, outputs;
+};
+
+const Signature& signature_of(Kind kind) {
+  static const Signature all[] = {{{}, {"hidden"}},
+                                  {{"hidden"}, {"hidden"}},
+                                  {{"hidden", "grad"}, {"grad"}},
+                                  {{"hidden"}, {"loss"}},
+                                  {{"hidden", "grad_scale"}, {"loss", "grad"}}};
+  return all[int(kind)];
+}
+
+bool is_block(Kind kind) { return kind == Kind::block_forward || kind == Kind::block_backward; }
+
+bool contains(const Names& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+// The first name that comes more than once, or null.
+const std::string* first_twice(const Names& names) {
+  std::set<std::string> seen;
+  for (const std::string& name : names) {
+    if (!seen.insert(name).second) return &name;
   }
-  return false;
+  return nullptr;
 }
 
 // Keys of the adapter tensors among a method's inputs.
-std::vector<std::string> adapters_of(const std::vector<std::string>& inputs) {
-  std::vector<std::string> keys;
+Names adapters_of(const Names& inputs) {
+  Names keys;
   for (const std::string& name : inputs) {
     if (const char* key = after_prefix(name, "adapter:")) keys.push_back(key);
   }
@@ -70,7 +97,15 @@ Bundle::Bundle(const std::string& directory)
 }
 
 void Bundle::read_block_kinds() {
-  const std::vector<std::string> kinds = program_.texts("block_kinds");
+  const Names kinds = program_.texts("block_kinds");
+  if (kinds.size() > kMostBlockKinds) {
+    fail("bundle %s has %zu kinds of blocks, this runtime knows %zu. Deploy a newer runtime",
+         directory_.c_str(), kinds.size(), kMostBlockKinds);
+  }
+  if (const std::string* kind = first_twice(kinds)) {
+    fail("bundle %s has two kinds of blocks named '%s'. Export it again", directory_.c_str(),
+         kind->c_str());
+  }
   for (char digit : program_.text("layer_kinds")) layer_kinds_.push_back(digit - '0');
   bool known = int64_t(layer_kinds_.size()) == layers;
   for (int64_t kind : layer_kinds_) known = known && kind >= 0 && kind < int64_t(kinds.size());
@@ -84,13 +119,17 @@ void Bundle::read_block_kinds() {
   list_methods(kinds);
 }
 
-void Bundle::list_methods(const std::vector<std::string>& kinds) {
+void Bundle::list_methods(const Names& kinds) {
   methods_ = {{Kind::embed, "embed"},
               {Kind::head_loss, "head_loss"},
               {Kind::head_backward, "head_backward"}};
   int64_t lowest = 0;
   while (lowest < layers && adapter_keys_[kind_of(lowest)].empty()) ++lowest;
   for (size_t block = 0; block < kinds.size(); ++block) {
+    if (std::count(layer_kinds_.begin(), layer_kinds_.end(), int64_t(block)) == 0) {
+      fail("bundle %s has no layer of the kind '%s'. Export it again", directory_.c_str(),
+           kinds[block].c_str());
+    }
     methods_.push_back({Kind::block_forward, kinds[block] + "_forward", block});
     const auto above = layer_kinds_.begin() + lowest;
     if (std::count(above, layer_kinds_.end(), int64_t(block)) > 0) {
@@ -100,50 +139,82 @@ void Bundle::list_methods(const std::vector<std::string>& kinds) {
 }
 
 size_t Bundle::method_of(Kind kind, int64_t layer) const {
-  const bool block = kind == Kind::block_forward || kind == Kind::block_backward;
-  const size_t number = block ? size_t(layer_kinds_[layer]) : 0;
   for (size_t place = 0; place < methods_.size(); ++place) {
-    if (methods_[place].kind == kind && methods_[place].block == number) return place;
+    if (methods_[place].kind == kind && runs(methods_[place], layer)) return place;
   }
   fail("there is no method for layer %lld. Report this as a bug", (long long)layer);
+}
+
+bool Bundle::runs(const Bindings& bindings, int64_t layer) const {
+  return !is_block(bindings.kind) || bindings.block == kind_of(layer);
 }
 
 void Bundle::bind(Bindings& bindings) {
   bindings.inputs = program_.texts(bindings.name + "_inputs");
   bindings.outputs = program_.texts(bindings.name + "_outputs");
-  const bool block = bindings.kind == Kind::block_forward || bindings.kind == Kind::block_backward;
+  const bool block = is_block(bindings.kind);
+  const size_t place = &bindings - methods_.data();
   bindings.base.resize(block ? layers : 1);
-  specs_[&bindings - methods_.data()].resize(bindings.base.size());
+  specs_[place].resize(bindings.base.size());
   for (const std::string& name : bindings.inputs) bind_input(bindings, name);
-  if (block && adapters_of(bindings.inputs) != adapter_keys_[bindings.block]) {
+  const Names adapters = adapters_of(bindings.inputs);
+  if (const std::string* key = first_twice(adapters)) {
+    fail("bundle %s: %s has the input adapter:%s twice. Export it again", directory_.c_str(),
+         bindings.name.c_str(), key->c_str());
+  }
+  if (block && adapters != adapter_keys_[bindings.block]) {
     fail("bundle %s: the adapters of %s are not those of its forward. Export it again",
          directory_.c_str(), bindings.name.c_str());
   }
+  check_outputs(bindings);
 }
 
 void Bundle::bind_input(Bindings& bindings, const std::string& name) {
-  static const char* const known[] = {"tokens", "labels", "hidden",     "grad", "positions",
-                                      "start",  "loss",   "grad_scale", nullptr};
+  static const Names of_a_sample = {"tokens", "labels", "positions", "start"};
   const char* key = after_prefix(name, "base:");
   if (key == nullptr) {
-    if (contains(known, name) || after_prefix(name, "adapter:") || after_prefix(name, "scalar:"))
+    const bool adapter = is_block(bindings.kind) && after_prefix(name, "adapter:") != nullptr;
+    if (adapter || after_prefix(name, "scalar:") || contains(of_a_sample, name) ||
+        contains(signature_of(bindings.kind).inputs, name))
       return;
     fail("bundle %s: %s has the unknown input '%s'. Deploy a newer runtime", directory_.c_str(),
          bindings.name.c_str(), name.c_str());
   }
   const size_t place = &bindings - methods_.data();
   for (size_t layer = 0; layer < bindings.base.size(); ++layer) {
-    if (method_of(bindings.kind, int64_t(layer)) != place) continue;
+    if (!runs(bindings, int64_t(layer))) continue;
     const TensorSpec& spec = base_.require(layer_key(key, int64_t(layer)));
     bindings.base[layer].push_back({spec.offset, spec.bytes});
     specs_[place][layer].push_back(spec);
   }
 }
 
+// What a method leaves out would stay what it was before, and of what comes twice the last counts:
+// both train on wrong gradients without a word.
+void Bundle::check_outputs(const Bindings& bindings) const {
+  Names wanted = signature_of(bindings.kind).outputs;
+  if (bindings.kind == Kind::block_backward) {
+    for (const std::string& key : adapter_keys_[bindings.block]) {
+      wanted.push_back("gradient:" + key);
+    }
+  }
+  const auto refuse = [&](const char* how, const std::string& name) {
+    fail("bundle %s: %s returns %s '%s'. Export it again", directory_.c_str(),
+         bindings.name.c_str(), how, name.c_str());
+  };
+  if (const std::string* name = first_twice(bindings.outputs)) refuse("twice", *name);
+  for (const std::string& name : bindings.outputs) {
+    if (!contains(wanted, name)) refuse("the unknown", name);
+  }
+  for (const std::string& name : wanted) {
+    if (!contains(bindings.outputs, name)) refuse("no", name);
+  }
+}
+
 void Bundle::check_method(size_t place, const Method& method) const {
   for (size_t layer = 0; layer < specs_[place].size(); ++layer) {
     const std::vector<TensorSpec>& specs = specs_[place][layer];
-    if (method_of(methods_[place].kind, int64_t(layer)) != place) continue;
+    if (!runs(methods_[place], int64_t(layer))) continue;
     size_t next = 0;
     for (const Method::Port& port : method.inputs()) {
       const char* key = after_prefix(port.name, "base:");

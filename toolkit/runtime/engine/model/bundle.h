@@ -60,8 +60,10 @@ class Bundle {
  private:
   void read_block_kinds();
   void list_methods(const std::vector<std::string>& kinds);
+  bool runs(const Bindings& bindings, int64_t layer) const;  // whether the layer is of its kind
   void bind(Bindings& bindings);
   void bind_input(Bindings& bindings, const std::string& name);
+  void check_outputs(const Bindings& bindings) const;
 
   std::string directory_;
   BundleIdentity identity_;

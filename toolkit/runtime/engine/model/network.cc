@@ -1,7 +1,9 @@
 #include "engine/model/network.h"
 
-#include <cstdlib>
+#include <cmath>
 #include <iterator>
+#include <locale>
+#include <sstream>
 
 #include "engine/error.h"
 
@@ -117,9 +119,13 @@ Network::Port Network::port_of(const Bindings& bindings, const Method::Port& por
 }
 
 Network::Port Network::scalar_of(const Method::Port& port, const char* number) {
-  char* end = nullptr;
-  const float value = std::strtof(number, &end);
-  if (end == number || *end != '\0' || !port.sizes.empty() || port.type != ScalarType::Float) {
+  // As it is written in C, whatever the language of the process that has loaded this.
+  std::istringstream text(number);
+  text.imbue(std::locale::classic());
+  float value = 0;
+  text >> std::noskipws >> value;
+  const bool whole = !text.fail() && text.peek() == std::istringstream::traits_type::eof();
+  if (!whole || !std::isfinite(value) || !port.sizes.empty() || port.type != ScalarType::Float) {
     fail("bundle %s: the input '%s' is not one number. Export it again",
          bundle_.directory().c_str(), port.name.c_str());
   }

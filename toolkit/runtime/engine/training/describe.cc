@@ -1,5 +1,6 @@
 #include "engine/training/describe.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "engine/device_info.h"
@@ -23,9 +24,8 @@ Shape shape_from(const std::string& text) {
   char *end = nullptr, *last = nullptr;
   const Shape shape = {strtoll(text.c_str(), &end, 10),
                        *end == 'x' ? strtoll(end + 1, &last, 10) : 0};
-  constexpr int64_t kMost = int64_t(1) << 31;
-  const bool sane =
-      shape.rows > 0 && shape.columns > 0 && shape.rows < kMost && shape.columns < kMost;
+  constexpr int64_t kMost = int64_t(1) << 40;  // elements
+  const bool sane = shape.rows > 0 && shape.columns > 0 && shape.columns <= kMost / shape.rows;
   if (last == nullptr || *last != 0 || !sane) {
     fail_usage("--shape %s: expected rows x columns, like 8x896. See trainer describe --help",
                text.c_str());

@@ -1,5 +1,6 @@
 #include "engine/training/options.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstdlib>
@@ -56,6 +57,12 @@ const OptionRow* find_row(Command command, const std::string& name) {
              name.c_str(), command_name(command));
 }
 
+/// The option of `train` that a method or an optimizer reads.
+const OptionRow& row_of(const OptionUse& use) {
+  if (const OptionRow* row = find_row(Command::train, use.name)) return *row;
+  fail("trainer train has no option --%s. Report this as a bug", use.name);
+}
+
 void assign(Options& options, const OptionRow& row, const std::string& text) {
   const auto wrong = [&](const std::string& expected) {
     fail_usage("--%s %s: expected %s. See --help", row.name.c_str(), text.c_str(),
@@ -67,6 +74,7 @@ void assign(Options& options, const OptionRow& row, const std::string& text) {
     if (!known || text.empty()) wrong(row.value);
     options.*(*member) = text;
   } else if (auto flag = std::get_if<bool Options::*>(&row.member)) {
+    if (text != "true" && text != "false") wrong("true or false");
     options.*(*flag) = text == "true";
   } else {
     char* end = nullptr;
@@ -98,12 +106,12 @@ template <typename Row>
 void settle(Options& options, const char* kind, const Row& chosen, const std::vector<Row>& rows) {
   for (const OptionUse& use : chosen.options) {
     if (use.fallback == nullptr || options.given(use.name)) continue;
-    assign(options, *find_row(Command::train, use.name), use.fallback);
+    assign(options, row_of(use), use.fallback);
   }
   for (const Row& row : rows) {
     for (const OptionUse& use : row.options) {
       if (reads(chosen.options, use.name)) continue;
-      const OptionRow& option = *find_row(Command::train, use.name);
+      const OptionRow& option = row_of(use);
       if (option.text_in(options) == option.text_in(Options())) continue;
       fail_usage("--%s is an option of --%s %s, and %s does not read it. Leave it away", use.name,
                  kind, row.name, chosen.name);
@@ -162,10 +170,10 @@ std::vector<OptionValue> split_arguments(Command command, const std::vector<std:
     const std::string name = words[i].substr(2, equals == std::string::npos ? equals : equals - 2);
     const OptionRow* row = find_row(command, name);
     if (row == nullptr) fail_unknown(command, name);
-    if (row->value.empty()) {
-      values.push_back({name, "true"});
-    } else if (equals != std::string::npos) {
+    if (equals != std::string::npos) {
       values.push_back({name, words[i].substr(equals + 1)});
+    } else if (row->value.empty()) {
+      values.push_back({name, "true"});
     } else if (i + 1 == words.size()) {
       fail_usage("--%s needs a value: %s. See trainer %s --help", name.c_str(), row->value.c_str(),
                  command_name(command));

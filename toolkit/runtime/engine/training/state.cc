@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <cctype>
 #include <cstdlib>
 #include <cstring>
 #include <sstream>
@@ -32,6 +33,21 @@ std::string on_one_line(std::string value) {
   return value;
 }
 
+/// A word of a line: what would end it is written as % and two digits.
+std::string as_word(const std::string& name) {
+  static const char* const digits = "0123456789abcdef";
+  std::string word;
+  for (const char c : name) {
+    const bool ends = std::isspace(static_cast<unsigned char>(c)) != 0;
+    if (!ends && c != '%') {
+      word += c;
+    } else {
+      word += {'%', digits[(c >> 4) & 15], digits[c & 15]};
+    }
+  }
+  return word;
+}
+
 std::string text_of(const RunState& state, const std::vector<StateArray>& arrays) {
   std::ostringstream text;
   text << "step " << state.step << "\nposition " << state.position << "\n";
@@ -42,15 +58,15 @@ std::string text_of(const RunState& state, const std::vector<StateArray>& arrays
     text << "setting " << field.name << " " << on_one_line(field.value) << "\n";
   }
   for (const StateArray& array : arrays) {
-    text << "array " << array.name << " " << array.tensor << " " << array.type << " " << array.count
-         << "\n";
+    text << "array " << as_word(array.name) << " " << as_word(array.tensor) << " " << array.type
+         << " " << array.count << "\n";
   }
   return text.str();
 }
 
 struct Parsed {
   RunState state;
-  std::vector<StateArray> arrays;  // without memory
+  std::vector<StateArray> arrays;  // named by words, without memory
 };
 
 Parsed parse(const std::string& text) {
@@ -102,6 +118,9 @@ Head checked_head(const File& file) {
 
 void check_arrays(const std::string& path, const std::vector<StateArray>& saved,
                   const std::vector<StateArray>& wanted) {
+  const auto is = [](const std::string& word, const std::string& name) {
+    return word == as_word(name);
+  };
   const auto differs = [&](const StateArray& array, const char* how) {
     fail(
         "%s was saved %s %s of this optimizer and adapter (%s). Resume with the optimizer, "
@@ -110,8 +129,8 @@ void check_arrays(const std::string& path, const std::vector<StateArray>& saved,
         path.c_str(), how, array.name.c_str(), array.tensor.c_str());
   };
   for (size_t i = 0; i < wanted.size(); ++i) {
-    if (i >= saved.size() || saved[i].name != wanted[i].name ||
-        saved[i].tensor != wanted[i].tensor) {
+    if (i >= saved.size() || !is(saved[i].name, wanted[i].name) ||
+        !is(saved[i].tensor, wanted[i].tensor)) {
       differs(wanted[i], "without the");
     }
     if (saved[i].type != wanted[i].type || saved[i].count != wanted[i].count) {
@@ -122,6 +141,12 @@ void check_arrays(const std::string& path, const std::vector<StateArray>& saved,
 }
 
 }  // namespace
+
+int64_t bytes_of(const std::vector<StateArray>& arrays) {
+  int64_t bytes = 0;
+  for (const StateArray& array : arrays) bytes += bytes_of(array);
+  return bytes;
+}
 
 const std::string* find_field(const std::vector<Field>& fields, const std::string& name) {
   for (const Field& field : fields) {

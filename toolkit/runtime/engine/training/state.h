@@ -29,6 +29,8 @@ struct StateArray {
   void* data;
 };
 
+int64_t bytes_of(const std::vector<StateArray>& arrays);  // in the file
+
 struct RunState {
   int64_t step = 0;      // steps done
   int64_t position = 0;  // of the sampler

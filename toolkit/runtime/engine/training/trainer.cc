@@ -86,7 +86,7 @@ void Trainer::open_model() {
   }
   identity_ = identity_of(options_, *bundle_, *data_, *trained_);
   // The adapter is saved twice: for use, and with the state.
-  const int64_t save_bytes = int64_t(values_.bytes()) + updater_->array_bytes();
+  const int64_t save_bytes = int64_t(values_.bytes()) + bytes_of(state_arrays());
   saves_ = std::make_unique<SaveSchedule>(options_.save_every, options_.given("save-every"),
                                           options_.save_minutes, save_bytes,
                                           1e-9 * double(trace_->now()));

@@ -102,8 +102,4 @@ std::vector<StateArray> Updater::arrays() const {
   return arrays;
 }
 
-int64_t Updater::array_bytes() const {
-  return int64_t(layout_.total_floats() * sizeof(float) + states_.bytes());
-}
-
 }  // namespace toolkit

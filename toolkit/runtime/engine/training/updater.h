@@ -31,9 +31,8 @@ class Updater {
 
   float* values() const { return values_; }
   const AdapterLayout& layout() const { return layout_; }
-  // What a resumed run needs, in the order of the file; and its bytes.
+  // What a resumed run needs, in the order of the file.
   std::vector<StateArray> arrays() const;
-  int64_t array_bytes() const;
 
  private:
   struct Place {

@@ -16,8 +16,7 @@ struct Segment {
 
 constexpr int kMaxSegments = 2 * kMaxTerms;
 
-/// What a thread's buffer holds.
-constexpr int64_t kBufferFloats = (kTiles.depth + kQuantGroup) * kGroup;
+constexpr int64_t kBufferFloats = float32::buffer_floats(kTiles);
 
 struct Segments {
   Segment list[kMaxSegments];

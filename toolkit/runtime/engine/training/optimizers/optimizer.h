@@ -77,7 +77,8 @@ struct OptimizerRow {
 const std::vector<OptimizerRow>& optimizers();
 const OptimizerRow& optimizer_row(const std::string& name);  // throws UsageError for an unknown one
 
-// Runs a body on ranges [begin, end) of a tensor's elements, on all threads.
+// Runs a body on ranges [begin, end) of a tensor's elements, on all threads unless the tensor is
+// done before they have met.
 void each_range(int64_t count, const std::function<void(int64_t begin, int64_t end)>& body);
 
 }  // namespace toolkit

@@ -33,6 +33,8 @@ int64_t held_bytes(const StateSpec& spec) {
 }
 
 void each_range(int64_t count, const std::function<void(int64_t, int64_t)>& body) {
+  constexpr int64_t kFew = 8192;
+  if (count <= kFew) return body(0, count);
   parallel(count, [&](int64_t begin, int64_t end, int) { body(begin, end); });
 }
 

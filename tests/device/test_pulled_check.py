@@ -1,0 +1,79 @@
+"""Runs whose files were damaged on their device before they were pulled."""
+
+import json
+
+import pytest
+
+from tests.support.fake_trainer import ADAPTER, write_digests
+from toolkit.device.local import LocalDevice
+from toolkit.device.pulled_check import check_pulled
+from toolkit.errors import ToolkitError
+from toolkit.sealed_json import seal
+
+CONFIG = json.dumps({"peft_type": "LORA", "r": 8, "lora_alpha": 16}).encode()
+STATE = b"state" + 0xA393D2FB.to_bytes(4, "little")
+NAMES = ("settings.json", "adapter_model.safetensors", "adapter_config.json", "state.bin")
+
+
+@pytest.fixture
+def device(tmp_path):
+    bundle = tmp_path / "root/bundles/tiny"
+    bundle.mkdir(parents=True)
+    (bundle / "adapter_config.json").write_bytes(CONFIG)
+    write_digests(bundle / "manifest.json", {})
+    with LocalDevice(tmp_path / "root") as device:
+        yield device
+
+
+@pytest.fixture
+def pulled(tmp_path):
+    folder = tmp_path / "run1"
+    folder.mkdir()
+    settings = json.dumps(seal({"bundle": "tiny", "steps": 5})).encode()
+    for name, content in zip(NAMES, (settings, ADAPTER, CONFIG, STATE), strict=True):
+        (folder / name).write_bytes(content)
+    (folder / "trace.jsonl").write_bytes(b"{\xff\n")
+    return folder
+
+
+def test_whole_files_pass(device, pulled, tmp_path):
+    check_pulled(pulled, "run1", device)
+    (tmp_path / "root/bundles/tiny/manifest.json").unlink()
+    check_pulled(pulled, "run1", device)
+    for name in NAMES:
+        (pulled / name).unlink()
+    check_pulled(pulled, "run1", device)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_changed_byte_is_found(device, pulled, name):
+    content = (pulled / name).read_bytes()
+    for place in (0, len(content) // 2, len(content) - 1):
+        (pulled / name).write_bytes(
+            content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
+        )
+        with pytest.raises(ToolkitError) as error:
+            check_pulled(pulled, "run1", device)
+        assert error.value.cause == f"{name} of run 'run1' is damaged on device local"
+        assert str(pulled) in error.value.remedy
+    (pulled / name).write_bytes(content[:-1])
+    with pytest.raises(ToolkitError, match=f"{name} .* is damaged"):
+        check_pulled(pulled, "run1", device)
+
+
+def test_all_that_is_damaged_is_named(device, pulled):
+    for name in ("adapter_model.safetensors", "state.bin"):
+        (pulled / name).write_bytes(b"")
+    with pytest.raises(ToolkitError) as error:
+        check_pulled(pulled, "run1", device)
+    assert error.value.cause.startswith("adapter_model.safetensors and state.bin of run 'run1' are")
+
+
+@pytest.mark.parametrize(
+    "manifest", ["[]", "{}", '{"files": 5}', '{"files": {"adapter_config.json": 5}}']
+)
+def test_a_manifest_that_says_nothing_is_no_reason_to_fail(device, pulled, tmp_path, manifest):
+    content = json.loads(manifest)
+    text = json.dumps(seal(content) if isinstance(content, dict) else content)
+    (tmp_path / "root/bundles/tiny/manifest.json").write_text(text)
+    check_pulled(pulled, "run1", device)
