@@ -98,6 +98,9 @@ TRAININGS = [
     TrainSettings(
         *(20, 5e-2, "sgd"), momentum=0.9, weight_decay=0.01, schedule="linear", order="sequential"
     ),
+    TrainSettings(
+        *(20, 1e-2), grad_accum=2, seed=3, lora_plus_ratio=4, layers="last:1", schedule="linear"
+    ),
 ]  # fmt: skip
 
 
@@ -109,7 +112,9 @@ def test_twenty_steps_of_adamw(case):
     test_training(case, TRAININGS[0])
 
 
-@pytest.mark.parametrize("settings", TRAININGS, ids=["adamw", "adamw-clipped-cosine", "sgd"])
+@pytest.mark.parametrize(
+    "settings", TRAININGS, ids=["adamw", "adamw-clipped", "sgd", "lora-plus-top"]
+)
 @pytest.mark.parametrize(
     "case",
     [("llama", True, "mesp"), ("qwen2", False, "mesp"), ("llama", True, "mebp")],
@@ -117,7 +122,8 @@ def test_twenty_steps_of_adamw(case):
     ids=lambda model: "-".join(map(str, model)),
 )
 def test_training(case, settings):
-    flags = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    values = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    flags = {name: value for name, value in values.items() if value is not None}
     words = [w for name, value in flags.items() for w in (f"--{name.replace('_', '-')}", value)]
     run = case.folder / "run"
     run_trainer("train", *case.arguments(), "--out", run, "--threads", 1, *words)

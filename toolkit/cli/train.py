@@ -71,6 +71,19 @@ def train(
     max_grad_norm: Annotated[
         float | None, _flag("max-grad-norm", "Clip gradients to this global norm; 0 is off.")
     ] = None,
+    lora_plus_ratio: Annotated[
+        float | None,
+        _flag("lora-plus-ratio", "LoRA+: the learning rate of B is so many times that of A."),
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            "--layers",
+            metavar="A-B|last:K",
+            help="Train the adapters of these layers alone, as 16-23, 0,4,8-11 or last:8; the "
+            "backward pass ends with the lowest of them.  [default: all that have adapters]",
+        ),
+    ] = None,
     warmup_steps: Annotated[
         int | None, _flag("warmup-steps", "Steps of linear warm-up.", min=0)
     ] = None,
@@ -173,6 +186,8 @@ def train(
         "eps": eps,
         "momentum": momentum,
         "max-grad-norm": max_grad_norm,
+        "lora-plus-ratio": lora_plus_ratio,
+        "layers": layers,
         "warmup-steps": warmup_steps,
         "schedule": schedule,
         "seed": seed,

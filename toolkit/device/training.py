@@ -28,6 +28,8 @@ DEFAULTS = {
     "eps": "1e-08",
     "momentum": "0",
     "max-grad-norm": "0",
+    "lora-plus-ratio": "1",
+    "layers": "",
     "warmup-steps": "0",
     "schedule": "constant",
     "seed": "0",

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from toolkit.data.samples import Rows
+from toolkit.layers import parse_layers
 from toolkit.oracle.gradients import step_gradients
+from toolkit.oracle.model import adapter_parameters
 from toolkit.oracle.sampler import sample_indices
 from toolkit.settings.optimizers import OPTIMIZERS
 
@@ -31,6 +33,8 @@ class TrainSettings:
     eps: float = 1e-8
     momentum: float = 0.0
     max_grad_norm: float = 0.0
+    lora_plus_ratio: float = 1.0
+    layers: str | None = None
     warmup_steps: int = 0
     schedule: str = "constant"
     seed: int = 0
@@ -55,8 +59,9 @@ class TrainStep:
 
 def train(model: Any, rows: Rows, settings: TrainSettings) -> Iterator[TrainStep]:
     """Train the model's adapter in place and yield each step as it is done."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = OPTIMIZERS[settings.optimizer].reference(parameters, settings)
+    groups = _groups(model, settings)
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    optimizer = OPTIMIZERS[settings.optimizer].reference(groups, settings)
     scheduler = _scheduler(optimizer, settings)
     samples = sample_indices(len(rows.tokens), settings.seed, settings.order)
     for _ in range(settings.steps):
@@ -68,6 +73,19 @@ def train(model: Any, rows: Rows, settings: TrainSettings) -> Iterator[TrainStep
         optimizer.step()
         scheduler.step()
         yield TrainStep(gradients.loss, lr, norm, gradients.tokens, indices)
+
+
+def _groups(model: Any, settings: TrainSettings) -> list[dict[str, Any]]:
+    """Freeze the layers that are not trained, and return A and B with a learning rate each."""
+    chosen = parse_layers(settings.layers or "", model.config.num_hidden_layers)
+    for name, parameter in adapter_parameters(model).items():
+        parameter.requires_grad_(int(name.split(".")[1]) in chosen)
+    trained = adapter_parameters(model).items()
+    rates = {"lora_A": settings.lr, "lora_B": settings.lr * settings.lora_plus_ratio}
+    return [
+        {"params": [p for name, p in trained if f".{factor}." in name], "lr": rate}
+        for factor, rate in rates.items()
+    ]
 
 
 def _scheduler(optimizer: torch.optim.Optimizer, settings: TrainSettings) -> Any:
