@@ -1,7 +1,6 @@
 """The starting adapter against `peft` itself, in both directions."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from tests.support.chatml import QWEN2, make_tokenizer
 from tests.support.models import tiny_model, write_gguf
 from tests.support.tiny import tiny_config
 from toolkit.bundle.adapter import (
-    check_peft_settings,
     check_peft_weights,
     initial_adapter,
     peft_weights,
@@ -125,21 +123,6 @@ def test_an_adapter_of_peft_is_read(tmp_path):
         assert torch.equal(got[name], tensor), name
 
 
-@pytest.mark.parametrize(
-    "pattern",
-    [
-        {"q_proj": 2},
-        {"q_proj": 2, "self_attn.q_proj": 3},
-        {r"layers\.\d+\.self_attn\.q_proj": 2},
-        {f"model.layers.{i}.self_attn.q_proj": 2 for i in range(2)},
-    ],
-)
-def test_patterns_of_peft_come_to_ranks_of_targets(tmp_path, pattern):
-    model = save_adapter(tmp_path, **PATTERNS_OF_PEFT | {"rank_pattern": pattern})
-    assert read_peft_settings(tmp_path) == PATTERNS
-    check_peft_weights(tmp_path, adapter_specs(model.base_model.model.config, PATTERNS))
-
-
 def test_a_fresh_adapter_with_patterns_equals_that_of_peft():
     model = tiny_model("qwen2")
     got = ours(model.config, PATTERNS, seed=7)
@@ -158,63 +141,6 @@ def test_all_linear_means_what_it_does_in_peft():
     expected = theirs(get_peft_model(model, LoraConfig(r=4, target_modules="all-linear")))
     assert set(got) == set(expected)
     assert all(torch.equal(got[name], tensor) for name, tensor in expected.items())
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"rank_pattern": ()}, r"rank 4 \(down_proj\), 2 \(q_proj\), the bundle 4\."),
-        ({"alpha_pattern": ()}, r"alpha 3.5 \(down_proj\), 6 \(q_proj\), the bundle 6\."),
-        ({"rslora": False}, "use_rslora True, the bundle False"),
-        ({"targets": ("q_proj", "down_proj", "v_proj")}, "targets down_proj,q_proj, the bundle"),
-    ],
-)
-def test_an_adapter_of_other_settings_is_refused(tmp_path, change, message):
-    save_adapter(tmp_path, **PATTERNS_OF_PEFT)
-    check_peft_settings(tmp_path, PATTERNS)
-    with pytest.raises(ToolkitError, match=message):
-        check_peft_settings(tmp_path, replace(PATTERNS, **change))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"use_dora": True}, r"uses DoRA \(use_dora\)"),
-        ({"bias": "all"}, r"trained biases \(bias\)"),
-        ({"lora_bias": True}, "lora_bias"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
-        ({"rank_pattern": {r"layers\.1\.self_attn\.q_proj": 2}}, "rank_pattern.* q_proj 4 .* 2 in"),
-    ],
-)
-def test_variants_of_lora_are_refused(tmp_path, options, message):
-    save_adapter(tmp_path, **options)
-    with pytest.raises(ToolkitError, match=message):
-        read_peft_settings(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("start", "name"),
-    [
-        ("pissa", "PiSSA"),
-        ("pissa_niter_4", "PiSSA"),
-        ("olora", "OLoRA"),
-        ("corda", "CorDA"),
-        ("loftq", "LoftQ"),
-        ("lora_ga", "LoRA-GA"),
-        ("new", "unknown"),
-    ],
-)
-def test_adapters_for_a_changed_base_are_refused(tmp_path, start, name):
-    """These take a part of the base weights away, so that the adapter means nothing on ours."""
-    save_adapter(tmp_path)
-    config = json.loads((tmp_path / "adapter_config.json").read_text())
-    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"init_lora_weights": start}))
-    with pytest.raises(ToolkitError, match=f"{name}.* init_lora_weights='{start}'"):
-        read_peft_settings(tmp_path)
-    for same in (True, False, "gaussian", "eva"):
-        changed = json.dumps(config | {"init_lora_weights": same})
-        (tmp_path / "adapter_config.json").write_text(changed)
-        assert read_peft_settings(tmp_path).rank == 4
 
 
 def change_weights(folder, change):
@@ -262,52 +188,6 @@ def test_adapters_outside_the_layers_are_refused(tmp_path):
     with pytest.raises(ToolkitError):
         settings = read_peft_settings(tmp_path)
         check_peft_weights(tmp_path, adapter_specs(tiny_model("qwen2").config, settings))
-
-
-def test_what_is_no_adapter(tmp_path):
-    with pytest.raises(ToolkitError, match=r"no adapter_config\.json"):
-        read_peft_settings(tmp_path)
-    with pytest.raises(ToolkitError, match="nosuch does not exist"):
-        read_peft_settings(tmp_path / "nosuch")
-    (tmp_path / "adapter_config.json").write_text("[]")
-    with pytest.raises(ToolkitError, match="not an adapter's"):
-        read_peft_settings(tmp_path)
-    (tmp_path / "adapter_config.json").write_text('{"peft_type": "IA3"}')
-    with pytest.raises(ToolkitError, match="IA3"):
-        read_peft_settings(tmp_path)
-    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
-    with pytest.raises(ToolkitError, match="adapter_model"):
-        read_peft_settings(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("rank", "alpha", "targets"),
-    [
-        (0, 8.0, PROJECTIONS),
-        (4, 0.0, PROJECTIONS),
-        (4, float("nan"), PROJECTIONS),
-        (4, 8.0, ()),
-        (4, 8.0, ("q_proj", "q_proj")),
-        (4, 8.0, ("q_proj", "all-linear")),
-    ],
-)
-def test_settings_are_checked(rank, alpha, targets):
-    with pytest.raises(ToolkitError):
-        LoraSettings(rank, alpha, targets)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"rank_pattern": (("q_proj", 0),)}, "rank 0"),
-        ({"alpha_pattern": (("q_proj", -1.0),)}, "alpha -1"),
-        ({"rank_pattern": (("k_proj", 2),)}, "rank pattern names k_proj"),
-        ({"alpha_pattern": (("qproj", 2.0),)}, "alpha pattern names qproj"),
-    ],
-)
-def test_patterns_are_checked(change, message):
-    with pytest.raises(ToolkitError, match=message):
-        replace(PATTERNS, **change)
 
 
 def test_values_that_are_not_finite_are_named(tmp_path):
