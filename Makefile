@@ -42,6 +42,8 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	git ls-files '*.cc' '*.h' | xargs -r $(BIN)/clang-format --dry-run --Werror
+	$(BIN)/mypy
+	$(BIN)/pytest tests/test_style.py
 
 format: setup
 	$(BIN)/ruff check --fix .
@@ -49,4 +51,4 @@ format: setup
 	git ls-files '*.cc' '*.h' | xargs -r $(BIN)/clang-format -i
 
 clean:
-	rm -rf build demo .pytest_cache .ruff_cache
+	rm -rf build demo .pytest_cache .ruff_cache .mypy_cache

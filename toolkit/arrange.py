@@ -35,15 +35,11 @@ def arrange(tensors: Sequence[Lifetime]) -> tuple[list[int], int]:
         lambda i: (tensors[i].first - tensors[i].last, -tensors[i].size),
         lambda i: (tensors[i].first, -tensors[i].size),
     )
-    order, best = [], None
-    for key in keys:
-        candidate = sorted(everything, key=key)
-        placed = _place(tensors, candidate)
-        if best is None or placed[1] < best[1]:
-            order, best = candidate, placed
+    orders = [sorted(everything, key=key) for key in keys]
+    best, order = min(((_place(tensors, o), o) for o in orders), key=lambda found: found[0][1])
     generator = random.Random(0)
     for _ in range(_ATTEMPTS):
-        if best is None or best[1] <= live or len(order) < 2:
+        if best[1] <= live or len(order) < 2:
             break
         candidate = order.copy()
         candidate.insert(

@@ -44,4 +44,4 @@ def explain_os_error(error: OSError) -> ToolkitError:
         cause = f"a file could not be written: {reason}"
     else:
         cause = f"the system refused: {reason}"
-    return ToolkitError(cause, _REMEDIES.get(error.errno, ""))
+    return ToolkitError(cause, _REMEDIES.get(error.errno or 0, ""))

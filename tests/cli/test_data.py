@@ -92,6 +92,45 @@ def test_tables_are_read_by_row_or_as_text_when_asked_for(tmp_path, tokenizer):
     assert report["documents"] == 1 and report["settings"]["form"] == "text"
 
 
+def test_every_refused_row_is_a_line(tmp_path, tokenizer):
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"text": "fine"}\n' + '{"txt": 1}\n' * 30)
+    words = ("data", path, "--tokenizer", tokenizer, "--seq-len", 64, "-o", tmp_path / "out")
+    result = toolkit(*words, "--json", code=1)
+    *lines, more, error = result.stderr.splitlines()
+    assert lines == [f"{path}:{line}: found 'txt'" for line in range(2, 22)]
+    assert more == "... and 10 more"
+    assert error.startswith(
+        f"error: 30 rows are refused, the first is {path}:2: found 'txt'. A rec"
+    )
+    assert json.loads(result.stdout)["error"] == error.removeprefix("error: ").partition(". ")[0]
+
+
+def test_every_row_that_is_left_out_is_a_line(tmp_path, tokenizer):
+    path = tmp_path / "few.jsonl"
+    path.write_text('{"text": ""}\n' * 30 + '{"text": "hello there"}\n')
+    words = ("data", path, "--tokenizer", tokenizer, "--seq-len", 64, "-o", tmp_path / "out")
+    result = toolkit(*words)
+    *lines, more, _ = result.stderr.splitlines()
+    assert lines == [f"left out: {path}:{line}: empty" for line in range(1, 21)]
+    assert more == "... and 10 more" and "dropped: 30 empty" in result.stdout
+
+
+@pytest.mark.parametrize("books", [1, 3])
+def test_five_percent_of_books_are_held_out_and_trained_on_nowhere(tmp_path, tokenizer, books):
+    files, texts = [tmp_path / f"{book}.txt" for book in range(books)], []
+    for book, file in enumerate(files):
+        texts.append(" ".join(str((i * 7919 + book * 104729) % 99991) for i in range(2000)))
+        file.write_text(texts[-1])
+    out = tmp_path / "out"
+    words = ("data", *files, "--tokenizer", tokenizer, "--seq-len", 64, "-o", out, "--json")
+    report = json.loads(toolkit(*words, "--validation", 0.05).stdout)
+    tokens = {part: report[part]["tokens"] for part in ("train", "validation")}
+    assert abs(tokens["validation"] - 0.05 * sum(tokens.values())) <= 64
+    held = {tuple(row) for row in read_rows(out / "validation.ptd").labels.tolist()}
+    assert held and not held & {tuple(row) for row in read_rows(out / "train.ptd").labels.tolist()}
+
+
 def test_a_chat_with_me_in_it(tmp_path, tokenizer):
     lines = [
         f"{day}.01.21, 10:0{i} - {name}: hello {day}\n"
@@ -207,6 +246,16 @@ def test_mistakes_show_before_anything_heavy_is_imported(tmp_path, tokenizer):
             "--random reads nothing, so it takes no --me, --split",
         ),
         (["none.txt", "--tokenizer", "TOKENIZER", "--seq-len", "8"], 1, "cannot read none.txt"),
+        (
+            ["CHATS", "--tokenizer", "TOKENIZER", "--seq-len", "8", "--chat-template", "no.jinja"],
+            1,
+            "cannot read the chat template no.jinja",
+        ),
+        (
+            ["--random", "3", "--bundle", "BUNDLE", "--chat-template", "no.jinja"],
+            2,
+            "--random reads nothing, so it takes no --chat-template",
+        ),
     ],
 )
 def test_mistakes(tmp_path, bundle, tokenizer, chats, words, code, message):

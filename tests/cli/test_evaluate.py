@@ -9,7 +9,6 @@ import sys
 
 import pytest
 import torch
-from rich.progress import Progress
 from safetensors.torch import save_file
 
 from tests.cli.test_data import toolkit
@@ -20,6 +19,7 @@ from tests.support.processes import processes_with, wait_for
 from toolkit import __version__
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.flat_tensor import FlatTensorReader
+from toolkit.cli.progress import Bar
 from toolkit.data.dataset import read_rows, write_rows
 from toolkit.oracle.gradients import step_gradients
 from toolkit.oracle.model import build_model
@@ -80,12 +80,12 @@ def test_a_bar_knows_its_end_from_the_start(bundle, evaluation, monkeypatch):
     data, *_ = evaluation
     seen = []
 
-    class Bar(Progress):
+    class Seen(Bar):
         def add_task(self, description, total=None):
             seen.append((description, total))
             return super().add_task(description, total=total)
 
-    monkeypatch.setattr("toolkit.cli.evaluate.Progress", Bar)
+    monkeypatch.setattr("toolkit.cli.evaluate.Bar", Seen)
     toolkit("evaluate", bundle, "--data", data)
     toolkit("evaluate", bundle, "--data", data, "--max-samples", 3)
     assert seen == [("without adapter", 4), ("without adapter", 3)]

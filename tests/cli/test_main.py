@@ -225,11 +225,16 @@ def test_no_color_means_no_bold_either():
 def test_downloads_are_seen_coming(monkeypatch, terminal):
     """The hub library's own bars, on a terminal; ours waits until the model is open."""
     monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS", raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "error")
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     main._silence_libraries()
     assert (os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS") is None) == terminal
+    monkeypatch.setenv("NO_COLOR", "1")  # they are made of escape codes
+    main._silence_libraries()
+    assert os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] == "1"
     monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS", raising=False)
     with ExportProgress(Console(file=io.StringIO(), force_terminal=terminal)) as progress:
         progress.stage("Opening model")

@@ -52,3 +52,30 @@ def test_held_out_data_is_evaluated_and_an_adapter_trained_on(bundle, tmp_path, 
     command = ["evaluate", bundle, "--data", data, "--adapter", tmp_path / "one"]
     refused = CliRunner().invoke(app, list(map(str, command)))
     assert refused.exit_code == 1 and f"{weights} is damaged" in refused.stderr
+
+
+def test_an_adapter_comes_with_the_template_that_its_data_was_made_with(
+    bundle, tmp_path, monkeypatch
+):
+    """Data of another template fits the bundle; a run of one does not go on with the other."""
+    monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
+    template = tmp_path / "mine.jinja"
+    template.write_text(
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}<|im_end|>{% endfor %}"
+    )
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text("".join(f'{{"prompt": "{i}", "completion": "a"}}\n' for i in range(4)))
+    data = tmp_path / "data"
+    words = ("data", chats, "--tokenizer", bundle, "-o", data, "--validation", 0)
+    toolkit(*words, "--chat-template", template)
+    toolkit("deploy", bundle, "--data", data)
+    toolkit("train", "--out", "one", "--steps", 1)
+    toolkit("pull", "one", "-o", tmp_path / "one")
+    assert (tmp_path / "one/chat_template.jinja").read_bytes() == template.read_bytes()
+    toolkit(*words)
+    toolkit("deploy", bundle, "--data", data)
+    resumed = CliRunner().invoke(app, ["train", "--out", "one", "--steps", "2", "--resume"])
+    assert resumed.exit_code == 1 and "data 'data' on device local is not the one" in resumed.stderr
+    toolkit("train", "--out", "two", "--steps", 1)
+    toolkit("pull", "two", "-o", tmp_path / "two")
+    assert not (tmp_path / "two/chat_template.jinja").exists()

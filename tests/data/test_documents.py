@@ -67,7 +67,7 @@ def test_bad_lines(tmp_path, line, message):
 def test_bad_files(tmp_path):
     with pytest.raises(ToolkitError, match=r"cannot read .*none\.txt: No such file"):
         list(read_documents([tmp_path / "none.txt"]))
-    with pytest.raises(ToolkitError, match=r"is not UTF-8 text \(byte 2\)"):
+    with pytest.raises(ToolkitError, match=r"latin\.txt:1: not UTF-8 text \(byte 2 of"):
         read(tmp_path / "latin.txt", b"ab\xe9c")
     with pytest.raises(ToolkitError, match="is a directory"):
         list(read_documents([tmp_path]))

@@ -5,6 +5,7 @@ import os
 import shutil
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,14 @@ def test_a_cmake_that_is_too_old_is_named_with_the_version_it_needs(tmp_path, mo
 def test_other_abis_are_refused():
     with pytest.raises(ToolkitError, match="no runtime for armeabi-v7a devices"):
         runtime_build.build("armeabi-v7a")
+
+
+def test_a_download_is_seen_on_a_terminal_and_leaves_standard_output_alone(capfd):
+    command = [sys.executable, "-c", "print('12 MB/s')"]
+    assert runtime_build._run(command, "it failed", shown=True) == ""
+    assert capfd.readouterr() == ("", "12 MB/s\n")
+    assert runtime_build._run(command, "it failed") == "12 MB/s\n"
+    assert capfd.readouterr() == ("", "")
+    failing = [sys.executable, "-c", "import sys; sys.exit('error: no route')"]
+    with pytest.raises(ToolkitError, match=r"it failed: error: no route"):
+        runtime_build._run(failing, "it failed", shown=True)

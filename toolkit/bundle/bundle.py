@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from toolkit.errors import ToolkitError
 from toolkit.quantization.packing import QuantizedTensor
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 class Bundle:
@@ -54,7 +54,8 @@ class Bundle:
         """Configuration of the model, as `transformers` loads it."""
         from transformers import AutoConfig
 
-        return AutoConfig.from_pretrained(self.path)
+        config: PretrainedConfig = AutoConfig.from_pretrained(self.path)
+        return config
 
     @property
     def programs_path(self) -> Path:
@@ -88,7 +89,7 @@ class Bundle:
             elif key.endswith((".weight", ".bias")):
                 yield _parameter_name(key), self.base.tensor(key).to(dtype)
 
-    def reference_model(self, dtype: torch.dtype = torch.float32):
+    def reference_model(self, dtype: torch.dtype = torch.float32) -> "PreTrainedModel":
         """Return the `transformers` model with the dequantized weights, in evaluation mode."""
         from transformers import AutoModelForCausalLM
 
@@ -100,7 +101,7 @@ class Bundle:
                 parameters.pop(name).copy_(value)
         if parameters:
             raise ToolkitError(f"The bundle {self.path} lacks {', '.join(parameters)}")
-        return model.eval()
+        return cast("PreTrainedModel", model.eval())
 
     def tokenizer(self) -> "PreTrainedTokenizerBase":
         """Load the tokenizer.

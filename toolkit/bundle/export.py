@@ -201,8 +201,9 @@ def _write_tokenizer(directory: Path, source: Source) -> dict[str, str] | None:
 
 
 def _write_identity(directory: Path, tokenizer: dict[str, str] | None) -> None:
-    files = [directory / name for name in (manifest.PROGRAMS, manifest.BASE, manifest.ADAPTER)]
-    write_identity(directory / manifest.IDENTITY, *files, tokenizer)
+    names = (manifest.PROGRAMS, manifest.BASE, manifest.ADAPTER)
+    programs, base, adapter = (directory / name for name in names)
+    write_identity(directory / manifest.IDENTITY, programs, base, adapter, tokenizer)
 
 
 def _content(
@@ -266,7 +267,7 @@ def _lora_content(settings: ExportSettings, specs: list[TensorSpec]) -> dict[str
 
 
 def _base_sizes(layers: int, specs: list[TensorSpec]) -> dict[str, Any]:
-    sizes = {"embedding": 0, "blocks": [0] * layers, "rest": 0}
+    sizes: dict[str, Any] = {"embedding": 0, "blocks": [0] * layers, "rest": 0}
     for spec in specs:
         first, *more = spec.name.split(".")
         if first == "layers":

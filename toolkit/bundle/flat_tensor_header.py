@@ -12,6 +12,7 @@ the table is encoded here with the flatbuffers library. Nothing in this file nee
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import flatbuffers
 from flatbuffers import number_types, table
@@ -131,14 +132,14 @@ def _encode_named(builder: flatbuffers.Builder, entry: Entry, index: int) -> int
     builder.PrependUOffsetTRelativeSlot(0, key, 0)
     builder.PrependUint32Slot(1, index, 0)
     builder.PrependUOffsetTRelativeSlot(2, layout, 0)
-    return builder.EndObject()
+    return int(builder.EndObject())
 
 
 def _offsets(builder: flatbuffers.Builder, items: list[int]) -> int:
     builder.StartVector(4, len(items), 4)
     for item in reversed(items):
         builder.PrependUOffsetTRelative(item)
-    return builder.EndVector()
+    return int(builder.EndVector())
 
 
 def _decode_table(head: bytes, base: int) -> dict[str, Entry]:
@@ -170,18 +171,18 @@ class _Table:
             raise IndexError(position)
         self._table = table.Table(data, position)
 
-    def number(self, field: int, flags: type) -> int:
+    def number(self, field: int, flags: Any) -> int:
         offset = self._table.Offset(4 + 2 * field)
-        return self._table.Get(flags, self._table.Pos + offset) if offset else 0
+        return int(self._table.Get(flags, self._table.Pos + offset)) if offset else 0
 
     def string(self, field: int) -> str:
-        return self._table.String(self._table.Pos + self._required(field)).decode()
+        return str(self._table.String(self._table.Pos + self._required(field)), "utf-8")
 
     def child(self, field: int) -> "_Table":
         position = self._table.Indirect(self._table.Pos + self._required(field))
         return _Table(self._table.Bytes, position)
 
-    def numbers(self, field: int, flags: type) -> list[int]:
+    def numbers(self, field: int, flags: Any) -> list[int]:
         start, count = self._vector(field, flags.bytewidth)
         return [self._table.Get(flags, start + i * flags.bytewidth) for i in range(count)]
 
@@ -191,7 +192,7 @@ class _Table:
         return [_Table(self._table.Bytes, position) for position in positions]
 
     def _required(self, field: int) -> int:
-        offset = self._table.Offset(4 + 2 * field)
+        offset: int = self._table.Offset(4 + 2 * field)
         if not offset:
             raise IndexError(field)
         return offset

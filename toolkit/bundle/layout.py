@@ -12,7 +12,7 @@ from transformers import PretrainedConfig
 
 from toolkit.bundle.flat_tensor import TensorSpec
 from toolkit.families import BlockKind, family_of, resolve
-from toolkit.families.parts import Linear
+from toolkit.families.parts import Linear, Norm
 from toolkit.families.rope import Rope
 from toolkit.lora import LoraSettings
 from toolkit.quantization.layout import weight_layout
@@ -111,13 +111,13 @@ def _by_layer(kinds: list[BlockKind]) -> list[BlockKind]:
 
 def _layer_parts(kind: BlockKind) -> list[tuple[str, str, str, tuple[int, ...]]]:
     """Return (key, source, kind, shape) of one layer's weights, names relative to the layer."""
-    found = []
+    found: list[tuple[str, str, str, tuple[int, ...]]] = []
     for path in kind.order:
         part, weight = kind.parts[path], f"{path}.weight"
-        if not isinstance(part, Linear):
+        if isinstance(part, Norm):
             found.append((weight, weight, "vector", (part.width,)))
-            continue
-        found.append((path, weight, "linear", (part.n, part.k)))
-        if part.bias:
-            found.append((f"{path}.bias", f"{path}.bias", "vector", (part.n,)))
+        elif isinstance(part, Linear):
+            found.append((path, weight, "linear", (part.n, part.k)))
+            if part.bias:
+                found.append((f"{path}.bias", f"{path}.bias", "vector", (part.n,)))
     return found

@@ -40,7 +40,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 CONFIG = "config.json"
 IDENTITY = "identity.ptd"
 REQUIRED_FILES = (PROGRAMS, BASE, ADAPTER, ADAPTER_CONFIG, CONFIG, IDENTITY)
-_FIELDS = {
+_FIELDS: dict[str, type | tuple[type, ...]] = {
     "toolkit": str,
     "model": dict,
     "family": str,

@@ -21,6 +21,7 @@ from toolkit.sources import Source
 _CHUNK = 1 << 22
 """Elements read and quantized at a time: 16 MiB of float32."""
 _DERIVED = ("rotary_emb.inv_freq", "rope_freqs.weight")
+_Quantized = tuple[list[Tensor], TensorQuality | None]
 DEFAULT_SCHEMES = {"linear": "int4", "embedding": "int8", "head": "int8"}
 
 
@@ -55,7 +56,7 @@ def _most_kept(source: Source, parts: list[Part], kind: str) -> str:
         scheme: sum(source.can_take_over(part.source, scheme) for part in parts)
         for scheme in ("int4-symmetric", "int4", "int8")
     }
-    best = max(kept, key=kept.get)
+    best = max(kept, key=kept.__getitem__)
     return best if kept[best] else DEFAULT_SCHEMES[kind]
 
 
@@ -109,7 +110,7 @@ def weight_tensors(
     # One thread per weight: operators that share their work wait for each other on a busy machine.
     torch.set_num_threads(1)
     pool = ThreadPoolExecutor(cores, thread_name_prefix="quantize")
-    ahead: deque[tuple[Part, Future]] = deque()
+    ahead: deque[tuple[Part, Future[_Quantized]]] = deque()
     waiting = iter(parts)
     try:
         while True:
@@ -135,9 +136,7 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _tensors_of(
-    source: Source, part: Part, schemes: dict[str, str]
-) -> tuple[list[Tensor], TensorQuality | None]:
+def _tensors_of(source: Source, part: Part, schemes: dict[str, str]) -> _Quantized:
     if part.kind == "vector":
         values = source.read(part.source)
         check_finite(part.source, values)
@@ -172,9 +171,7 @@ def quantize_part(source: Source, part: Part, scheme: str) -> tuple[QuantizedTen
         for name, target in parts.items():
             target[panels] = getattr(rows, name)
     result = QuantizedTensor(parts["codes"], parts["scale"], parts.get("offset"))
-    entry = TensorQuality(
-        part.key, scheme, taken_over, meter.relative_error, part.shape, result.nbytes
-    )
+    entry = TensorQuality(part.key, scheme, taken_over, meter.relative_error, (n, k), result.nbytes)
     return result, entry
 
 

@@ -2,18 +2,31 @@
 
 import json
 import os
+import shutil
 from typing import Any, NoReturn
 
 from rich.console import Console
 
 
 class _Console(Console):
-    """A console that leaves a reader who went away (`| head`) to `toolkit.cli.main`."""
+    """A console that leaves a reader who went away (`| head`) to `toolkit.cli.main`.
+
+    With NO_COLOR it prints no escape codes at all, those that move the cursor included.
+    """
 
     def __init__(self, *, stderr: bool = False) -> None:
         # Without a colour system nothing is styled; rich's own NO_COLOR keeps bold and dim.
-        colors = None if os.environ.get("NO_COLOR") else "auto"
-        super().__init__(stderr=stderr, color_system=colors)
+        self._still = bool(os.environ.get("NO_COLOR"))
+        if self._still:  # rich takes a terminal on which nothing moves to have 80 columns
+            width, height = shutil.get_terminal_size()
+            super().__init__(stderr=stderr, color_system=None, width=width, height=height)
+        else:
+            super().__init__(stderr=stderr)
+
+    @property
+    def is_dumb_terminal(self) -> bool:
+        """Whether nothing can be moved or hidden, so that rich animates nothing."""
+        return super().is_dumb_terminal or (self._still and self.is_terminal)
 
     def on_broken_pipe(self) -> NoReturn:
         """Called while the error is handled: pass it on."""

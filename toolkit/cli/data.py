@@ -1,20 +1,26 @@
 """`toolkit data`: text or chats to training data."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-from toolkit.cli.common import console, error_console, print_json, say_next
-from toolkit.cli.progress import Bar
+from toolkit.cli.common import error_console, print_json, say, say_next
+from toolkit.cli.data_report import print_counts, print_line, refused_rows, say_left_out
+from toolkit.cli.progress import Bar, count_columns
+from toolkit.cli.samples import SHOWN, ShowCommand, print_samples
 from toolkit.data.documents import FormName
 from toolkit.errors import ToolkitError
-from toolkit.trace.units import plural
 
 if TYPE_CHECKING:
+    from toolkit.data.prepared import Prepared
+    from toolkit.data.showing import Sample
     from toolkit.data.tokenizers import BundleFacts
+
+_OUTPUT = Path("data")
+
+
+app = typer.Typer()
 
 
 def _input(word: str) -> Path:
@@ -25,6 +31,7 @@ def _input(word: str) -> Path:
     return path
 
 
+@app.command("data", cls=ShowCommand)
 def data(
     files: Annotated[
         list[Path] | None,
@@ -36,8 +43,14 @@ def data(
         ),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Directory to write; replaced if it is there.")
-    ] = Path("data"),
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Directory to write; replaced if it is there. [default: data; none with --show]",
+            show_default=False,
+        ),
+    ] = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(help="Bundle, model directory, .gguf file or hub id.", show_default=False),
@@ -90,11 +103,28 @@ def data(
         bool,
         typer.Option("--template/--no-template", help="Chat template for prompt and completion."),
     ] = True,
+    chat_template: Annotated[
+        Path | None,
+        typer.Option(
+            help="Jinja file to use instead of the tokenizer's chat template.", show_default=False
+        ),
+    ] = None,
     random: Annotated[
         int | None,
         typer.Option(min=1, help="Write this many random sequences instead.", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what data.json says.")] = False,
+    show: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="[N]",
+            help=f"Show N sequences ({SHOWN}) as the model will see them, what is learned marked.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what data.json says, and with --show the samples.")
+    ] = False,
 ) -> None:
     """Turn text or chats into training data for a bundle.
 
@@ -109,12 +139,15 @@ def data(
     --format text learns it as it is.
 
     Chats go through the model's chat template and the loss is taken on the assistant's tokens
-    only, unless --loss all is given. Documents longer than the sequence length are split: text
-    anywhere, chats before a user's turn.
+    only, unless --loss all is given. Another template comes with --chat-template FILE; it goes
+    along with the data, which fits the same bundle. Documents longer than the sequence length are
+    split: text anywhere, chats before a user's turn. --show prints sequences as the model will see
+    them, and writes nothing unless -o is given, too.
 
     \b
     Examples:
       toolkit data chats.jsonl --tokenizer bundle -o data
+      toolkit data chats.jsonl --tokenizer bundle --show
       toolkit data book.txt notes.txt --tokenizer bundle --seq-len 128 -o data
       toolkit data chats.jsonl --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct --seq-len 256 -o data
       toolkit data questions.csv answers.parquet --tokenizer bundle -o data
@@ -127,8 +160,9 @@ def data(
     source = tokenizer or (str(bundle) if bundle else None)
     if (not files) == (random is None):
         raise typer.BadParameter("give either files or --random COUNT")
-    unused = {"--me": me, "--split": split, "--subset": subset}
+    unused = {"--me": me, "--split": split, "--subset": subset, "--show": show}
     given = [name for name, value in unused.items() if value is not None]
+    given += ["--chat-template"] if chat_template else []
     if random is not None and given:
         raise typer.BadParameter(f"--random reads nothing, so it takes no {', '.join(given)}")
     if source is None:
@@ -139,21 +173,46 @@ def data(
     check_source(source)
     length = _sequence_length(seq_len, metadata.seq_lens if metadata else None)
     if random is not None:
-        report = _random(random, length, metadata, seed, output)
+        out: Path | None = output or _OUTPUT
+        report = _random(random, length, metadata, seed, output or _OUTPUT)
+        samples = []
     else:
         from toolkit.data.settings import Settings
+        from toolkit.data.template import read_template
 
         settings = Settings(
-            length, loss, pack, long, validation, seed, template, form, me, split, subset
+            length,
+            loss,
+            pack,
+            long,
+            validation,
+            seed,
+            template,
+            form,
+            me,
+            split,
+            subset,
+            chat_template=read_template(chat_template) if chat_template else None,
         )
         vocab = metadata.vocab_size if metadata else None
-        report = _files(files, source, settings, output, vocab, quiet=as_json)
+        out = output if show else output or _OUTPUT
+        prepared, loaded = _prepare(files or [], source, settings, out, vocab, quiet=as_json)
+        report = prepared.write(out) if out else prepared.report
+        samples = _samples(prepared, loaded, show) if show else []
+        say_left_out(prepared.left_out)
     if as_json:
-        print_json(report)
+        shown = {"samples": [sample.to_json() for sample in samples]} if show else {}
+        print_json(report | shown)
         return
-    _print_report(report, output)
+    if show:
+        print_samples(samples, report["train"]["sequences"])
+    print_counts(report)
+    if out is None:
+        say(f"nothing is written; with -o {_OUTPUT} it is")
+        return
+    print_line(f"wrote {out}")
     target = (bundle or source) if metadata else "BUNDLE"
-    say_next(f"toolkit deploy {target} --data {output}")
+    say_next(f"toolkit deploy {target} --data {out}")
 
 
 def _sequence_length(asked: int | None, available: list[int] | None) -> int:
@@ -182,79 +241,42 @@ def _random(
     return prepare_random(count, seq_len, metadata.vocab_size, seed, out, metadata.tokenizer)
 
 
-def _files(
-    files: list[Path], source: str, settings: Any, out: Path, vocab: int | None, *, quiet: bool
-) -> dict[str, Any]:
+def _samples(prepared: "Prepared", tokenizer: Any, count: int) -> list["Sample"]:
+    from toolkit.data.showing import show_rows
+
+    return show_rows(prepared.rows["train"], tokenizer, count, prepared.sources["train"])
+
+
+def _prepare(
+    files: list[Path],
+    source: str,
+    settings: Any,
+    out: Path | None,
+    vocab: int | None,
+    *,
+    quiet: bool,
+) -> tuple["Prepared", Any]:
+    """Return the rows of files, and the tokenizer that made them."""
     from toolkit.data.prepare import prepare_documents, read_input
+    from toolkit.data.prepared import check_target
     from toolkit.data.tokenizers import load_tokenizer
 
-    documents = read_input(files, settings, out)
+    if out is not None:
+        check_target(out)
+    with refused_rows():
+        documents = read_input(files, settings)
     tokenizer = load_tokenizer(source)
     if vocab is not None and len(tokenizer) > vocab:
         raise ToolkitError(
             f"the tokenizer of {source} has {len(tokenizer)} tokens, the bundle {vocab}",
             "Use the tokenizer of the bundle's model",
         )
-    columns = (
-        TextColumn("documents"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bar(
-        *columns,
-        console=error_console,
-        disable=quiet or not error_console.is_terminal,
-        transient=True,
-    ) as progress:
+    bar = Bar(*count_columns(), console=error_console, disable=quiet, transient=True)
+    with refused_rows(), bar as progress:
         task = progress.add_task("documents", total=None)
 
         def advance(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        return prepare_documents(documents, files, tokenizer, settings, out, advance)
-
-
-def _print_report(report: dict[str, Any], out: Path) -> None:
-    length = report["settings"]["seq_len"]
-    dropped = ", ".join(f"{count} {why}" for why, count in report["dropped"].items()) or "none"
-    _say(
-        f"{plural(report['documents'], 'document')}: {report['split']} split, "
-        f"{report['truncated']} truncated, dropped: {dropped}"
-    )
-    for part in ("train", "validation"):
-        if part not in report:
-            continue
-        counts = report[part]
-        share = counts["labelled"] / counts["tokens"]
-        filled = counts["tokens"] / (counts["sequences"] * length)
-        _say(
-            f"{part}: {plural(counts['sequences'], 'sequence')} of {length} tokens "
-            f"from {plural(counts['documents'], 'document')}, {counts['tokens']} tokens "
-            f"({filled:.0%} filled), {counts['labelled']} labelled ({share:.0%})"
-        )
-    for line in _remarks(report):
-        _say(line)
-    _say(f"wrote {out}")
-
-
-def _remarks(report: dict[str, Any]) -> Iterator[str]:
-    """Yield what a user would not expect."""
-    asked, length = report["settings"].get("validation", 0), report["settings"]["seq_len"]
-    tokens = sum(report[part]["tokens"] for part in ("train", "validation") if part in report)
-    if asked and "validation" not in report:
-        yield "nothing is held out: that takes two different documents, or one of two sequences"
-    elif asked and abs(report["held_out"] - asked) * tokens > length:
-        yield (
-            f"held out is {report['held_out']:.1%} of the tokens instead of {asked:.1%}: chats and "
-            "documents that fit one sequence are held out whole"
-        )
-    if report["repaired"]:
-        yield (
-            f"{plural(report['repaired'], 'document')} had halves of characters (lone surrogates), "
-            "now U+FFFD"
-        )
-
-
-def _say(line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+        prepared = prepare_documents(documents, files, tokenizer, settings, advance)
+    return prepared, tokenizer

@@ -75,7 +75,9 @@ def _prepare_app(device: Device, apk: Path | None) -> None:
     """Install the APK that was given or built, unless the phone has it."""
     from toolkit.device.app_install import prepare
 
-    say(f"app: {prepare(device, apk)}")
+    with transfer_bar("app") as progress:
+        done = prepare(device, apk, progress)
+    say(f"app: {done}")
 
 
 def _deploy(

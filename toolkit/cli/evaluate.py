@@ -2,16 +2,16 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.table import Table
 
 from toolkit.cli.common import console, error_console, print_json, say, say_next
-from toolkit.cli.progress import Bar
+from toolkit.cli.progress import Bar, count_columns
+from toolkit.cli.transfers import transfer_bar
 from toolkit.errors import ToolkitError
 from toolkit.trace.units import plural
 
@@ -104,26 +104,29 @@ def _evaluate(
 ) -> dict[str, Any]:
     from toolkit.cli.verify import open_target
     from toolkit.data.dataset import count_rows
-    from toolkit.oracle.on_device import device_evaluation
+    from toolkit.oracle.on_device import device_evaluation, sent_inputs
 
     total = count_rows(file)
     total = min(total, max_samples) if max_samples else total
     with open_target(device, bundle, threads) as target:
         results = {}
         for name, path in adapters.items():
-            with _counting(name.replace("_", " "), total) as count:
-                results[name] = device_evaluation(target, file, path, max_samples, count)
+            what = name.replace("_", " ")
+            with ExitStack() as sent:
+                with transfer_bar(what) as sending:
+                    folder = sent.enter_context(sent_inputs(target, file, path, sending))
+                with _counting(what, total) as count:
+                    results[name] = device_evaluation(target, folder, max_samples, count)
         return results
 
 
 @contextmanager
 def _counting(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
     """Show a bar, or without a terminal a line for every tenth; yields what moves it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    lines = not error_console.is_terminal
     shown = 0
-    with Bar(*columns, console=error_console, transient=True, disable=lines) as bar:
+    with Bar(*count_columns(), console=error_console, transient=True) as bar:
         task = bar.add_task(what, total=total)
+        lines = bar.disable
 
         def count(done: int, total: int) -> None:
             nonlocal shown

@@ -138,7 +138,7 @@ def export(
         raise typer.BadParameter("give either MODEL or --random-weights RECIPE")
     if output is None:
         raise typer.BadParameter("give the bundle's directory with -o")
-    recipe = get_recipe(random_weights) if random_weights else recipe_of(model)
+    recipe = get_recipe(random_weights) if random_weights else recipe_of(model or "")
     defaults = ExportDefaults.of(recipe)
 
     from toolkit.cli.export_progress import ExportProgress
@@ -224,8 +224,8 @@ def _open_source(
 ) -> "Source":
     from toolkit.sources import open_source
 
-    if random_weights is None:
-        return open_source(recipe.hub_id if recipe else model)
+    if random_weights is None or recipe is None:
+        return open_source(recipe.hub_id if recipe else model or "")
     from toolkit.bundle.layout import parameter_shapes
     from toolkit.sources.random import RandomSource
 

@@ -3,16 +3,9 @@
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskID
 
-from toolkit.cli.progress import Bar
+from toolkit.cli.progress import Bar, bytes_columns
 
 
 class ExportProgress:
@@ -24,18 +17,8 @@ class ExportProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bar = Bar(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = None
+        self._bar = Bar(*bytes_columns(spinner=True), console=console, transient=True)
+        self._task: TaskID | None = None
         self._stages = 0
 
     def __enter__(self) -> "ExportProgress":
@@ -53,7 +36,7 @@ class ExportProgress:
         """Begin a stage; without a total the bar only moves."""
         self._stages += 1
         if not self._console.is_terminal or self._stages == 1:
-            self._console.print(f"{text} ...", markup=False)
+            self._console.print(f"{text} ...", markup=False, highlight=False)
         if self._stages == 1:
             return
         self._bar.start()

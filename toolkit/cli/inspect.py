@@ -1,37 +1,79 @@
-"""`toolkit inspect`: what a bundle holds."""
+"""`toolkit inspect`: what a bundle holds, or training data."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
 from toolkit.cli.common import console, print_json, say_next
+from toolkit.cli.samples import SHOWN, ShowCommand
 from toolkit.errors import ToolkitError
 from toolkit.lora import LoraSettings
 
+app = typer.Typer()
+_WORST = 5
 
+
+@app.command("inspect", cls=ShowCommand)
 def inspect(
-    bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
+    bundle: Annotated[
+        Path,
+        typer.Argument(metavar="bundle|data", help="Directory of a bundle, or of training data."),
+    ],
     tensors: Annotated[
-        int, typer.Option(min=0, help="How many of the worst quantized tensors to list.")
-    ] = 5,
+        int | None,
+        typer.Option(
+            min=0,
+            help=f"How many of a bundle's worst quantized tensors to list. [default: {_WORST}]",
+            show_default=False,
+        ),
+    ] = None,
+    show: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="[N]",
+            help=f"Show N of the data's sequences ({SHOWN}) as the model sees them.",
+            show_default=False,
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            help="For --show: the bundle, model directory, .gguf file or hub id of the data.",
+            show_default=False,
+        ),
+    ] = None,
     hashes: Annotated[
         bool, typer.Option("--hashes/--no-hashes", help="Check the SHA-256 of every file.")
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Show what a bundle holds: sizes, programs, quantization errors.
+    """Show what a bundle holds: sizes, programs, quantization errors; or what training data does.
 
     Sizes are of the frozen weights; the planned arena is what a method needs beside its inputs
-    and outputs, before the operators' own scratch memory.
+    and outputs, before the operators' own scratch memory. Of data it shows where it came from, how
+    much there is and, with --show, what the model sees and learns of it.
 
     \b
     Examples:
       toolkit inspect bundle
       toolkit inspect bundle --tensors 20
       toolkit inspect bundle --json --no-hashes
+      toolkit inspect data --show --tokenizer bundle
     """
+    if (bundle / "data.json").is_file():
+        if tensors is not None:
+            raise typer.BadParameter("--tensors is for bundles")
+        if (show is None) != (tokenizer is None):
+            raise typer.BadParameter("--show and --tokenizer need each other")
+        from toolkit.cli.inspect_data import inspect_data
+
+        inspect_data(bundle, tokenizer, show, hashes=hashes, as_json=as_json)
+        return
+    if show is not None or tokenizer is not None:
+        raise typer.BadParameter("--show and --tokenizer are for data")
     from toolkit.bundle.inspection import inspect_bundle
 
     found = inspect_bundle(bundle, check_hashes=hashes)
@@ -44,7 +86,7 @@ def inspect(
             _print_model(bundle, found)
             _print_sizes(found)
             _print_methods(found)
-            _print_quantization(found, tensors)
+            _print_quantization(found, _WORST if tensors is None else tensors)
             state = f"match in all {len(found['files'])} files" if hashes else "not checked"
             console.print(f"Hashes {state}.", markup=False)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -112,7 +154,7 @@ def _print_methods(found: dict[str, Any]) -> None:
 def _print_quantization(found: dict[str, Any], count: int) -> None:
     table = _table("Quantization error (norm of error / norm of weight)")
     for name in ("weight", "scheme", "tensors", "taken\nover", "mean", "worst"):
-        side = "left" if name in ("weight", "scheme") else "right"
+        side: Literal["left", "right"] = "left" if name in ("weight", "scheme") else "right"
         table.add_column(name, justify=side, no_wrap=True)
     table.add_column("in layer", overflow="fold")
     for group in found["quantization"]["summary"]:

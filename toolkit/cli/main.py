@@ -16,11 +16,12 @@ from typer.core import TyperGroup
 from toolkit import __version__
 from toolkit.cli.common import say
 from toolkit.errors import ToolkitError, explain_os_error
+from toolkit.terminal import may_draw
 
 COMMANDS = {
     "plan": "Predict memory and time from a model's shape, and fit them to a budget.",
     "export": "Turn a model into a bundle of training programs and quantized weights.",
-    "inspect": "Show what a bundle holds: sizes, programs, quantization errors.",
+    "inspect": "Show what a bundle holds (sizes, programs, quantization errors) or training data.",
     "data": "Turn text or chats into training data for a bundle.",
     "devices": "List the devices that can be reached.",
     "deploy": "Copy runtime, bundle and data to a device.",
@@ -50,7 +51,7 @@ Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted."""
 
 
 _READER_GONE = 128 + signal.SIGPIPE
-_UsageError = typer.BadParameter.__base__  # typer gives this class no name of its own
+_UsageError: Any = typer.BadParameter.__base__  # typer gives this class no name of its own
 
 
 class _LazyGroup(TyperGroup):
@@ -58,19 +59,20 @@ class _LazyGroup(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = dict.fromkeys(COMMANDS)  # names only: for suggestions after a typing error
+        names: Any = dict.fromkeys(COMMANDS)  # no commands: for suggestions after a typing error
+        self.commands = names
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return _load(cmd_name) if cmd_name in COMMANDS else None
 
-    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         as_json = "--json" in [*ctx._protected_args, *ctx.args]
         try:
             return super().invoke(ctx)
@@ -133,7 +135,7 @@ def main() -> None:
 def _silence_libraries() -> None:
     """Keep warnings meant for programmers, of which the compiler has many, off the screen."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    if not sys.stderr.isatty():  # on a terminal gigabytes are seen coming
+    if not may_draw():  # on a terminal gigabytes are seen coming
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     if not sys.warnoptions:

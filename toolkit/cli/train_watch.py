@@ -10,9 +10,10 @@ from types import FrameType
 from typing import Any
 
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from toolkit.cli.common import error_console
+from toolkit.cli.progress import Bar
 from toolkit.cli.units import bytes_text, seconds_text
 from toolkit.device import DeviceLost
 from toolkit.device.runs import Run, follow
@@ -75,14 +76,13 @@ class BarView:
         self._run = run
         self._steps = steps
         self._peak = 0.0
-        self._bar = Progress(
+        self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
             console=error_console,
-            disable=not error_console.is_terminal,
         )
         self._task = self._bar.add_task(escape(run.name), total=steps, figures="starting")
 
@@ -95,7 +95,7 @@ class BarView:
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._bar.say(line)
 
     def record(self, record: dict[str, Any]) -> None:
         """Show one record of the trace."""
@@ -162,8 +162,8 @@ def watch(run: Run, steps: int | None, *, as_json: bool, began: bool) -> None:
         DeviceLost: the connection broke; the run goes on.
     """
     tally = Tally()
-    for record in run.history() if run.trace_offset else ():
-        tally.record(record)
+    for past in run.history() if run.trace_offset else ():
+        tally.record(past)
     earlier, tally.end = tally.end, None
     view = JsonView() if as_json else BarView(run, steps)
     with Interrupts().counted() as interrupts, view:

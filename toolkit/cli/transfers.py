@@ -4,31 +4,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 from toolkit.cli.common import error_console
-from toolkit.cli.progress import Bar
+from toolkit.cli.progress import Bar, bytes_columns
 from toolkit.device.transfer import Progress as OnProgress
 
 
 @contextmanager
 def transfer_bar(what: str) -> Iterator[OnProgress]:
     """Show a bar on standard error and yield the function that moves it."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    hidden = not error_console.is_terminal
-    with Bar(*columns, console=error_console, transient=True, disable=hidden) as bar:
+    with Bar(*bytes_columns(), console=error_console, transient=True) as bar:
         task = bar.add_task(escape(what), total=None)
 
         def move(name: str, done: int, total: int) -> None:

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,7 +61,7 @@ def verify(
     opened = Bundle.open(bundle)
     rows = _rows(opened, data, samples, seq_len, seed)
     with tempfile.TemporaryDirectory() as folder, open_target(device, bundle, threads) as target:
-        result = _verify(target, opened, rows, Path(folder) / "adapter.ptd", seed, tolerance)
+        result = _verify(target, opened, rows, Path(folder), seed, tolerance)
     if as_json:
         print_json(result.to_json())
     else:
@@ -124,18 +124,23 @@ def _rows(
 
 
 def _verify(
-    target: "Target", bundle: "Bundle", rows: "Rows", adapter: Path, seed: int, tolerance: float
+    target: "Target", bundle: "Bundle", rows: "Rows", folder: Path, seed: int, tolerance: float
 ) -> "Verification":
+    from toolkit.data.dataset import write_rows
     from toolkit.oracle.gradients import step_gradients
     from toolkit.oracle.model import build_exact_model, build_model
-    from toolkit.oracle.on_device import device_gradients
+    from toolkit.oracle.on_device import device_gradients, sent_inputs
     from toolkit.oracle.verification import judge, judge_rounding, write_perturbed_adapter
 
+    data, adapter = folder / "data.ptd", folder / "adapter.ptd"
+    write_rows(data, rows, bundle.manifest["tokenizer"])
     write_perturbed_adapter(bundle, adapter, seed)
     indices = list(range(len(rows.tokens)))
-    with error_console.status(f"gradients on {target.device.spec}"):
-        tokenizer = bundle.manifest["tokenizer"]
-        actual = device_gradients(target, rows, indices, adapter, tokenizer)
+    with ExitStack() as sent:
+        with transfer_bar("verify") as sending:
+            remote = sent.enter_context(sent_inputs(target, data, adapter, sending))
+        with error_console.status(f"gradients on {target.device.spec}"):
+            actual = device_gradients(target, remote, indices)
     with error_console.status("gradients in PyTorch"):
         expected = step_gradients(build_model(bundle, adapter), rows, indices)
     verdict = judge(actual, expected, tolerance)

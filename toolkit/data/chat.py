@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from jinja2.exceptions import TemplateError
+from jinja2.exceptions import TemplateError, TemplateSyntaxError
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from toolkit.data.samples import Encoded
+from toolkit.data.template import ChatTemplate
 from toolkit.errors import ToolkitError
 
 Messages = list[dict[str, Any]]
@@ -24,13 +25,22 @@ _PROBES = ("\ue001", "\ue002")
 
 
 class ChatEncoder:
-    """Turns messages into tokens and mask with a Hugging Face tokenizer and its chat template."""
+    """Turns messages into tokens and mask with a Hugging Face tokenizer and a chat template.
 
-    def __init__(self, tokenizer: Any) -> None:
-        if not tokenizer.chat_template:
+    Args:
+        tokenizer: The tokenizer, which is left as it is.
+        template: The template to take instead of the tokenizer's own.
+
+    Raises:
+        ToolkitError: There is no template, it is none, or the tokenizer cannot be used for masks.
+    """
+
+    def __init__(self, tokenizer: Any, template: ChatTemplate | None = None) -> None:
+        if template is None and not tokenizer.chat_template:
             raise ToolkitError(
                 "the tokenizer has no chat template",
-                "Use {text} or {prompt, completion} records with --no-template",
+                "Give one with --chat-template FILE, or use {text} or {prompt, completion} records "
+                "with --no-template",
             )
         if not tokenizer.is_fast:
             raise ToolkitError(
@@ -38,7 +48,8 @@ class ChatEncoder:
                 "Use a tokenizer saved with tokenizer.json",
             )
         self.tokenizer = tokenizer
-        self.marked = _has_generation_marker(tokenizer)
+        self._template = None if template is None else _compiled(template).text
+        self.marked = _has_generation_marker(self._template or tokenizer.chat_template)
         self._special = set(tokenizer.all_special_ids) | {
             index for index, token in tokenizer.added_tokens_decoder.items() if token.special
         }
@@ -137,21 +148,22 @@ class ChatEncoder:
         The tokenizer's own `return_assistant_tokens_mask` drops a turn that begins with a space
         whose offset the tokenizer trims, so the characters are mapped to tokens here.
         """
-        template = self.tokenizer.get_chat_template(tools=tools)
-        _, [spans] = render_jinja_template(
+        template = self.tokenizer.get_chat_template(self._template, tools=tools)
+        rendered: Any = render_jinja_template(
             conversations=[messages],
             tools=tools,
             chat_template=template,
             return_assistant_tokens_mask=True,
             **self.tokenizer.special_tokens_map,
         )
+        spans: list[tuple[int, int]] = rendered[1][0]
         return spans
 
     def _render(self, messages: Messages, tools: list[Any] | None, **options: Any) -> str:
         try:
-            return self.tokenizer.apply_chat_template(
-                messages, tools=tools, tokenize=False, **options
-            )
+            template = self.tokenizer.apply_chat_template
+            options |= {"chat_template": self._template, "tokenize": False}
+            return str(template(messages, tools=tools, **options))
         except (TemplateError, TypeError, ValueError) as error:
             raise ToolkitError(f"the chat template refuses the messages: {error}") from error
 
@@ -169,7 +181,18 @@ class ChatEncoder:
         return tokens, begins, ends
 
 
-def _has_generation_marker(tokenizer: Any) -> bool:
-    template = tokenizer.chat_template
+def _compiled(template: ChatTemplate) -> ChatTemplate:
+    """Return a template after a check of its syntax, which needs no chat."""
+    try:
+        render_jinja_template(conversations=[], chat_template=template.text)
+    except TemplateSyntaxError as error:
+        raise ToolkitError(
+            f"{template.name}:{error.lineno}: not a Jinja template: {error.message}",
+            "Correct the file given with --chat-template",
+        ) from error
+    return template
+
+
+def _has_generation_marker(template: str | dict[str, str]) -> bool:
     texts = template.values() if isinstance(template, dict) else [template]
     return any("endgeneration" in text for text in texts)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from toolkit.data.refusals import Refusals
 from toolkit.errors import ToolkitError
 
 FormName = Literal["auto", "text", "json", "table", "whatsapp", "telegram"]
@@ -40,6 +41,10 @@ class Document:
         return json.dumps(parts, sort_keys=True, ensure_ascii=True)
 
 
+Row = Document | ToolkitError
+"""What readers yield for a row: a document, or what is wrong with it, its place first."""
+
+
 def read_documents(
     paths: list[Path],
     form: str = "auto",
@@ -58,8 +63,9 @@ def read_documents(
         subset: Which configuration of a data set on the hub.
 
     Raises:
-        ToolkitError: A file is missing, holds something that is not supported, or has a line that
-            is not a known record; or an option is given that none of the files takes.
+        ToolkitError: A file is missing, holds something that is not supported, or has lines that
+            are no known records (`RowsRefused`, once all that are one were yielded); or an option
+            is given that none of the files takes.
     """
     from toolkit.data.formats import HEAD_BYTES, find_format, reader
     from toolkit.data.hub_datasets import has_subsets, is_dataset, read_dataset
@@ -77,11 +83,18 @@ def read_documents(
     _check_used("--split", split, datasets, "nothing that is read is a data set with splits")
     subsets = any(has_subsets(path) for path in datasets)
     _check_used("--subset", subset, subsets, "nothing that is read is a data set with subsets")
+    refusals = Refusals()
     for path in paths:
         if path in kinds:
-            yield from reader(kinds[path], me)(path, read_file(path))
+            rows = reader(kinds[path], me)(path, read_file(path))
         else:
-            yield from read_dataset(path, split or "train", subset)
+            rows = read_dataset(path, split or "train", subset)
+        for row in rows:
+            if isinstance(row, ToolkitError):  # the others may be fine
+                refusals.add(row)
+            else:
+                yield row
+    refusals.check()
 
 
 def read_file(path: Path, count: int = -1) -> bytes:

@@ -9,19 +9,30 @@ import numpy as np
 
 from toolkit.data.chat import ChatEncoder, Messages
 from toolkit.data.documents import Document
+from toolkit.data.refusals import RowRefused
 from toolkit.data.samples import Encoded, Piece, split, to_piece, truncate
+from toolkit.data.template import ChatTemplate
 from toolkit.errors import ToolkitError
 
 
 @dataclass
 class Tally:
-    """What happened to the documents: counts, and reasons for what was dropped."""
+    """What happened to the documents: counts, and reasons for what was dropped.
+
+    `left_out` has a line for each of these, with its place and the reason.
+    """
 
     documents: int = 0
     split: int = 0
     truncated: int = 0
     repaired: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    left_out: list[str] = field(default_factory=list)
+
+    def drop(self, source: str, why: str, count: int = 1) -> None:
+        """Count a document, or `count` parts of one, that is left out."""
+        self.dropped[why] += count
+        self.left_out.append(f"{source}: {why}")
 
 
 class DocumentEncoder:
@@ -33,50 +44,62 @@ class DocumentEncoder:
         loss: "assistant" learns the assistant's tokens (and completions), "all" every token.
         long: What happens to longer documents: "split", "truncate" or "drop".
         template: False joins prompt and completion as they are instead of as a chat.
+        chat_template: Takes the place of the tokenizer's own.
     """
 
     def __init__(
-        self, tokenizer: Any, seq_len: int, *, loss: str, long: str, template: bool = True
+        self,
+        tokenizer: Any,
+        seq_len: int,
+        *,
+        loss: str,
+        long: str,
+        template: bool = True,
+        chat_template: ChatTemplate | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.seq_len = seq_len
         self.loss = loss
         self.long = long
-        self.template = template
+        self.template = template and bool(chat_template or tokenizer.chat_template)
         self.tally = Tally()
-        self._chat: ChatEncoder | None = None
+        self._chat = ChatEncoder(tokenizer, chat_template) if chat_template else None
 
     def pieces(self, document: Document) -> list[Piece]:
         """Return the document's pieces, none if it was dropped; `tally` counts what was done.
 
         Raises:
-            ToolkitError: The document does not fit the tokenizer's template; names its source.
+            RowRefused: The document does not fit the template; names its source.
+            ToolkitError: It is a chat, and the tokenizer has no template or is not fit for one.
         """
+        if document.messages is not None or (self.template and document.prompt is not None):
+            self._chat_encoder()
         self.tally.documents += 1
         self.tally.repaired += bool(document.repaired)
         try:
-            parts = [to_piece(part) for part in self._parts(document)]
+            parts = [to_piece(part, document.source) for part in self._parts(document)]
         except _Dropped as dropped:
-            self.tally.dropped[str(dropped)] += 1
+            self.tally.drop(document.source, str(dropped))
             return []
         except ToolkitError as error:
-            raise ToolkitError(f"{document.source}: {error.cause}", error.remedy) from error
+            raise RowRefused(f"{document.source}: {error.cause}", error.remedy) from error
         kept = [part for part in parts if len(part.inputs)]
         if not kept:
-            self.tally.dropped[_nothing_learned(document)] += 1
+            self.tally.drop(document.source, _nothing_learned(document))
         elif len(kept) < len(parts):
-            self.tally.dropped["part without a token to learn"] += len(parts) - len(kept)
+            few = "part without a token to learn"
+            self.tally.drop(document.source, few, len(parts) - len(kept))
         return kept
 
     def _parts(self, document: Document) -> list[Encoded]:
         if document.messages is not None:
             return self._chat_parts(document.messages, document.tools)
         if document.prompt is None:
-            return self._text_parts(document.text)
-        if self.template and self.tokenizer.chat_template:
+            return self._text_parts(document.text or "")
+        if self.template:
             turns = [("user", document.prompt), ("assistant", document.completion)]
             return self._chat_parts([{"role": role, "content": text} for role, text in turns], None)
-        return self._fitted(self._joined(document.prompt, document.completion))
+        return self._fitted(self._joined(document.prompt, document.completion or ""))
 
     def _text_parts(self, text: str) -> list[Encoded]:
         if not text.strip():

@@ -1,13 +1,14 @@
 """Data sets of the `datasets` library: folders that it saved or that it loads, and hub ids."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from toolkit.data.documents import Document
+from toolkit.data.documents import Row
 from toolkit.data.formats.arrow import known_columns, library, record_of
-from toolkit.data.formats.records import document_of
+from toolkit.data.formats.records import row_of
 from toolkit.errors import ToolkitError
 
 _SAVED = ("dataset_dict.json", "state.json")
@@ -31,8 +32,8 @@ def has_subsets(path: Path) -> bool:
     return not any((path / name).is_file() for name in _SAVED)
 
 
-def read_dataset(path: Path, split: str, subset: str | None) -> Iterator[Document]:
-    """Yield the document of every row of a split, which messages name by its index.
+def read_dataset(path: Path, split: str, subset: str | None) -> Iterator[Row]:
+    """Yield what every row of a split is; messages name it by its index.
 
     Args:
         path: A folder, or a hub id.
@@ -40,8 +41,7 @@ def read_dataset(path: Path, split: str, subset: str | None) -> Iterator[Documen
         subset: Which configuration of a hub's data set; None where it has a single one.
 
     Raises:
-        ToolkitError: The library is not installed, there is no such data set, subset or split, or
-            a row is no record.
+        ToolkitError: The library is not installed, or there is no such data set, subset or split.
     """
     datasets = library("datasets", f"{path} is a data set, and reading one")
     found = _load(datasets, path, subset)
@@ -52,11 +52,12 @@ def read_dataset(path: Path, split: str, subset: str | None) -> Iterator[Documen
         found = found[split]
     rows = found.select_columns(known_columns(found.column_names, str(path)))
     for index, row in enumerate(rows):
-        yield document_of(record_of(row), f"{path}[{index}]")
+        yield row_of(record_of(row), f"{path}[{index}]")
 
 
 def _load(datasets: Any, path: Path, subset: str | None) -> Any:
-    datasets.disable_progress_bars()
+    if os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"):  # datasets has bars of its own, too
+        datasets.disable_progress_bars()
     try:
         if not has_subsets(path):
             return datasets.load_from_disk(str(path))

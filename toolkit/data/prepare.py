@@ -4,21 +4,28 @@ What takes seconds to import (torch, transformers) is imported once the input ha
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolkit.data.documents import Document, read_documents, read_file
-from toolkit.data.fingerprint import DATA_FORMAT_VERSION, describe_tokenizer
+from toolkit.data.fingerprint import describe_template, describe_tokenizer
 from toolkit.data.formats import HEAD_BYTES, is_chat
 from toolkit.data.holdout import Item, choose_held_out
+from toolkit.data.prepared import Prepared, check_target
+from toolkit.data.refusals import Refusals, RowRefused
 from toolkit.data.samples import IGNORED, Piece, Rows, pack, to_rows
 from toolkit.data.settings import Settings
 from toolkit.errors import ToolkitError
-from toolkit.files import atomic_directory, atomic_file, sha256_file
-from toolkit.sealed_json import seal
+from toolkit.files import sha256_file
+
+if TYPE_CHECKING:
+    from toolkit.data.encode import Tally
+
+_UNSAID = {"me", "chat_template"}
+"""Settings that data.json leaves out: a name is nobody's business where the data goes, and the
+template has a place of its own there."""
 
 Progress = Callable[[int, int], None]
 """Called with documents done and documents in all."""
@@ -39,23 +46,32 @@ def prepare(
     Raises:
         ToolkitError: A file cannot be read, a line is bad, or no trainable token is left.
     """
-    documents = read_input(paths, settings, out)
-    return prepare_documents(documents, paths, tokenizer, settings, out, progress)
+    check_target(out)
+    documents = read_input(paths, settings)
+    return prepare_documents(documents, paths, tokenizer, settings, progress).write(out)
 
 
-def read_input(paths: Sequence[Path], settings: Settings, out: Path) -> list[Document]:
-    """Check where the data is to go and read the files, which needs no tokenizer.
+def read_input(paths: Sequence[Path], settings: Settings) -> list[Document]:
+    """Read the files, which needs no tokenizer.
 
     Raises:
-        ToolkitError: `out` is something else, or a file cannot be read.
+        ToolkitError: A file cannot be read, or a setting is for what none of them holds.
     """
-    check_target(out)
     own = settings
     found = read_documents(list(paths), own.form, me=own.me, split=own.split, subset=own.subset)
     documents = list(found)
     if not documents:
         raise ToolkitError(f"no documents in {', '.join(map(str, paths))}", "Check the input")
+    if own.chat_template and not any(_is_chat(document, own) for document in documents):
+        raise ToolkitError(
+            f"nothing in {', '.join(map(str, paths))} is a chat, which --chat-template is for",
+            "Leave it away" if own.template else "Leave it, or --no-template, away",
+        )
     return documents
+
+
+def _is_chat(document: Document, settings: Settings) -> bool:
+    return document.messages is not None or (settings.template and document.prompt is not None)
 
 
 def prepare_documents(
@@ -63,50 +79,32 @@ def prepare_documents(
     paths: Sequence[Path],
     tokenizer: Any,
     settings: Settings,
-    out: Path,
     progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Do what `prepare` does with documents that were read from `paths`."""
-    from toolkit.data.encode import DocumentEncoder
+) -> Prepared:
+    """Return the rows of documents that were read from `paths`; nothing is written.
 
-    encoder = DocumentEncoder(
-        tokenizer,
-        settings.seq_len,
-        loss=settings.loss,
-        long=settings.long,
-        template=settings.template,
-    )
-    encoded = []
-    for index, document in enumerate(documents):
-        encoded.append(encoder.pieces(document))
-        if progress is not None:
-            progress(index + 1, len(documents))
-    held_out = _held_out(documents, encoded, settings)
-    parts: dict[str, list[Piece]] = {"train": [], "validation": []}
-    members = dict.fromkeys(parts, 0)
-    for pieces, held in zip(encoded, held_out, strict=True):
-        for part, own in (
-            ("train", [*pieces[: held.start], *pieces[held.stop :]]),
-            ("validation", pieces[held.start : held.stop]),
-        ):
-            parts[part] += own
-            members[part] += bool(own)
-    tally = encoder.tally
+    Raises:
+        ToolkitError: A document does not fit the template, or no trainable token is left.
+    """
+    encoded, tally = _encode(documents, tokenizer, settings, progress)
+    parts, members = _divide(encoded, _held_out(documents, encoded, settings))
     if not parts["train"]:
         reasons = [f"{count} {why}" for why, count in sorted(tally.dropped.items())]
         raise ToolkitError(
             f"nothing to train on is left of {len(documents)} documents ({', '.join(reasons)})",
             "Check the input, --seq-len and --loss",
         )
-    rows, details = {}, {}
+    rows, sources, details = {}, {}, {}
     for part, pieces in parts.items():
         if pieces:
-            rows[part] = _rows(pieces, settings, _padding(tokenizer))
+            groups = _groups(pieces, settings)
+            rows[part] = to_rows(groups, settings.seq_len, _padding(tokenizer))
+            sources[part] = [[piece.source for piece in group] for group in groups]
             details[part] = _details(pieces, rows[part], members[part])
     report = {
-        # Names are nobody's business where the data goes.
-        "settings": {name: value for name, value in asdict(settings).items() if name != "me"},
+        "settings": {k: v for k, v in asdict(settings).items() if k not in _UNSAID},
         "tokenizer": describe_tokenizer(tokenizer),
+        "chat_template": describe_template(settings.chat_template),
         "vocab_size": len(tokenizer),
         "sources": [_source(path, documents, settings.form) for path in paths],
         "documents": tally.documents,
@@ -116,7 +114,52 @@ def prepare_documents(
         "held_out": _share(details),
         "dropped": dict(sorted(tally.dropped.items())),
     }
-    return _write(out, rows, details, report)
+    return Prepared(rows, sources, report | details, settings.chat_template, tally.left_out)
+
+
+def _encode(
+    documents: Sequence[Document],
+    tokenizer: Any,
+    settings: Settings,
+    progress: Progress | None,
+) -> tuple[list[list[Piece]], "Tally"]:
+    """Return the pieces of every document, and what was done to them."""
+    from toolkit.data.encode import DocumentEncoder
+
+    encoder = DocumentEncoder(
+        tokenizer,
+        settings.seq_len,
+        loss=settings.loss,
+        long=settings.long,
+        template=settings.template,
+        chat_template=settings.chat_template,
+    )
+    encoded, refusals = [], Refusals()
+    for index, document in enumerate(documents):
+        try:
+            encoded.append(encoder.pieces(document))
+        except RowRefused as error:
+            refusals.add(error)
+        if progress is not None:
+            progress(index + 1, len(documents))
+    refusals.check()
+    return encoded, encoder.tally
+
+
+def _divide(
+    encoded: list[list[Piece]], held_out: list[range]
+) -> tuple[dict[str, list[Piece]], dict[str, int]]:
+    """Return the pieces to train on and those held out, and of how many documents they are."""
+    parts: dict[str, list[Piece]] = {"train": [], "validation": []}
+    members = dict.fromkeys(parts, 0)
+    for pieces, held in zip(encoded, held_out, strict=True):
+        for part, own in (
+            ("train", [*pieces[: held.start], *pieces[held.stop :]]),
+            ("validation", pieces[held.start : held.stop]),
+        ):
+            parts[part] += own
+            members[part] += bool(own)
+    return parts, members
 
 
 def prepare_random(
@@ -143,9 +186,10 @@ def prepare_random(
         "tokens": count * seq_len,
         "labelled": count * seq_len,
     }
-    report = {
+    report: dict[str, Any] = {
         "settings": {"seq_len": seq_len, "seed": seed, "random": count},
         "tokenizer": tokenizer,
+        "chat_template": None,
         "vocab_size": vocab,
         "sources": [],
         "documents": count,
@@ -155,15 +199,7 @@ def prepare_random(
         "held_out": 0.0,
         "dropped": {},
     }
-    return _write(out, {"train": rows}, {"train": details}, report)
-
-
-def check_target(out: Path) -> None:
-    """Raise unless `out` is free or holds an older data set, which may be replaced."""
-    if not out.exists() or (out / "data.json").is_file():
-        return
-    if not out.is_dir() or any(out.iterdir()):
-        raise ToolkitError(f"{out} exists and is not a data set", "Choose another -o")
+    return Prepared({"train": rows}, {}, report | {"train": details}).write(out)
 
 
 def _source(path: Path, documents: Sequence[Document], form: str) -> dict[str, str]:
@@ -205,12 +241,11 @@ def _held_out(
 def _share(details: dict[str, Any]) -> float:
     """Return the share of the tokens that is held out."""
     tokens = {part: counts["tokens"] for part, counts in details.items()}
-    return tokens.get("validation", 0) / sum(tokens.values())
+    return float(tokens.get("validation", 0) / sum(tokens.values()))
 
 
-def _rows(pieces: list[Piece], settings: Settings, padding: int) -> Rows:
-    groups = pack(pieces, settings.seq_len) if settings.pack else [[piece] for piece in pieces]
-    return to_rows(groups, settings.seq_len, padding)
+def _groups(pieces: list[Piece], settings: Settings) -> list[list[Piece]]:
+    return pack(pieces, settings.seq_len) if settings.pack else [[piece] for piece in pieces]
 
 
 def _details(pieces: list[Piece], rows: Rows, documents: int) -> dict[str, int]:
@@ -220,23 +255,6 @@ def _details(pieces: list[Piece], rows: Rows, documents: int) -> dict[str, int]:
         "tokens": sum(len(piece.inputs) for piece in pieces),
         "labelled": int((rows.labels != IGNORED).sum()),
     }
-
-
-def _write(
-    out: Path, rows: dict[str, Rows], details: dict[str, Any], report: dict[str, Any]
-) -> dict[str, Any]:
-    from toolkit.data.dataset import write_rows
-
-    with atomic_directory(out) as folder:
-        files = {}
-        for part, values in rows.items():
-            path = folder / f"{part}.ptd"
-            write_rows(path, values, report["tokenizer"])
-            files[path.name] = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
-        content = seal({"version": DATA_FORMAT_VERSION, **report, **details, "files": files})
-        with atomic_file(folder / "data.json", "w") as file:
-            file.write(json.dumps(content, indent=2) + "\n")
-    return content
 
 
 def _padding(tokenizer: Any) -> int:

@@ -24,10 +24,14 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Piece:
-    """Inputs int32 [n] and labels int32 [n] of a document or part of one, n <= sequence length."""
+    """Inputs int32 [n] and labels int32 [n] of a document or part of one, n <= sequence length.
+
+    `source` is where the document came from, for people.
+    """
 
     inputs: np.ndarray
     labels: np.ndarray
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,12 @@ class Rows:
     start: np.ndarray
 
 
-def to_piece(encoded: Encoded) -> Piece:
+def to_piece(encoded: Encoded, source: str = "") -> Piece:
     """Shift the labels and cut what follows the last learned token, which no loss depends on."""
     labels = np.where(encoded.mask[1:], encoded.tokens[1:], IGNORED).astype(np.int32)
     learned = np.flatnonzero(labels != IGNORED)
     length = int(learned[-1]) + 1 if len(learned) else 0
-    return Piece(encoded.tokens[:length].astype(np.int32), labels[:length])
+    return Piece(encoded.tokens[:length].astype(np.int32), labels[:length], source)
 
 
 def split(encoded: Encoded, seq_len: int) -> list[Encoded]:
@@ -96,9 +100,7 @@ def pack(pieces: Sequence[Piece], seq_len: int) -> list[list[Piece]]:
         if not waiting[room - size]:
             insort(rooms, room - size)
         waiting[room - size].append(row)
-    for row in rows:
-        row.sort()
-    return [[pieces[i] for i in row] for row in sorted(rows)]
+    return [[pieces[i] for i in row] for row in sorted(map(sorted, rows))]
 
 
 def to_rows(groups: Sequence[Sequence[Piece]], seq_len: int, pad: int) -> Rows:

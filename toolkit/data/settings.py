@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from toolkit.data.documents import FORMS
+from toolkit.data.template import ChatTemplate
 from toolkit.errors import ToolkitError
 
 LONG = ("split", "truncate", "drop")
@@ -28,6 +29,7 @@ class Settings:
     me: str | None = None
     split: str | None = None
     subset: str | None = None
+    chat_template: ChatTemplate | None = None
 
     def __post_init__(self) -> None:
         if self.seq_len < 1:

@@ -3,7 +3,9 @@
 import select
 import socket
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from adb_shell.exceptions import TcpTimeoutException
 from adb_shell.transport.base_transport import BaseTransport
@@ -77,11 +79,8 @@ class UsbPhone:
 
 def find_usb_phones() -> list[UsbPhone]:
     """List the phones on USB with debugging on; those without permission come with the reason."""
-    transport_class = _usb_transport()
-    if transport_class is None:
-        return []
     phones = []
-    for transport in transport_class.find_all_adb_devices():
+    for transport in _usb_transports():
         try:
             phones.append(UsbPhone(transport.serial_number))
         except Exception as error:
@@ -91,10 +90,7 @@ def find_usb_phones() -> list[UsbPhone]:
 
 def find_usb_transport(serial: str) -> BaseTransport | None:
     """Return the transport of the phone with this serial, or None if there is none."""
-    transport_class = _usb_transport()
-    if transport_class is None:
-        return None
-    for transport in transport_class.find_all_adb_devices():
+    for transport in _usb_transports():
         try:
             if transport.serial_number == serial:
                 return transport
@@ -103,10 +99,11 @@ def find_usb_transport(serial: str) -> BaseTransport | None:
     return None
 
 
-def _usb_transport() -> type | None:
-    """adb-shell's USB transport, or None where libusb or a USB bus is missing (containers)."""
+def _usb_transports() -> Iterable[Any]:
+    """Find them with adb-shell; none where libusb or a USB bus is missing (containers)."""
     try:
         from adb_shell.transport.usb_transport import UsbTransport
     except Exception:
-        return None
-    return UsbTransport
+        return []
+    found: Iterable[Any] = UsbTransport.find_all_adb_devices()
+    return found

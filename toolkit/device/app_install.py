@@ -5,8 +5,10 @@ import zipfile
 from pathlib import Path
 
 from toolkit.device.app import PACKAGE, require_app
-from toolkit.device.base import Device, OnBytes
+from toolkit.device.base import Device
+from toolkit.device.commands import send_file
 from toolkit.device.shell import command_line
+from toolkit.device.transfer import Progress
 from toolkit.errors import ToolkitError
 from toolkit.files import sha256_file
 
@@ -54,7 +56,9 @@ def has_engine(apk: Path, abi: str) -> bool:
         raise ToolkitError(f"{apk} is no APK: {error}", _BUILD_IT) from error
 
 
-def prepare(device: Device, apk: Path | None, on_bytes: OnBytes = lambda count: None) -> str:
+def prepare(
+    device: Device, apk: Path | None, progress: Progress = lambda name, done, total: None
+) -> str:
     """Make sure that the app is on a phone; return in words what was done.
 
     A given APK is installed. Without one the APK of this checkout is, if the phone has no app or an
@@ -77,11 +81,11 @@ def prepare(device: Device, apk: Path | None, on_bytes: OnBytes = lambda count: 
     engine = "" if has_engine(apk, abi) else f" (it has no engine for {abi}, so it cannot train)"
     if len(installed) == 1 and device.sha256(installed).get(installed[0]) == sha256_file(apk):
         return f"{apk.name} is there already{engine}"
-    install(device, apk, on_bytes)
+    install(device, apk, progress)
     return f"{apk.name} is installed{engine}"
 
 
-def install(device: Device, apk: Path, on_bytes: OnBytes = lambda count: None) -> None:
+def install(device: Device, apk: Path, progress: Progress = lambda name, done, total: None) -> None:
     """Install an APK, keeping the data of an older version of the app.
 
     Raises:
@@ -90,8 +94,7 @@ def install(device: Device, apk: Path, on_bytes: OnBytes = lambda count: None) -
     path = f"{device.root}/app.apk"
     device.make_directory(device.root)
     device.remove(path)
-    with apk.open("rb") as file:
-        device.append(path, file, apk.stat().st_size, on_bytes)
+    send_file(device, apk, path, progress)
     try:
         result = device.shell(command_line("pm", "install", "-r", "-t", path), _INSTALL_SECONDS)
     finally:

@@ -4,7 +4,7 @@ import io
 import posixpath
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO, Protocol, Self
+from typing import IO, Protocol, Self
 
 from toolkit.device import parsers
 from toolkit.device.errors import DeviceCommandError, DeviceLost
@@ -42,9 +42,9 @@ class Device(Protocol):
     def stream(
         self, command: str, timeout: float = _TIMEOUT, *, input_open: bool = False
     ) -> Iterator[bytes]: ...
-    def append(self, path: str, source: BinaryIO, length: int, on_bytes: OnBytes) -> None: ...
+    def append(self, path: str, source: IO[bytes], length: int, on_bytes: OnBytes) -> None: ...
     def pull(
-        self, path: str, sink: BinaryIO, offset: int, length: int, on_bytes: OnBytes
+        self, path: str, sink: IO[bytes], offset: int, length: int, on_bytes: OnBytes
     ) -> None: ...
     def read(self, path: str, offset: int = 0, limit: int = CHUNK) -> bytes: ...
     def write(self, path: str, content: bytes) -> None: ...
@@ -122,7 +122,7 @@ class ShellDevice(ABC):
             yield result.output
         self._require(ShellResult(result.code, b""), command)
 
-    def append(self, path: str, source: BinaryIO, length: int, on_bytes: OnBytes) -> None:
+    def append(self, path: str, source: IO[bytes], length: int, on_bytes: OnBytes) -> None:
         """Append the next `length` bytes of `source` to a file; what arrived stays there."""
         if length == 0:
             self.check(f": >> {quote(path)}")  # toybox's head takes 0 for its default of ten lines
@@ -131,7 +131,7 @@ class ShellDevice(ABC):
         for begin in range(0, length, PIECE):
             self._append_piece(path, source, min(PIECE, length - begin), on_bytes)
 
-    def _append_piece(self, path: str, source: BinaryIO, length: int, on_bytes: OnBytes) -> None:
+    def _append_piece(self, path: str, source: IO[bytes], length: int, on_bytes: OnBytes) -> None:
         def chunks() -> Iterator[bytes]:
             left = length
             while left:
@@ -147,7 +147,7 @@ class ShellDevice(ABC):
         result = self._run(f"head -c {int(length)} >> {quote(path)}", chunks(), _TIMEOUT, True)
         self._require(result, f"writing {posixpath.basename(path)}")
 
-    def pull(self, path: str, sink: BinaryIO, offset: int, length: int, on_bytes: OnBytes) -> None:
+    def pull(self, path: str, sink: IO[bytes], offset: int, length: int, on_bytes: OnBytes) -> None:
         """Write `length` bytes of a file from `offset` on to `sink`; never more, whatever the
         device sends.
         """

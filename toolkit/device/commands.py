@@ -108,10 +108,22 @@ def send_bundle(device: Device, bundle: Path, progress: Progress) -> str:
     return path
 
 
-def send_file(device: Device, file: Path, path: str) -> None:
+def send_file(
+    device: Device,
+    file: Path,
+    path: str,
+    progress: Progress = lambda name, done, total: None,
+) -> None:
     """Send one file, not resumable, and check that it arrived."""
+    total, done = file.stat().st_size, 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(file.name, done, total)
+
     with file.open("rb") as source:
-        device.append(path, source, file.stat().st_size, lambda _: None)
+        device.append(path, source, total, advance)
     if device.sha256([path]).get(path) != sha256_file(file):
         raise DeviceCommandError(f"{file.name} arrived damaged on device {device.spec}")
 

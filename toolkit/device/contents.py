@@ -84,7 +84,7 @@ def read_manifest(folder: Path, what: str) -> dict[str, Any]:
 
 def _listed(folder: Path, what: str) -> dict[str, str]:
     """Return the digest of every file that the manifest lists."""
-    files = read_manifest(folder, what).get("files")
+    files: Any = read_manifest(folder, what).get("files")
     try:
         digests = {name: entry["sha256"] for name, entry in files.items()}
     except (AttributeError, KeyError, TypeError):

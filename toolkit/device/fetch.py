@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from toolkit.data.template import FILE as TEMPLATE_FILE
 from toolkit.device.base import Device
 from toolkit.device.errors import DeviceCommandError
 from toolkit.device.layout import run_path
@@ -24,6 +25,7 @@ RUN_FILES = {
     "trace.jsonl": 2 * _GIB,
     "adapter_model.safetensors": 4 * _GIB,
     "adapter_config.json": 1 << 20,
+    TEMPLATE_FILE: 1 << 20,
     "settings.json": 1 << 20,
     "trainer.log": 64 << 20,
 }
@@ -91,7 +93,8 @@ def _inspect(
     entry = device.stat(remote)
     if entry is None or entry.kind != "directory":
         return {}, []
-    sizes, left = {}, []
+    sizes: dict[str, int] = {}
+    left: list[str] = []
     for entry in device.list(remote):
         limit = limits.get(entry.name)
         if limit is None:

@@ -6,6 +6,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from toolkit.device.base import CHUNK, ShellDevice
 from toolkit.device.errors import DeviceCommandError, DeviceLost
@@ -50,13 +51,15 @@ class LocalDevice(ShellDevice):
             # Ctrl-C is for the host's command; what runs on a device does not hear it.
             start_new_session=True,
         )
+        assert process.stdin is not None and process.stdout is not None
         failures: list[BaseException] = []
         feeder = None
         if source is not None:
-            feeder = threading.Thread(target=_feed, args=(process, source, failures), daemon=True)
+            arguments = (process, process.stdin, source, failures)
+            feeder = threading.Thread(target=_feed, args=arguments, daemon=True)
             feeder.start()
         try:
-            yield from self._output(process, timeout)
+            yield from self._output(process.stdout, timeout)
             if feeder is not None:
                 feeder.join()
             process.wait()
@@ -69,25 +72,28 @@ class LocalDevice(ShellDevice):
         if failures:
             raise failures[0]
 
-    def _output(self, process: subprocess.Popen, timeout: float) -> Iterator[bytes]:
+    def _output(self, stdout: IO[bytes], timeout: float) -> Iterator[bytes]:
         with selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ)
+            selector.register(stdout, selectors.EVENT_READ)
             while True:
                 if not selector.select(timeout):
                     raise DeviceLost(self.spec, f"no answer for {timeout:.0f} s")
-                data = os.read(process.stdout.fileno(), CHUNK)
+                data = os.read(stdout.fileno(), CHUNK)
                 if not data:
                     return
                 yield data
 
 
 def _feed(
-    process: subprocess.Popen, source: Iterator[bytes], failures: list[BaseException]
+    process: subprocess.Popen[bytes],
+    stdin: IO[bytes],
+    source: Iterator[bytes],
+    failures: list[BaseException],
 ) -> None:
     try:
         for data in source:
-            process.stdin.write(data)
-        process.stdin.close()
+            stdin.write(data)
+        stdin.close()
     except BrokenPipeError:
         pass  # the command ended early; its exit code says why
     except (OSError, DeviceCommandError) as error:

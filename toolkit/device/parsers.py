@@ -134,7 +134,7 @@ def parse_battery(text: str) -> Battery | None:
     """Parse `dumpsys battery`: level, temperature in tenths of a degree, status (2 charging, 5
     full).
     """
-    values = {}
+    values: dict[str, str] = {}
     for line in text.splitlines():
         name, colon, value = line.strip().partition(": ")
         if colon:

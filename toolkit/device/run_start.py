@@ -23,6 +23,7 @@ def start(
     *,
     resume: bool,
     settings: Mapping[str, Value] = MappingProxyType({}),
+    files: Sequence[str] = (),
 ) -> Run:
     """Start a trainer in the run's folder.
 
@@ -30,6 +31,7 @@ def start(
         arguments: of `trainer train`, without --out and --resume.
         resume: continue the run instead of refusing that its folder exists.
         settings: what `read_settings` should return when the run is resumed.
+        files: paths on the device of what a new run keeps a copy of.
 
     Raises:
         ToolkitError: the run exists (or does not, with `resume`), or its trainer still runs, or the
@@ -46,6 +48,8 @@ def start(
     _claim(run)
     try:
         write_settings(device, name, {"name": name, "id": secrets.token_hex(8), **settings})
+        if files:
+            device.check(command_line("cp", *files, run.path))
         _launch(run, runtime, arguments)
     except ToolkitError:
         _give_up(run)

@@ -26,6 +26,7 @@ from toolkit import __version__
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_directory, cache_root
 from toolkit.runtime import runtime_directory
+from toolkit.terminal import may_draw
 
 _NEEDED = re.compile(r"\(NEEDED\).*\[([^\]/]+)\]")
 _INTERPRETER = re.compile(r"Requesting program interpreter: [^\]]*/([^\]/]+)\]")
@@ -135,7 +136,9 @@ def compiler_prefix(target: Target) -> str:
 def _executorch(target: Target, say: Callable[[str], None]) -> Path:
     """Return the `executorch` folder (headers, libraries, CMake files) for a target."""
     if _is_native(target):
-        return Path(find_spec("executorch").submodule_search_locations[0])
+        spec = find_spec("executorch")
+        assert spec and spec.submodule_search_locations  # toolkit depends on it
+        return Path(spec.submodule_search_locations[0])
     release = version("executorch").split("+")[0]
     unpacked = cache_root() / f"executorch-{release}-{target.machine}"
     if not unpacked.exists():
@@ -150,10 +153,12 @@ def _executorch(target: Target, say: Callable[[str], None]) -> Path:
 def _download(target: Target, release: str) -> Path:
     folder = cache_root() / "wheels" / target.machine
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    command += ["--only-binary=:all:", "--platform", target.wheel_platform]
+    shown = may_draw()
+    command = [sys.executable, "-m", "pip", "download", *([] if shown else ["--quiet"])]
+    command += ["--no-deps", "--only-binary=:all:", "--platform", target.wheel_platform]
     command += ["--dest", str(folder), f"executorch=={release}"]
-    _run(command, f"ExecuTorch {release} for {target.machine} could not be downloaded")
+    failure = f"ExecuTorch {release} for {target.machine} could not be downloaded"
+    _run(command, failure, shown=shown)
     return next(folder.glob(f"executorch-{release}-*.whl"))
 
 
@@ -233,7 +238,7 @@ def _tool(name: str) -> str:
 def _cmake() -> str:
     """Return the CMake to use, after checking that it is new enough for the sources."""
     path = _tool("cmake")
-    wanted = _MINIMUM.search((_SOURCES / "CMakeLists.txt").read_text())[1]
+    wanted = _MINIMUM.findall((_SOURCES / "CMakeLists.txt").read_text())[0]
     found = _VERSION.search(_run([path, "--version"], "CMake does not run"))
     version = found[1] if found else "of an unknown version"
     if found is None or _numbers(version) < _numbers(wanted):
@@ -248,12 +253,16 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))
 
 
-def _run(command: list[str], failure: str) -> str:
+def _run(command: list[str], failure: str, *, shown: bool = False) -> str:
+    """Run a command and return its output; `shown` lets it go to standard error instead."""
     environment = {**os.environ, "PATH": _tool_path()}
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    output = sys.stderr.fileno() if shown else subprocess.PIPE
+    result = subprocess.run(
+        command, stdout=output, stderr=subprocess.PIPE, text=True, env=environment, check=False
+    )
     if result.returncode:
-        lines = (result.stderr + "\n" + result.stdout).strip().splitlines()
+        lines = f"{result.stderr}\n{result.stdout or ''}".strip().splitlines()
         wanted = [line for line in lines if re.search(r"error", line, re.IGNORECASE)] or lines[-1:]
         detail = f": {wanted[0].strip()[:300]}" if wanted else ""
         raise ToolkitError(f"{failure}{detail}", f"The command was `{' '.join(command)[:300]}`")
-    return result.stdout
+    return result.stdout or ""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.data.fingerprint import check_same_tokenizer
+from toolkit.data.template import FILE as TEMPLATE_FILE
 from toolkit.device.adapters import read_json, send_adapter
 from toolkit.device.base import Device
 from toolkit.device.layout import Deployed, choose
@@ -90,7 +91,12 @@ def begin(device: Device, request: Request, say: Say) -> Run:
         given["adapter"] = send_adapter(device, request.adapter, bundle, say)
     given |= _chosen(bundle, data)
     arguments = _arguments(device, bundle, data, given, request.settings, say)
-    return start(device, runtime, request.name, arguments, resume=False, settings=given)
+    # Whoever uses the adapter needs the template that it was made with.
+    template = f"{data.path}/{TEMPLATE_FILE}"
+    files = [template] if device.stat(template) else []
+    return start(
+        device, runtime, request.name, arguments, resume=False, settings=given, files=files
+    )
 
 
 def resume(device: Device, request: Request, say: Say) -> Run:

@@ -7,15 +7,17 @@ without storage; a parameter that no part reads is an error that names it.
 
 import copy
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import PretrainedConfig
 
 from toolkit.errors import ToolkitError
+from toolkit.families.features import head_dimension
 from toolkit.families.parts import REMEDY, Linear, Norm, Part, Reader, linear, uncovered
 from toolkit.families.rope import Rope, plain_rope
 from toolkit.layers import layers_text
@@ -127,7 +129,8 @@ class Family:
         """Build one decoder layer without storage for its weights."""
         layer_class = getattr(importlib.import_module(self.modeling), self.layer)
         with torch.device("meta"):
-            return layer_class(config, index).eval()
+            layer: nn.Module = layer_class(config, index)
+        return layer.eval()
 
     def block_kinds(self, config: PretrainedConfig) -> list[BlockKind]:
         """Return the kinds of a model's layers in the order in which they first appear.
@@ -210,15 +213,13 @@ def _use_order(
             )
     plain = copy.deepcopy(config)
     plain._attn_implementation = "eager"
-    for module in layer.modules():
+    modules: Iterable[Any] = layer.modules()
+    for module in modules:
         if getattr(module, "config", None) is config:
             module.config = plain
-    tokens, width = (
-        2,
-        getattr(config, "head_dim", None) or (config.hidden_size // config.num_attention_heads),
-    )
+    tokens = 2
     with torch.device("meta"), torch.no_grad():
-        turn = torch.empty(1, tokens, width)
+        turn = torch.empty(1, tokens, head_dimension(config))
         layer(
             torch.empty(1, tokens, config.hidden_size),
             attention_mask=None,

@@ -58,7 +58,8 @@ def check_features(config: PretrainedConfig, supported: Collection[str]) -> None
 
 def head_dimension(config: PretrainedConfig) -> int:
     """Return the width of one attention head."""
-    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(width)
 
 
 def _check_windows(config: PretrainedConfig) -> None:

@@ -6,6 +6,7 @@ part; what the module has and the part does not say is an error that names it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from transformers import PretrainedConfig
@@ -65,14 +66,15 @@ def linear(module: nn.Linear, _path: str, _config: PretrainedConfig) -> Linear:
 def rms_norm(module: nn.Module, path: str, config: PretrainedConfig) -> Norm:
     """Read an RMSNorm whose weight multiplies what is normalized."""
     parameters = [name for name, _ in module.named_parameters()]
-    if parameters != ["weight"] or not hasattr(module, "variance_epsilon"):
+    epsilon = getattr(module, "variance_epsilon", None)
+    if parameters != ["weight"] or epsilon is None:
         raise ToolkitError(
             f"{path} of the family '{config.model_type}' is not an RMSNorm with a weight", REMEDY
         )
-    return Norm(module.weight.numel(), module.variance_epsilon)
+    return Norm(module.get_parameter("weight").numel(), epsilon)
 
 
-def attention(module: nn.Module, path: str, config: PretrainedConfig) -> Attention:
+def attention(module: Any, path: str, config: PretrainedConfig) -> Attention:
     """Read an attention of four projections in which every head turns as a whole."""
     _check_children(module, path, _ATTENTION, config.model_type)
     width = module.head_dim

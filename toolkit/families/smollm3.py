@@ -15,7 +15,7 @@ def _attention(module: nn.Module, path: str, config: PretrainedConfig) -> Attent
 
 
 def _kind(layer: nn.Module) -> str:
-    return "rope_block" if layer.self_attn.use_rope else "nope_block"
+    return "rope_block" if layer.get_submodule("self_attn").use_rope else "nope_block"
 
 
 FAMILY = Family(

@@ -23,12 +23,12 @@ _SETTINGS = "Tensor start, int heads, int kv_heads, float scale"
 
 def _split(x: Tensor, heads: int, repeat: int = 1) -> Tensor:
     """[1, T, heads*d] to [heads*repeat, T, d], each head `repeat` times."""
-    return x[0].unflatten(-1, (heads, -1)).transpose(0, 1).repeat_interleave(repeat, 0)
+    return torch.unflatten(x[0], -1, (heads, -1)).transpose(0, 1).repeat_interleave(repeat, 0)
 
 
 def _merge(x: Tensor, heads: int) -> Tensor:
     """[heads*repeat, T, d] to [1, T, heads*d], repeated heads summed."""
-    return x.unflatten(0, (heads, -1)).sum(1).transpose(0, 1).flatten(1)[None]
+    return torch.unflatten(x, 0, (heads, -1)).sum(1).transpose(0, 1).flatten(1)[None]
 
 
 def _scores(q: Tensor, k: Tensor, start: Tensor, heads: int, kv_heads: int, scale: float) -> Tensor:
@@ -82,10 +82,7 @@ def attention_backward(
     return _backward(grad, q, k, v, probs, heads, kv_heads, scale)
 
 
-@attention.gradient()
-def _(grad, q, k, v, start, heads, kv_heads, scale):
-    dq, dk, dv = attention_backward(grad, q, k, v, start, heads, kv_heads, scale)
-    return {"q": dq, "k": dk, "v": dv}
+attention.gradient("q", "k", "v", formula=attention_backward)
 
 
 @operator(
@@ -120,10 +117,13 @@ def attention_saved_backward(
     return _backward(grad, q, k, v, probs, heads, kv_heads, scale)
 
 
-@attention_saved.gradient("probs")
-def _(grad, q, k, v, start, heads, kv_heads, scale, *, probs):
-    dq, dk, dv = attention_saved_backward(grad, q, k, v, probs, start, heads, kv_heads, scale)
-    return {"q": dq, "k": dk, "v": dv}
+attention_saved.gradient(
+    *("q", "k", "v"),
+    formula=lambda grad, q, k, v, *settings, probs: attention_saved_backward(
+        grad, q, k, v, probs, *settings
+    ),
+    saved="probs",
+)
 
 
 def _backward(

@@ -52,9 +52,7 @@ def linear_cross_entropy(
     return loss, dx
 
 
-@linear_cross_entropy.gradient("dx")
-def _(grad, x, labels, codes, scale, offset, vocab, *, dx):
-    return {"x": scale_by(dx, grad)}
+linear_cross_entropy.gradient("x", formula=lambda grad, *_, dx: scale_by(dx, grad), saved="dx")
 
 
 @operator(f"linear_cross_entropy_loss({_INPUTS}) -> (Tensor out)", shapes=lambda x, *_: [()])
@@ -65,7 +63,6 @@ def linear_cross_entropy_loss(
     return linear_cross_entropy.reference(x, labels, codes, scale, offset, vocab)[0]
 
 
-@linear_cross_entropy_loss.gradient()
-def _(grad, x, labels, codes, scale, offset, vocab):
-    _, dx = linear_cross_entropy(x, labels, codes, scale, offset, vocab)
-    return {"x": scale_by(dx, grad)}
+linear_cross_entropy_loss.gradient(
+    "x", formula=lambda grad, *args: scale_by(linear_cross_entropy(*args)[1], grad)
+)

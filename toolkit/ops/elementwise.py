@@ -28,10 +28,7 @@ def silu_mul_backward(grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, T
     return grad * up * (sigmoid + gate * sigmoid * (1 - sigmoid)), grad * gate * sigmoid
 
 
-@silu_mul.gradient()
-def _(grad, gate, up):
-    dgate, dup = silu_mul_backward(grad, gate, up)
-    return {"gate": dgate, "up": dup}
+silu_mul.gradient("gate", "up", formula=silu_mul_backward)
 
 
 @operator("add(Tensor a, Tensor b) -> (Tensor out)", shapes=lambda a, b: [a.shape])
@@ -40,9 +37,7 @@ def add(a: Tensor, b: Tensor) -> Tensor:
     return a + b
 
 
-@add.gradient()
-def _(grad, a, b):
-    return {"a": grad, "b": grad}
+add.gradient("a", "b", formula=lambda grad, a, b: (grad, grad))
 
 
 @operator("scale(Tensor x, Tensor factor) -> (Tensor out)", shapes=lambda x, factor: [x.shape])
@@ -51,6 +46,4 @@ def scale(x: Tensor, factor: Tensor) -> Tensor:
     return x * factor
 
 
-@scale.gradient()
-def _(grad, x, factor):
-    return {"x": scale(grad, factor)}
+scale.gradient("x", formula=lambda grad, x, factor: scale(grad, factor))

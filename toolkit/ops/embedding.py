@@ -1,5 +1,6 @@
 """Token embedding from a quantized table W [V, D]: y[t] = W[token[t]]. Frozen, so no gradient."""
 
+import torch
 from torch import Tensor
 
 from toolkit.ops.library import operator, weight
@@ -14,4 +15,5 @@ def quantized_embedding(
     tokens: Tensor, codes: Tensor, scale: Tensor, offset: Tensor | None
 ) -> Tensor:
     """y, float32 [1, T, D], of tokens, int32 [1, T], each 0 <= token < V."""
-    return dequantize_rows(codes, scale, offset, tokens.flatten()).unflatten(0, tokens.shape)
+    rows = dequantize_rows(codes, scale, offset, tokens.flatten())
+    return torch.unflatten(rows, 0, tokens.shape)

@@ -5,23 +5,27 @@
         '''y = 2 x.'''
         return 2 * x
 
-    @double.gradient()
-    def _(grad, x):
-        return {"x": double(grad)}
+    double.gradient("x", formula=lambda grad, x: double(grad))
 
 `double` is then `torch.ops.toolkit.double` and `double.reference` the plain function above.
 """
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result", bound=Tensor | tuple[Tensor, ...])
+Shapes = Callable[..., Iterable[Sequence[int]]]
+Tensors = Tensor | tuple[Tensor, ...]
+
 _LIBRARY = torch.library.Library("toolkit", "DEF")
 _DECLARATION = re.compile(r"(\w+)\((.*)\) -> \((.*)\)")
 
-OPERATORS: dict[str, "Operator"] = {}
+OPERATORS: dict[str, "Operator[..., Any]"] = {}
 """Every operator of the library `toolkit`, by name."""
 
 
@@ -31,14 +35,11 @@ def weight(prefix: str = "") -> str:
     return f"Tensor {p}codes, Tensor {p}scale, Tensor? {p}offset"
 
 
-class Operator:
+class Operator(Generic[Arguments, Result]):
     """A registered operator; calling it goes through the dispatcher."""
 
     def __init__(
-        self,
-        declaration: str,
-        reference: Callable[..., Tensor | tuple[Tensor, ...]],
-        shapes: Callable[..., Iterable[Sequence[int]]],
+        self, declaration: str, reference: Callable[Arguments, Result], shapes: Shapes
     ) -> None:
         match = _DECLARATION.fullmatch(declaration)
         if match is None:
@@ -50,22 +51,11 @@ class Operator:
         self.shapes = shapes
         self.__doc__ = reference.__doc__
         self._define(arguments)
+        self._dispatch: Callable[Arguments, Result] = getattr(torch.ops.toolkit, self.name).default
         OPERATORS[self.name] = self
 
-    def __call__(self, *args: object) -> Tensor | tuple[Tensor, ...]:
-        return getattr(torch.ops.toolkit, self.name).default(*args)
-
-    def gradient(self, *saved: str) -> Callable[[Callable], None]:
-        """Register the autograd formula.
-
-        The formula gets the gradient of the first output (the others have none), all arguments, and
-        the outputs named in `saved` as keywords. It returns the arguments' gradients by name.
-        """
-
-        def register(formula: Callable[..., dict[str, Tensor | None]]) -> None:
-            self._register_autograd(formula, saved)
-
-        return register
+    def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        return self._dispatch(*args, **kwargs)
 
     def _define(self, arguments: str) -> None:
         several = len(self.outputs) > 1
@@ -80,42 +70,51 @@ class Operator:
         torch.library.register_fake(f"toolkit::{self.name}", self._fake, lib=_LIBRARY)
         torch.library.register_fake(f"toolkit::{self.name}.out", self._fake_out, lib=_LIBRARY)
 
-    def _compute(self, *args: object) -> Tensor | tuple[Tensor, ...]:
-        return self._returned([output.contiguous() for output in self._list(self.reference(*args))])
+    def _compute(self, *args: object) -> Tensors:
+        return self._returned([output.contiguous() for output in self._computed(args)])
 
-    def _compute_out(self, *args: object, **out: Tensor) -> Tensor | tuple[Tensor, ...]:
-        for name, value in zip(self.outputs, self._list(self.reference(*args)), strict=True):
+    def _compute_out(self, *args: object, **out: Tensor) -> Tensors:
+        for name, value in zip(self.outputs, self._computed(args), strict=True):
             out[name].copy_(value)
         return self._fake_out(**out)
 
-    def _fake(self, *args: object) -> Tensor | tuple[Tensor, ...]:
-        first = args[0]
+    def _fake(self, first: Tensor, *others: object) -> Tensors:
         dtype = first.dtype if first.is_floating_point() else torch.float32
-        return self._returned([first.new_empty(s, dtype=dtype) for s in self.shapes(*args)])
+        shapes = self.shapes(first, *others)
+        return self._returned([first.new_empty(shape, dtype=dtype) for shape in shapes])
 
-    def _fake_out(self, *_: object, **out: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def _fake_out(self, *_: object, **out: Tensor) -> Tensors:
         return self._returned([out[name] for name in self.outputs])
 
-    def _list(self, result: Tensor | tuple[Tensor, ...]) -> Sequence[Tensor]:
-        return result if len(self.outputs) > 1 else [result]
+    def _computed(self, args: Iterable[object]) -> Sequence[Tensor]:
+        reference: Callable[..., Tensors] = self.reference
+        return _listed(reference(*args))
 
-    def _returned(self, outputs: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
+    def _returned(self, outputs: Sequence[Tensor]) -> Tensors:
         return tuple(outputs) if len(self.outputs) > 1 else outputs[0]
 
-    def _register_autograd(self, formula: Callable, saved: Sequence[str]) -> None:
-        def setup_context(ctx, inputs, output) -> None:
-            outputs = dict(zip(self.outputs, self._list(output), strict=True))
+    def gradient(self, *names: str, formula: Callable[..., Tensors], saved: str = "") -> None:
+        """Register the autograd formula.
+
+        It gets the gradient of the first output (the others have none), all arguments, and the
+        output named by `saved` as a keyword. It returns the gradients of the arguments `names`, of
+        which those of an argument that is None are not used.
+        """
+        kept = [saved] if saved else []
+
+        def setup_context(ctx: Any, inputs: tuple[object, ...], output: Tensors) -> None:
+            outputs = dict(zip(self.outputs, _listed(output), strict=True))
             is_tensor = [isinstance(value, Tensor) for value in inputs]
             ctx.constants = [None if t else v for v, t in zip(inputs, is_tensor, strict=True)]
             ctx.is_tensor = is_tensor
             ctx.save_for_backward(
                 *(v for v, t in zip(inputs, is_tensor, strict=True) if t),
-                *(outputs[name] for name in saved),
+                *(outputs[name] for name in kept),
             )
             ctx.mark_non_differentiable(*list(outputs.values())[1:])
             ctx.set_materialize_grads(False)
 
-        def backward(ctx, grad, *_):
+        def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
             if grad is None:  # undefined, which autograd takes for zero
                 return (None,) * len(self.arguments)
             tensors = iter(ctx.saved_tensors)
@@ -123,20 +122,26 @@ class Operator:
                 next(tensors) if is_tensor else constant
                 for is_tensor, constant in zip(ctx.is_tensor, ctx.constants, strict=True)
             ]
-            gradients = formula(grad, *args, **dict(zip(saved, tensors, strict=True)))
-            for name, needed in zip(self.arguments, ctx.needs_input_grad, strict=True):
-                if needed and gradients.get(name) is None:
+            results = _listed(formula(grad, *args, **dict(zip(kept, tensors, strict=True))))
+            gradients = dict(zip(names, results, strict=True))
+            needed = dict(zip(self.arguments, ctx.needs_input_grad, strict=True))
+            for name in self.arguments:
+                if needed[name] and name not in gradients:
                     raise RuntimeError(f"toolkit::{self.name} has no gradient for {name!r}")
-            return tuple(gradients.get(name) for name in self.arguments)
+            return tuple(gradients[n] if needed[n] else None for n in self.arguments)
 
         torch.library.register_autograd(
             f"toolkit::{self.name}", backward, setup_context=setup_context, lib=_LIBRARY
         )
 
 
+def _listed(result: Tensors) -> Sequence[Tensor]:
+    return [result] if isinstance(result, Tensor) else result
+
+
 def operator(
-    declaration: str, *, shapes: Callable[..., Iterable[Sequence[int]]]
-) -> Callable[[Callable], Operator]:
+    declaration: str, *, shapes: Shapes
+) -> Callable[[Callable[Arguments, Result]], Operator[Arguments, Result]]:
     """Turn a reference function into an `Operator`.
 
     Args:

@@ -52,9 +52,12 @@ def quantized_linear_backward(
     return grad @ dequantize(codes, scale, offset, grad.dtype)
 
 
-@quantized_linear.gradient()
-def _(grad, x, codes, scale, offset, bias):
-    return {"x": quantized_linear_backward(grad, codes, scale, offset)}
+quantized_linear.gradient(
+    "x",
+    formula=lambda grad, x, codes, scale, offset, bias: quantized_linear_backward(
+        grad, codes, scale, offset
+    ),
+)
 
 
 @operator(
@@ -96,10 +99,12 @@ def lora_linear_backward(
     )
 
 
-@lora_linear.gradient()
-def _(grad, x, codes, scale, offset, bias, a, b, scaling):
-    dx, da, db = lora_linear_backward(grad, x, codes, scale, offset, a, b, scaling)
-    return {"x": dx, "a": da, "b": db}
+lora_linear.gradient(
+    *("x", "a", "b"),
+    formula=lambda grad, x, codes, scale, offset, bias, *adapter: lora_linear_backward(
+        grad, x, codes, scale, offset, *adapter
+    ),
+)
 
 
 @operator(
@@ -147,7 +152,10 @@ def lora_linear_saved_backward(
     return dx, da, db
 
 
-@lora_linear_saved.gradient("h")
-def _(grad, x, codes, scale, offset, bias, a, b, scaling, *, h):
-    dx, da, db = lora_linear_saved_backward(grad, x, h, codes, scale, offset, a, b, scaling)
-    return {"x": dx, "a": da, "b": db}
+lora_linear_saved.gradient(
+    *("x", "a", "b"),
+    formula=lambda grad, x, codes, scale, offset, bias, *adapter, h: lora_linear_saved_backward(
+        grad, x, h, codes, scale, offset, *adapter
+    ),
+    saved="h",
+)

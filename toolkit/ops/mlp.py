@@ -30,33 +30,35 @@ _INPUTS = ", ".join(
 
 Weight = tuple[Tensor, Tensor, Tensor | None]
 Adapter = tuple[Tensor | None, Tensor | None]
+Layer = tuple[Weight, Adapter]
+Arguments = tuple[*Weight, *Weight, *Weight, *Adapter, *Adapter, *Adapter, float]
 
 
-def _layers(args: tuple) -> list[tuple[Weight, Adapter]]:
+def _layers(args: Arguments) -> tuple[Layer, Layer, Layer]:
     """Sort the nine weight tensors and six adapter tensors by layer: gate, up, down."""
-    return [(args[3 * i : 3 * i + 3], args[9 + 2 * i : 11 + 2 * i]) for i in range(3)]
+    return (args[0:3], args[9:11]), (args[3:6], args[11:13]), (args[6:9], args[13:15])
 
 
-def _linear(x: Tensor, layer: tuple[Weight, Adapter], scaling: float) -> Tensor:
+def _linear(x: Tensor, layer: Layer, scaling: float) -> Tensor:
     codes_scale_offset, (a, b) = layer
-    if a is None:
+    if a is None or b is None:
         return quantized_linear.reference(x, *codes_scale_offset, None)
     return lora_linear.reference(x, *codes_scale_offset, None, a, b, scaling)
 
 
 def _linear_backward(
-    grad: Tensor, x: Tensor, layer: tuple[Weight, Adapter], scaling: float
+    grad: Tensor, x: Tensor, layer: Layer, scaling: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(dx, da, db), the last two of shape [0] without an adapter."""
     codes_scale_offset, (a, b) = layer
-    if a is None:
+    if a is None or b is None:
         dx = quantized_linear_backward.reference(grad, *codes_scale_offset)
         return dx, x.new_empty(0), x.new_empty(0)
     return lora_linear_backward.reference(grad, x, *codes_scale_offset, a, b, scaling)
 
 
 @operator(f"swiglu_mlp({_INPUTS}) -> (Tensor out)", shapes=lambda x, *_: [x.shape])
-def swiglu_mlp(x: Tensor, *args: Tensor | float | None) -> Tensor:
+def swiglu_mlp(x: Tensor, *args: *Arguments) -> Tensor:
     """y [..., D] = down(silu(gate(x)) * up(x)), x [..., D].
 
     Further arguments: codes, scale, offset of gate and up [F, D] and down [D, F]; a, b of gate, up
@@ -77,9 +79,7 @@ def swiglu_mlp(x: Tensor, *args: Tensor | float | None) -> Tensor:
         *((0,) if adapter is None else adapter.shape for adapter in args[9:15]),
     ],
 )
-def swiglu_mlp_backward(
-    grad: Tensor, x: Tensor, *args: Tensor | float | None
-) -> tuple[Tensor, ...]:
+def swiglu_mlp_backward(grad: Tensor, x: Tensor, *args: *Arguments) -> tuple[Tensor, ...]:
     """(dx, dgate_a, dgate_b, dup_a, dup_b, ddown_a, ddown_b); shape [0] for an absent adapter."""
     gate, up, down = _layers(args)
     scaling = args[-1]
@@ -91,9 +91,4 @@ def swiglu_mlp_backward(
     return dx_gate + dx_up, dgate_a, dgate_b, dup_a, dup_b, ddown_a, ddown_b
 
 
-@swiglu_mlp.gradient()
-def _(grad, x, *args):
-    dx, *adapters = swiglu_mlp_backward(grad, x, *args)
-    given = [adapter is not None for adapter in args[9:15]]
-    gradients = zip(_ADAPTERS, adapters, given, strict=True)
-    return {"x": dx} | {name: gradient for name, gradient, is_given in gradients if is_given}
+swiglu_mlp.gradient("x", *_ADAPTERS, formula=swiglu_mlp_backward)

@@ -33,9 +33,7 @@ def rms_norm_backward(grad: Tensor, x: Tensor, weight: Tensor, eps: float) -> Te
     return rms_norm_saved_backward.reference(grad, x, weight, _rstd(x, eps))
 
 
-@rms_norm.gradient()
-def _(grad, x, weight, eps):
-    return {"x": rms_norm_backward(grad, x, weight, eps)}
+rms_norm.gradient("x", formula=rms_norm_backward)
 
 
 @operator(
@@ -57,6 +55,8 @@ def rms_norm_saved_backward(grad: Tensor, x: Tensor, weight: Tensor, rstd: Tenso
     return u * rstd - x * (u * x).mean(-1, keepdim=True) * rstd**3
 
 
-@rms_norm_saved.gradient("rstd")
-def _(grad, x, weight, eps, *, rstd):
-    return {"x": rms_norm_saved_backward(grad, x, weight, rstd)}
+rms_norm_saved.gradient(
+    "x",
+    formula=lambda grad, x, weight, eps, rstd: rms_norm_saved_backward(grad, x, weight, rstd),
+    saved="rstd",
+)

@@ -31,6 +31,9 @@ def rope(
     return torch.cat([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1).flatten(-2)
 
 
-@rope.gradient()
-def _(grad, x, positions, inv_freq, attention_scaling, inverse):
-    return {"x": rope(grad, positions, inv_freq, attention_scaling, not inverse)}
+rope.gradient(
+    "x",
+    formula=lambda grad, x, positions, inv_freq, attention_scaling, inverse: rope(
+        grad, positions, inv_freq, attention_scaling, not inverse
+    ),
+)

@@ -69,7 +69,7 @@ def compare(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> lis
 def _relative(actual: Tensor | None, expected: Tensor, norm: float) -> float:
     if actual is None or actual.shape != expected.shape:
         return math.inf
-    difference = (actual.double() - expected.double()).norm().item()
+    difference = float((actual.double() - expected.double()).norm())
     if not math.isfinite(difference):
         return math.inf
     if norm == 0:

@@ -3,7 +3,7 @@
 import logging
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ from toolkit.errors import ToolkitError
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from transformers import PreTrainedModel
 
 _PREFIX = "base_model.model.model."
 
@@ -39,7 +40,8 @@ def build_model(
 
         config = LoraConfig.from_pretrained(str(bundle.path))
         config.inference_mode = False
-        model = get_peft_model(bundle.reference_model(dtype), config, autocast_adapter_dtype=False)
+        base = bundle.reference_model(dtype)
+        model: PeftModel = get_peft_model(base, config, autocast_adapter_dtype=False)
     load_adapter(model, FlatTensorReader(adapter) if adapter else bundle.adapter)
     return model.to(dtype).train()
 
@@ -53,11 +55,13 @@ def build_exact_model(bundle: Bundle, adapter: Path | None = None) -> "PeftModel
     model = build_model(bundle, adapter, torch.float64)
     for module in list(model.modules()):
         for name, child in module.named_children():
-            if type(child).__name__.endswith("RMSNorm") and hasattr(child, "variance_epsilon"):
-                norm = nn.RMSNorm(child.weight.numel(), child.variance_epsilon)
-                norm.weight = child.weight
+            epsilon = getattr(child, "variance_epsilon", None)
+            if type(child).__name__.endswith("RMSNorm") and epsilon is not None:
+                weight = child.get_parameter("weight")
+                norm = nn.RMSNorm(weight.numel(), epsilon)
+                norm.weight = weight
                 setattr(module, name, norm)
-    model.base_model.model.set_attn_implementation("sdpa")
+    cast("PreTrainedModel", model.get_base_model()).set_attn_implementation("sdpa")
     return model
 
 

@@ -2,7 +2,8 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,10 @@ from safetensors.torch import load_file
 
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.flat_tensor import write_flat_tensor
-from toolkit.data.dataset import write_rows
-from toolkit.data.samples import Rows
 from toolkit.device import Device
 from toolkit.device.commands import fetch_file, run_trainer, scratch_folder, send_file
 from toolkit.device.runtime import Runtime
+from toolkit.device.transfer import Progress
 from toolkit.errors import ToolkitError
 from toolkit.oracle.gradients import Gradients
 
@@ -31,29 +31,32 @@ class Target:
     threads: int = 0
 
 
-def device_gradients(
+@contextmanager
+def sent_inputs(
     target: Target,
-    rows: Rows,
-    indices: Sequence[int],
+    data: Path,
     adapter: Path,
-    tokenizer: dict[str, str] | None = None,
-) -> Gradients:
+    progress: Progress = lambda name, done, total: None,
+) -> Iterator[str]:
+    """Send a token .ptd and an adapter .ptd; yield the folder, which is removed at the end."""
+    with scratch_folder(target.device) as folder:
+        send_file(target.device, data, f"{folder}/data.ptd", progress)
+        send_file(target.device, adapter, f"{folder}/adapter.ptd", progress)
+        yield folder
+
+
+def device_gradients(target: Target, folder: str, indices: Sequence[int]) -> Gradients:
     """Return loss and gradients of one step as the device computes them.
 
     Args:
-        rows: Token rows, all of which are sent.
+        folder: From `sent_inputs`.
         indices: The rows of the step.
-        adapter: An adapter .ptd, sent too.
-        tokenizer: What the bundle's manifest says of its own, which the rows have to have.
 
     Raises:
         ToolkitError: The trainer failed or its output is not what it should be.
     """
-    with scratch_folder(target.device) as folder, tempfile.TemporaryDirectory() as temporary:
-        data, output = Path(temporary) / "data.ptd", Path(temporary) / "gradients.safetensors"
-        write_rows(data, rows, tokenizer)
-        send_file(target.device, data, f"{folder}/data.ptd")
-        send_file(target.device, adapter, f"{folder}/adapter.ptd")
+    with tempfile.TemporaryDirectory() as temporary:
+        output = Path(temporary) / "gradients.safetensors"
         arguments = _arguments(target, folder)
         arguments += ["--samples", ",".join(map(str, indices))]
         arguments += ["--out", f"{folder}/{output.name}"]
@@ -68,36 +71,31 @@ def device_gradients(
 
 def device_evaluation(
     target: Target,
-    data: Path,
-    adapter: Path,
+    folder: str,
     max_samples: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Return loss, perplexity, tokens and samples of a token file as the device computes them.
 
     Args:
-        data: A token .ptd.
-        adapter: An adapter .ptd.
+        folder: From `sent_inputs`.
         max_samples: Only so many samples from the start; 0 is all.
         progress: Called with samples done and samples in all.
     """
-    with scratch_folder(target.device) as folder:
-        send_file(target.device, data, f"{folder}/data.ptd")
-        send_file(target.device, adapter, f"{folder}/adapter.ptd")
-        arguments = [*_arguments(target, folder), "--max-samples", str(max_samples)]
-        last = None
-        running = run_trainer(target.device, target.runtime, "evaluate", *arguments, scratch=folder)
-        for record in running:
-            if record.get("type") == "progress":
-                progress(int(_number([record], "samples")), int(_number([record], "total")))
-            last = record
-        loss = _number([last], "loss")
-        return {
-            "loss": loss,
-            "perplexity": math.exp(min(loss, 700.0)),
-            "tokens": int(_number([last], "tokens")),
-            "samples": int(_number([last], "samples")),
-        }
+    arguments = [*_arguments(target, folder), "--max-samples", str(max_samples)]
+    last = None
+    running = run_trainer(target.device, target.runtime, "evaluate", *arguments, scratch=folder)
+    for record in running:
+        if record.get("type") == "progress":
+            progress(int(_number([record], "samples")), int(_number([record], "total")))
+        last = record
+    loss = _number([last], "loss")
+    return {
+        "loss": loss,
+        "perplexity": math.exp(min(loss, 700.0)),
+        "tokens": int(_number([last], "tokens")),
+        "samples": int(_number([last], "samples")),
+    }
 
 
 def write_zero_adapter(bundle: Bundle, path: Path) -> None:

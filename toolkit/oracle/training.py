@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from math import isnan, nan
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ class TrainSettings:
     grad_accum: int = 1
     weight_decay: float = 0.0
     beta1: float = 0.9
-    beta2: float | None = None
+    beta2: float = nan
     eps: float = 1e-8
     momentum: float = 0.0
     max_grad_norm: float = 0.0
@@ -41,7 +42,7 @@ class TrainSettings:
     order: str = "shuffled"
 
     def __post_init__(self) -> None:
-        if self.beta2 is None:
+        if isnan(self.beta2):
             own = OPTIMIZERS[self.optimizer].options.get("beta2", 0.999)
             object.__setattr__(self, "beta2", own)
 

@@ -45,7 +45,7 @@ def _serves(model: Model, settings: Settings) -> bool:
 
 
 def _export(model: Model, settings: Settings, folder: str) -> list[object]:
-    words = ["toolkit", "export", *(model.export or ("MODEL",)), "-o", folder]
+    words: list[object] = ["toolkit", "export", *(model.export or ("MODEL",)), "-o", folder]
     for length in sorted({settings.seq_len, settings.row_tokens}):
         words += ["--seq-len", length]
     words += ["--rank", settings.rank]

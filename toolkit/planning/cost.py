@@ -7,8 +7,12 @@ in one sweep.
 
 from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass
+from typing import Any
 
 from toolkit.planning.graph import Operation, Value
+
+Arguments = tuple[Any, ...]
+Rule = Callable[[Arguments], "Work"]
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,11 @@ def _work(operation: Operation) -> Work:
     return Work(moved=moved) + (rule(operation.arguments) if rule else Work())
 
 
-def _linear(codes_at: int, a_at: int | None, low_rank: int) -> Callable[[tuple], Work]:
+def _linear(codes_at: int, a_at: int | None, low_rank: int) -> Rule:
     """Return the rule of a linear layer; `low_rank` counts its products of T x K x R or T x N x R
     as halves of (K + N)."""
 
-    def rule(arguments: tuple) -> Work:
+    def rule(arguments: Arguments) -> Work:
         tokens = arguments[0].shape[-2]
         weights = weight_elements(arguments[codes_at])
         n, k = arguments[codes_at].shape[0] * 16, arguments[codes_at].shape[1]
@@ -71,8 +75,8 @@ def _linear(codes_at: int, a_at: int | None, low_rank: int) -> Callable[[tuple],
     return rule
 
 
-def _mlp(first: int, products: int, low_rank: int) -> Callable[[tuple], Work]:
-    def rule(arguments: tuple) -> Work:
+def _mlp(first: int, products: int, low_rank: int) -> Rule:
+    def rule(arguments: Arguments) -> Work:
         tokens = arguments[0].shape[-2]
         weights = weight_elements(arguments[first])
         adapters = arguments[first + 9 : first + 15]
@@ -84,16 +88,16 @@ def _mlp(first: int, products: int, low_rank: int) -> Callable[[tuple], Work]:
     return rule
 
 
-def _attention(q_at: int, products: int) -> Callable[[tuple], Work]:
-    def rule(arguments: tuple) -> Work:
+def _attention(q_at: int, products: int) -> Rule:
+    def rule(arguments: Arguments) -> Work:
         tokens, width = arguments[q_at].shape[-2:]
         return Work(attention=products * tokens * tokens * width)
 
     return rule
 
 
-def _head(products: int) -> Callable[[tuple], Work]:
-    def rule(arguments: tuple) -> Work:
+def _head(products: int) -> Rule:
+    def rule(arguments: Arguments) -> Work:
         weights = weight_elements(arguments[2])
         tokens = arguments[0].shape[-2]
         return Work(2 * tokens * products * weights, unpacked=products * weights)
@@ -101,7 +105,7 @@ def _head(products: int) -> Callable[[tuple], Work]:
     return rule
 
 
-_RULES: dict[str, Callable[[tuple], Work]] = {
+_RULES: dict[str, Rule] = {
     "quantized_linear": _linear(1, None, 0),
     "quantized_linear_backward": _linear(1, None, 0),
     "lora_linear": _linear(1, 5, 1),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,9 +37,12 @@ from toolkit.trace.schema import PHASES as TRACE_PHASES
 from toolkit.trace.trace import Trace
 from toolkit.trace.units import KIB
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
 LENGTHS = (32, 128, 512)
 _STEPS = {32: 10, 128: 5, 512: 3}
-_SHAPE = {
+_SHAPE: dict[str, Any] = {
     "hidden_size": 768,
     "intermediate_size": 2048,
     "num_hidden_layers": 2,
@@ -78,7 +82,12 @@ def measure(
         for length in LENGTHS:
             data, run = f"{folder}/{length}.ptd", f"{folder}/run{length}"
             send_file(device, _rows(Path(temporary), length), data)
-            flags = {"bundle": remote, "data": data, "out": run, "steps": _STEPS[length]}
+            flags: dict[str, str | int] = {
+                "bundle": remote,
+                "data": data,
+                "out": run,
+                "steps": _STEPS[length],
+            }
             flags["threads"] = threads
             words = [word for name, value in flags.items() for word in (f"--{name}", value)]
             words += ["--trace", "full"]
@@ -136,10 +145,11 @@ def _programs_digest() -> str:
     return sha256(repr((calls, _SHAPE, LENGTHS)).encode()).hexdigest()[:8]
 
 
-def _config():
-    from transformers import LlamaConfig
+def _config() -> "PretrainedConfig":
+    from transformers import AutoConfig
 
-    return LlamaConfig(**_SHAPE)
+    config: PretrainedConfig = AutoConfig.for_model("llama", **_SHAPE)
+    return config
 
 
 def _rows(folder: Path, length: int) -> Path:
@@ -164,7 +174,7 @@ def _timed(trace: Trace, length: int) -> list[tuple[str, Work, float]]:
 
 
 @cache
-def _works(length: int, _shape: tuple) -> dict[str, Work]:
+def _works(length: int, _shape: tuple[tuple[str, Any], ...]) -> dict[str, Work]:
     """Return the work of every kind of phase of the small model, of the shape in force."""
     programs = trace_programs(_config(), Settings(seq_len=length))
     return {phase: work_of(programs[_METHODS[phase]].operations) for phase in PHASES}

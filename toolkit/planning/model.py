@@ -120,7 +120,7 @@ def _gguf(path: Path) -> Model:
         source = _open(path)
         return choose_schemes(source, base_parts(source.config), "auto", "auto")
 
-    schemes = remembered(["schemes", identity], read, dict, _schemes)
+    schemes: dict[str, Any] = remembered(["schemes", identity], read, dict, _schemes)
     settings = replace(Settings(), **schemes)
     return Model(path.stem, (str(path),), identity, settings, lambda: _open(path).config)
 

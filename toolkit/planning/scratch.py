@@ -45,7 +45,7 @@ def scratch_of(operations: Iterable[Operation], kernels: Kernels) -> int:
 
 def _ask(calls: list[str], kernels: Kernels) -> list[int]:
     trainer = runtime_directory(host_abi()) / TRAINER
-    command = [trainer, "scratch", "--isa", kernels.isa, "--threads", str(kernels.threads)]
+    command = [str(trainer), "scratch", "--isa", kernels.isa, "--threads", str(kernels.threads)]
     lines = "".join(f"{call}\n" for call in calls)
     try:
         done = subprocess.run(

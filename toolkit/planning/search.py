@@ -78,7 +78,7 @@ def propose(
     return Proposal(budget, None, [], [], asked, smallest)
 
 
-def _preference(prediction: Prediction) -> tuple:
+def _preference(prediction: Prediction) -> tuple[float, ...]:
     """Longer sequences and higher ranks first where these were relaxed, then the faster."""
     settings = prediction.settings
     return (-settings.seq_len, -settings.rank, prediction.seconds, prediction.peak)

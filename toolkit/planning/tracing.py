@@ -7,7 +7,7 @@ takes about a quarter of a second, importing what it takes some seconds: `cache.
 
 import operator
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -69,7 +69,8 @@ class _Reader:
             if node.op != "call_function":
                 continue
             if _is_item(node):
-                self.values[node] = self.values[node.args[0]][node.args[1]]
+                tensors, index = cast(tuple[Node, int], node.args)
+                self.values[node] = cast(tuple[Value, ...], self.values[tensors])[index]
                 continue
             results = self._results(node)
             self.values[node] = (
@@ -104,7 +105,7 @@ class _Reader:
         content = node.meta["val"]
         tensors = [content] if isinstance(content, torch.Tensor) else list(content)
         leaving = {node: 0} if isinstance(content, torch.Tensor) else {}
-        leaving |= {user: user.args[1] for user in node.users if _is_item(user)}
+        leaving |= {user: cast(int, user.args[1]) for user in node.users if _is_item(user)}
         kept = {index for user, index in leaving.items() if user in self.returned}
         return tuple(
             Value(

@@ -58,9 +58,13 @@ class Block:
         self.kind = kind
         self.layer = family.decoder_layer(config, kind.layers[0])
         ropes = {part.rope for part in kind.parts.values() if isinstance(part, parts.Attention)}
-        self.rope = next(iter(ropes), None)  # of a layer's only attention
-        rope = family.ropes(config)[self.rope] if self.rope else None
-        self.inv_freq_shape = tuple(rope.inv_freq.shape) if rope else None
+        name = next(iter(ropes), None)  # of a layer's only attention
+        rope = family.ropes(config)[name] if name else None
+        self.inv_freq = (
+            [Binding(f"base:{name}.inv_freq", tuple(rope.inv_freq.shape), torch.float32)]
+            if rope
+            else []
+        )
         self._swap(layout, lora, rope.scaling if rope else 1.0, lowering)
         self.scalars = {name: float(getattr(self.layer, name)) for name in family.multipliers}
         for name in self.scalars:
@@ -96,13 +100,11 @@ class Block:
 
     def forward(self, hidden: Tensor, positions: Tensor, start: Tensor, *tensors: Tensor) -> Tensor:
         """Return the block's output, [1, T, D]."""
-        inv_freq, tensors = (tensors[0], tensors[1:]) if self.rope else (None, tensors)
-        return functional_call(
-            self.layer,
-            dict(zip(self.names, tensors, strict=True)),
-            (hidden,),
-            {"positions": positions, "start": start, "inv_freq": inv_freq},
-        )
+        inv_freq, tensors = (tensors[0], tensors[1:]) if self.inv_freq else (None, tensors)
+        weights = dict(zip(self.names, tensors, strict=True))
+        where = {"positions": positions, "start": start, "inv_freq": inv_freq}
+        output: Tensor = functional_call(self.layer, weights, (hidden,), where)
+        return output
 
     def backward(
         self, hidden: Tensor, grad: Tensor, positions: Tensor, start: Tensor, *tensors: Tensor
@@ -117,10 +119,7 @@ class Block:
 
     def _weight_bindings(self) -> list[Binding]:
         """Return the frozen tensors, then the adapters, in the order of the functions' inputs."""
-        bindings = []
-        if self.rope:
-            name = f"base:{self.rope}.inv_freq"
-            bindings.append(Binding(name, self.inv_freq_shape, torch.float32))
+        bindings = list(self.inv_freq)
         for name in self.names:
             tensor = self.buffers[name]
             bindings.append(

@@ -4,12 +4,13 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
-import toolkit.ops  # noqa: F401  registers the operators
 from toolkit.families import family_of
+from toolkit.ops.cross_entropy import linear_cross_entropy, linear_cross_entropy_loss
+from toolkit.ops.elementwise import scale
+from toolkit.ops.embedding import quantized_embedding
+from toolkit.ops.norm import rms_norm
 from toolkit.programs.block import Binding, scalar_binding
 from toolkit.quantization.layout import WeightLayout
-
-_ops = torch.ops.toolkit
 
 
 class Embedding:
@@ -26,8 +27,8 @@ class Embedding:
     def forward(self, tokens: Tensor, *weight: Tensor) -> Tensor:
         """Return the hidden states, float32 [1, T, D], of tokens, int32 [1, T]."""
         if not self.multiplied:
-            return _ops.quantized_embedding(tokens, *_triple(weight))
-        return _ops.scale(_ops.quantized_embedding(tokens, *_triple(weight[:-1])), weight[-1])
+            return quantized_embedding(tokens, *_triple(weight))
+        return scale(quantized_embedding(tokens, *_triple(weight[:-1])), weight[-1])
 
 
 class Head:
@@ -46,7 +47,7 @@ class Head:
     def loss(self, hidden: Tensor, labels: Tensor, *weights: Tensor) -> Tensor:
         """Return the sum of the labelled tokens' losses, float32 []."""
         normed, weight = self._normed(hidden, weights)
-        return _ops.linear_cross_entropy_loss(normed, labels, *_triple(weight), self.vocab)
+        return linear_cross_entropy_loss(normed, labels, *_triple(weight), self.vocab)
 
     def backward(
         self, hidden: Tensor, labels: Tensor, grad_scale: Tensor, *weights: Tensor
@@ -55,7 +56,7 @@ class Head:
         with torch.enable_grad():
             leaf = hidden.detach().requires_grad_()
             normed, weight = self._normed(leaf, weights)
-            loss, _ = _ops.linear_cross_entropy(normed, labels, *_triple(weight), self.vocab)
+            loss, _ = linear_cross_entropy(normed, labels, *_triple(weight), self.vocab)
             (grad,) = torch.autograd.grad(loss, leaf, grad_scale)
         return loss, grad
 
@@ -64,9 +65,9 @@ class Head:
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return what the head multiplies, and the head's own weight."""
         norm, *weight = weights
-        normed = _ops.rms_norm(hidden, norm, self.eps)
+        normed = rms_norm(hidden, norm, self.eps)
         if self.multiplied:
-            normed = _ops.scale(normed, weight.pop())
+            normed = scale(normed, weight.pop())
         return normed, tuple(weight)
 
 
@@ -78,5 +79,5 @@ def _add_scalar(bindings: list[Binding], value: float) -> bool:
 
 
 def _triple(weight: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor | None]:
-    codes, scale, *offset = weight
-    return codes, scale, offset[0] if offset else None
+    codes, scales, *offset = weight
+    return codes, scales, offset[0] if offset else None

@@ -1,14 +1,18 @@
 """From a traced function to ExecuTorch: make_fx, torch.export, edge, executorch."""
 
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from toolkit.errors import ToolkitError
+from toolkit.ops import elementwise
 from toolkit.programs.block import Function
 from toolkit.programs.memory import plan_memory
 
@@ -27,7 +31,8 @@ class _Traced(nn.Module):
         self.graph_module = graph
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        return self.graph_module(*inputs)
+        outputs: Tensor | tuple[Tensor, ...] = self.graph_module(*inputs)
+        return outputs
 
 
 def trace(function: Function) -> ExportedProgram:
@@ -149,19 +154,19 @@ def lower(
     return program.buffer, reports
 
 
-def _add(a: Tensor, b: Tensor, *, alpha: float = 1) -> Tensor:
+def _add(a: Tensor, b: Tensor, *, alpha: float = 1) -> Any:
     if alpha != 1 or a.shape != b.shape:
         return NotImplemented
-    return torch.ops.toolkit.add(a, b)
+    return elementwise.add(a, b)
 
 
-def _mul(x: Tensor, factor: Tensor | float) -> Tensor:
+def _mul(x: Tensor, factor: Tensor | float) -> Any:
     if not isinstance(factor, Tensor) or factor.dim():
         return NotImplemented
-    return torch.ops.toolkit.scale(x, factor)
+    return elementwise.scale(x, factor)
 
 
-DECOMPOSITIONS = {
+DECOMPOSITIONS: dict[OpOverload[..., Any], Callable[..., Any]] = {
     torch.ops.aten.add.Tensor: _add,
     torch.ops.aten.mul.Tensor: _mul,
     torch.ops.aten.detach.default: lambda x: x,

@@ -9,12 +9,15 @@ section 3); `mebp` is plain automatic differentiation that stores every intermed
 import torch
 from torch import Tensor, nn
 
-import toolkit.ops  # noqa: F401  registers the operators
 from toolkit.families import parts
 from toolkit.lora import LowRank
+from toolkit.ops.attention import attention, attention_saved
+from toolkit.ops.elementwise import scale, silu_mul
+from toolkit.ops.linear import lora_linear, lora_linear_saved, quantized_linear
+from toolkit.ops.mlp import swiglu_mlp
+from toolkit.ops.norm import rms_norm, rms_norm_saved
+from toolkit.ops.rope import rope
 from toolkit.quantization.layout import WeightLayout
-
-_ops = torch.ops.toolkit
 
 
 def _declare(module: nn.Module, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -23,6 +26,11 @@ def _declare(module: nn.Module, name: str, shape: tuple[int, ...], dtype: torch.
 
 class Projection(nn.Module):
     """A frozen quantized linear layer with an optional LoRA adapter."""
+
+    codes: Tensor
+    scale: Tensor
+    lora_A: Tensor
+    lora_B: Tensor
 
     def __init__(
         self, part: parts.Linear, layout: WeightLayout, low_rank: LowRank | None, lowering: str
@@ -33,12 +41,11 @@ class Projection(nn.Module):
             _declare(self, name, shape, dtype)
         if part.bias:
             _declare(self, "bias", (n,), torch.float32)
-        self.scaling = None
+        self.scaling = None if low_rank is None else low_rank.scaling
         self.lowering = lowering
         if low_rank is not None:
             _declare(self, "lora_A", (low_rank.rank, k), torch.float32)
             _declare(self, "lora_B", (n, low_rank.rank), torch.float32)
-            self.scaling = low_rank.scaling
 
     def weight(self) -> tuple[Tensor, Tensor, Tensor | None]:
         return self.codes, self.scale, getattr(self, "offset", None)
@@ -49,15 +56,17 @@ class Projection(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         bias = getattr(self, "bias", None)
         if self.scaling is None:
-            return _ops.quantized_linear(x, *self.weight(), bias)
-        arguments = (x, *self.weight(), bias, *self.adapter(), self.scaling)
+            return quantized_linear(x, *self.weight(), bias)
+        arguments = (x, *self.weight(), bias, self.lora_A, self.lora_B, self.scaling)
         if self.lowering == "mebp":
-            return _ops.lora_linear_saved(*arguments)[0]
-        return _ops.lora_linear(*arguments)
+            return lora_linear_saved(*arguments)[0]
+        return lora_linear(*arguments)
 
 
 class Norm(nn.Module):
     """RMSNorm; `mebp` keeps the reciprocal standard deviation, `mesp` recomputes it."""
+
+    weight: Tensor
 
     def __init__(self, part: parts.Norm, lowering: str) -> None:
         super().__init__()
@@ -67,12 +76,17 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.lowering == "mebp":
-            return _ops.rms_norm_saved(x, self.weight, self.eps)[0]
-        return _ops.rms_norm(x, self.weight, self.eps)
+            return rms_norm_saved(x, self.weight, self.eps)[0]
+        return rms_norm(x, self.weight, self.eps)
 
 
 class Attention(nn.Module):
     """Causal grouped-query attention and its four projections; q and k turn where it has a rope."""
+
+    q_proj: Projection
+    k_proj: Projection
+    v_proj: Projection
+    o_proj: Projection
 
     def __init__(
         self,
@@ -103,13 +117,13 @@ class Attention(nn.Module):
         q = self._turn(self.q_proj(hidden_states), positions, inv_freq)
         inputs = (q, k, v, start, self.part.heads, self.part.kv_heads, self.part.scale)
         if self.lowering == "mebp":
-            return self.o_proj(_ops.attention_saved(*inputs)[0]), None
-        return self.o_proj(_ops.attention(*inputs)), None
+            return self.o_proj(attention_saved(*inputs)[0]), None
+        return self.o_proj(attention(*inputs)), None
 
     def _turn(self, x: Tensor, positions: Tensor, inv_freq: Tensor | None) -> Tensor:
         if inv_freq is None:
             return x
-        return _ops.rope(x, positions, inv_freq, self.rope_scaling, False)
+        return rope(x, positions, inv_freq, self.rope_scaling, False)
 
 
 class Mlp(nn.Module):
@@ -118,6 +132,10 @@ class Mlp(nn.Module):
     The operator has one scaling for its adapters, the one that most of them have. What another's is
     of it, one of `ratios`, its B is multiplied by.
     """
+
+    gate_proj: Projection
+    up_proj: Projection
+    down_proj: Projection
 
     def __init__(self, children: dict[str, nn.Module], lowering: str) -> None:
         super().__init__()
@@ -137,12 +155,13 @@ class Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gate, up, down = self.gate_proj, self.up_proj, self.down_proj
         if self.lowering == "mebp":
-            return down(_ops.silu_mul(gate(x), up(x)))
+            y: Tensor = down(silu_mul(gate(x), up(x)))
+            return y
         weights = (*gate.weight(), *up.weight(), *down.weight())
         adapters = (*self._adapter("gate"), *self._adapter("up"), *self._adapter("down"))
-        return _ops.swiglu_mlp(x, *weights, *adapters, self.scaling)
+        return swiglu_mlp(x, *weights, *adapters, self.scaling)
 
     def _adapter(self, name: str) -> tuple[Tensor | None, Tensor | None]:
         a, b = getattr(self, f"{name}_proj").adapter()
         ratio = getattr(self, f"{name}_ratio", None)
-        return a, b if ratio is None else _ops.scale(b, ratio)
+        return a, b if ratio is None else scale(b, ratio)

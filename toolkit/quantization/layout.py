@@ -24,7 +24,10 @@ class WeightLayout:
             if self.bits == 4
             else ((panels, k, PANEL), torch.int8)
         )
-        tensors = {"codes": codes, "scale": parameters}
+        tensors: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
+            "codes": codes,
+            "scale": parameters,
+        }
         if self.has_offset:
             tensors["offset"] = parameters
         return tensors

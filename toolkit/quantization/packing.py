@@ -179,7 +179,7 @@ def _values(codes: Tensor, scale: Tensor, offset: Tensor | None, dtype: torch.dt
     values = _expand(codes, bits).to(dtype)
     if bits == 4 and offset is None:
         values -= 8
-    values = values.unflatten(1, (-1, GROUP))
+    values = torch.unflatten(values, 1, (-1, GROUP))
     values *= scale.to(dtype).unsqueeze(2)
     if offset is not None:
         values += offset.to(dtype).unsqueeze(2)
@@ -194,7 +194,7 @@ def _expand(packed: Tensor, bits: int) -> Tensor:
 def _panels(rows: Tensor) -> Tensor:
     """[N, X] to [ceil(N/16), X, 16], missing rows zero."""
     padded = pad(rows, (0, 0, 0, -rows.shape[0] % PANEL))
-    return padded.unflatten(0, (-1, PANEL)).transpose(1, 2).contiguous()
+    return torch.unflatten(padded, 0, (-1, PANEL)).transpose(1, 2).contiguous()
 
 
 def _rows(panels: Tensor) -> Tensor:

@@ -125,7 +125,7 @@ def _groups(weight: Tensor) -> Tensor:
             f"a weight with {weight.shape[1]} input features cannot be quantized",
             f"the number of input features must be a multiple of {GROUP}",
         )
-    return weight.unflatten(1, (-1, GROUP))
+    return torch.unflatten(weight, 1, (-1, GROUP))
 
 
 def _per_group(parameter: Tensor, groups: Tensor) -> Tensor:

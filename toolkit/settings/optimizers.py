@@ -6,7 +6,7 @@ of `runtime/engine/training/optimizers`, and a test holds the two together.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -108,7 +108,7 @@ def _lion(parameters: Iterable["torch.Tensor"], settings: _Trained) -> "torch.op
         """Algorithm 2 of arXiv 2302.06675."""
 
         @torch.no_grad()
-        def step(self, closure: None = None) -> None:
+        def step(self, closure: Any = None) -> Any:
             for group in self.param_groups:
                 for parameter in group["params"]:
                     mean = self.state[parameter].setdefault("mean", torch.zeros_like(parameter))

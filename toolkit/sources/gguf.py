@@ -4,13 +4,14 @@ Configuration and tokenizer come from the conversion in `transformers`, names fr
 """
 
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
-from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
+from transformers.integrations.gguf.gguf_config_mapping import GGUF_CONFIG_ARCHS
 
 from toolkit.bundle.layout import parameter_shapes
 from toolkit.errors import ToolkitError
@@ -108,7 +109,9 @@ class GgufSource(Source):
     def _read_config(self, metadata: Metadata, family: Family) -> PretrainedConfig:
         fields = read_fields(metadata, family)
         try:
-            config = AutoConfig.from_pretrained(self.path.parent, gguf_file=self.path.name)
+            config: PretrainedConfig = AutoConfig.from_pretrained(
+                self.path.parent, gguf_file=self.path.name
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ToolkitError(f"The settings in {self.path} cannot be used: {error}") from error
         apply_fields(config, fields)
@@ -136,8 +139,8 @@ class GgufSource(Source):
         if order is None:
             data = self._bytes(offset + begin * row, (end - begin) * row)
             return torch.frombuffer(bytearray(data), dtype=torch.uint8).reshape(end - begin, row)
-        data = torch.frombuffer(bytearray(self._bytes(offset, nbytes)), dtype=torch.uint8)
-        return data.reshape(shape[0], row)[order[begin:end]]
+        whole = torch.frombuffer(bytearray(self._bytes(offset, nbytes)), dtype=torch.uint8)
+        return whole.reshape(shape[0], row)[order[begin:end]]
 
     def _row_order(self, name: str, n: int) -> Tensor | None:
         """Return for each row of q or k of a Llama model where the file has it."""
@@ -174,7 +177,7 @@ def _add_architecture(family: Family) -> None:
         return
     fields = family.gguf.fields
 
-    def config(metadata: dict, _tensor_names: tuple[str, ...]) -> dict:
+    def config(metadata: dict[str, Any], tensor_names: tuple[str, ...]) -> dict[str, Any]:
         found = {
             name: metadata[f"{family.gguf_architecture}.{key}"]
             for key, name in fields.items()
@@ -190,6 +193,6 @@ def _add_architecture(family: Family) -> None:
     GGUF_CONFIG_ARCHS.setdefault(family.gguf_architecture, config)
 
 
-def _field(reader: gguf.GGUFReader, name: str):
+def _field(reader: gguf.GGUFReader, name: str) -> Any:
     field = reader.get_field(name)
     return None if field is None else field.contents()

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 
 from toolkit.errors import ToolkitError
 from toolkit.families import check_family
@@ -59,7 +59,7 @@ class HuggingFaceSource(Source):
         return True
 
 
-def _config(directory: Path):
+def _config(directory: Path) -> PretrainedConfig:
     if not (directory / "config.json").exists():
         raise ToolkitError(
             f"{directory} has no config.json", "Give a directory that transformers can load"
@@ -77,7 +77,8 @@ def _config(directory: Path):
             "Give the original model, or a GGUF file",
         )
     try:
-        return AutoConfig.from_pretrained(directory)
+        config: PretrainedConfig = AutoConfig.from_pretrained(directory)
+        return config
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ToolkitError(f"{directory / 'config.json'} cannot be used: {error}") from error
 
@@ -122,8 +123,6 @@ def _license(readme: Path) -> str:
     if not readme.exists():
         return ""
     front = readme.read_text(errors="replace").split("\n---", 1)[0]
-    found = {
-        key: value.strip().strip("'\"")
-        for key, value in re.findall(r"^(license|license_name):[ \t]*(\S.*)$", front, re.MULTILINE)
-    }
+    lines = re.finditer(r"^(license|license_name):[ \t]*(\S.*)$", front, re.MULTILINE)
+    found = {line[1]: line[2].strip().strip("'\"") for line in lines}
     return found.get("license_name") or found.get("license", "")

@@ -8,6 +8,7 @@ import json
 import math
 import struct
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,7 +50,7 @@ class SafetensorsFile:
                 f"{path} is not a complete safetensors file", "Download or convert it again"
             ) from error
 
-    def _entry(self, entry: dict) -> tuple[str, tuple[int, ...], int]:
+    def _entry(self, entry: dict[str, Any]) -> tuple[str, tuple[int, ...], int]:
         begin, end = (int(value) for value in entry["data_offsets"])
         shape = tuple(int(size) for size in entry["shape"])
         if begin < 0 or end < begin or self._base + end > self._size:

@@ -1,6 +1,6 @@
 """The answer in words: what the terminal and the report open with."""
 
-from toolkit.trace.analysis import Analysis
+from toolkit.trace.analysis import Analysis, Peak
 from toolkit.trace.units import count, duration, megabytes, number, percent, plural
 
 
@@ -30,7 +30,7 @@ def _certainty(analysis: Analysis) -> str:
     if peak.steps_near and peak.steps_near > 1:
         total = plural(analysis.timing.steps, "step")
         texts.append(f"{count(peak.steps_near)} of {total} come within 1 % of it")
-    if runner_up := _next_phase(analysis):
+    if runner_up := _next_phase(analysis, peak):
         texts.append(runner_up)
     if peak.largest_sample and peak.largest_sample < peak.bytes:
         missed = percent(1 - peak.largest_sample / peak.bytes)
@@ -39,9 +39,8 @@ def _certainty(analysis: Analysis) -> str:
     return text[:1].upper() + text[1:] + "." if text else ""
 
 
-def _next_phase(analysis: Analysis) -> str:
+def _next_phase(analysis: Analysis, peak: Peak) -> str:
     """Name the phase with the next highest peak where one phase alone sets the run's."""
-    peak = analysis.peak
     if peak.row is None or analysis.trace.run.device.hwm_reset is False:
         return ""
     others = [p for p in analysis.timing.phases if p.phase != peak.place.phase]
@@ -72,7 +71,7 @@ def _speed(analysis: Analysis) -> str:
 
 def _learning(analysis: Analysis) -> str:
     training = analysis.training
-    if training.first_loss is None:
+    if training.first_loss is None or training.last_loss is None:
         return ""
     first, last = number(training.first_loss), number(training.last_loss)
     if training.first_step == training.last_step:

@@ -236,8 +236,8 @@ class _Run:
     def _traffic(self) -> Iterator[bytes]:
         phases = self.trace.phases
         for column, (name, unit) in _SUMS.items():
-            total = np.cumsum(phases[column], dtype=np.float64)
-            total = np.minimum(total, 2.0**62).astype(np.int64)
+            sums = np.cumsum(phases[column], dtype=np.float64)
+            total = np.minimum(sums, 2.0**62).astype(np.int64)
             yield from self._values(f"{name}, total", unit, phases["end"], total)
 
     def _samples(self) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from toolkit.errors import ToolkitError
-from toolkit.trace.analysis import Analysis, read_analysis
+from toolkit.trace.analysis import Analysis, Peak, read_analysis
 from toolkit.trace.location import TRACE_NAME
 from toolkit.trace.published import Figure, all_figures, compare_with_published
 from toolkit.trace.units import UNKNOWN, count
@@ -70,13 +70,14 @@ def published_rows(analyses: Iterable[Analysis]) -> list[Row]:
     beside: dict[Figure, list[Measured]] = {figure: [] for figure in figures}
     others: list[Measured] = []
     for analysis in analyses:
-        if analysis.peak is None:
+        peak = analysis.peak
+        if peak is None:
             continue
         matching = [figure for figure in _figures_of(analysis) if figure in beside]
         for figure in matching:
-            beside[figure].append(_measured(analysis, figure))
+            beside[figure].append(_measured(analysis, peak, figure))
         if not matching:
-            others.append(_measured(analysis, None))
+            others.append(_measured(analysis, peak, None))
     rows = [Row(figure, beside[figure]) for figure in figures]
     return rows + ([Row(None, others)] if others else [])
 
@@ -138,8 +139,8 @@ def _others(runs: list[Measured]) -> Table:
     return table
 
 
-def _published_cells(figure: Figure, first: bool) -> list[Text]:
-    if not first:
+def _published_cells(figure: Figure | None, first: bool) -> list[Text]:
+    if figure is None or not first:
         return [Text("")] * 5
     seconds = UNKNOWN if figure.seconds is None else f"{figure.seconds:.2f}"
     megabytes = f"{figure.megabytes:,.1f}"
@@ -169,14 +170,14 @@ def _figures_of(analysis: Analysis) -> list[Figure]:
     ]
 
 
-def _measured(analysis: Analysis, figure: Figure | None) -> Measured:
+def _measured(analysis: Analysis, peak: Peak, figure: Figure | None) -> Measured:
     run = analysis.trace.run
     return Measured(
         run=analysis.trace.path.parent.name,
         model=analysis.title,
         method=run.lowering,
         seq_len=run.bundle.seq_len,
-        megabytes=analysis.peak.bytes / 1e6,
+        megabytes=peak.bytes / 1e6,
         seconds=analysis.timing.step_median_seconds,
         device=run.device.model or run.device.abi or "unknown device",
         date=_date(run.time_unix),

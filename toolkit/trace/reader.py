@@ -5,8 +5,10 @@ be read are listed with their numbers and left out; only a missing file, a missi
 another version are errors. Memory is bounded by the row limits below, whatever the file holds.
 """
 
+from collections.abc import Callable
 from math import nan
 from pathlib import Path
+from typing import IO, Any
 
 import msgspec
 from msgspec.structs import astuple
@@ -84,7 +86,7 @@ class _Reader:
         self._left_out = LeftOut()
         self._first_run_error = ""
         self._any_run = msgspec.json.Decoder(_AnyRun)
-        self._add = {
+        self._add: dict[Any, Callable[[Any], None]] = {
             Run: self._add_run,
             StepRecord: self._add_step,
             Sample: self._add_sample,
@@ -95,7 +97,7 @@ class _Reader:
             End: self._add_end,
         }
 
-    def read(self, file) -> None:
+    def read(self, file: IO[bytes]) -> None:
         decode = msgspec.json.Decoder(schema.Record).decode
         add_phase = self._add_phase
         add = self._add
@@ -152,7 +154,7 @@ class _Reader:
         if len(self._left_out.problems) < _MAX_PROBLEMS:
             self._left_out.problems.append(Problem(self._line, clean(reason)))
 
-    def _skip_line(self, file) -> None:
+    def _skip_line(self, file: IO[bytes]) -> None:
         self._problem(f"longer than {_MAX_LINE >> 20} MiB")
         while (raw := file.readline(_MAX_LINE)) and not raw.endswith(b"\n"):
             pass
@@ -289,7 +291,7 @@ class _Reader:
     def _add_end(self, record: End) -> None:
         self._end = clean_end(record, self._time(record.t))
 
-    def _keep(self, records: list, record) -> None:
+    def _keep(self, records: list[Any], record: Any) -> None:
         if len(records) < _MAX_RECORDS:
             records.append(record)
         else:

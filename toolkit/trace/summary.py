@@ -1,6 +1,7 @@
 """The analysis on a terminal."""
 
 from math import log
+from typing import Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -12,6 +13,7 @@ from toolkit.trace.narrative import beside_published, headline, paragraphs
 from toolkit.trace.published import Figure
 from toolkit.trace.units import UNKNOWN, count, duration, megabytes, number, percent
 
+Side = Literal["left", "right"]
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 _BAR = 24
 _OPERATORS = 8
@@ -43,7 +45,9 @@ def print_summary(console: Console, analysis: Analysis) -> None:
 
 def print_overview(console: Console, analyses: list[Analysis]) -> None:
     """Print one line for each run, then what must be known about any of them."""
-    columns = [(name, "right") for name in ("length", "steps", "peak", "step", "tokens/s", "loss")]
+    columns: list[tuple[str, Side]] = [
+        (name, "right") for name in ("length", "steps", "peak", "step", "tokens/s", "loss")
+    ]
     table = _table(("run", "left"), ("lowering", "left"), *columns, ("model", "left"))
     for analysis in analyses:
         run, timing, peak = analysis.trace.run, analysis.timing, analysis.peak
@@ -95,7 +99,7 @@ def _finding(finding: Finding) -> Text:
     return text
 
 
-def _table(*columns: tuple[str, str]) -> Table:
+def _table(*columns: tuple[str, Side]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name, justify in columns:
         table.add_column(name, justify=justify, no_wrap=justify == "right")
@@ -113,8 +117,8 @@ def _parts(analysis: Analysis) -> Table | None:
     table = _table(("category", "left"), ("size", "right"), ("share", "right"), ("", "left"))
     for part in analysis.peak.parts:
         table.add_row(part.label, megabytes(part.bytes), percent(part.share), _bar(part.share))
-    for part in analysis.peak.rest:
-        table.add_row(Text(f"  {part.name}", style="dim"), Text(megabytes(part.bytes), style="dim"))
+    for rest in analysis.peak.rest:
+        table.add_row(Text(f"  {rest.name}", style="dim"), Text(megabytes(rest.bytes), style="dim"))
     return table
 
 

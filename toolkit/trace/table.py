@@ -5,7 +5,6 @@ from struct import Struct
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 _DTYPES = {"q": np.int64, "d": np.float64}
 
@@ -18,7 +17,7 @@ class Table:
         values: int64 or float64 [rows, columns].
     """
 
-    def __init__(self, columns: tuple[str, ...], values: NDArray) -> None:
+    def __init__(self, columns: tuple[str, ...], values: np.ndarray) -> None:
         self.columns = columns
         self.values = values
         self._index = {name: i for i, name in enumerate(columns)}
@@ -26,14 +25,14 @@ class Table:
     def __len__(self) -> int:
         return len(self.values)
 
-    def __getitem__(self, name: str) -> NDArray:
+    def __getitem__(self, name: str) -> np.ndarray:
         return self.values[:, self._index[name]]
 
-    def block(self, first: str, last: str) -> NDArray:
+    def block(self, first: str, last: str) -> np.ndarray:
         """Return the columns from `first` to `last`, both included, as one view [rows, k]."""
         return self.values[:, self._index[first] : self._index[last] + 1]
 
-    def take(self, rows: NDArray) -> Self:
+    def take(self, rows: np.ndarray) -> Self:
         """Return the rows that an index or a mask selects."""
         return type(self)(self.columns, self.values[rows])
 

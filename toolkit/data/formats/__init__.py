@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.data.documents import Document
+from toolkit.data.documents import Row
 from toolkit.data.formats import (
     binary,
     chat_log,
@@ -28,7 +28,7 @@ from toolkit.errors import ToolkitError
 
 __all__ = ["FORMATS", "HEAD_BYTES", "Format", "find_format", "is_chat", "reader"]
 
-Reader = Callable[[Path, bytes], Iterator[Document]]
+Reader = Callable[[Path, bytes], Iterator[Row]]
 Recognize = Callable[[Sample], str]
 """Returns what the file is, in words ("a CSV table"), or "" when it is something else."""
 
@@ -91,7 +91,9 @@ def reader(known: Format, me: str | None) -> Reader:
     """Return what reads a format; `me` is whose messages are learned of a chat's export."""
     if known.read is not None:
         return known.read
-    return lambda path, data: conversations.documents(path, known.chats(path, data), me)
+    chats = known.chats
+    assert chats is not None  # what has neither is refused before
+    return lambda path, data: conversations.documents(path, chats(path, data), me)
 
 
 def is_chat(path: Path, head: bytes, form: str = "auto") -> bool:

@@ -91,7 +91,7 @@ def _shown(name: str, speaker: str, shared: Collection[str]) -> str:
 
 
 def _plain(name: str) -> str:
-    return repair(name)[0]
+    return str(repair(name)[0])
 
 
 def _conversations(chat: list[Message]) -> Iterator[list[Message]]:

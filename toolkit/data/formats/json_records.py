@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from toolkit.data.documents import Document
+from toolkit.data.documents import Row
 from toolkit.data.formats.plain import decode
-from toolkit.data.formats.records import FORMATS, document_of
+from toolkit.data.formats.records import FORMATS, row_of
 from toolkit.data.formats.sniffing import Sample
 from toolkit.errors import ToolkitError
 
@@ -35,14 +35,14 @@ def _parses(sample: Sample) -> bool:
         return error.pos >= len(sample.start.rstrip()) - 1
 
 
-def read(path: Path, data: bytes) -> Iterator[Document]:
-    """Yield the documents of all records, in order."""
+def read(path: Path, data: bytes) -> Iterator[Row]:
+    """Yield what all records are, in order."""
     text = decode(path, data)
     whole = _whole(path, text)
     if isinstance(whole, list):
-        yield from (document_of(record, f"{path}[{i}]") for i, record in enumerate(whole))
+        yield from (row_of(record, f"{path}[{i}]") for i, record in enumerate(whole))
     elif isinstance(whole, dict):
-        yield document_of(whole, str(path))
+        yield row_of(whole, str(path))
     else:
         yield from _lines(path, text)
 
@@ -75,18 +75,21 @@ def _is_json(line: str) -> bool:
     return True
 
 
-def _lines(path: Path, text: str) -> Iterator[Document]:
+def _lines(path: Path, text: str) -> Iterator[Row]:
     # Only "\n" ends a line: str.splitlines would also cut at U+2028, which JSON strings may hold.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
-        where = f"{path}:{number}"
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ToolkitError(
-                f"{where}: not valid JSON: {error.msg} (column {error.colno})", _EVERY_LINE
-            ) from error
-        except RecursionError as error:
-            raise ToolkitError(f"{where}: JSON that is nested too deeply", _EVERY_LINE) from error
-        yield document_of(record, where)
+        yield _line(line, f"{path}:{number}")
+
+
+def _line(line: str, where: str) -> Row:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        return ToolkitError(
+            f"{where}: not valid JSON: {error.msg} (column {error.colno})", _EVERY_LINE
+        )
+    except RecursionError:
+        return ToolkitError(f"{where}: JSON that is nested too deeply", _EVERY_LINE)
+    return row_of(record, where)

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from toolkit.data.documents import Document
+from toolkit.data.documents import Row
 from toolkit.data.formats.arrow import known_columns, library, record_of
-from toolkit.data.formats.records import document_of
+from toolkit.data.formats.records import row_of
 from toolkit.data.formats.sniffing import Sample
 from toolkit.errors import ToolkitError
 
@@ -15,11 +15,11 @@ def recognize(sample: Sample) -> str:
     return "a Parquet table" if sample.data.startswith(b"PAR1") else ""
 
 
-def read(path: Path, data: bytes) -> Iterator[Document]:
-    """Yield the document of every row, which messages name by its index.
+def read(path: Path, data: bytes) -> Iterator[Row]:
+    """Yield what every row is; messages name it by its index.
 
     Raises:
-        ToolkitError: pyarrow is not installed, the file is damaged, or a row is no record.
+        ToolkitError: pyarrow is not installed, or the file is damaged.
     """
     arrow = library("pyarrow", f"{path} is a Parquet table, and reading one")
     parquet = library("pyarrow.parquet", "reading Parquet")
@@ -29,7 +29,7 @@ def read(path: Path, data: bytes) -> Iterator[Document]:
         index = 0
         for batch in file.iter_batches(columns=columns):
             for row in batch.to_pylist():
-                yield document_of(record_of(row), f"{path}[{index}]")
+                yield row_of(record_of(row), f"{path}[{index}]")
                 index += 1
     except (arrow.ArrowException, OSError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")

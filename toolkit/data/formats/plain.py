@@ -27,7 +27,8 @@ def decode(path: Path, data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
         raise ToolkitError(
-            f"{path} is not UTF-8 text (byte {error.start})",
+            f"{path}:{line}: not UTF-8 text (byte {error.start} of the file)",
             "Convert it, e.g. with: iconv -f ISO-8859-1 -t UTF-8",
         ) from error

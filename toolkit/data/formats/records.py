@@ -59,6 +59,14 @@ NESTED = frozenset({"messages", "conversations", "history", "tools"})
 FIELDS = NESTED | {"text", "system", *_CONTEXT, *(name for pair in _PAIRS for name in pair)}
 
 
+def row_of(record: Any, where: str) -> Document | ToolkitError:
+    """Return what a row is: a document (see `document_of`), or what is wrong with it."""
+    try:
+        return document_of(record, where)
+    except ToolkitError as error:
+        return error
+
+
 def document_of(record: Any, where: str) -> Document:
     """Return a record's document.
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from toolkit.data.documents import Document
+from toolkit.data.documents import Row
 from toolkit.data.formats.plain import decode
-from toolkit.data.formats.records import FIELDS, FORMATS, NESTED, document_of
+from toolkit.data.formats.records import FIELDS, FORMATS, NESTED, row_of
 from toolkit.data.formats.sniffing import Sample
 from toolkit.errors import ToolkitError
 
@@ -51,14 +51,14 @@ def _is_table(lines: tuple[str, ...], delimiter: str) -> bool:
     return len(rows) >= fewest and len(widths) == 1 and widths.pop() >= wanted
 
 
-def read(path: Path, data: bytes) -> Iterator[Document]:
-    """Yield the document of every row.
+def read(path: Path, data: bytes) -> Iterator[Row]:
+    """Yield what every row is.
 
     The header names the columns as records name their fields; columns that are not known are left
     out. `messages` and other lists are JSON within a cell.
 
     Raises:
-        ToolkitError: The header names nothing known, or a row is not one; says which and why.
+        ToolkitError: The header names nothing known, or the table ends in the middle of a row.
     """
     text = decode(path, data)
     csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
@@ -74,12 +74,18 @@ def read(path: Path, data: bytes) -> Iterator[Document]:
             "--format text learns it as it is",
         )
     for number, row in rows:
-        where = f"{path}:{number}"
-        if len(row) != len(names):
-            raise ToolkitError(f"{where}: {len(row)} fields, the header names {len(names)} columns")
-        fields = zip(names, row, strict=True)
+        yield _row(names, row, f"{path}:{number}")
+
+
+def _row(names: list[str], row: list[str], where: str) -> Row:
+    if len(row) != len(names):
+        return ToolkitError(f"{where}: {len(row)} fields, the header names {len(names)} columns")
+    fields = zip(names, row, strict=True)
+    try:
         record = {name: _value(name, cell, where) for name, cell in fields if name in FIELDS}
-        yield document_of(record, where)
+    except ToolkitError as error:
+        return error
+    return row_of(record, where)
 
 
 def _delimiter(path: Path, text: str) -> str:

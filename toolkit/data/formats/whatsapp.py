@@ -56,7 +56,7 @@ def read(path: Path, data: bytes) -> list[list[Message]]:
     for entry, at in zip(entries, times, strict=True):
         spoken = _SPEAKER.fullmatch(entry.rest)
         text = _written(spoken["text"]) if spoken else ""
-        if text:
+        if spoken and text:
             name = spoken["name"].strip().removeprefix("~").strip("\u200e\u202f\xa0 ")
             messages.append(Message(f"{path}:{entry.line}", at, name, name, text))
     return [messages]

@@ -70,26 +70,25 @@ class Analysis:
         trace = self.trace
         steps = trace.steps
         curve = zip(steps["step"].tolist(), steps["loss"].tolist(), strict=True)
-        return _finite(
-            {
-                "trace": str(trace.path),
-                "status": self.status,
-                "run": to_builtins(trace.run),
-                "sessions": len(trace.sessions),
-                "peak": _peak_to_json(self.peak),
-                "timing": asdict(self.timing),
-                "training": {
-                    **{k: v for k, v in vars(self.training).items() if k != "evaluations"},
-                    "evaluations": to_builtins(self.training.evaluations),
-                    "loss": [[int(step), loss] for step, loss in curve],
-                },
-                "storage": asdict(self.storage),
-                "published": None if self.published is None else asdict(self.published),
-                "mappings": [asdict(group) for group in self.mappings],
-                "findings": [asdict(finding) for finding in self.findings],
-                "left_out": asdict(trace.left_out),
-            }
-        )
+        content = {
+            "trace": str(trace.path),
+            "status": self.status,
+            "run": to_builtins(trace.run),
+            "sessions": len(trace.sessions),
+            "peak": _peak_to_json(self.peak),
+            "timing": asdict(self.timing),
+            "training": {
+                **{k: v for k, v in vars(self.training).items() if k != "evaluations"},
+                "evaluations": to_builtins(self.training.evaluations),
+                "loss": [[int(step), loss] for step, loss in curve],
+            },
+            "storage": asdict(self.storage),
+            "published": None if self.published is None else asdict(self.published),
+            "mappings": [asdict(group) for group in self.mappings],
+            "findings": [asdict(finding) for finding in self.findings],
+            "left_out": asdict(trace.left_out),
+        }
+        return {name: _finite(value) for name, value in content.items()}
 
 
 def analyze_trace(trace: Trace, budget: int | None = None) -> Analysis:

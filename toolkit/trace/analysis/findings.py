@@ -101,16 +101,14 @@ def _non_finite_loss(facts: Facts) -> Finding | None:
 
 
 def _loss_rose(facts: Facts) -> Finding | None:
-    training = facts.training
-    if training.first_loss is None or training.last_step - training.first_step < 9:
-        return None
-    if training.last_loss <= training.first_loss * 1.02:
+    first, last = facts.training.first_loss, facts.training.last_loss
+    if first is None or last is None or facts.training.span < 9 or last <= first * 1.02:
         return None
     return Finding(
         "warning",
         "loss-rose",
-        f"The loss rose from {number(training.first_loss)} to {number(training.last_loss)}",
-        f"Means over the first and last {plural(training.window, 'step')}.",
+        f"The loss rose from {number(first)} to {number(last)}",
+        f"Means over the first and last {plural(facts.training.window, 'step')}.",
     )
 
 

@@ -174,7 +174,8 @@ def _explain(peak: Peak, trace: Trace) -> None:
 def resident_of_samples(trace: Trace) -> np.ndarray:
     """Return the resident size of every sample in bytes, float64 [samples]."""
     samples = trace.samples
-    return (samples["rss_anon"] + samples["rss_file"] + samples["rss_shmem"]) * KIB
+    resident: np.ndarray = samples["rss_anon"] + samples["rss_file"] + samples["rss_shmem"]
+    return resident * KIB
 
 
 def _largest_sample(trace: Trace) -> int | None:

@@ -117,7 +117,8 @@ def last_time(trace: Trace) -> int:
 
 def phase_seconds(trace: Trace) -> NDArray[np.float64]:
     """Return the duration of every phase, float64 [phases]."""
-    return (trace.phases["end"] - trace.phases["begin"]) / 1e9
+    seconds: NDArray[np.float64] = (trace.phases["end"] - trace.phases["begin"]) / 1e9
+    return seconds
 
 
 def _phase_totals(trace: Trace, run_seconds: float) -> list[PhaseTotal]:
@@ -157,12 +158,12 @@ def _operator_totals(
     sums = np.zeros((len(PHASES), len(trace.operators.names), 2))
     for number, names in enumerate(trace.operators.lists):
         rows = np.flatnonzero(lists == number)
-        phase, at = codes[rows], trace.phases["operators_at"][rows]
-        for place, name in enumerate(names):
+        at = trace.phases["operators_at"][rows]
+        for place, operator in enumerate(names):
             calls_and_ns = trace.operators.values[at + place].astype(np.float64)
             for column in range(2):
                 weights = calls_and_ns[:, column]
-                sums[:, name, column] += np.bincount(phase, weights, len(PHASES))
+                sums[:, operator, column] += np.bincount(codes[rows], weights, len(PHASES))
     totals = []
     for phase in phases:
         for name, (calls, ns) in zip(

@@ -36,6 +36,11 @@ class Training:
     learning_rate: tuple[float, float, float] | None
     evaluations: list[Evaluation]
 
+    @property
+    def span(self) -> int:
+        """Steps from the first to the last recorded one."""
+        return (self.last_step or 0) - (self.first_step or 0)
+
 
 @dataclass(frozen=True)
 class Storage:

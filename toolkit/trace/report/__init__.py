@@ -5,6 +5,7 @@ import hashlib
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -42,7 +43,7 @@ def write_report(analysis: Analysis, path: str | Path) -> Path:
 
 def render_report(analysis: Analysis) -> str:
     """Return the report of a run as HTML."""
-    charts = {
+    charts: dict[str, Any] = {
         "memory": memory_over_time(analysis),
         "peak_step": memory_of_peak_step(analysis),
         "layers": layer_charts(analysis),

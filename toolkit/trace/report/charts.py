@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toolkit.trace.report.downsample import extremes
 from toolkit.trace.report.scale import Scale
@@ -74,7 +73,7 @@ class Chart:
     hover: dict[str, Any] | None = None
 
 
-def line_path(x: NDArray, y: NDArray, scales: tuple[Scale, Scale], height: int) -> str:
+def line_path(x: np.ndarray, y: np.ndarray, scales: tuple[Scale, Scale], height: int) -> str:
     """Return a line through (x, y) that breaks where y is not finite and keeps every extreme."""
     finite = np.flatnonzero(np.isfinite(y))
     if not len(finite):
@@ -90,7 +89,7 @@ def line_path(x: NDArray, y: NDArray, scales: tuple[Scale, Scale], height: int) 
 
 
 def stepped_area(
-    begin: NDArray, end: NDArray, top: NDArray, scales: tuple[Scale, Scale], height: int
+    begin: np.ndarray, end: np.ndarray, top: np.ndarray, scales: tuple[Scale, Scale], height: int
 ) -> str:
     """Return the outline of adjoining bars from 0 to `top` over [begin, end]."""
     left, right = _across(begin, scales[0]), _across(end, scales[0])
@@ -122,7 +121,7 @@ def bars(
     return "".join(parts)
 
 
-def spans(begin: NDArray, end: NDArray, x: Scale, height: int) -> str:
+def spans(begin: np.ndarray, end: np.ndarray, x: Scale, height: int) -> str:
     """Return full-height boxes over [begin, end], joined where less than a unit lies between."""
     left, right = _across(begin, x), _across(end, x)
     merged: list[list[float]] = []
@@ -134,7 +133,9 @@ def spans(begin: NDArray, end: NDArray, x: Scale, height: int) -> str:
     return "".join(f"M{_short(a)} 0H{_short(b)}V{height}H{_short(a)}Z" for a, b in merged)
 
 
-def series(label: str, color: str, unit: str, values: NDArray, digits: int = 6) -> dict[str, Any]:
+def series(
+    label: str, color: str, unit: str, values: np.ndarray, digits: int = 6
+) -> dict[str, Any]:
     """Return one series for `Chart.hover`; values that are not finite become null."""
     rounded: list[float | None] = [
         float(f"{value:.{digits}g}") if np.isfinite(value) else None for value in values.tolist()
@@ -142,7 +143,7 @@ def series(label: str, color: str, unit: str, values: NDArray, digits: int = 6) 
     return {"label": label, "color": color, "unit": unit, "values": rounded}
 
 
-def positions(values: NDArray, scale: Scale) -> list[float]:
+def positions(values: np.ndarray, scale: Scale) -> list[float]:
     """Return positions in percent, rounded for the page."""
     return [round(float(scale(value)), 2) for value in values.tolist()]
 
@@ -152,17 +153,19 @@ def hover_rows(count: int, label: Callable[[int], str]) -> list[str]:
     return [label(i) for i in range(count)]
 
 
-def _points(x: NDArray, y: NDArray, scales: tuple[Scale, Scale], height: int) -> list[str]:
+def _points(x: np.ndarray, y: np.ndarray, scales: tuple[Scale, Scale], height: int) -> list[str]:
     across, down = _across(x, scales[0]), _down(y, scales[1], height)
     return [f"{_short(a)} {_short(b)}" for a, b in zip(across, down, strict=True)]
 
 
-def _across(x: NDArray, scale: Scale) -> list[float]:
-    return ((x - scale.low) * (WIDTH / (scale.high - scale.low))).tolist()
+def _across(x: np.ndarray, scale: Scale) -> list[float]:
+    across: list[float] = ((x - scale.low) * (WIDTH / (scale.high - scale.low))).tolist()
+    return across
 
 
-def _down(y: NDArray, scale: Scale, height: int) -> list[float]:
-    return (height - (y - scale.low) * (height / (scale.high - scale.low))).tolist()
+def _down(y: np.ndarray, scale: Scale, height: int) -> list[float]:
+    down: list[float] = (height - (y - scale.low) * (height / (scale.high - scale.low))).tolist()
+    return down
 
 
 def _short(value: float) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from toolkit.trace.analysis import Analysis
+from toolkit.trace.analysis import Analysis, Peak
 from toolkit.trace.analysis.timing import OperatorTotal, PhaseTotal
 from toolkit.trace.analysis.training import Storage
 from toolkit.trace.published import Figure
@@ -86,7 +86,9 @@ def tiles(analysis: Analysis) -> list[Tile]:
     timing, training, storage = analysis.timing, analysis.training, analysis.storage
     result = []
     if analysis.peak is not None:
-        result.append(Tile("Peak memory", megabytes(analysis.peak.bytes), _of_device(analysis)))
+        result.append(
+            Tile("Peak memory", megabytes(analysis.peak.bytes), _of_device(analysis, analysis.peak))
+        )
     if timing.step_median_seconds is not None:
         slow = f"p95 {duration(timing.step_p95_seconds)}"
         result.append(Tile("Step, median", duration(timing.step_median_seconds), slow))
@@ -233,11 +235,11 @@ def environment(analysis: Analysis) -> list[tuple[str, Any]]:
     return [(name, clean_value(value)) for name, value in rows if value not in (None, "")]
 
 
-def _of_device(analysis: Analysis) -> str:
+def _of_device(analysis: Analysis, peak: Peak) -> str:
     total = analysis.trace.run.device.memory_total_kib
     if not total:
         return "VmHWM"
-    share = analysis.peak.bytes / (total * KIB)
+    share = peak.bytes / (total * KIB)
     return f"{percent(share)} of {megabytes(total * KIB)} RAM"
 
 

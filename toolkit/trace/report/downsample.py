@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 Indices = NDArray[np.int64]
 
 
-def column_starts(x: NDArray, low: float, high: float, columns: int) -> Indices:
+def column_starts(x: np.ndarray, low: float, high: float, columns: int) -> Indices:
     """Return the index at which each of `columns` intervals of [low, high] begins.
 
     Intervals without points are left out; with no more than `columns` points each has its own.
@@ -21,7 +21,7 @@ def column_starts(x: NDArray, low: float, high: float, columns: int) -> Indices:
     return np.flatnonzero(np.append(True, np.diff(column) != 0))
 
 
-def arg_highest(y: NDArray, starts: Indices) -> Indices:
+def arg_highest(y: np.ndarray, starts: Indices) -> Indices:
     """Return the index of the first maximum of `y` [n] within each run that begins at `starts`."""
     if not len(starts):
         return starts
@@ -30,10 +30,11 @@ def arg_highest(y: NDArray, starts: Indices) -> Indices:
     run = np.cumsum(run)
     candidates = np.flatnonzero(y == np.maximum.reduceat(y, starts)[run])
     first = np.append(True, np.diff(run[candidates]) != 0)
-    return candidates[first]
+    highest: Indices = candidates[first]
+    return highest
 
 
-def extremes(x: NDArray, y: NDArray, low: float, high: float, columns: int) -> Indices:
+def extremes(x: np.ndarray, y: np.ndarray, low: float, high: float, columns: int) -> Indices:
     """Return the indices of the lowest and highest finite `y` in each of `columns` intervals of x.
 
     Returns:

@@ -1,6 +1,7 @@
 """Charts of training, speed, layers and the device's state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from toolkit.trace.report import charts
 from toolkit.trace.report.charts import Chart, Key, Marker, Shape
 from toolkit.trace.report.downsample import extremes
 from toolkit.trace.report.memory_charts import bytes_scale
-from toolkit.trace.report.scale import Scale, step_scale, time_scale, value_scale
+from toolkit.trace.report.scale import Scale, Tick, step_scale, time_scale, value_scale
 from toolkit.trace.units import count, megabytes, number
 
 _SMALL = 150
@@ -20,12 +21,12 @@ _MAX_EVALUATIONS = 200
 def loss_curve(analysis: Analysis) -> Chart | None:
     """Return the loss of every step, smoothed, with held-out losses as points."""
     steps = analysis.trace.steps
-    held_out = [e for e in analysis.training.evaluations if e.loss is not None]
-    values = np.concatenate([steps["loss"], [e.loss for e in held_out]])
+    held_out = [(e.step, e.loss) for e in analysis.training.evaluations if e.loss is not None]
+    values = np.concatenate([steps["loss"], [loss for _, loss in held_out]])
     values = values[np.isfinite(values)]
     if not len(values):
         return None
-    numbers = np.concatenate([steps["step"], [e.step for e in held_out]])
+    numbers = np.concatenate([steps["step"], [step for step, _ in held_out]])
     x = step_scale(float(numbers.min()), float(numbers.max()))
     spread = (values.max() - values.min()) * 0.05
     y = value_scale(float(values.min() - spread), float(values.max() + spread), number)
@@ -39,9 +40,8 @@ def loss_curve(analysis: Analysis) -> Chart | None:
         if path:
             chart.shapes.append(Shape(kind, "loss", path))
             chart.legend.append(Key(label, "loss", kind))
-    for evaluation in held_out[-_MAX_EVALUATIONS:]:
-        at = (round(x(evaluation.step), 2), round(y(evaluation.loss), 2))
-        chart.markers.append(Marker(*at, color="held-out"))
+    for step, loss in held_out[-_MAX_EVALUATIONS:]:
+        chart.markers.append(Marker(round(x(step), 2), round(y(loss), 2), color="held-out"))
     if held_out:
         chart.legend.append(Key("held-out data", "held-out", "dot"))
     _mark_means(chart, analysis)
@@ -55,12 +55,11 @@ def _mark_means(chart: Chart, analysis: Analysis) -> None:
     """Mark the two means that the report's first sentence on the loss compares."""
     steps, training = analysis.trace.steps, analysis.training
     numbers = steps["step"][np.isfinite(steps["loss"])]
-    if training.window < 2 or len(numbers) < 2 * training.window:
+    first, last = training.first_loss, training.last_loss
+    if first is None or last is None or not 2 <= training.window <= len(numbers) / 2:
         return
-    for part, mean in (
-        (numbers[: training.window], training.first_loss),
-        (numbers[-training.window :], training.last_loss),
-    ):
+    parts = ((numbers[: training.window], first), (numbers[-training.window :], last))
+    for part, mean in parts:
         at = (round(chart.x(float(part.mean())), 2), round(chart.y(mean), 2))
         chart.markers.append(Marker(*at, color="loss", label=number(mean)))
     chart.legend.append(Key(f"mean of the first and the last {training.window}", "loss", "dot"))
@@ -144,12 +143,12 @@ def layer_charts(analysis: Analysis) -> list[Chart]:
         return []
     numbers = [layer.layer for layer in layers]
     x = step_scale(min(numbers) - 0.5, max(numbers) + 0.5)
-    x = Scale(x.low, x.high, [tick for tick in _layer_ticks(numbers, x)])
-    times = {
+    x = Scale(x.low, x.high, _layer_ticks(numbers, x))
+    times: dict[str, Sequence[float | None]] = {
         "forward": [layer.forward_seconds for layer in layers],
         "backward": [layer.backward_seconds for layer in layers],
     }
-    peaks = {
+    peaks: dict[str, Sequence[float | None]] = {
         "forward": [layer.forward_peak_bytes for layer in layers],
         "backward": [layer.backward_peak_bytes for layer in layers],
     }
@@ -181,11 +180,11 @@ def layer_charts(analysis: Analysis) -> list[Chart]:
     return result
 
 
-def _layer_ticks(numbers: list[int], x: Scale) -> list:
+def _layer_ticks(numbers: list[int], x: Scale) -> list[Tick]:
     wanted = step_scale(min(numbers), max(numbers)).ticks if len(numbers) > 1 else []
     labels = [tick.label for tick in wanted] or [count(numbers[0])]
     values = [float(label.replace(",", "")) for label in labels]
-    return [type(x.ticks[0])(x(v), t) for v, t in zip(values, labels, strict=True)]
+    return [Tick(x(v), t) for v, t in zip(values, labels, strict=True)]
 
 
 def _duration_scale(highest: float) -> Scale:
@@ -199,7 +198,7 @@ def _by_step(
     analysis: Analysis,
     key: str,
     title: str,
-    values: NDArray,
+    values: np.ndarray,
     label: Callable[[float], str],
     make_scale: Callable[[float], Scale] | None = None,
 ) -> Chart | None:
@@ -224,8 +223,8 @@ def _over_time(
     key: str,
     title: str,
     x: Scale,
-    t: NDArray,
-    lines: list[tuple[str, str, NDArray]],
+    t: np.ndarray,
+    lines: list[tuple[str, str, np.ndarray]],
     label: Callable[[float], str],
 ) -> Chart | None:
     known = [values[np.isfinite(values)] for _, _, values in lines]
@@ -244,7 +243,9 @@ def _over_time(
     return chart
 
 
-def _steps_hover(numbers: NDArray, x: Scale, lines: list[tuple[str, str, str, NDArray]]) -> dict:
+def _steps_hover(
+    numbers: np.ndarray, x: Scale, lines: list[tuple[str, str, str, np.ndarray]]
+) -> dict[str, Any]:
     values = lines[0][3]
     finite = np.flatnonzero(np.isfinite(values))
     kept = finite[extremes(numbers[finite], values[finite], x.low, x.high, charts.COLUMNS // 2)]

@@ -1,5 +1,7 @@
 """Charts of memory: the whole run, and the step with the peak phase by phase."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -126,7 +128,7 @@ def _stacked(
 
 
 def _stack(
-    chart: Chart, columns: tuple[NDArray, NDArray], names: list[str], values: list[NDArray]
+    chart: Chart, columns: tuple[np.ndarray, np.ndarray], names: list[str], values: list[np.ndarray]
 ) -> None:
     """Add the areas, the sum of all first: each later one is painted over the ones before."""
     if not values:
@@ -138,7 +140,15 @@ def _stack(
     chart.legend = [Key(LABELS[name], name) for name in reversed(names)]
 
 
-def _hover(trace, chosen, columns, x, names, values, hwm) -> dict:
+def _hover(
+    trace: Trace,
+    chosen: NDArray[np.int64],
+    columns: tuple[np.ndarray, np.ndarray],
+    x: Scale,
+    names: list[str],
+    values: list[np.ndarray],
+    hwm: np.ndarray,
+) -> dict[str, Any]:
     seconds = (columns[0] + columns[1]) / 2
 
     def label(i: int) -> str:

@@ -85,6 +85,6 @@ def round_step(span: float, wanted: int) -> float:
     return factor * power
 
 
-def _scale(low: float, high: float, values: list[float], label: Callable) -> Scale:
+def _scale(low: float, high: float, values: list[float], label: Callable[[float], str]) -> Scale:
     span = high - low
     return Scale(low, high, [Tick(100.0 * (v - low) / span, label(v)) for v in values])

@@ -113,8 +113,12 @@ void Bundle::read_block_kinds() {
     fail("bundle %s does not say of which kind each of its %lld layers is. Export it again",
          directory_.c_str(), (long long)layers);
   }
-  for (const std::string& kind : kinds) {
-    adapter_keys_.push_back(adapters_of(program_.texts(kind + "_forward_inputs")));
+  for (size_t block = 0; block < kinds.size(); ++block) {
+    if (std::count(layer_kinds_.begin(), layer_kinds_.end(), int64_t(block)) == 0) {
+      fail("bundle %s has no layer of the kind '%s'. Export it again", directory_.c_str(),
+           kinds[block].c_str());
+    }
+    adapter_keys_.push_back(adapters_of(program_.texts(kinds[block] + "_forward_inputs")));
   }
   list_methods(kinds);
 }
@@ -126,10 +130,6 @@ void Bundle::list_methods(const Names& kinds) {
   int64_t lowest = 0;
   while (lowest < layers && adapter_keys_[kind_of(lowest)].empty()) ++lowest;
   for (size_t block = 0; block < kinds.size(); ++block) {
-    if (std::count(layer_kinds_.begin(), layer_kinds_.end(), int64_t(block)) == 0) {
-      fail("bundle %s has no layer of the kind '%s'. Export it again", directory_.c_str(),
-           kinds[block].c_str());
-    }
     methods_.push_back({Kind::block_forward, kinds[block] + "_forward", block});
     const auto above = layer_kinds_.begin() + lowest;
     if (std::count(above, layer_kinds_.end(), int64_t(block)) > 0) {

@@ -1,0 +1,49 @@
+"""A chat template from a file, in place of the tokenizer's own."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolkit.errors import ToolkitError
+
+FILE = "chat_template.jinja"
+"""What a template is called in data directories and beside adapters, as `transformers` calls it."""
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A Jinja template as chat templates are: `messages`, `tools` and `add_generation_prompt` in,
+    the text of the chat out.
+
+    Attributes:
+        name: Of the file, for people.
+        text: What the file holds.
+    """
+
+    name: str
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        """The hexadecimal SHA-256 of the text in UTF-8."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def read_template(path: Path) -> ChatTemplate:
+    """Read a template; whether it is one shows when a chat is encoded with it.
+
+    Raises:
+        ToolkitError: The file cannot be read, is not UTF-8 text, or shows no messages.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ToolkitError(f"the chat template {path} is not UTF-8 text") from error
+    except OSError as error:
+        raise ToolkitError(f"cannot read the chat template {path}: {error.strerror}") from error
+    if "messages" not in text:
+        raise ToolkitError(
+            f"{path} is no chat template: it never names `messages`",
+            "Give the Jinja template itself, such as a model's chat_template.jinja",
+        )
+    return ChatTemplate(path.name, text)
