@@ -21,10 +21,10 @@ def parse_layers(text: str, count: int) -> tuple[int, ...]:
     if not text:
         return tuple(range(count))
     if text.startswith("last:"):
-        last = _number(text, text.removeprefix("last:"))
-        if not 1 <= last <= count:
+        uppermost = _number(text, text.removeprefix("last:"))
+        if not 1 <= uppermost <= count:
             raise _beyond(text, count)
-        return tuple(range(count - last, count))
+        return tuple(range(count - uppermost, count))
     found: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.partition("-")

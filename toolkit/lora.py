@@ -166,5 +166,5 @@ def parse_pattern(
     return _pairs(pairs, kind)
 
 
-def _pairs(pattern: Mapping[str, Any], kind: type) -> tuple[tuple[str, Any], ...]:
+def _pairs(pattern: Mapping[str, Any], kind: type[Any]) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted((str(name), kind(value)) for name, value in pattern.items()))

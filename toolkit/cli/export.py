@@ -195,7 +195,11 @@ def _given(
 
 def _lora_settings(given: dict[str, Any], defaults: ExportDefaults) -> LoraSettings:
     rank = given.get("rank", defaults.rank)
-    own = {"rank": rank, "alpha": defaults.alpha_for(rank), "targets": defaults.targets}
+    own: dict[str, Any] = {
+        "rank": rank,
+        "alpha": defaults.alpha_for(rank),
+        "targets": defaults.targets,
+    }
     return LoraSettings(**own | given)
 
 
