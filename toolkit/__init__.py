@@ -1,7 +1,101 @@
-"""Fine-tune language models on the phone: export, deploy, train, pull, analyze."""
+"""Fine-tune language models on the phone: export, deploy, train, pull, analyze.
+
+    bundle = toolkit.export("HuggingFaceTB/SmolLM2-135M-Instruct", "bundle", seq_lens=[256])
+    data = toolkit.prepare_data(["chats.jsonl"], tokenizer=bundle, output="data")
+    with toolkit.open_device("local") as device:
+        device.deploy(bundle, data)
+        run = device.train("run1", toolkit.TrainSettings(steps=50, learning_rate=5e-4))
+        for step in run:
+            print(step.loss, step.peak_bytes)
+        result = run.pull("runs/run1")
+    print(result.analysis.peak, result.adapter_path)
+
+Nothing is imported before it is used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from toolkit.api.devices import Deployment, Device, open_device
+    from toolkit.api.judging import EvaluationReport, evaluate, verify
+    from toolkit.api.making import DataSet, export, prepare_data
+    from toolkit.api.planning import Plan, plan
+    from toolkit.api.reading import analyze, compare
+    from toolkit.api.runs import Result, Step, TrainingRun
+    from toolkit.bundle.bundle import Bundle
+    from toolkit.errors import ToolkitError
+    from toolkit.oracle.verification import Verification
+    from toolkit.settings.training import TrainSettings
+    from toolkit.trace.analysis import Analysis
+    from toolkit.trace.comparison import RunComparison
 
 __version__ = "0.1.0"
 
 BUNDLE_FORMAT_VERSION = 4
 """Of bundles written and read. Raise it, here, in the trainer and in the app, whenever a bundle
 made before would no longer run: a changed operator or file."""
+
+_PLACES = {
+    "Analysis": "toolkit.trace.analysis",
+    "Bundle": "toolkit.bundle.bundle",
+    "DataSet": "toolkit.api.making",
+    "Deployment": "toolkit.api.devices",
+    "Device": "toolkit.api.devices",
+    "EvaluationReport": "toolkit.api.judging",
+    "Plan": "toolkit.api.planning",
+    "Result": "toolkit.api.runs",
+    "RunComparison": "toolkit.trace.comparison",
+    "Step": "toolkit.api.runs",
+    "ToolkitError": "toolkit.errors",
+    "TrainSettings": "toolkit.settings.training",
+    "TrainingRun": "toolkit.api.runs",
+    "Verification": "toolkit.oracle.verification",
+    "analyze": "toolkit.api.reading",
+    "compare": "toolkit.api.reading",
+    "evaluate": "toolkit.api.judging",
+    "export": "toolkit.api.making",
+    "open_device": "toolkit.api.devices",
+    "plan": "toolkit.api.planning",
+    "prepare_data": "toolkit.api.making",
+    "verify": "toolkit.api.judging",
+}
+
+__all__ = [
+    "BUNDLE_FORMAT_VERSION",
+    "Analysis",
+    "Bundle",
+    "DataSet",
+    "Deployment",
+    "Device",
+    "EvaluationReport",
+    "Plan",
+    "Result",
+    "RunComparison",
+    "Step",
+    "ToolkitError",
+    "TrainSettings",
+    "TrainingRun",
+    "Verification",
+    "__version__",
+    "analyze",
+    "compare",
+    "evaluate",
+    "export",
+    "open_device",
+    "plan",
+    "prepare_data",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'toolkit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

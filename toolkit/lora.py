@@ -136,20 +136,21 @@ class LoraSettings:
         return ", ".join([*words, *([f"layers {self.layers}"] if self.layers else [])])
 
 
-def parse_targets(text: str) -> tuple[str, ...]:
-    """Return the names in "q_proj, v_proj"."""
-    return tuple(name.strip() for name in text.split(","))
+def parse_targets(targets: str | Iterable[str]) -> tuple[str, ...]:
+    """Return names as they are, or those in "q_proj, v_proj"."""
+    names = targets.split(",") if isinstance(targets, str) else targets
+    return tuple(name.strip() for name in names)
 
 
 def parse_pattern(
     option: str, texts: Iterable[str], kind: type[int] | type[float]
-) -> tuple[tuple[str, Any], ...]:
-    """Return the pairs in "q_proj=16" texts, by name.
+) -> dict[str, Any]:
+    """Return the numbers in "q_proj=16" texts, by name.
 
     Raises:
         ToolkitError: One is no name and number, or a name comes twice.
     """
-    pairs: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
     for text in texts:
         name, found, value = text.partition("=")
         name = name.strip()
@@ -157,13 +158,13 @@ def parse_pattern(
             number = kind(value)
         except ValueError:
             found = ""
-        if not name or not found or name in pairs:
+        if not name or not found or name in numbers:
             raise ToolkitError(
                 f"{option} {text} is not NAME=NUMBER" + (", once a name" if found else ""),
                 f"Write it as {option} q_proj=16",
             )
-        pairs[name] = number
-    return _pairs(pairs, kind)
+        numbers[name] = number
+    return numbers
 
 
 def _pairs(pattern: Mapping[str, Any], kind: type[Any]) -> tuple[tuple[str, Any], ...]:

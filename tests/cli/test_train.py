@@ -18,6 +18,8 @@ from tests.support.fake_trainer import (
 )
 from toolkit import __version__
 from toolkit.sealed_json import seal
+from toolkit.settings.optimizers import OPTIMIZERS, OPTIONS
+from toolkit.settings.training import SETTINGS
 
 
 @pytest.fixture
@@ -247,24 +249,26 @@ def test_more_sequences_a_step_than_there_are(environment, tmp_path):
     assert "warning" not in error
 
 
-def test_every_option_reaches_the_trainer(environment, tmp_path):
+def another_value(known):
+    """Return a value that a setting can have, not its default."""
+    return known.choices[-1] if known.choices else {int: "7", float: "0.5"}[known.type]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_option_reaches_the_trainer(environment, tmp_path, optimizer):
     """And the trainer has no option that the command lacks, but for those it fills in itself."""
-    values = {
-        "lr": "0.5", "method": "exact", "optimizer": "sgd", "batch-size": "2", "grad-accum": "3",
-        "weight-decay": "0.25", "beta1": "0.5", "beta2": "0.75", "eps": "0.125",
-        "momentum": "0.5", "max-grad-norm": "1.5", "warmup-steps": "1", "schedule": "cosine",
-        "seed": "9", "order": "sequential", "threads": "1", "checkpoints": "spill",
-        "page-cache": "drop", "save-every": "7", "save-minutes": "0.5", "eval-every": "0",
-        "trace": "steps", "steps": "1",
-    }  # fmt: skip
-    filled_in = {"bundle", "data", "out", "resume", "adapter", "eval-data", "max-samples"}
-    assert trainer_options().keys() == values.keys() | filled_in
+    ours = {known.flag: known for known in SETTINGS if known.source == "trainer"}
+    filled_in = {"bundle", "data", "out", "resume", "adapter", "eval-data"}
+    assert trainer_options().keys() == ours.keys() | filled_in
+    others = set(OPTIONS) - OPTIMIZERS[optimizer].options.keys()
+    values = {flag: another_value(known) for flag, known in ours.items() if flag not in others}
+    values |= {"optimizer": optimizer, "steps": "1"}
     (tmp_path / "home/data/data/validation.ptd").write_bytes(b"tokens")
     words = [word for name, value in values.items() for word in (f"--{name}", value)]
     toolkit("train", "--out", "run1", *words, **environment)
     flags = last_flags(tmp_path)
     assert {name: flags[f"--{name}"] for name in values} == values
-    assert flags["--eval-data"].endswith("/data/data/validation.ptd")
+    assert not {f"--{flag}" for flag in others} & flags.keys()
 
 
 def test_help_shows_the_trainers_defaults():
@@ -355,3 +359,54 @@ def test_unknown_bundles_and_names(environment):
 
 def read(path):
     return path.read_text() if path.exists() else ""
+
+
+def test_a_config_file_sets_what_flags_do_not(environment, tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text("lr: 5e-1\nsteps: 2\nout: run1\nbeta2: 0.9\n")
+    toolkit("train", "--config", str(config), **environment)
+    flags = last_flags(tmp_path)
+    assert (flags["--lr"], flags["--steps"], flags["--beta2"]) == ("0.5", "2", "0.9")
+    toolkit("train", "--config", str(config), "--out", "run2", "--seed", "4", **environment)
+    flags = last_flags(tmp_path, "run2")
+    assert (flags["--lr"], flags["--seed"]) == ("0.5", "4")
+    error = toolkit("train", "--config", str(config), "--optimizer", "x", code=2, **environment)
+    assert "'x' is not one of" in error
+    config.write_text("learningrate: 1\n")
+    error = toolkit("train", "--config", str(config), code=1, **environment)
+    assert "Did you mean learning-rate?" in error
+
+
+def test_the_settings_in_effect_stay_with_the_run_and_repeat_it(environment, tmp_path):
+    toolkit("train", "--steps", "2", "--lr", "0.5", "--out", "run1", **environment)
+    toolkit("pull", "run1", "-o", str(tmp_path / "run1"), **environment)
+    settings = tmp_path / "run1/settings.json"
+    content = json.loads(settings.read_text())
+    assert (content["lr"], content["beta2"], content["threads"]) == (0.5, 0.999, 0)
+    toolkit("train", "--config", str(settings), "--out", "run2", **environment)
+    first, second = last_flags(tmp_path), last_flags(tmp_path, "run2")
+    assert {**first, "--out": ""} == {**second, "--out": ""}
+
+
+def test_a_config_is_saved_and_nothing_started(environment, tmp_path):
+    config = tmp_path / "run.yaml"
+    words = ("--epochs", "2", "--lr", "0.5", "--out", "run1")
+    process = start(environment, *words, "--save-config", str(config))
+    assert process.communicate(timeout=60)[1] == f"next: toolkit train --config {config}\n"
+    assert process.returncode == 0 and not (tmp_path / "home/runs").exists()
+    assert "lr: 0.5\n" in config.read_text() and "epochs: 2.0\n" in config.read_text()
+
+
+def test_epochs_are_counted_from_the_data(environment, tmp_path):
+    (tmp_path / "ten").mkdir()
+    bundle, data = write_fake_bundle(tmp_path / "ten", sequences=10)
+    toolkit("deploy", str(bundle), "--data", str(data), **environment)
+    words = ("train", "--epochs", "1.5", "--grad-accum", "4", "--out", "run1")
+    toolkit(*words, **environment)
+    assert last_flags(tmp_path)["--steps"] == "4" and "--epochs" not in last_flags(tmp_path)
+    toolkit("train", "--out", "run1", "--resume", "--epochs", "2", **environment)
+    assert last_flags(tmp_path)["--steps"] == "5"
+    error = toolkit(*words[:-1], "run2", "--steps", "3", code=1, **environment)
+    assert "both --steps and --epochs are given" in error
+    error = toolkit("train", "--out", "run3", code=2, **environment)
+    assert "--steps or --epochs" in error

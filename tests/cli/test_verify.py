@@ -49,13 +49,13 @@ def test_verify_fails_above_the_tolerance(bundle):
 def test_verify_fails_for_another_model(bundle, tmp_path, monkeypatch):
     """The oracle sees another bundle than the device: the check must notice."""
     other = export_tiny(tmp_path / "other", "qwen2", tied=False, seq_lens=(16, 24), seed=2)
-    monkeypatch.setattr("toolkit.device.commands.send_bundle", lambda *_: str(other))
+    monkeypatch.setattr("toolkit.api.judging.send_bundle", lambda *_: str(other))
     report = json.loads(toolkit("verify", bundle, "--json", code=1).stdout)
     assert not report["passed"] and report["tensors"][-1]["relative_error"] > 0.1
 
 
 def test_verify_names_what_the_trainer_says(bundle, monkeypatch):
-    monkeypatch.setattr("toolkit.device.commands.send_bundle", lambda *_: "/nowhere")
+    monkeypatch.setattr("toolkit.api.judging.send_bundle", lambda *_: "/nowhere")
     error = toolkit("verify", bundle, code=1).stderr
     assert error.startswith("error: the trainer failed on device local: ") and "/nowhere" in error
 

@@ -1,15 +1,12 @@
 """Talking to the app: what the phone says, as it says it, and the command lines that reach it."""
 
 import os
-import re
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from tests.support.fake_trainer import trainer_options
 from toolkit.device import app, app_export, app_install
 from toolkit.device.base import ShellDevice
 from toolkit.device.shell import WrappedCommand
@@ -53,16 +50,6 @@ def test_answers_are_found_among_other_lines():
 )
 def test_install_results(output, reason):
     assert app_install.parse_install(output) == reason
-
-
-def test_settings_are_those_that_the_app_reads_and_the_trainer_takes():
-    source = Path(__file__).parents[2] / "android_app/app/src/main/kotlin/dev/toolkit/trainer"
-    asked = (source / "service/Automation.kt").read_text()
-    read = set(re.findall(r'(?:number|text)\(intent, "([a-z-]+)"', asked))
-    assert read - {"run", "bundle", "data", "resume"} == set(app.SETTINGS)
-    stored = (source / "store/RunStore.kt").read_text()
-    passed = set(re.findall(r'"([a-z-]+)" to ', stored.partition("fun check")[0]))
-    assert passed <= set(app.SETTINGS) <= trainer_options().keys()
 
 
 def test_states():

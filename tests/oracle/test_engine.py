@@ -1,6 +1,6 @@
 """The trainer against PyTorch: every gradient tensor of a step, every loss of a training."""
 
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,9 @@ from toolkit.data.dataset import write_rows
 from toolkit.data.samples import Rows
 from toolkit.oracle.gradients import Gradients, compare, step_gradients
 from toolkit.oracle.model import adapter_parameters, build_exact_model, build_model
-from toolkit.oracle.training import TrainSettings, train
+from toolkit.oracle.training import train
 from toolkit.oracle.verification import write_perturbed_adapter
+from toolkit.settings.training import TrainSettings
 
 MODELS = [
     pytest.param(("llama", True), id="llama3-rope-tied"),
@@ -90,16 +91,19 @@ def test_gradients(case, indices):
 
 
 TRAININGS = [
-    TrainSettings(20, 1e-2, grad_accum=2, seed=3),
+    TrainSettings(steps=20, learning_rate=1e-2, grad_accum=2, seed=3),
     TrainSettings(
-        *(20, 1e-2), batch_size=2, weight_decay=0.1, max_grad_norm=0.5, warmup_steps=4, seed=9,
+        steps=20, learning_rate=1e-2, batch_size=2, weight_decay=0.1, max_grad_norm=0.5,
+        warmup_steps=4, seed=9,
         schedule="cosine", beta1=0.8, beta2=0.95, eps=1e-6,
     ),
     TrainSettings(
-        *(20, 5e-2, "sgd"), momentum=0.9, weight_decay=0.01, schedule="linear", order="sequential"
+        steps=20, learning_rate=5e-2, optimizer="sgd", momentum=0.9, weight_decay=0.01,
+        schedule="linear", order="sequential",
     ),
     TrainSettings(
-        *(20, 1e-2), grad_accum=2, seed=3, lora_plus_ratio=4, layers="last:1", schedule="linear"
+        steps=20, learning_rate=1e-2, grad_accum=2, seed=3, lora_plus_ratio=4, layers="last:1",
+        schedule="linear",
     ),
 ]  # fmt: skip
 
@@ -122,11 +126,10 @@ def test_twenty_steps_of_adamw(case):
     ids=lambda model: "-".join(map(str, model)),
 )
 def test_training(case, settings):
-    values = {field.name: getattr(settings, field.name) for field in fields(settings)}
-    flags = {name: value for name, value in values.items() if value is not None}
-    words = [w for name, value in flags.items() for w in (f"--{name.replace('_', '-')}", value)]
+    settings = replace(settings, threads=1)
+    words = [w for flag, value in settings.flags().items() for w in (f"--{flag}", value)]
     run = case.folder / "run"
-    run_trainer("train", *case.arguments(), "--out", run, "--threads", 1, *words)
+    run_trainer("train", *case.arguments(), "--out", run, *words)
     actual = read_trace(run, "step")
     model = case.oracle(exact=False)
     before = {name: p.detach().clone() for name, p in adapter_parameters(model).items()}

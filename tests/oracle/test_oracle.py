@@ -13,8 +13,9 @@ from toolkit.data.samples import IGNORED, Rows
 from toolkit.oracle.gradients import TensorError, compare, step_gradients
 from toolkit.oracle.model import adapter_parameters, build_model
 from toolkit.oracle.sampler import permutation, sample_indices
-from toolkit.oracle.training import TrainSettings, train
+from toolkit.oracle.training import train
 from toolkit.oracle.verification import write_perturbed_adapter
+from toolkit.settings.training import TrainSettings
 
 FAMILIES = [("llama", True), ("llama", False), ("qwen2", True)]
 CLOSE = 1e-6
@@ -72,14 +73,29 @@ class _Sequential(Trainer):
 @pytest.mark.parametrize(
     "settings",
     [
-        TrainSettings(6, 0.01, grad_accum=2, weight_decay=0.1, schedule="cosine", warmup_steps=2),
-        TrainSettings(5, 0.02, "sgd", batch_size=2, schedule="linear", max_grad_norm=0.5),
-        TrainSettings(4, 0.01, "sgd", momentum=0.9),
+        TrainSettings(
+            steps=6,
+            learning_rate=0.01,
+            eps=1e-6,
+            grad_accum=2,
+            weight_decay=0.1,
+            schedule="cosine",
+            warmup_steps=2,
+        ),
+        TrainSettings(
+            steps=5,
+            learning_rate=0.02,
+            optimizer="sgd",
+            batch_size=2,
+            schedule="linear",
+            max_grad_norm=0.5,
+        ),
+        TrainSettings(steps=4, learning_rate=0.01, optimizer="sgd", momentum=0.9),
     ],
     ids=["adamw-cosine", "sgd-linear-clipped", "sgd-momentum"],
 )
 def test_training_is_that_of_the_trainer_of_transformers(model, tmp_path, settings):
-    settings = replace(settings, order="sequential", eps=1e-6)
+    settings = replace(settings, order="sequential")
     rows = mixed_rows(24, 150)
     first = [{"input_ids": tokens, "labels": labels} for tokens, labels in documents(rows)[:2]]
     rows = Rows(rows.tokens[:2], rows.labels[:2], rows.positions[:2], rows.start[:2])
@@ -93,11 +109,11 @@ def test_training_is_that_of_the_trainer_of_transformers(model, tmp_path, settin
     arguments = TrainingArguments(
         output_dir=str(tmp_path),
         max_steps=settings.steps,
-        learning_rate=settings.lr,
+        learning_rate=settings.learning_rate,
         optim="adamw_torch" if settings.optimizer == "adamw" else "sgd",
-        optim_args=f"momentum={settings.momentum}" if settings.optimizer == "sgd" else None,
-        weight_decay=settings.weight_decay,
-        adam_epsilon=settings.eps,
+        optim_args=f"momentum={settings.momentum or 0}" if settings.optimizer == "sgd" else None,
+        weight_decay=settings.weight_decay or 0,
+        adam_epsilon=settings.eps or 0,
         lr_scheduler_type=settings.schedule,
         warmup_steps=settings.warmup_steps,
         max_grad_norm=settings.max_grad_norm,

@@ -19,8 +19,9 @@ from toolkit.data.prepare import Settings, prepare
 from toolkit.lora import PROJECTIONS
 from toolkit.oracle.gradients import compare, step_gradients
 from toolkit.oracle.model import build_exact_model, build_model
-from toolkit.oracle.training import TrainSettings, train
+from toolkit.oracle.training import train
 from toolkit.oracle.verification import write_perturbed_adapter
+from toolkit.settings.training import TrainSettings
 from toolkit.sources import open_source
 from tools.fetch_demo_assets import CHATS, MODEL
 
@@ -67,10 +68,10 @@ def test_gradients(bundle, data, tmp_path):
 
 
 def test_twenty_steps(bundle, data, tmp_path):
-    settings = TrainSettings(20, lr=1e-3)
+    settings = TrainSettings(steps=20, learning_rate=1e-3)
     run_trainer(
         *("train", "--bundle", bundle.path, "--data", data, "--out", tmp_path / "run"),
-        *("--steps", settings.steps, "--lr", settings.lr),
+        *("--steps", settings.steps, "--lr", settings.learning_rate),
     )
     actual = read_trace(tmp_path / "run", "step")
     expected = list(train(build_model(bundle), read_rows(data), settings))

@@ -2,20 +2,20 @@
 
 import json
 import subprocess
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from tests.runtime.running import run, trainer
 from toolkit.cli.train import train
-from toolkit.device.training import DEFAULTS
-from toolkit.oracle.training import TrainSettings
+from toolkit.settings.declaration import Setting
 from toolkit.settings.methods import METHODS
-from toolkit.settings.optimizers import OPTIMIZERS
+from toolkit.settings.optimizers import OPTIMIZERS, OPTIONS
+from toolkit.settings.training import FLAGS, SETTINGS, TrainSettings
 
 SHAPES = [(8, 896), (4864, 8), (3, 5), (1, 1)]
-# Which files a run works on is said in other words on the host, and the evaluation's data with it.
-FILES = {"bundle", "data", "out", "adapter", "eval-data", "max-samples"}
+# Which files a run works on is said in other words on the host; to resume is no setting.
+FILES = {"bundle", "data", "out", "adapter", "eval-data", "resume"}
 
 
 def describe(**options: Any) -> dict[str, Any]:
@@ -28,32 +28,50 @@ def train_options() -> dict[str, dict[str, Any]]:
     return {name: row for name, row in rows.items() if name not in FILES}
 
 
-def choices_of(flag: str) -> set[str]:
-    """Return the words that a flag of `toolkit train` takes, none where it is no choice."""
-    hint = get_type_hints(train)[flag.replace("-", "_")]
-    literals = [part for part in get_args(hint) or [hint] if get_origin(part) is Literal]
-    return {choice for literal in literals for choice in get_args(literal)}
+def declared() -> dict[str, Setting]:
+    return {known.flag: known for known in SETTINGS if known.source == "trainer"}
 
 
-def test_every_option_of_the_trainer_is_a_flag_with_its_default(train_options):
-    without_default = {"steps", "resume", "eval-every"}
-    assert set(train_options) == {*DEFAULTS, *without_default}
-    for name, default in DEFAULTS.items():
-        theirs = train_options[name]["default"]
-        assert type(theirs)(default) == theirs, name
-    flags = {name.replace("_", "-") for name in get_type_hints(train)}
-    assert set(train_options) <= flags
+def test_every_option_of_the_trainer_is_declared(train_options):
+    assert set(train_options) == set(declared())
 
 
-def test_choices_are_the_trainers(train_options):
-    for name, row in train_options.items():
+def test_types_units_limits_and_choices_are_the_trainers(train_options):
+    names = {str: ("text", "choice"), int: ("whole",), float: ("number",)}
+    for flag, known in declared().items():
+        row = train_options[flag]
+        assert row["type"] in names[known.type], flag
+        assert row["unit"] == known.unit, flag
         # A run that leaves no trace could not be watched.
-        theirs = set(row.get("choices", [])) - ({"off"} if name == "trace" else set())
-        assert choices_of(name) == theirs, name
+        theirs = set(row.get("choices", [])) - ({"off"} if flag == "trace" else set())
+        assert set(known.choices) == theirs, flag
+        if known.type is not str:
+            assert (row["minimum"], row["maximum"]) == (known.minimum, known.maximum), flag
+
+
+def test_defaults_are_the_trainers(train_options):
+    """Of those that optimizers have of their own, see below; steps have none."""
+    left_to_the_trainer = {"save-every": 50, "eval-every": 0, "layers": ""}
+    for flag, known in declared().items():
+        if flag in OPTIONS:
+            assert known.default is None
+            assert known.default_text.split(",")[0] == f"{train_options[flag]['default']:g}"
+        else:
+            default = left_to_the_trainer.get(flag, known.default)
+            assert train_options[flag]["default"] == default, flag
+    assert f"{left_to_the_trainer['save-every']}" == FLAGS["save-every"].shown
+
+
+def test_flags_of_train_are_the_declaration_and_nothing_else():
+    own = {"config", "save_to", "resume", "attach_to", "detach", "app", "atrace", "as_json"}
+    assert set(get_type_hints(train)) - {"return"} == own | {known.name for known in FLAGS.values()}
+    hints = get_type_hints(train)
+    for known in FLAGS.values():
+        literal = next(part for part in get_args(hints[known.name]) if part is not type(None))
+        assert set(get_args(literal)) == set(known.choices), known.name
 
 
 def test_types_limits_and_units_are_told(train_options):
-    assert train_options["resume"]["type"] == "switch"
     assert train_options["save-minutes"]["unit"] == "minutes"
     steps, rate = train_options["steps"], train_options["lr"]
     assert (steps["type"], steps["default"], steps["minimum"]) == ("whole", None, 1)
@@ -67,7 +85,7 @@ def test_optimizers_remember_what_python_says(momentum):
     shapes = ",".join(f"{rows}x{columns}" for rows, columns in SHAPES)
     theirs = {row["name"]: row for row in describe(shape=shapes, momentum=momentum)["optimizers"]}
     assert list(theirs) == list(OPTIMIZERS)
-    settings = TrainSettings(1, momentum=momentum)
+    settings = TrainSettings(optimizer="sgd", momentum=momentum)
     for name, ours in OPTIMIZERS.items():
         assert theirs[name]["options"] == dict(ours.options)
         expected = [

@@ -39,6 +39,12 @@ class Bundle:
         path = Path(path)
         return cls(path, manifests.read_manifest(path))
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"Bundle({str(self.path)!r})"
+
     @functools.cached_property
     def base(self) -> FlatTensorReader:
         """The frozen weights."""

@@ -65,12 +65,12 @@ def analyze(
         return
     if len(runs) > 1 and output is not None:
         raise typer.BadParameter("-o names one report; several runs have one each")
+    from toolkit import analyze as read_run
     from toolkit.planning.sizes import parse_size
-    from toolkit.trace.analysis import read_analysis
     from toolkit.trace.report import write_report
 
     limit = None if budget is None else parse_size(budget)
-    analyses = [read_analysis(run, limit) for run in runs]
+    analyses = [read_run(run, budget=limit) for run in runs]
     reports = [
         write_report(analysis, output or analysis.trace.path.with_name("report.html"))
         for analysis in analyses

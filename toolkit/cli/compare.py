@@ -35,11 +35,10 @@ def compare(
       toolkit compare runs/run1 runs/run2 --json | jq .peak.ratio
     """
     limit = None if fail_above is None else _share(fail_above)
-    from toolkit.trace.analysis import read_analysis
-    from toolkit.trace.comparison import compare_runs
+    from toolkit import compare as compare_runs
     from toolkit.trace.comparison_summary import print_comparison
 
-    comparison = compare_runs(read_analysis(first), read_analysis(second))
+    comparison = compare_runs(first, second)
     failed = limit is not None and comparison.exceeds(limit)
     if as_json:
         print_json({**comparison.to_json(), "fail_above": limit, "failed": failed})

@@ -1,18 +1,16 @@
 """`toolkit deploy`: runtime, bundle and data to a device; only what differs is sent."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from toolkit.api.devices import checked_cargo, open_device
 from toolkit.cli.common import print_json, say, say_next
 from toolkit.cli.transfers import transfer_bar
 from toolkit.cli.units import bytes_text
-from toolkit.device import Device, open_device
-from toolkit.device.contents import check_tokenizer, checked_files
-from toolkit.device.layout import bundle_path, check_name, data_path
-from toolkit.device.runtime import deploy_runtime, runtime_folder
-from toolkit.device.transfer import LocalFile, Report, push_folder
+from toolkit.device import Device
+from toolkit.device.transfer import Report
 
 
 def deploy(
@@ -50,19 +48,15 @@ def deploy(
     """
     if apk is not None and not app:
         raise typer.BadParameter("--apk is for --app")
-    files = {"bundle": checked_files(bundle, "bundle")}
-    bundle_name = check_name(name or bundle.resolve().name, "bundle")
-    data_name = None
-    if data is not None:
-        files["data"] = checked_files(data, "data set")
-        check_tokenizer(bundle, data)
-        data_name = check_name(name or data.resolve().name, "data set")
+    cargo = checked_cargo(bundle, data, name)
     with open_device(device) as target:
         if app:
-            _prepare_app(target, apk)
-        result = _deploy(target, files, bundle_name, data_name, with_runtime=not app)
+            _prepare_app(target.connection, apk)
+        done = target.send(cargo, with_runtime=not app, bars=transfer_bar)
+    for what, report in done.transfers.items():
+        _say_sent(f"{what} {getattr(done, what)}", report)
     if as_json:
-        print_json(result)
+        print_json(done.to_json())
         return
     where = f"--device {device}{' --app' if app else ''}"
     if data is None:
@@ -80,39 +74,8 @@ def _prepare_app(device: Device, apk: Path | None) -> None:
     say(f"app: {done}")
 
 
-def _deploy(
-    device: Device,
-    files: dict[str, list[LocalFile]],
-    bundle_name: str,
-    data_name: str | None,
-    *,
-    with_runtime: bool,
-) -> dict[str, Any]:
-    info = device.info()
-    runtime = None
-    if with_runtime:  # The app brings its own.
-        folder = runtime_folder(device, info.abi)
-        with transfer_bar("runtime") as progress:
-            runtime = deploy_runtime(device, folder, info.abi, progress)
-    target = bundle_path(device, bundle_name)
-    sent = {"bundle": _send(device, files["bundle"], target, f"bundle {bundle_name}")}
-    if data_name is not None:
-        target = data_path(device, data_name)
-        sent["data"] = _send(device, files["data"], target, f"data {data_name}")
-    return {
-        "device": info.to_json(),
-        "runtime": runtime.path if runtime else None,
-        "bundle": bundle_name,
-        "data": data_name,
-        "transfers": {what: vars(report) for what, report in sent.items()},
-    }
-
-
-def _send(device: Device, files: list[LocalFile], target: str, what: str) -> Report:
-    with transfer_bar(what) as progress:
-        report = push_folder(device, files, target, progress=progress)
+def _say_sent(what: str, report: Report) -> None:
     resumed = f", {bytes_text(report.resumed)} from before" if report.resumed else ""
     say(
         f"{what}: {bytes_text(report.sent)} sent{resumed}, {bytes_text(report.unchanged)} unchanged"
     )
-    return report

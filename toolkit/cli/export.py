@@ -2,17 +2,12 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from toolkit.cli.common import console, error_console, print_json
-from toolkit.errors import ToolkitError
-from toolkit.lora import PROJECTIONS, LoraSettings, parse_pattern, parse_targets
-from toolkit.recipes import ExportDefaults, Recipe, get_recipe, recipe_of
-
-if TYPE_CHECKING:
-    from toolkit.sources import Source
+from toolkit.lora import PROJECTIONS, parse_pattern, parse_targets
 
 
 def export(
@@ -138,29 +133,33 @@ def export(
         raise typer.BadParameter("give either MODEL or --random-weights RECIPE")
     if output is None:
         raise typer.BadParameter("give the bundle's directory with -o")
-    recipe = get_recipe(random_weights) if random_weights else recipe_of(model or "")
-    defaults = ExportDefaults.of(recipe)
 
+    import toolkit
     from toolkit.cli.export_progress import ExportProgress
 
-    given = _given(rank, alpha, targets, rslora, rank_pattern, alpha_pattern, layers)
     started = time.monotonic()
     with ExportProgress(error_console) as progress:
         progress.stage("Opening model")
-        from toolkit.bundle.export import ExportSettings, export_bundle
-
-        lora = _lora_settings(given, defaults) if adapter is None else _of_adapter(adapter, given)
-        settings = ExportSettings(
-            lora=lora,
-            seq_lens=tuple(seq_len or defaults.seq_lens),
-            lowering=lowering or defaults.lowering,
-            quantization=quantization or defaults.quantization,
-            embedding_quantization=embedding_quantization or defaults.embedding_quantization,
+        bundle = toolkit.export(
+            model,
+            output,
+            seq_lens=seq_len,
+            rank=rank,
+            alpha=alpha,
+            targets=None if targets is None else parse_targets(targets),
+            rslora=rslora,
+            rank_pattern=parse_pattern("--rank-pattern", rank_pattern or (), int),
+            alpha_pattern=parse_pattern("--alpha-pattern", alpha_pattern or (), float),
+            layers=layers,
+            lowering=lowering,
+            quantization=quantization,
+            embedding_quantization=embedding_quantization,
             seed=seed,
             adapter=adapter,
+            random_weights=random_weights,
+            progress=progress,
         )
-        source = _open_source(model, random_weights, recipe, seed)
-        manifest = export_bundle(source, output, settings, progress)
+    manifest = bundle.manifest
     if as_json:
         print_json(manifest)
         return
@@ -169,69 +168,3 @@ def export(
     name = manifest["model"]["name"]
     console.print(f"{output}: {name}, {size / 1e6:.1f} MB in {seconds:.0f} s", markup=False)
     console.print(f"See what is in it with: toolkit inspect {output}", markup=False)
-
-
-def _given(
-    rank: int | None,
-    alpha: float | None,
-    targets: str | None,
-    rslora: bool,
-    rank_pattern: list[str] | None,
-    alpha_pattern: list[str] | None,
-    layers: str | None,
-) -> dict[str, Any]:
-    """Return the fields of `LoraSettings` that were given."""
-    fields = {
-        "rank": rank,
-        "alpha": alpha,
-        "targets": None if targets is None else parse_targets(targets),
-        "rslora": rslora or None,
-        "rank_pattern": parse_pattern("--rank-pattern", rank_pattern or (), int) or None,
-        "alpha_pattern": parse_pattern("--alpha-pattern", alpha_pattern or (), float) or None,
-        "layers": layers,
-    }
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _lora_settings(given: dict[str, Any], defaults: ExportDefaults) -> LoraSettings:
-    rank = given.get("rank", defaults.rank)
-    own: dict[str, Any] = {
-        "rank": rank,
-        "alpha": defaults.alpha_for(rank),
-        "targets": defaults.targets,
-    }
-    return LoraSettings(**own | given)
-
-
-def _of_adapter(adapter: Path, given: dict[str, Any]) -> LoraSettings:
-    from toolkit.bundle.peft_files import read_peft_settings
-
-    settings = read_peft_settings(adapter)
-    for name, value in given.items():
-        own = getattr(settings, name)
-        same = set(value) == set(own) if isinstance(own, tuple) else value == own
-        if not same:
-            option = f"--{name.replace('_', '-')}"
-            shown = settings.to_json()[name]
-            text = f"{shown:g}" if isinstance(shown, float) else str(shown) or "all"
-            if isinstance(shown, list):
-                text = ",".join(shown)
-            raise ToolkitError(
-                f"{option} differs from the adapter in {adapter}, which has {text}",
-                f"Leave {option} out: it is taken from the adapter",
-            )
-    return settings
-
-
-def _open_source(
-    model: str | None, random_weights: str | None, recipe: Recipe | None, seed: int
-) -> "Source":
-    from toolkit.sources import open_source
-
-    if random_weights is None or recipe is None:
-        return open_source(recipe.hub_id if recipe else model or "")
-    from toolkit.bundle.layout import parameter_shapes
-    from toolkit.sources.random import RandomSource
-
-    config = recipe.model_config()
-    return RandomSource(config, parameter_shapes(config), recipe.name, seed)

@@ -1,19 +1,23 @@
 """`toolkit plan`: what a training step will take, before anything is exported."""
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from toolkit.cli.common import console, error_console, print_json
+from toolkit.cli.flags import takes
 from toolkit.lora import parse_pattern, parse_targets
-from toolkit.settings.optimizers import OptimizerName
-
-if TYPE_CHECKING:
-    from toolkit.planning.settings import Machine, Settings
+from toolkit.settings.declaration import Value
+from toolkit.settings.training import SETTINGS
 
 
+@takes(
+    [known for known in SETTINGS if known.plan],
+    batch_size="Sequences computed together; they divide a step's.",
+)
 def plan(
+    asked: dict[str, Value],
+    *,
     model: Annotated[
         str,
         typer.Argument(
@@ -49,23 +53,9 @@ def plan(
     lowering: Annotated[
         Literal["mesp", "mebp"] | None, typer.Option(help="How gradients are computed.")
     ] = None,
-    optimizer: Annotated[
-        OptimizerName | None, typer.Option(help="How gradients change the adapter.")
-    ] = None,
-    momentum: Annotated[float | None, typer.Option(help="SGD: momentum.")] = None,
-    max_grad_norm: Annotated[
-        float | None, typer.Option(help="Clip gradients to this global norm; 0 is off.")
-    ] = None,
     sequences: Annotated[
         int | None,
         typer.Option(min=1, help="Sequences of a step: batch size times accumulation."),
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Sequences computed together; they divide a step's.")
-    ] = None,
-    checkpoints: Annotated[
-        Literal["auto", "ram", "spill"] | None,
-        typer.Option(help="Where block inputs wait for the backward."),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads on the device.")] = None,
     isa: Annotated[
@@ -87,87 +77,29 @@ def plan(
       toolkit plan bundle --seq-len 512 --optimizer sgd
       toolkit plan smollm2-135m --device local --json
     """
-    given = {
-        "seq_len": seq_len,
-        "rank": rank,
-        "targets": None if targets is None else parse_targets(targets),
-        "rank_pattern": parse_pattern("--rank-pattern", rank_pattern or (), int) or None,
-        "layers": layers,
-        "lowering": lowering,
-        "optimizer": optimizer,
-        "momentum": momentum,
-        "max_grad_norm": max_grad_norm,
-        "sequences": batch_size if sequences is None else sequences,
-        "batch_size": batch_size,
-        "checkpoints": checkpoints,
-    }
-    if batch_size is not None and sequences is not None and sequences % batch_size != 0:
+    if sequences is not None and sequences % int(asked.get("batch-size") or 1):
         raise typer.BadParameter("--sequences is no multiple of --batch-size")
-    fixed = {name: value for name, value in given.items() if value is not None}
-    from toolkit.planning.sizes import parse_size
+    with error_console.status("reading the model") as status:
+        import toolkit
 
-    limit = None if budget is None else parse_size(budget)
-    with error_console.status("reading the model"):
-        from toolkit.planning.model import open_model
-        from toolkit.planning.predict import Planner
-
-        opened = open_model(model)
-        planner = Planner(opened)
-        settings = _settings(opened.settings, fixed)
-    machine = _machine(device, threads, isa)
-    if limit is None and device is not None and machine.available:
-        limit = machine.available
-    raise typer.Exit(
-        _answer(opened, planner, settings, machine, limit, set(fixed), device, as_json)
-    )
-
-
-def _answer(
-    model: Any,
-    planner: Any,
-    settings: "Settings",
-    machine: "Machine",
-    limit: int | None,
-    fixed: set[str],
-    device: str | None,
-    as_json: bool,
-) -> int:
-    from toolkit.planning import report
-    from toolkit.planning.search import propose
-
-    if limit is None:
-        prediction = planner.predict(settings, machine)
-        if as_json:
-            print_json(report.prediction_to_json(model, prediction, device))
-        else:
-            report.print_prediction(console, model, prediction, device)
-        return 0
-    with error_console.status("trying settings"):
-        proposal = propose(planner, settings, machine, limit, fixed)
+        found = toolkit.plan(
+            model,
+            budget=budget,
+            device=device,
+            seq_len=seq_len,
+            rank=rank,
+            targets=None if targets is None else parse_targets(targets),
+            rank_pattern=parse_pattern("--rank-pattern", rank_pattern or (), int),
+            layers=layers,
+            lowering=lowering,
+            sequences=sequences,
+            threads=threads,
+            isa=isa,
+            say=status.update,
+            **{known.name: asked.get(known.flag) for known in SETTINGS if known.plan},
+        )
     if as_json:
-        print_json(report.proposal_to_json(model, proposal, device))
+        print_json(found.to_json())
     else:
-        report.print_proposal(console, model, proposal, device)
-    return 0 if proposal.best else 1
-
-
-def _settings(defaults: "Settings", fixed: dict[str, Any]) -> "Settings":
-    settings = replace(defaults, **fixed)
-    if "rank" in fixed:
-        settings = replace(settings, alpha=defaults.alpha * settings.rank / defaults.rank)
-    return settings
-
-
-def _machine(device: str | None, threads: int | None, isa: str | None) -> "Machine":
-    from toolkit.planning.scratch import Kernels
-    from toolkit.planning.settings import Machine
-
-    machine = Machine()
-    if device is not None:
-        from toolkit.device import open_device
-        from toolkit.planning.measure import measure
-
-        with open_device(device) as opened, error_console.status("connecting") as status:
-            machine = measure(opened, threads or 0, status.update)
-    kernels = Kernels(isa or machine.kernels.isa, threads or machine.kernels.threads)
-    return replace(machine, kernels=kernels)
+        found.print(console)
+    raise typer.Exit(0 if found.fits else 1)

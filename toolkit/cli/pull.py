@@ -5,15 +5,17 @@ from typing import Annotated
 
 import typer
 
+from toolkit.api.runs import Result, TrainingRun
 from toolkit.cli.common import console, error_console, print_json
 from toolkit.cli.transfers import transfer_bar
 from toolkit.cli.units import bytes_text
 from toolkit.device import open_device
 from toolkit.device.app import debuggable, inside_app
 from toolkit.device.app_export import pull_export
-from toolkit.device.fetch import pull_run
+from toolkit.device.fetch import Pulled
 from toolkit.device.layout import check_name
 from toolkit.device.pulled_check import check_pulled
+from toolkit.device.runs import Run
 from toolkit.errors import ToolkitError
 
 
@@ -44,6 +46,7 @@ def pull(
       toolkit pull --device 192.168.1.20:5555 --app run1
     """
     target = output if output is not None else Path("runs") / check_name(run, "run")
+    pulled: Pulled | Result
     with open_device(device) as phone, transfer_bar(f"pull {run}") as progress:
         if app and not debuggable(phone):
             if with_state:
@@ -51,10 +54,11 @@ def pull(
                     "the state stays in an app that is no debug build", "Leave --with-state away"
                 )
             pulled = pull_export(phone, run, target, progress)
+            check_pulled(target, run, phone)
         else:
             source = inside_app(phone) if app else phone
-            pulled = pull_run(source, run, target, with_state=with_state, progress=progress)
-        check_pulled(target, run, phone)
+            there = TrainingRun(Run(source, run))
+            pulled = there.pull(target, with_state=with_state, progress=progress)
     if pulled.left:
         error_console.print(
             f"left on the device: {', '.join(pulled.left)}", markup=False, highlight=False

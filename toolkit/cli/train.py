@@ -1,140 +1,45 @@
 """`toolkit train`: start a run on a device, watch it, stop it at a step, come back to it."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
-from toolkit.cli.common import print_json, say
+from toolkit.api.devices import Device, open_device
+from toolkit.api.runs import TrainingRun
+from toolkit.cli.common import console, print_json, say, say_next
+from toolkit.cli.flags import takes
 from toolkit.cli.train_system import system_trace
 from toolkit.cli.train_watch import watch
-from toolkit.device import Device, open_device, training
+from toolkit.device import Device as Connection
+from toolkit.device import training
 from toolkit.device.layout import check_name, choose
-from toolkit.device.run_settings import Value
-from toolkit.device.runs import Run, attach
-from toolkit.device.training import DEFAULTS, Request, defaults_of
 from toolkit.errors import ToolkitError
-from toolkit.settings.methods import MethodName
-from toolkit.settings.optimizers import OPTIMIZERS, OptimizerName
+from toolkit.settings.config import read_config, save_config
+from toolkit.settings.declaration import Value
+from toolkit.settings.training import FLAGS, SETTINGS, TrainSettings, merged
 
 
-def _flag(name: str, text: str, **limits: int) -> Any:
-    """Return an option of the trainer, whose defaults stay the trainer's and are shown."""
-    shown = [DEFAULTS[name]]
-    for optimizer in OPTIMIZERS:
-        own = defaults_of(optimizer)[name]
-        shown += [f"{optimizer} {own}"] if own != DEFAULTS[name] else []
-    return typer.Option(f"--{name}", help=f"{text}  [default: {', '.join(shown)}]", **limits)
-
-
+@takes(FLAGS.values())
 def train(
-    device: Annotated[
-        str, typer.Option("--device", help="local, a phone's SERIAL, or HOST:PORT.")
-    ] = "local",
-    out: Annotated[str | None, typer.Option("--out", help="Name of the run on the device.")] = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Optimizer steps of the whole run.")
-    ] = None,
-    bundle: Annotated[
-        str | None, typer.Option("--bundle", help="Bundle on the device (default: the last sent).")
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", help="Data on the device (default: the last sent).")
-    ] = None,
-    lr: Annotated[float | None, _flag("lr", "Learning rate.")] = None,
-    method: Annotated[
-        MethodName | None, _flag("method", "How a step finds what to change.")
-    ] = None,
-    optimizer: Annotated[
-        OptimizerName | None, _flag("optimizer", "How gradients change the adapter.")
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        _flag(
-            "batch-size",
-            "Sequences computed together; the bundle needs programs for all their tokens. "
-            "Faster for short sequences, with more memory.",
-            min=1,
-        ),
-    ] = None,
-    grad_accum: Annotated[
-        int | None,
-        _flag("grad-accum", "Batches, one after the other, whose gradients make one step.", min=1),
-    ] = None,
-    weight_decay: Annotated[float | None, _flag("weight-decay", "Decoupled weight decay.")] = None,
-    beta1: Annotated[float | None, _flag("beta1", "Decay of the gradient's mean.")] = None,
-    beta2: Annotated[
-        float | None, _flag("beta2", "Decay of its square's mean, or lion's second decay.")
-    ] = None,
-    eps: Annotated[float | None, _flag("eps", "AdamW: added to the root.")] = None,
-    momentum: Annotated[float | None, _flag("momentum", "SGD: momentum.")] = None,
-    max_grad_norm: Annotated[
-        float | None, _flag("max-grad-norm", "Clip gradients to this global norm; 0 is off.")
-    ] = None,
-    lora_plus_ratio: Annotated[
-        float | None,
-        _flag("lora-plus-ratio", "LoRA+: the learning rate of B is so many times that of A."),
-    ] = None,
-    layers: Annotated[
-        str | None,
-        typer.Option(
-            "--layers",
-            metavar="A-B|last:K",
-            help="Train the adapters of these layers alone, as 16-23, 0,4,8-11 or last:8; the "
-            "backward pass ends with the lowest of them.  [default: all that have adapters]",
-        ),
-    ] = None,
-    warmup_steps: Annotated[
-        int | None, _flag("warmup-steps", "Steps of linear warm-up.", min=0)
-    ] = None,
-    schedule: Annotated[
-        Literal["constant", "linear", "cosine"] | None,
-        _flag("schedule", "Learning rate after the warm-up."),
-    ] = None,
-    seed: Annotated[int | None, _flag("seed", "Seed of the samples' order.", min=0)] = None,
-    order: Annotated[
-        Literal["shuffled", "sequential"] | None, _flag("order", "Order of the samples.")
-    ] = None,
-    threads: Annotated[
-        int | None, _flag("threads", "Threads on the device; 0: its fast cores.", min=0)
-    ] = None,
-    checkpoints: Annotated[
-        Literal["auto", "ram", "spill"] | None,
-        _flag("checkpoints", "Where block inputs wait for the backward; spill is to storage."),
-    ] = None,
-    page_cache: Annotated[
-        Literal["auto", "keep", "drop"] | None,
-        _flag("page-cache", "Of weights that were used; auto keeps them if all fit into memory."),
-    ] = None,
-    save_every: Annotated[
-        int | None, _flag("save-every", "Save every so many steps, and at the end.", min=0)
-    ] = None,
-    save_minutes: Annotated[
-        float | None,
-        _flag(
-            "save-minutes",
-            "Save every so many minutes too; 0 is off. Without --save-every saves are so far "
-            "apart that they write at most 1 GB an hour.",
-            min=0,
-        ),
-    ] = None,
-    eval_every: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Evaluate held-out data every N steps; with 0 only before the first step and "
-            "after the last. Without this option nothing is evaluated.",
-        ),
-    ] = None,
-    adapter: Annotated[
+    flags: dict[str, Value],
+    *,
+    config: Annotated[
         Path | None,
         typer.Option(
-            help="Start from this adapter instead of the bundle's: a folder that peft saved or "
-            "`toolkit pull` brought, or an adapter.ptd."
+            help="YAML file of settings, as --save-config writes it or a run's settings.json; "
+            "flags win.",
+            metavar="FILE",
         ),
     ] = None,
-    trace: Annotated[
-        Literal["full", "steps"] | None, _flag("trace", "How much the trace records.")
+    save_to: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-config",
+            help="Write all settings to this file, with what they mean, and start nothing.",
+            metavar="FILE",
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run --out where it was saved.")
@@ -162,112 +67,101 @@ def train(
 
     The run goes on when the connection breaks. Ctrl-C stops it after the current step with
     everything saved; a second Ctrl-C leaves it running. With --resume flags that are not given keep
-    the values the run was started with, bundle, data and adapter included.
+    the values the run was started with, bundle, data and adapter included. What is in effect is
+    kept with the run, and `toolkit pull` brings it as settings.json.
 
     \b
     Examples:
       toolkit train --device local --steps 50 --lr 1e-4 --out run1
       toolkit train --out run1 --resume --steps 100
+      toolkit train --epochs 3 --lr 5e-4 --schedule cosine --min-lr 5e-5 --out run5
+      toolkit train --epochs 3 --lr 5e-4 --save-config run.yaml
+      toolkit train --config run.yaml --optimizer lion --out run6
       toolkit train --steps 50 --optimizer adamw --grad-accum 4 --out run2 --detach
       toolkit train --attach run2
       toolkit train --steps 50 --adapter runs/run1 --out run3
       toolkit train --device SERIAL --steps 5 --out run4 --atrace
     """
-    settings: dict[str, Value] = {
-        "steps": steps,
-        "lr": lr,
-        "method": method,
-        "optimizer": optimizer,
-        "batch-size": batch_size,
-        "grad-accum": grad_accum,
-        "weight-decay": weight_decay,
-        "beta1": beta1,
-        "beta2": beta2,
-        "eps": eps,
-        "momentum": momentum,
-        "max-grad-norm": max_grad_norm,
-        "lora-plus-ratio": lora_plus_ratio,
-        "layers": layers,
-        "warmup-steps": warmup_steps,
-        "schedule": schedule,
-        "seed": seed,
-        "order": order,
-        "threads": threads,
-        "checkpoints": checkpoints,
-        "page-cache": page_cache,
-        "save-every": save_every,
-        "save-minutes": save_minutes,
-        "eval-every": eval_every,
-        "trace": trace,
-    }
-    _check_usage(out, steps, attach_to, resume, settings)
+    given = flags if config is None else merged(read_config(config), flags)
+    if save_to is not None:
+        save_config(save_to, given)
+        say_next(f"toolkit train --config {save_to}")
+        return
+    _check_usage(given, attach_to, resume)
     if atrace and detach:
         raise typer.BadParameter("--atrace ends with this command, so it takes no --detach")
-    with open_device(device) as target, system_trace(target, attach_to or out, atrace):
-        if app:
-            run = _app_run(
-                target, attach_to or out, bundle, data, adapter, settings, resume, attach_to
-            )
-        elif attach_to is not None:
-            run = attach(target, check_name(attach_to, "run"))
-        else:
-            assert out is not None
-            request = Request(check_name(out, "run"), settings, bundle, data, adapter)
-            run = (training.resume if resume else training.begin)(target, request, say)
+    name = str(attach_to or given["out"])
+    device = open_device(str(given.get("device", "local")))
+    with device, system_trace(device.connection, name, atrace):
+        run = _run(device, name, given, resume, attach_to is not None, app)
         if detach:
             _announce(run, as_json)
-            return
-        began = attach_to is None and not resume
-        watch(run, steps, as_json=as_json, began=began)
+        else:
+            watch(run.watching, given.get("steps"), as_json=as_json)
 
 
-def _check_usage(
-    out: str | None,
-    steps: int | None,
-    attach_to: str | None,
-    resume: bool,
-    settings: dict[str, Value],
-) -> None:
+def _run(
+    device: Device, name: str, given: dict[str, Value], resume: bool, attached: bool, app: bool
+) -> TrainingRun:
+    settings = {known.flag: given[known.flag] for known in SETTINGS if known.flag in given}
+    bundle, data, adapter = (given.get(flag) for flag in ("bundle", "data", "adapter"))
+    if resume and adapter is not None:
+        raise ToolkitError(
+            "a run keeps the adapter that it started from", "Leave --adapter away with --resume"
+        )
+    if app:
+        return _app_run(device.connection, name, bundle, data, adapter, settings, resume, attached)
+    if attached:
+        return device.run(name)
+    if resume:
+        return device.resume(name, bundle=bundle, data=data, say=say, **settings)
+    chosen = TrainSettings.of(settings)
+    return device.train(name, chosen, bundle=bundle, data=data, adapter=adapter, say=say)
+
+
+def _check_usage(given: Mapping[str, Value], attach_to: str | None, resume: bool) -> None:
     if attach_to is None:
-        if out is None or (steps is None and not resume):
-            raise typer.BadParameter("--out and --steps are needed (or --attach RUN)")
+        long = resume or "steps" in given or "epochs" in given
+        if "out" not in given or not long:
+            raise typer.BadParameter("--out and --steps or --epochs are needed (or --attach RUN)")
         return
-    given = [f"--{name}" for name, value in settings.items() if value is not None]
-    given += ["--out"] if out is not None else []
-    given += ["--resume"] if resume else []
-    if given:
-        raise typer.BadParameter(f"--attach starts nothing, so it takes no {', '.join(given)}")
+    starting = [f"--{flag}" for flag in given if flag != "device"]
+    starting += ["--resume"] if resume else []
+    if starting:
+        raise typer.BadParameter(f"--attach starts nothing, so it takes no {', '.join(starting)}")
 
 
 def _app_run(
-    device: Device,
-    name: str | None,
+    phone: Connection,
+    name: str,
     bundle: str | None,
     data: str | None,
-    adapter: Path | None,
+    adapter: str | None,
     settings: dict[str, Value],
     resume: bool,
-    attach_to: str | None,
-) -> Run:
+    attached: bool,
+) -> TrainingRun:
     from toolkit.device import app
     from toolkit.device.base import ShellDevice
 
-    app.require_app(device)
-    assert name is not None and isinstance(device, ShellDevice)
-    if attach_to is not None:
-        return app.AppRun(app.inside_app(device), check_name(name, "run"))
+    app.require_app(phone)
+    assert isinstance(phone, ShellDevice)
+    if attached:
+        return TrainingRun(app.AppRun(app.inside_app(phone), check_name(name, "run")))
     if adapter is not None:
         raise ToolkitError("the app has no --adapter", "Leave it away, or train without --app")
     if not resume:
-        chosen = choose(device, "bundles", bundle), choose(device, "data", data)
-        training.check_pair(device, *chosen)
+        chosen = choose(phone, "bundles", bundle), choose(phone, "data", data)
+        facts = training.check_pair(phone, *chosen)
         bundle, data = (item.name for item in chosen)
-    return app.start(device, name, bundle, data, settings, resume=resume)
+        steps = TrainSettings.of(settings).for_samples(training.sequences_of(facts)).steps
+        settings = merged(settings, {"steps": steps})
+    run = app.start(phone, name, bundle, data, settings, resume=resume)
+    return TrainingRun(run, began=not resume)
 
 
-def _announce(run: Run, as_json: bool) -> None:
-    from toolkit.cli.common import console
-
+def _announce(trained: TrainingRun, as_json: bool) -> None:
+    run = trained.watching.run
     if as_json:
         print_json({"run": run.name, "device": run.device.spec, "path": run.path})
         return

@@ -15,9 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from toolkit.cli.common import error_console
 from toolkit.cli.progress import Bar
 from toolkit.cli.units import bytes_text, seconds_text
-from toolkit.device import DeviceLost
-from toolkit.device.runs import Run, follow
-from toolkit.errors import ToolkitError
+from toolkit.device.runs import Run
+from toolkit.device.watching import Watching, how_to_attach, number, whole
 
 _SHOWN = {"run", "step", "evaluation", "event", "end"}
 
@@ -39,34 +38,6 @@ class Interrupts:
             yield self
         finally:
             signal.signal(signal.SIGINT, previous)
-
-
-class Tally:
-    """Peak and time of a whole run, of all its parts: a resumed run's trace has several."""
-
-    def __init__(self) -> None:
-        self.peak_kib = 0.0
-        self.end: dict[str, Any] | None = None
-        self._ended = 0.0
-        self._open = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of all parts; of one that was killed those of its steps."""
-        return self._ended + self._open
-
-    def record(self, record: dict[str, Any]) -> None:
-        """Count a run, step or end record; others change nothing."""
-        kind = record["type"]
-        if kind in ("step", "end"):
-            self.peak_kib = max(self.peak_kib, number(record.get("peak"), 0.0))
-        if kind == "run":
-            self._ended, self._open, self.end = self.seconds, 0.0, None
-        elif kind == "step":
-            self._open += number(record.get("seconds"), 0.0)
-        elif kind == "end":
-            self._ended += number(record.get("seconds"), 0.0)
-            self._open, self.end = 0.0, record
 
 
 class BarView:
@@ -101,20 +72,20 @@ class BarView:
         """Show one record of the trace."""
         kind = record["type"]
         if kind == "run":
-            self._steps = self._steps or _whole(_member(record, "settings", "steps"))
+            self._steps = self._steps or whole(_member(record, "settings", "steps"))
             self._bar.update(self._task, total=self._steps)
         elif kind == "step":
             self._step(record)
         elif kind == "evaluation":
             loss, perplexity = number(record.get("loss")), number(record.get("perplexity"))
-            step = _whole(record.get("step"))
+            step = whole(record.get("step"))
             self.say(f"step {step}: held-out loss {loss:.4f}, perplexity {perplexity:.2f}")
         elif kind == "event" and record.get("event") == "waiting_for_storage":
             cause = str(record.get("detail"))[:500]
             self.say(f"waiting to save until there is room on the device: {cause}")
 
     def _step(self, record: dict[str, Any]) -> None:
-        step = _whole(record.get("step")) or 0
+        step = whole(record.get("step")) or 0
         seconds, tokens = number(record.get("seconds")), number(record.get("tokens"))
         self._peak = max(self._peak, number(record.get("peak"), 0.0) * 1024)
         speed = tokens / seconds if seconds > 0 else math.nan
@@ -151,76 +122,40 @@ class JsonView:
             sys.stdout.flush()
 
 
-def watch(run: Run, steps: int | None, *, as_json: bool, began: bool) -> None:
-    """Follow a run until it ends or the second Ctrl-C; the first one stops it at a step boundary.
-
-    Args:
-        began: This command began the run; if the trainer refuses it, nothing of it is kept.
+def watch(watching: Watching, steps: int | None, *, as_json: bool) -> None:
+    """Show a run until it ends or the second Ctrl-C; the first one stops it at a step boundary.
 
     Raises:
-        ToolkitError: the trainer failed or died; the message is its own.
-        DeviceLost: the connection broke; the run goes on.
+        ToolkitError: The trainer failed or died, or the connection broke.
     """
-    tally = Tally()
-    for past in run.history() if run.trace_offset else ():
-        tally.record(past)
-    earlier, tally.end = tally.end, None
+    run = watching.run
     view = JsonView() if as_json else BarView(run, steps)
     with Interrupts().counted() as interrupts, view:
         stop_requested = False
-        try:
-            for record in follow(run):
-                if record is not None:
-                    view.record(record)
-                    tally.record(record)
-                if interrupts.count and not stop_requested:
-                    run.request_stop()
-                    stop_requested = True
-                    view.say("stopping after this step; Ctrl-C again leaves it running")
-                if interrupts.count > 1:
-                    view.say(_how_to_attach(run, f"run {run.name} goes on"))
-                    return
-        except DeviceLost as lost:
-            remedy = f"The run goes on; {_how_to_attach(run, 'when it is back')}"
-            raise ToolkitError(lost.cause, remedy) from lost
-        if tally.end is None and earlier is not None and run.exit_code() == 0:
-            tally.end = earlier  # resumed though nothing was left to do, which adds nothing
-        _conclude(run, view, tally, began)
+        for record in watching:
+            if record is not None:
+                view.record(record)
+            if interrupts.count and not stop_requested:
+                watching.request_stop()
+                stop_requested = True
+                view.say("stopping after this step; Ctrl-C again leaves it running")
+            if interrupts.count > 1:
+                view.say(how_to_attach(run, f"run {run.name} goes on"))
+                return
+        _conclude(run, view, watching)
 
 
-def _conclude(run: Run, view: BarView | JsonView, tally: Tally, began: bool) -> None:
-    end = tally.end
-    if end is None or end.get("status") == "failed":
-        error = end.get("error") if end else None
-        cause = str(error)[:500] if error else run.failure()
-        remedy = f"What it left: `toolkit pull {run.where} {run.name}`"
-        if began and run.discard_if_refused():
-            remedy = "Nothing was started; the name can be used again"
-        raise ToolkitError(f"run {run.name} failed on {run.device.spec}: {cause}", remedy)
-    steps, peak = _whole(end.get("steps")), bytes_text(tally.peak_kib * 1024)
+def _conclude(run: Run, view: BarView | JsonView, watching: Watching) -> None:
+    end = watching.end or {}
+    steps, peak = whole(end.get("steps")), bytes_text(watching.peak_bytes)
     stopped = end.get("status") == "stopped"
     view.say(
         f"run {run.name} {'stopped' if stopped else 'completed'}: {steps} steps, "
-        f"{seconds_text(tally.seconds)}, peak {peak}; adapter and state are saved"
+        f"{seconds_text(watching.seconds)}, peak {peak}; adapter and state are saved"
     )
     if stopped:
         view.say(f"resume: toolkit train {run.where} --out {run.name} --resume")
     view.say(f"next: toolkit pull {run.where} {run.name} -o runs/{run.name}")
-
-
-def _how_to_attach(run: Run, when: str) -> str:
-    return f"{when}: toolkit train {run.where} --attach {run.name}"
-
-
-def number(value: Any, default: float = math.nan) -> float:
-    """Return a number of a trace, which may be null or anything, as a float."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return default
-    return float(value)
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _member(record: dict[str, Any], *names: str) -> Any:

@@ -1,8 +1,7 @@
 """`toolkit verify`: gradients on a device against PyTorch, tensor by tensor."""
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,12 +10,10 @@ from rich.table import Table
 
 from toolkit.cli.common import console, error_console, print_json, say_next
 from toolkit.cli.transfers import transfer_bar
-from toolkit.errors import ToolkitError
 
 if TYPE_CHECKING:
-    from toolkit.bundle.bundle import Bundle
-    from toolkit.data.samples import Rows
-    from toolkit.oracle.on_device import Target
+    from toolkit.api.devices import Bars
+    from toolkit.device.transfer import Progress
     from toolkit.oracle.verification import Verification
 
 _WORST = 5
@@ -56,12 +53,23 @@ def verify(
       toolkit verify bundle --data data --samples 2 --json
       toolkit verify bundle --device 192.168.1.20:5555 --seq-len 128 --samples 1
     """
-    from toolkit.bundle.bundle import Bundle
+    if data is not None and seq_len is not None:
+        raise typer.BadParameter("--seq-len is for random tokens; --data has its own")
+    import toolkit
 
-    opened = Bundle.open(bundle)
-    rows = _rows(opened, data, samples, seq_len, seed)
-    with tempfile.TemporaryDirectory() as folder, open_target(device, bundle, threads) as target:
-        result = _verify(target, opened, rows, Path(folder), seed, tolerance)
+    with _shown() as (say, bars):
+        result = toolkit.verify(
+            bundle,
+            device=device,
+            data=data,
+            samples=samples,
+            seq_len=seq_len,
+            seed=seed,
+            tolerance=tolerance,
+            threads=threads,
+            bars=bars,
+            say=say,
+        )
     if as_json:
         print_json(result.to_json())
     else:
@@ -83,72 +91,24 @@ def verify(
 
 
 @contextmanager
-def open_target(device: str, bundle: Path, threads: int) -> "Iterator[Target]":
-    """Open a device and see that it has the runtime and the bundle."""
-    from toolkit.device import open_device
-    from toolkit.device.commands import send_bundle, send_runtime
-    from toolkit.oracle.on_device import Target
+def _shown() -> "Iterator[tuple[Callable[[str], None], Bars]]":
+    """Yield what shows that something is being done, and what shows transfers, one at a time."""
+    status = error_console.status("")
 
-    with open_device(device) as opened:
-        with transfer_bar("runtime") as progress:
-            runtime = send_runtime(opened, progress)
-        with transfer_bar("bundle") as progress:
-            remote = send_bundle(opened, bundle, progress)
-        yield Target(opened, runtime, remote, threads)
+    def say(line: str) -> None:
+        status.update(line)
+        status.start()
 
+    @contextmanager
+    def bars(what: str) -> "Iterator[Progress]":
+        status.stop()
+        with transfer_bar(what) as progress:
+            yield progress
 
-def _rows(
-    bundle: "Bundle", data: Path | None, samples: int, seq_len: int | None, seed: int
-) -> "Rows":
-    from toolkit.data.dataset import first_rows, read_rows
-    from toolkit.device.contents import check_data
-    from toolkit.oracle.verification import verification_rows
-
-    lengths = bundle.manifest["seq_lens"]
-    if data is None:
-        length = seq_len or min(lengths)
-        rows = verification_rows(samples, length, bundle.manifest["shape"]["vocab_size"], seed)
-    else:
-        if seq_len is not None:
-            raise typer.BadParameter("--seq-len is for random tokens; --data has its own")
-        check_data(data, "train.ptd", bundle.path)
-        rows = first_rows(read_rows(data / "train.ptd"), samples)
-        length = rows.tokens.shape[1]
-    if length not in lengths:
-        raise ToolkitError(
-            f"the bundle has no programs for {length} tokens "
-            f"(it has {', '.join(map(str, lengths))})",
-            "Use one of these, or export with another --seq-len",
-        )
-    return rows
-
-
-def _verify(
-    target: "Target", bundle: "Bundle", rows: "Rows", folder: Path, seed: int, tolerance: float
-) -> "Verification":
-    from toolkit.data.dataset import write_rows
-    from toolkit.oracle.gradients import step_gradients
-    from toolkit.oracle.model import build_exact_model, build_model
-    from toolkit.oracle.on_device import device_gradients, sent_inputs
-    from toolkit.oracle.verification import judge, judge_rounding, write_perturbed_adapter
-
-    data, adapter = folder / "data.ptd", folder / "adapter.ptd"
-    write_rows(data, rows, bundle.manifest["tokenizer"])
-    write_perturbed_adapter(bundle, adapter, seed)
-    indices = list(range(len(rows.tokens)))
-    with ExitStack() as sent:
-        with transfer_bar("verify") as sending:
-            remote = sent.enter_context(sent_inputs(target, data, adapter, sending))
-        with error_console.status(f"gradients on {target.device.spec}"):
-            actual = device_gradients(target, remote, indices)
-    with error_console.status("gradients in PyTorch"):
-        expected = step_gradients(build_model(bundle, adapter), rows, indices)
-    verdict = judge(actual, expected, tolerance)
-    if verdict.passed:
-        return verdict
-    with error_console.status("gradients above the tolerance: the same in float64"):
-        exact = step_gradients(build_exact_model(bundle, adapter), rows, indices)
-    return judge_rounding(verdict, actual, expected, exact)
+    try:
+        yield say, bars
+    finally:
+        status.stop()
 
 
 def _print(result: "Verification") -> None:

@@ -11,14 +11,14 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from toolkit.device.base import Device, ShellDevice
 from toolkit.device.layout import check_name
-from toolkit.device.run_settings import Value
 from toolkit.device.runs import Run
 from toolkit.device.shell import WrappedCommand, command_line, quote
 from toolkit.errors import ToolkitError
+from toolkit.settings.declaration import Value
+from toolkit.settings.training import FLAGS, TrainSettings
 
 PACKAGE = "dev.toolkit.trainer"
 FOLDER = f"/data/data/{PACKAGE}/files"
@@ -26,11 +26,6 @@ _SERVICE = f"{PACKAGE}/.service.AutomationService"
 _ACTION = f"{PACKAGE}.automation"
 _TAG = "toolkit.answer"
 _ANSWER_SECONDS = 15.0
-SETTINGS = (
-    *("steps", "lr", "optimizer", "grad-accum", "schedule", "warmup-steps", "seed", "order"),
-    *("save-every", "threads", "trace"),
-)
-"""Options of `toolkit train` that the app's runs have."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +211,25 @@ class AppRun(Run):
         return reason or f"the app left it {state or 'without a record'}"
 
 
+def settings_of_app(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return those of the settings, by flag, that the app has; others may only be the defaults.
+
+    Raises:
+        ToolkitError: Another one is set.
+    """
+    usual = TrainSettings(optimizer=str(settings.get("optimizer", "adamw"))).effective().flags()
+    unknown = [
+        f"--{flag}"
+        for flag, value in settings.items()
+        if not FLAGS[flag].app and value != usual.get(flag)
+    ]
+    if unknown:
+        raise ToolkitError(
+            f"the app has no {', '.join(unknown)}", "Leave it away, or train without --app"
+        )
+    return {flag: value for flag, value in settings.items() if FLAGS[flag].app}
+
+
 def start(
     phone: ShellDevice,
     name: str,
@@ -225,29 +239,22 @@ def start(
     *,
     resume: bool,
 ) -> AppRun:
-    """Start or resume a run in the app and return it, to be watched.
+    """Start or resume a run in the app and return it, to be watched; `settings` are by flag.
 
     Raises:
         ToolkitError: The app refuses, or a setting is not one of the app's.
     """
-    unknown = [
-        f"--{key}" for key, value in settings.items() if value is not None and key not in SETTINGS
-    ]
-    if unknown:
+    settings = settings_of_app(settings)
+    if resume and settings:
+        given = ", ".join(f"--{flag}" for flag in settings)
         raise ToolkitError(
-            f"the app has no {', '.join(unknown)}", "Leave it away, or train without --app"
-        )
-    given = [f"--{key}" for key, value in settings.items() if value is not None]
-    if resume and given:
-        raise ToolkitError(
-            f"a run of the app keeps its settings: {', '.join(given)} cannot change",
+            f"a run of the app keeps its settings: {given} cannot change",
             "Leave it away, or start another run",
         )
     inside = inside_app(phone)
     run = AppRun(inside, check_name(name, "run"))
     entry = inside.stat(f"{run.path}/trace.jsonl")
     run.trace_offset = entry.size if entry is not None else 0
-    extras: dict[str, Any] = {"run": name, "bundle": bundle, "data": data}
-    extras |= {key: value for key, value in settings.items() if key in SETTINGS}
+    extras: dict[str, Value] = {"run": name, "bundle": bundle, "data": data, **settings}
     ask(phone, "TRAIN", {"run": name, "resume": "true"} if resume else extras)
     return run

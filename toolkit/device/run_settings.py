@@ -1,9 +1,10 @@
 """What a run was started with: settings.json in its folder, names of flags and their values.
 
-Beside the flags that were given it holds the run's name and random id, bundle and data with their
-SHA-256, and the adapter it started from. A resume proposes its settings in settings.new.json with
-the size that the trace had; whether the trainer accepted them is read from the trace, later and by
-anyone, so that neither a refused resume nor a lost connection changes what the next one goes by.
+Beside every setting in effect it holds the run's name and random id, bundle and data with their
+SHA-256, and the adapter it started from; `toolkit train --config` takes it, too. A resume proposes
+its settings in settings.new.json with the size that the trace had; whether the trainer accepted
+them is read from the trace, later and by anyone, so that neither a refused resume nor a lost
+connection changes what the next one goes by.
 """
 
 import json
@@ -14,14 +15,14 @@ from toolkit.device.layout import run_path
 from toolkit.device.shell import quote
 from toolkit.errors import ToolkitError
 from toolkit.sealed_json import CHECKSUM, is_sealed, seal
+from toolkit.settings.config import RUN_OWN
+from toolkit.settings.declaration import Value
 
-Value = str | int | float | None
 Settings = dict[str, Value]
 
 SETTINGS = "settings.json"
 _PROPOSED = "settings.new.json"
 _OFFSET = "trace-offset"
-_OWN = ("name", "id", "bundle-sha256", "data-sha256", "adapter", _OFFSET)
 
 
 def write_settings(device: Device, name: str, settings: Mapping[str, Value]) -> None:
@@ -79,7 +80,7 @@ def read_settings(device: Device, name: str, known: Iterable[str]) -> Settings:
             "started with is not known",
             f"Start another run; `toolkit pull --device {device.spec} {name}` brings what it left",
         )
-    wanted = {*known, *_OWN}
+    wanted = {*known, *RUN_OWN}
     return {key: value for key, value in settings.items() if key in wanted}
 
 
@@ -88,18 +89,13 @@ def stored_settings(device: Device, name: str) -> Settings:
     return parse_settings(device.read(f"{run_path(device, name)}/{SETTINGS}")) or {}
 
 
-def changes(
-    old: Mapping[str, Value], new: Mapping[str, Value], defaults: Mapping[str, str]
-) -> list[str]:
+def changes(old: Mapping[str, Value], new: Mapping[str, Value]) -> list[str]:
     """Return what a resume changes, as `lr 0.0005 -> 0.001`."""
-    found = []
-    for key, value in new.items():
-        before = old.get(key)
-        if key not in _OWN and value is not None and value != before:
-            shown = defaults.get(key, "unset") if before is None else before
-            if str(shown) != str(value):
-                found.append(f"{key} {shown} -> {value}")
-    return found
+    return [
+        f"{flag} {old.get(flag, 'unset')} -> {value}"
+        for flag, value in new.items()
+        if value != old.get(flag)
+    ]
 
 
 def _encode(settings: Mapping[str, Value]) -> bytes:

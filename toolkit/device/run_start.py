@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from toolkit.device.base import Device
-from toolkit.device.run_settings import SETTINGS, Value, propose_settings, write_settings
+from toolkit.device.run_settings import SETTINGS, propose_settings, write_settings
 from toolkit.device.runs import Run
 from toolkit.device.runtime import Runtime
 from toolkit.device.shell import command_line, quote
 from toolkit.errors import ToolkitError
+from toolkit.settings.declaration import Value
 
 # A command that has made a run's folder writes into it at once; one that is older was given up.
 _BEGINNING_SECONDS = 60

@@ -1,7 +1,6 @@
 """Starting a run: which bundle and data, whether they belong together, and what a resume keeps."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,73 +9,35 @@ from toolkit.data.template import FILE as TEMPLATE_FILE
 from toolkit.device.adapters import read_json, send_adapter
 from toolkit.device.base import Device
 from toolkit.device.layout import Deployed, choose
-from toolkit.device.run_settings import Settings, Value, changes, read_settings
+from toolkit.device.run_settings import SETTINGS as SETTINGS_FILE
+from toolkit.device.run_settings import Settings, changes, read_settings
 from toolkit.device.run_start import require_resumable, start
 from toolkit.device.runs import Run
 from toolkit.device.runtime import check_version, find_runtime
 from toolkit.errors import ToolkitError
-from toolkit.settings.optimizers import OPTIMIZERS
-
-DEFAULTS = {
-    "lr": "0.0001",
-    "method": "exact",
-    "optimizer": "adamw",
-    "batch-size": "1",
-    "grad-accum": "1",
-    "weight-decay": "0",
-    "beta1": "0.9",
-    "beta2": "0.999",
-    "eps": "1e-08",
-    "momentum": "0",
-    "max-grad-norm": "0",
-    "lora-plus-ratio": "1",
-    "layers": "",
-    "warmup-steps": "0",
-    "schedule": "constant",
-    "seed": "0",
-    "order": "shuffled",
-    "threads": "0",
-    "checkpoints": "auto",
-    "page-cache": "auto",
-    "save-every": "50",
-    "save-minutes": "2",
-    "trace": "full",
-}
-"""What the trainer takes for flags that are not given, as its own help says it.
-
-An optimizer may have another of its own, see `defaults_of`.
-"""
-
-
-def defaults_of(optimizer: str) -> dict[str, str]:
-    """Return `DEFAULTS` as they are for one optimizer; an unknown one has no others."""
-    own = OPTIMIZERS[optimizer].options if optimizer in OPTIMIZERS else {}
-    return DEFAULTS | {name: f"{value:g}" for name, value in own.items()}
-
+from toolkit.settings.declaration import Value
+from toolkit.settings.training import FLAGS, SETTINGS, TrainSettings, merged
 
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a run is asked for; names are of the device, None leaves the choice to the default.
-
-    Attributes:
-        settings: Flags of `trainer train` without dashes, None where not given.
-        adapter: What to start from, an adapter .ptd or a PEFT folder on this machine.
-    """
-
-    name: str
-    settings: Mapping[str, Value]
-    bundle: str | None = None
-    data: str | None = None
-    adapter: Path | None = None
-
-
-def begin(device: Device, request: Request, say: Say) -> Run:
+def begin(
+    device: Device,
+    name: str,
+    settings: TrainSettings,
+    *,
+    bundle: str | None = None,
+    data: str | None = None,
+    adapter: str | Path | None = None,
+    say: Say,
+) -> Run:
     """Start a new run.
 
     Args:
+        name: What it is called on the device.
+        settings: Its settings.
+        bundle: Name on the device; None: the last sent. So is `data`.
+        adapter: What to start from, an adapter .ptd or a PEFT folder on this machine.
         say: Called with lines for people.
 
     Raises:
@@ -84,23 +45,30 @@ def begin(device: Device, request: Request, say: Say) -> Run:
     """
     runtime = find_runtime(device)
     check_version(device, runtime)
-    given: Settings = dict(request.settings)
-    bundle = choose(device, "bundles", request.bundle)
-    data = choose(device, "data", request.data)
-    if request.adapter is not None:
-        given["adapter"] = send_adapter(device, request.adapter, bundle, say)
-    given |= _chosen(bundle, data)
-    arguments = _arguments(device, bundle, data, given, request.settings, say)
+    chosen = choose(device, "bundles", bundle), choose(device, "data", data)
+    facts = check_pair(device, *chosen)
+    settings = settings.for_samples(sequences_of(facts)).effective()
+    given: Settings = {**settings.flags(), **_chosen(*chosen)}
+    if adapter is not None:
+        given["adapter"] = send_adapter(device, Path(adapter), chosen[0], say)
+    _warn(settings, facts, say)
+    arguments = _arguments(device, *chosen, settings, given.get("adapter"))
     # Whoever uses the adapter needs the template that it was made with.
-    template = f"{data.path}/{TEMPLATE_FILE}"
+    template = f"{chosen[1].path}/{TEMPLATE_FILE}"
     files = [template] if device.stat(template) else []
-    return start(
-        device, runtime, request.name, arguments, resume=False, settings=given, files=files
-    )
+    return start(device, runtime, name, arguments, resume=False, settings=given, files=files)
 
 
-def resume(device: Device, request: Request, say: Say) -> Run:
-    """Continue a run with the settings it was started with, changed by those that are given.
+def resume(
+    device: Device,
+    name: str,
+    changed: Mapping[str, Value],
+    *,
+    bundle: str | None = None,
+    data: str | None = None,
+    say: Say,
+) -> Run:
+    """Continue a run with the settings it was started with, but for those `changed`, by flag.
 
     Raises:
         ToolkitError: It cannot go on, its settings are not known, or bundle or data are not those
@@ -108,26 +76,27 @@ def resume(device: Device, request: Request, say: Say) -> Run:
     """
     runtime = find_runtime(device)
     check_version(device, runtime)
-    if request.adapter is not None:
-        raise ToolkitError(
-            "a run keeps the adapter that it started from", "Leave --adapter away with --resume"
-        )
-    require_resumable(Run(device, request.name))
-    known = {"bundle", "data", *request.settings}
-    before = read_settings(device, request.name, known)
-    given = before | {key: value for key, value in request.settings.items() if value is not None}
-    if given.get("steps") is None:
-        raise ToolkitError(f"how long run {request.name!r} should be is not known", "Give --steps")
-    bundle = choose(device, "bundles", request.bundle or _text(before.get("bundle")))
-    data = choose(device, "data", request.data or _text(before.get("data")))
-    _require_same(device, request.name, "bundle", bundle, before)
-    _require_same(device, request.name, "data", data, before)
-    given |= _chosen(bundle, data)
-    changed = changes(before, given, defaults_of(str(before.get("optimizer") or "adamw")))
-    if changed:
-        say(f"changed: {', '.join(changed)}")
-    arguments = _arguments(device, bundle, data, given, request.settings, say)
-    return start(device, runtime, request.name, arguments, resume=True, settings=given)
+    require_resumable(Run(device, name))
+    stored = read_settings(device, name, FLAGS)
+    own = {known.flag: stored[known.flag] for known in SETTINGS if known.flag in stored}
+    where = f"{SETTINGS_FILE} of run {name!r}"
+    settings = TrainSettings.of(merged(own, changed), where)
+    chosen = (
+        choose(device, "bundles", bundle or _text(stored.get("bundle"))),
+        choose(device, "data", data or _text(stored.get("data"))),
+    )
+    _require_same(device, name, "bundle", chosen[0], stored)
+    _require_same(device, name, "data", chosen[1], stored)
+    facts = check_pair(device, *chosen)
+    settings = settings.for_samples(sequences_of(facts)).effective()
+    before = TrainSettings.of(own, where).effective()
+    if different := changes(before.flags(), settings.flags()):
+        say(f"changed: {', '.join(different)}")
+    _warn(settings, facts, say)
+    kept = {key: value for key, value in stored.items() if key not in own}
+    arguments = _arguments(device, *chosen, settings, stored.get("adapter"))
+    given = {**kept, **settings.flags(), **_chosen(*chosen)}
+    return start(device, runtime, name, arguments, resume=True, settings=given)
 
 
 def _chosen(bundle: Deployed, data: Deployed) -> Settings:
@@ -152,24 +121,17 @@ def _require_same(device: Device, run: str, what: str, now: Deployed, before: Se
 
 
 def _arguments(
-    device: Device,
-    bundle: Deployed,
-    data: Deployed,
-    given: Settings,
-    flags: Mapping[str, Value],
-    say: Say,
+    device: Device, bundle: Deployed, data: Deployed, settings: TrainSettings, adapter: Value
 ) -> list[str]:
-    """Return the trainer's arguments after the checks that need no trainer."""
-    if note := _too_many(given, check_pair(device, bundle, data)):
-        say(note)
+    """Return the trainer's arguments."""
     arguments = ["--bundle", bundle.path, "--data", f"{data.path}/train.ptd"]
-    for flag in flags:
-        if given.get(flag) is not None:
-            arguments += [f"--{flag}", str(given[flag])]
-    if given.get("eval-every") is not None:
+    for flag, value in settings.flags().items():
+        if FLAGS[flag].source == "trainer":
+            arguments += [f"--{flag}", str(value)]
+    if settings.eval_every is not None:
         arguments += ["--eval-data", _validation(device, data.path)]
-    if given.get("adapter") is not None:
-        arguments += ["--adapter", str(given["adapter"])]
+    if adapter is not None:
+        arguments += ["--adapter", str(adapter)]
     return arguments
 
 
@@ -189,17 +151,21 @@ def check_pair(device: Device, bundle: Deployed, data: Deployed) -> dict[str, An
     return facts
 
 
-def _too_many(given: Settings, facts: dict[str, Any]) -> str:
-    """Return a warning if a step takes more sequences than the data has."""
-    step = int(given.get("batch-size") or 1) * int(given.get("grad-accum") or 1)
+def sequences_of(facts: Mapping[str, Any]) -> int | None:
+    """Return how many sequences there are to train on, by data.json; None if it does not say."""
     train = facts.get("train")
     there = train.get("sequences") if isinstance(train, dict) else None
-    if not isinstance(there, int) or there < 1 or step <= there:
-        return ""
-    return (
-        f"warning: a step takes {step} sequences and the data has {there}: every step sees each "
-        f"{step / there:.3g} times"
-    )
+    return there if isinstance(there, int) and there > 0 else None
+
+
+def _warn(settings: TrainSettings, facts: Mapping[str, Any], say: Say) -> None:
+    """Warn if a step takes more sequences than the data has."""
+    step, there = settings.batch_size * settings.grad_accum, sequences_of(facts)
+    if there is not None and step > there:
+        say(
+            f"warning: a step takes {step} sequences and the data has {there}: every step sees "
+            f"each {step / there:.3g} times"
+        )
 
 
 def _validation(device: Device, data: str) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from math import isnan, nan
 from typing import Any
 
 import torch
@@ -14,37 +13,7 @@ from toolkit.oracle.gradients import step_gradients
 from toolkit.oracle.model import adapter_parameters
 from toolkit.oracle.sampler import sample_indices
 from toolkit.settings.optimizers import OPTIMIZERS
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """The trainer's flags of the same names; sequences per step = batch_size * grad_accum.
-
-    `beta2` is, unless it is given, the optimizer's own default.
-    """
-
-    steps: int
-    lr: float = 1e-4
-    optimizer: str = "adamw"
-    batch_size: int = 1
-    grad_accum: int = 1
-    weight_decay: float = 0.0
-    beta1: float = 0.9
-    beta2: float = nan
-    eps: float = 1e-8
-    momentum: float = 0.0
-    max_grad_norm: float = 0.0
-    lora_plus_ratio: float = 1.0
-    layers: str | None = None
-    warmup_steps: int = 0
-    schedule: str = "constant"
-    seed: int = 0
-    order: str = "shuffled"
-
-    def __post_init__(self) -> None:
-        if isnan(self.beta2):
-            own = OPTIMIZERS[self.optimizer].options.get("beta2", 0.999)
-            object.__setattr__(self, "beta2", own)
+from toolkit.settings.training import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -60,12 +29,13 @@ class TrainStep:
 
 def train(model: Any, rows: Rows, settings: TrainSettings) -> Iterator[TrainStep]:
     """Train the model's adapter in place and yield each step as it is done."""
+    settings = settings.for_samples(len(rows.tokens)).effective()
     groups = _groups(model, settings)
     parameters = [parameter for group in groups for parameter in group["params"]]
     optimizer = OPTIMIZERS[settings.optimizer].reference(groups, settings)
     scheduler = _scheduler(optimizer, settings)
     samples = sample_indices(len(rows.tokens), settings.seed, settings.order)
-    for _ in range(settings.steps):
+    for _ in range(settings.steps or 0):
         indices = list(islice(samples, settings.batch_size * settings.grad_accum))
         gradients = step_gradients(model, rows, indices)
         limit = settings.max_grad_norm or float("inf")
@@ -82,20 +52,28 @@ def _groups(model: Any, settings: TrainSettings) -> list[dict[str, Any]]:
     for name, parameter in adapter_parameters(model).items():
         parameter.requires_grad_(int(name.split(".")[1]) in chosen)
     trained = adapter_parameters(model).items()
-    rates = {"lora_A": settings.lr, "lora_B": settings.lr * settings.lora_plus_ratio}
+    rate = settings.learning_rate
+    rates = {"lora_A": rate, "lora_B": rate * settings.lora_plus_ratio}
     return [
-        {"params": [p for name, p in trained if f".{factor}." in name], "lr": rate}
-        for factor, rate in rates.items()
+        {"params": [p for name, p in trained if f".{factor}." in name], "lr": lr}
+        for factor, lr in rates.items()
     ]
 
 
 def _scheduler(optimizer: torch.optim.Optimizer, settings: TrainSettings) -> Any:
     from transformers import get_scheduler
 
-    name = {"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule)
+    floor = settings.min_learning_rate
+    name = settings.schedule if not floor else f"{settings.schedule} to a floor"
+    name, more = {
+        "constant": ("constant_with_warmup", {}),
+        "linear to a floor": ("polynomial", {"lr_end": floor}),
+        "cosine to a floor": ("cosine_with_min_lr", {"min_lr": floor}),
+    }.get(name, (name, {}))
     return get_scheduler(
         name,
         optimizer,
         num_warmup_steps=settings.warmup_steps,
         num_training_steps=settings.steps,
+        scheduler_specific_kwargs=more,
     )

@@ -7,11 +7,14 @@ from dataclasses import replace
 from toolkit.lora import PROJECTIONS
 from toolkit.planning.model import Model
 from toolkit.planning.settings import EXPORTED, Settings
-from toolkit.settings.optimizers import OPTIMIZERS
+from toolkit.settings.optimizers import OPTIMIZERS, OPTIONS
+from toolkit.settings.training import SETTINGS
 
 TEXT = "chats.jsonl"
 """Stands for the user's own file."""
 _RANDOM_ROWS = 64
+_ALWAYS = ("optimizer", "checkpoints")
+"""Settings that are named even if they are the default: a plan is about them."""
 
 
 def commands(model: Model, settings: Settings, device: str | None) -> list[str]:
@@ -78,14 +81,14 @@ def _is_random(model: Model) -> bool:
 
 
 def _train(settings: Settings, where: list[str]) -> list[object]:
-    words = ["toolkit", "train", *where, "--steps", 100, "--optimizer", settings.optimizer]
-    words += ["--checkpoints", settings.checkpoints]
-    if settings.momentum and "momentum" in OPTIMIZERS[settings.optimizer].options:
-        words += ["--momentum", f"{settings.momentum:g}"]
-    if settings.max_grad_norm:
-        words += ["--max-grad-norm", f"{settings.max_grad_norm:g}"]
-    if settings.batch_size > 1:
-        words += ["--batch-size", settings.batch_size]
+    words: list[object] = ["toolkit", "train", *where, "--steps", 100]
+    others = set(OPTIONS) - OPTIMIZERS[settings.optimizer].options.keys()
+    for known in SETTINGS:
+        value = getattr(settings, known.name, None)
+        if not known.plan or known.flag in others:
+            continue
+        if known.name in _ALWAYS or value != (known.default or 0):
+            words += [f"--{known.flag}", f"{value:g}" if isinstance(value, float) else value]
     if settings.rows > 1:
         words += ["--grad-accum", settings.rows]
     return [*words, "--out", "run1"]

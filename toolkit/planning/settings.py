@@ -5,15 +5,17 @@ from dataclasses import dataclass, field
 from toolkit.lora import PROJECTIONS, LoraSettings
 from toolkit.planning.scratch import Kernels
 from toolkit.planning.speed import ASSUMED, Speed
+from toolkit.settings.training import TrainSettings
 
 # What a trainer takes before and beside its own buffers (libraries, ExecuTorch's structures, heap,
 # stacks): measured on x86-64 Linux with glibc, where it is the same for all models.
 RUNTIME_BYTES = 5_250_000
+_RUN = TrainSettings()
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of an export and of a run, with the defaults of `toolkit export` and `train`.
+    """Settings of an export and, of the same names as in `TrainSettings`, of a run.
 
     Attributes:
         targets, rslora, rank_pattern, alpha_pattern, layers: As `LoraSettings` has them.
@@ -34,12 +36,12 @@ class Settings:
     linear: str = "int4"
     embedding: str = "int8"
     head: str = "int8"
-    optimizer: str = "adamw"
-    momentum: float = 0.0
-    max_grad_norm: float = 0.0
+    optimizer: str = _RUN.optimizer
+    momentum: float = _RUN.momentum or 0.0
+    max_grad_norm: float = _RUN.max_grad_norm
     sequences: int = 1
-    batch_size: int = 1
-    checkpoints: str = "auto"
+    batch_size: int = _RUN.batch_size
+    checkpoints: str = _RUN.checkpoints
 
     @property
     def lora(self) -> LoraSettings:

@@ -6,7 +6,7 @@ of `runtime/engine/training/optimizers`, and a test holds the two together.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -20,22 +20,28 @@ class _Planned(Protocol):
     """Settings that the size of a state depends on."""
 
     @property
-    def momentum(self) -> float: ...
+    def momentum(self) -> float | None: ...
 
 
 class _Trained(_Planned, Protocol):
     """Settings of an optimizer, the trainer's flags of the same names."""
 
     @property
-    def lr(self) -> float: ...
+    def learning_rate(self) -> float: ...
     @property
-    def weight_decay(self) -> float: ...
+    def weight_decay(self) -> float | None: ...
     @property
-    def beta1(self) -> float: ...
+    def beta1(self) -> float | None: ...
     @property
-    def beta2(self) -> float: ...
+    def beta2(self) -> float | None: ...
     @property
-    def eps(self) -> float: ...
+    def eps(self) -> float | None: ...
+
+
+def _in_effect(value: float | None) -> float:
+    """Return what `TrainSettings.effective` has filled in."""
+    assert value is not None
+    return value
 
 
 @dataclass(frozen=True)
@@ -76,9 +82,9 @@ def _sgd(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
 
     return torch.optim.SGD(
         parameters,
-        lr=settings.lr,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
+        lr=settings.learning_rate,
+        momentum=_in_effect(settings.momentum),
+        weight_decay=_in_effect(settings.weight_decay),
     )
 
 
@@ -91,10 +97,10 @@ def _adamw(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer"
 
     return torch.optim.AdamW(
         parameters,
-        lr=settings.lr,
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
+        lr=settings.learning_rate,
+        betas=(_in_effect(settings.beta1), _in_effect(settings.beta2)),
+        eps=_in_effect(settings.eps),
+        weight_decay=_in_effect(settings.weight_decay),
     )
 
 
@@ -105,6 +111,9 @@ def _lion_states(rows: int, columns: int, settings: _Planned) -> list[State]:
 def _lion(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
     import torch
 
+    beta1, beta2 = _in_effect(settings.beta1), _in_effect(settings.beta2)
+    decay = _in_effect(settings.weight_decay)
+
     class Lion(torch.optim.Optimizer):
         """Algorithm 2 of arXiv 2302.06675."""
 
@@ -113,12 +122,12 @@ def _lion(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
             for group in self.param_groups:
                 for parameter in group["params"]:
                     mean = self.state[parameter].setdefault("mean", torch.zeros_like(parameter))
-                    mixed = settings.beta1 * mean + (1 - settings.beta1) * parameter.grad
-                    update = mixed.sign() + settings.weight_decay * parameter
+                    mixed = beta1 * mean + (1 - beta1) * parameter.grad
+                    update = mixed.sign() + decay * parameter
                     parameter -= group["lr"] * update
-                    mean.lerp_(parameter.grad, 1 - settings.beta2)
+                    mean.lerp_(parameter.grad, 1 - beta2)
 
-    return Lion(parameters, {"lr": settings.lr})
+    return Lion(parameters, {"lr": settings.learning_rate})
 
 
 OPTIMIZERS = {
@@ -130,11 +139,17 @@ OPTIMIZERS = {
 }
 
 
-if TYPE_CHECKING:
-    OptimizerName = str
-else:
-    OptimizerName = Literal[*OPTIMIZERS]
-"""A name of one, for command lines."""
+OPTIONS = tuple(dict.fromkeys(flag for row in OPTIMIZERS.values() for flag in row.options))
+"""Flags that not every optimizer reads, or not with the same default."""
+
+
+def default_text(flag: str) -> str:
+    """Return the default of one of `OPTIONS` for people: AdamW's first, then others' own."""
+    own = {
+        name: f"{row.options[flag]:g}" for name, row in OPTIMIZERS.items() if flag in row.options
+    }
+    first = own.get("adamw", next(iter(own.values())))
+    return ", ".join([first, *(f"{name} {text}" for name, text in own.items() if text != first)])
 
 
 def state_bytes(optimizer: str, shapes: Iterable[tuple[int, ...]], settings: _Planned) -> int:

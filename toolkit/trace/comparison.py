@@ -91,6 +91,12 @@ class RunComparison:
             "doubts": self.doubts,
         }
 
+    def _repr_html_(self) -> str:
+        from toolkit.api.notebook import printed
+        from toolkit.trace.comparison_summary import print_comparison
+
+        return printed(lambda console: print_comparison(console, self))
+
 
 def compare_runs(first: Analysis, second: Analysis) -> RunComparison:
     """Return how `second` differs from `first`."""

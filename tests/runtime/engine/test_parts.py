@@ -13,25 +13,34 @@ from transformers import get_scheduler
 from tests.runtime.running import probe
 from toolkit.bundle.flat_tensor import TensorSpec, write_flat_tensor
 from toolkit.oracle.sampler import sample_indices
-from toolkit.oracle.training import TrainSettings
 from toolkit.safetensors_checksum import is_intact
 from toolkit.settings.optimizers import OPTIMIZERS
+from toolkit.settings.training import TrainSettings
 
 EPS = float(np.finfo(np.float32).eps)
 
 
-@pytest.mark.parametrize("name", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize(
+    ("name", "theirs", "more"),
+    [
+        ("constant", "constant_with_warmup", {}),
+        ("linear", "linear", {}),
+        ("cosine", "cosine", {}),
+        ("linear", "polynomial", {"lr_end": 0.25}),
+        ("cosine", "cosine_with_min_lr", {"min_lr": 0.25}),
+    ],
+)
 @pytest.mark.parametrize(("warmup", "total"), [(0, 7), (3, 20), (5, 5), (9, 6)])
-def test_schedules_are_those_of_transformers(name, warmup, total):
+def test_schedules_are_those_of_transformers(name, theirs, more, warmup, total):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = {"constant": "constant_with_warmup"}.get(name, name)
-    scheduler = get_scheduler(schedule, optimizer, warmup, total)
-    expected = []
-    for _ in range(total):
-        expected.append(optimizer.param_groups[0]["lr"])
+    scheduler = get_scheduler(theirs, optimizer, warmup, total, more)
+    expected = [optimizer.param_groups[0]["lr"]]
+    for _ in range(total - 1):
         optimizer.step()
         scheduler.step()
-    actual = [float(line) for line in probe("schedule", name, warmup, total).split()]
+        expected.append(optimizer.param_groups[0]["lr"])
+    floor = max(more.values(), default=0)
+    actual = [float(line) for line in probe("schedule", name, warmup, total, floor).split()]
     assert actual == pytest.approx(expected, rel=1e-15, abs=1e-16)
 
 
@@ -46,10 +55,14 @@ def test_order_of_samples_is_the_documented_one(order, samples):
     assert [int(line) for line in rest.split()] == expected[middle:]
 
 
+STEPS = {"steps": 20, "learning_rate": 0.1}
+SMALL = {"steps": 20, "learning_rate": 1e-2}
+
+
 def reference_updates(settings, values, gradients):
     """Values after each step and gradient norms, by the optimizer's reference in PyTorch."""
     parameter = torch.nn.Parameter(torch.from_numpy(values.copy()))
-    optimizer = OPTIMIZERS[settings.optimizer].reference([parameter], settings)
+    optimizer = OPTIMIZERS[settings.optimizer].reference([parameter], settings.effective())
     for gradient in gradients:
         parameter.grad = torch.from_numpy(gradient.copy())
         norm = 0.0
@@ -62,16 +75,16 @@ def reference_updates(settings, values, gradients):
 @pytest.mark.parametrize(
     "settings",
     [
-        TrainSettings(20, 0.1, "sgd"),
-        TrainSettings(20, 0.1, "sgd", weight_decay=0.01, momentum=0.9),
-        TrainSettings(20, 0.1, "sgd", momentum=0.9, max_grad_norm=0.5),
-        TrainSettings(20, 1e-2, "adamw"),
+        TrainSettings(**STEPS, optimizer="sgd"),
+        TrainSettings(**STEPS, optimizer="sgd", weight_decay=0.01, momentum=0.9),
+        TrainSettings(**STEPS, optimizer="sgd", momentum=0.9, max_grad_norm=0.5),
+        TrainSettings(**SMALL, optimizer="adamw"),
         TrainSettings(
-            *(20, 1e-2, "adamw"), weight_decay=0.1, beta1=0.8, beta2=0.99, eps=1e-6,
+            **SMALL, optimizer="adamw", weight_decay=0.1, beta1=0.8, beta2=0.99, eps=1e-6,
             max_grad_norm=1.0,
         ),
-        TrainSettings(20, 1e-2, "lion", weight_decay=0.1),
-        TrainSettings(20, 1e-2, "lion", beta1=0.95, beta2=0.98, max_grad_norm=0.5),
+        TrainSettings(**SMALL, optimizer="lion", weight_decay=0.1),
+        TrainSettings(**SMALL, optimizer="lion", beta1=0.95, beta2=0.98, max_grad_norm=0.5),
     ],
     ids=lambda settings: settings.optimizer,
 )  # fmt: skip
@@ -83,12 +96,12 @@ def test_optimizers_are_their_references(settings):
     gradients = random.standard_normal((steps, count)).astype(np.float32)
     gradients *= np.float32(10.0) ** random.integers(-4, 2, (steps, 1)).astype(np.float32)
     words = ["optimizer", rows, columns, steps]
-    words += [f"{name.replace('_', '-')}={value}" for name, value in vars(settings).items()]
+    words += [f"{name.replace('_', '-')}={value}" for name, value in settings.flags().items()]
     output = np.frombuffer(
         probe(*words, stdin=values.tobytes() + gradients.tobytes()), np.float32
     ).reshape(steps, count + 1)
     # A handful of roundings a step, relative to the largest magnitude that enters an update.
-    scale = np.abs(values) + np.cumsum(np.abs(gradients), 0) * settings.lr * 10 + 1
+    scale = np.abs(values) + np.cumsum(np.abs(gradients), 0) * settings.learning_rate * 10 + 1
     reference = reference_updates(settings, values, gradients)
     for step, (expected, norm) in enumerate(reference):
         error = np.abs(output[step, :-1] - expected)

@@ -1,6 +1,6 @@
 // Runs single parts of the engine on plain numbers, for tests that compare them with their
 // references.
-//   trainer_probe schedule NAME WARMUP TOTAL            factors, one a line
+//   trainer_probe schedule NAME WARMUP TOTAL FLOOR      factors, one a line
 //   trainer_probe sampler SAMPLES SEED ORDER COUNT [POSITION]
 //   trainer_probe optimizer ROWS COLUMNS STEPS [OPTION=VALUE..] < floats > floats
 //     in: values, then each step's gradients; out: values, norm (0 without clipping) after each
@@ -59,8 +59,8 @@ namespace {
 
 void schedule(const Words& words) {
   for (int64_t step = 0; step < integer(words[2]); ++step) {
-    printf("%.17g\n",
-           schedule_factor(schedule_from(words[0]), step, integer(words[1]), integer(words[2])));
+    printf("%.17g\n", schedule_factor(schedule_from(words[0]), step, integer(words[1]),
+                                      integer(words[2]), number(words[3])));
   }
 }
 
@@ -248,7 +248,7 @@ void empty_stages(const Words& words) {
 }
 
 int run(const std::string& name, const Words& words) {
-  std::vector<Part> parts = {{"schedule", 3, schedule},
+  std::vector<Part> parts = {{"schedule", 4, schedule},
                              {"sampler", 4, sampler},
                              {"optimizer", 3, optimizer},
                              {"tensors", 1, tensors},

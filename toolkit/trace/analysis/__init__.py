@@ -90,6 +90,12 @@ class Analysis:
         }
         return {name: _finite(value) for name, value in content.items()}
 
+    def _repr_html_(self) -> str:
+        from toolkit.api.notebook import framed
+        from toolkit.trace.report import render_report
+
+        return framed(render_report(self))
+
 
 def analyze_trace(trace: Trace, budget: int | None = None) -> Analysis:
     """Return the analysis of a trace; a peak above `budget` bytes is one of its findings."""

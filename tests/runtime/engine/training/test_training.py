@@ -7,12 +7,13 @@ import torch
 from safetensors.torch import load_file
 
 from tests.runtime.cases import SEQ_LENS
-from tests.runtime.running import records, run
+from tests.runtime.running import error_of, records, run
 from toolkit.bundle.bundle import Bundle
 from toolkit.data.dataset import read_rows
 from toolkit.oracle.gradients import compare, step_gradients
 from toolkit.oracle.model import adapter_parameters, build_model
-from toolkit.oracle.training import TrainSettings, train
+from toolkit.oracle.training import train
+from toolkit.settings.training import TrainSettings
 
 MODELS = [("llama", True, "mesp"), ("qwen2", False, "mesp"), ("qwen2", True, "mebp")]
 # fp32 against fp64: 1e-7 a rounding, times the depth of the sums (up to 150 * 64 terms).
@@ -51,11 +52,37 @@ def test_gradients_are_those_of_pytorch(make_case, tmp_path, model, samples):
 @pytest.mark.parametrize(
     "settings",
     [
-        TrainSettings(20, 0.01, grad_accum=2, schedule="cosine", warmup_steps=3, weight_decay=0.1),
-        TrainSettings(20, 0.01, batch_size=2, max_grad_norm=0.3, schedule="linear", seed=5),
-        TrainSettings(20, 0.1, "sgd", max_grad_norm=0.5, momentum=0.9, order="sequential"),
-        TrainSettings(20, 0.2, "sgd", batch_size=2, grad_accum=2, weight_decay=0.01),
-        TrainSettings(20, 1e-3, "lion", grad_accum=2, weight_decay=0.1),
+        TrainSettings(
+            steps=20,
+            learning_rate=0.01,
+            grad_accum=2,
+            schedule="cosine",
+            min_learning_rate=1e-3,
+            warmup_steps=3,
+            weight_decay=0.1,
+        ),
+        TrainSettings(
+            steps=20, learning_rate=0.01, batch_size=2, max_grad_norm=0.3, schedule="linear", seed=5
+        ),
+        TrainSettings(
+            steps=20,
+            learning_rate=0.1,
+            optimizer="sgd",
+            max_grad_norm=0.5,
+            momentum=0.9,
+            order="sequential",
+        ),
+        TrainSettings(
+            steps=20,
+            learning_rate=0.2,
+            optimizer="sgd",
+            batch_size=2,
+            grad_accum=2,
+            weight_decay=0.01,
+        ),
+        TrainSettings(
+            steps=20, learning_rate=1e-3, optimizer="lion", grad_accum=2, weight_decay=0.1
+        ),
     ],
     ids=["adamw", "adamw-clipped", "sgd-momentum-clipped", "sgd", "lion"],
 )
@@ -63,7 +90,7 @@ def test_twenty_steps_are_those_of_pytorch(case, tmp_path, settings):
     model = model_of(case)
     expected = list(train(model, read_rows(case.data), settings))
     seq_len = read_rows(case.data).tokens.shape[1]
-    out = case.train(tmp_path / "run", **vars(settings))
+    out = case.train(tmp_path / "run", **settings.flags() | {"threads": 1})
     steps = records(out, "step")
     assert [step["samples"] for step in steps] == [step.samples for step in expected]
     assert [step["labelled"] for step in steps] == [step.tokens for step in expected]
@@ -137,7 +164,9 @@ def test_a_bundle_serves_several_sequence_lengths(case, tmp_path):
     out = case.train(tmp_path / "run", data=case.other_length, steps=2, lr=0.05)
     assert records(out, "run")[0]["bundle"]["seq_len"] == SEQ_LENS[1]
     model, rows = model_of(case), read_rows(case.other_length)
-    expected = [step.loss for step in train(model, rows, TrainSettings(2, 0.05))]
+    expected = [
+        step.loss for step in train(model, rows, TrainSettings(steps=2, learning_rate=0.05))
+    ]
     assert case.losses(out) == pytest.approx(expected, rel=LATER_LOSS)
 
 
@@ -182,3 +211,10 @@ def test_training_evaluates_before_between_and_after(case, tmp_path):
     # Looking must not change what is learned.
     blind = case.train(tmp_path / "blind", steps=4, lr=0.05, eps=1e-6)
     assert result_of(blind) == result_of(out)
+
+
+def test_a_floor_is_for_what_falls_and_not_above_the_rate(case, tmp_path):
+    options = case.options(tmp_path / "run", lr=0.01, min_lr=0.001)
+    assert "--min-lr is for --schedule linear or cosine" in error_of("train", code=2, **options)
+    options |= {"schedule": "linear", "min_lr": 0.02}
+    assert "--min-lr 0.02 is above --lr 0.01" in error_of("train", code=2, **options)

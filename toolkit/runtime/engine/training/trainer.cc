@@ -58,6 +58,7 @@ void Trainer::open_run() {
 
 void Trainer::open_model() {
   schedule_ = schedule_from(options_.schedule);
+  lr_floor_ = schedule_floor(options_);
   bundle_ = std::make_unique<Bundle>(options_.bundle);
   data_ = std::make_unique<Dataset>(options_.data, *bundle_);
   const MethodRow& method = method_row(options_.method);
@@ -207,8 +208,8 @@ void Trainer::train_step() {
   const int64_t begin = trace_->now(), spilled = spilled_bytes();
   std::vector<int64_t> samples;
   for (int64_t i = 0; i < sequences_per_step_; ++i) samples.push_back(sampler_->next());
-  report_.lr =
-      options_.lr * schedule_factor(schedule_, step - 1, options_.warmup_steps, options_.steps);
+  report_.lr = options_.lr * schedule_factor(schedule_, step - 1, options_.warmup_steps,
+                                             options_.steps, lr_floor_);
   const StepResult result = method_->step(samples, {report_.lr, step});
   report_.step = step;
   report_.loss = result.loss.mean();

@@ -104,6 +104,7 @@ class Trainer {
   std::vector<Field> start_events_;  // event and detail
   std::string started_from_;         // SHA-256 of the adapter the run began with
   Schedule schedule_;
+  double lr_floor_ = 0;  // share of the learning rate
   Buffer values_;
 };
 

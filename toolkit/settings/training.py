@@ -1,0 +1,251 @@
+"""The settings of a run, declared once.
+
+Command line, config file, Python API, planner, oracle, what a resume compares and what the app is
+given derive from here. The trainer has a row of `runtime/engine/training/options.def` for each that
+it reads; a test holds the two together. A new setting is one field here and one row there.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from toolkit.errors import ToolkitError
+from toolkit.settings.declaration import Setting, Value, by_flag, setting, settings_of
+from toolkit.settings.methods import METHODS
+from toolkit.settings.optimizers import OPTIMIZERS, OPTIONS, default_text
+
+_MANY = 9e15
+
+
+def _own(flag: str, help: str, minimum: float, maximum: float, **facts: Any) -> Any:
+    """Return a setting that only some optimizers read, each with its own default."""
+    limits = {"minimum": minimum, "maximum": maximum}
+    return setting(None, help, shown=default_text(flag), **limits, **facts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """Settings of a run, checked when they are made.
+
+    The length is given in `steps` or in `epochs`. What is None is left to the optimizer (`beta1`,
+    `beta2`, `eps`, `momentum`, `weight_decay`) or to the trainer (`save_every`), or is off
+    (`eval_every`). `TrainSettings.help()` tells every setting with unit and default.
+
+    Raises:
+        ToolkitError: A value is out of range, or two contradict each other.
+
+    Example:
+        >>> settings = toolkit.TrainSettings(steps=50, learning_rate=5e-4, optimizer="lion")
+        >>> settings.effective().beta2
+        0.99
+    """
+
+    # fmt: off
+    steps: int | None = setting(
+        None, "Optimizer steps of the whole run.",
+        unit="steps", minimum=1, maximum=_MANY, app=True,
+    )
+    epochs: float | None = setting(
+        None, "Instead of --steps: how often the data is seen; a part of it, too, as 0.5.",
+        unit="epochs", minimum=1e-6, maximum=1e6, source="host",
+    )
+    learning_rate: float = setting(
+        1e-4, "Learning rate.", flag="lr", minimum=0, maximum=1e3, app=True,
+    )
+    schedule: str = setting(
+        "constant", "Learning rate after the warm-up.",
+        choices=("constant", "linear", "cosine"), app=True,
+    )
+    min_learning_rate: float = setting(
+        0.0, "Where a linear or cosine schedule ends.", flag="min-lr", minimum=0, maximum=1e3,
+    )
+    warmup_steps: int = setting(
+        0, "Steps of linear warm-up.", unit="steps", minimum=0, maximum=_MANY, app=True,
+    )
+    method: str = setting(
+        "exact", "How a step finds what to change.", choices=tuple(METHODS),
+    )
+    optimizer: str = setting(
+        "adamw", "How gradients change the adapter.",
+        choices=tuple(OPTIMIZERS), app=True, plan=True,
+    )
+    weight_decay: float | None = _own(
+        "weight-decay", "Weight decay; decoupled from the gradient but for sgd.", 0, 1e3,
+    )
+    beta1: float | None = _own("beta1", "Decay of the gradient's mean.", 0, 0.9999999)
+    beta2: float | None = _own(
+        "beta2", "Decay of its square's mean, or lion's second decay.", 0, 0.9999999,
+    )
+    eps: float | None = _own("eps", "AdamW: added to the root.", 1e-30, 1)
+    momentum: float | None = _own("momentum", "SGD: momentum.", 0, 1, plan=True)
+    max_grad_norm: float = setting(
+        0.0, "Clip gradients to this global norm; 0 is off.", minimum=0, maximum=1e30, plan=True,
+    )
+    lora_plus_ratio: float = setting(
+        1.0, "LoRA+: the learning rate of B is so many times that of A.",
+        minimum=1e-6, maximum=1e6,
+    )
+    layers: str | None = setting(
+        None, "Train the adapters of these layers alone, as 16-23, 0,4,8-11 or last:8; the "
+        "backward pass ends with the lowest of them.",
+        shown="all that have adapters",
+    )
+    batch_size: int = setting(
+        1, "Sequences computed together; the bundle needs programs for all their tokens. Faster "
+        "for short sequences, with more memory.",
+        unit="sequences", minimum=1, maximum=1e4, plan=True,
+    )
+    grad_accum: int = setting(
+        1, "Batches, one after the other, whose gradients make one step.",
+        unit="batches", minimum=1, maximum=1e6, app=True,
+    )
+    seed: int = setting(0, "Seed of the samples' order.", minimum=0, maximum=_MANY, app=True)
+    order: str = setting(
+        "shuffled", "Order of the samples.", choices=("shuffled", "sequential"), app=True,
+    )
+    threads: int = setting(
+        0, "Threads on the device; 0: its fast cores.",
+        unit="threads", minimum=0, maximum=256, app=True,
+    )
+    checkpoints: str = setting(
+        "auto", "Where block inputs wait for the backward; spill is to storage.",
+        choices=("auto", "ram", "spill"), plan=True,
+    )
+    page_cache: str = setting(
+        "auto", "Of weights that were used; auto keeps them if all fit into memory.",
+        choices=("auto", "keep", "drop"),
+    )
+    save_every: int | None = setting(
+        None, "Save every so many steps, and at the end.",
+        unit="steps", minimum=0, maximum=_MANY, shown="50", app=True,
+    )
+    save_minutes: float = setting(
+        2.0, "Save every so many minutes too; 0 is off. Without --save-every saves are so far "
+        "apart that they write at most 1 GB an hour.",
+        unit="minutes", minimum=0, maximum=1e6,
+    )
+    eval_every: int | None = setting(
+        None, "Evaluate held-out data every N steps; with 0 only before the first step and after "
+        "the last. Without this option nothing is evaluated.",
+        unit="steps", minimum=0, maximum=_MANY,
+    )
+    max_samples: int = setting(
+        0, "Of held-out data only the first N sequences; 0 is all.",
+        unit="samples", minimum=0, maximum=_MANY,
+    )
+    trace: str = setting(
+        "full", "How much the trace records.", choices=("full", "steps"), app=True,
+    )
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        for known in SETTINGS:
+            object.__setattr__(self, known.name, known.value_of(getattr(self, known.name)))
+        if self.steps is not None and self.epochs is not None:
+            raise ToolkitError("both --steps and --epochs are given", "Leave one away")
+        if self.min_learning_rate > self.learning_rate:
+            raise ToolkitError("--min-lr is above --lr", "Choose a smaller one")
+        if self.min_learning_rate and self.schedule == "constant":
+            raise ToolkitError("--min-lr is for --schedule linear or cosine", "Leave it away")
+        for own in OPTIONS:
+            if self._value(own) is not None and own not in OPTIMIZERS[self.optimizer].options:
+                raise ToolkitError(
+                    f"--{own} is not an option of --optimizer {self.optimizer}", "Leave it away"
+                )
+
+    @classmethod
+    def of(cls, values: Mapping[str, object], where: str = "the run") -> "TrainSettings":
+        """Return settings from values by flag or by name, `where` they come from for errors."""
+        flags = by_flag(values, SETTINGS, where)
+        names = {known.flag: known.name for known in SETTINGS}
+        given: dict[str, Any] = {names[flag]: v for flag, v in flags.items() if v is not None}
+        return cls(**given)
+
+    def flags(self) -> dict[str, Value]:
+        """Return what is set, by flag."""
+        values = {known.flag: getattr(self, known.name) for known in SETTINGS}
+        return {flag: value for flag, value in values.items() if value is not None}
+
+    def effective(self) -> "TrainSettings":
+        """Return the same settings with the optimizer's own defaults filled in."""
+        own = OPTIMIZERS[self.optimizer].options
+        names = {known.flag: known.name for known in SETTINGS}
+        missing: dict[str, Any] = {
+            names[flag]: own[flag] for flag in own if self._value(flag) is None
+        }
+        return replace(self, **missing)
+
+    def for_samples(self, samples: int | None) -> "TrainSettings":
+        """Return the same settings with their length in steps.
+
+        Args:
+            samples: Training sequences of the data, None where they are not known.
+
+        Raises:
+            ToolkitError: There is no length, or one in epochs of data that is not known.
+        """
+        if self.steps is None and self.epochs is None:
+            raise ToolkitError(
+                "how long the run should be is not known", "Give --steps or --epochs"
+            )
+        if self.epochs is None:
+            return self
+        if not samples:
+            raise ToolkitError(
+                "how many sequences the data has is not known, so --epochs cannot be counted",
+                "Give --steps, or make the data again",
+            )
+        # What is left over of a whole step counts as one: nothing of an epoch is left out.
+        steps = math.ceil(self.epochs * samples / (self.batch_size * self.grad_accum) - 1e-9)
+        return replace(self, epochs=None, steps=max(1, steps))
+
+    @staticmethod
+    def help() -> str:
+        """Return every setting with its help, unit and default, a line each."""
+        return "\n".join(f"{known.name}: {help_text(known)}" for known in SETTINGS)
+
+    def _value(self, flag: str) -> Value:
+        value: Value = getattr(self, FLAGS[flag].name)
+        return value
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run takes place and what it works on, beside its settings."""
+
+    device: str = setting("local", "local, a phone's SERIAL, or HOST:PORT.", source="host")
+    out: str | None = setting(None, "Name of the run on the device.", source="host")
+    bundle: str | None = setting(
+        None, "Bundle on the device (default: the last sent).", source="host"
+    )
+    data: str | None = setting(None, "Data on the device (default: the last sent).", source="host")
+    adapter: str | None = setting(
+        None, "Start from this adapter instead of the bundle's: a folder that peft saved or "
+        "`toolkit pull` brought, or an adapter.ptd.", source="host",
+    )  # fmt: skip
+
+
+SETTINGS: tuple[Setting, ...] = settings_of(TrainSettings)
+PLACES: tuple[Setting, ...] = settings_of(Places)
+FLAGS: dict[str, Setting] = {known.flag: known for known in (*PLACES, *SETTINGS)}
+"""Everything that a config file may say."""
+
+
+def help_text(known: Setting) -> str:
+    """Return help with the default, as command lines show it."""
+    default = known.default_text
+    return f"{known.help}  [default: {default}]" if default else known.help
+
+
+def merged(base: Mapping[str, Value], over: Mapping[str, Value]) -> dict[str, Value]:
+    """Return values by flag, those of `over` winning; a length replaces the other kind of length,
+    and another optimizer what the one before it read.
+    """
+    given = {flag: value for flag, value in over.items() if value is not None}
+    kept = dict(base)
+    if {"steps", "epochs"} & given.keys():
+        kept = {flag: value for flag, value in kept.items() if flag not in ("steps", "epochs")}
+    if given.get("optimizer") not in (None, kept.get("optimizer", "adamw")):
+        kept = {flag: value for flag, value in kept.items() if flag not in OPTIONS}
+    return kept | given
