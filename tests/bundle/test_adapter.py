@@ -11,25 +11,34 @@ from tests.support.chatml import QWEN2, make_tokenizer
 from tests.support.models import tiny_model, write_gguf
 from tests.support.tiny import tiny_config
 from toolkit.bundle.adapter import (
-    PEFT_PREFIX,
-    LoraSettings,
     check_peft_weights,
     initial_adapter,
-    peft_config,
     peft_weights,
-    read_peft_settings,
 )
 from toolkit.bundle.export import ExportSettings, export_bundle
 from toolkit.bundle.layout import adapter_specs
+from toolkit.bundle.peft_files import PEFT_PREFIX, peft_config, read_peft_settings
 from toolkit.errors import ToolkitError
-from toolkit.lora import PROJECTIONS
+from toolkit.lora import PROJECTIONS, LoraSettings
 from toolkit.sources import open_source
 
 TARGETS = [PROJECTIONS, ("v_proj", "q_proj"), ("down_proj",)]
 
 
-def ours(config, rank, targets, seed):
-    specs = adapter_specs(config, rank, targets)
+PATTERNS = LoraSettings(
+    *(4, 6.0, ("q_proj", "down_proj"), True),
+    rank_pattern=(("q_proj", 2),),
+    alpha_pattern=(("down_proj", 3.5),),
+)
+PATTERNS_OF_PEFT = {
+    "use_rslora": True,
+    "rank_pattern": {"q_proj": 2},
+    "alpha_pattern": {"down_proj": 3.5},
+}
+
+
+def ours(config, lora, seed):
+    specs = adapter_specs(config, lora)
     tensors = list(initial_adapter(specs, seed))
     return {spec.name: tensor for spec, tensor in zip(specs, tensors, strict=True)}
 
@@ -46,7 +55,7 @@ def theirs(model):
 @pytest.mark.parametrize("targets", TARGETS)
 def test_a_fresh_adapter_equals_that_of_peft(family, targets):
     model = tiny_model(family)
-    got = ours(model.config, 4, targets, seed=7)
+    got = ours(model.config, LoraSettings(4, 8.0, targets), seed=7)
     torch.manual_seed(7)
     expected = theirs(
         get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=list(targets)))
@@ -62,7 +71,7 @@ def test_the_global_generator_is_left_alone():
     torch.manual_seed(1)
     expected = torch.rand(4)
     torch.manual_seed(1)
-    specs = adapter_specs(config, 4, PROJECTIONS)
+    specs = adapter_specs(config, LoraSettings(4, 8.0, PROJECTIONS))
     interleaved, drawn = [], []
     for i, tensor in enumerate(initial_adapter(specs, 3)):
         interleaved.append(tensor)
@@ -77,8 +86,8 @@ def test_the_global_generator_is_left_alone():
 def test_peft_loads_our_configuration(tmp_path):
     model = tiny_model("llama")
     settings = LoraSettings(4, 8.0, PROJECTIONS)
-    (tmp_path / "adapter_config.json").write_text(json.dumps(peft_config(settings, "x")))
-    weights = ours(model.config, 4, PROJECTIONS, seed=2)
+    (tmp_path / "adapter_config.json").write_text(json.dumps(peft_config(settings, 2, "x")))
+    weights = ours(model.config, settings, seed=2)
     save_file(
         {PEFT_PREFIX + name: tensor for name, tensor in weights.items()},
         tmp_path / "adapter_model.safetensors",
@@ -105,7 +114,7 @@ def test_an_adapter_of_peft_is_read(tmp_path):
     model = save_adapter(tmp_path)
     settings = read_peft_settings(tmp_path)
     assert settings == LoraSettings(4, 6.0, ("q_proj", "down_proj"))
-    specs = adapter_specs(model.base_model.model.config, settings.rank, settings.targets)
+    specs = adapter_specs(model.base_model.model.config, settings)
     check_peft_weights(tmp_path, specs)
     got = dict(zip([s.name for s in specs], peft_weights(tmp_path, specs), strict=True))
     expected = theirs(model)
@@ -114,35 +123,24 @@ def test_an_adapter_of_peft_is_read(tmp_path):
         assert torch.equal(got[name], tensor), name
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"use_rslora": True}, "use_rslora"),
-        ({"use_dora": True}, "use_dora"),
-        ({"bias": "all"}, "bias"),
-        ({"rank_pattern": {"q_proj": 2}}, "rank_pattern"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
-        ({"layers_to_transform": [0]}, "layers_to_transform"),
-    ],
-)
-def test_variants_of_lora_are_refused(tmp_path, options, message):
-    save_adapter(tmp_path, **options)
-    with pytest.raises(ToolkitError, match=message):
-        read_peft_settings(tmp_path)
+def test_a_fresh_adapter_with_patterns_equals_that_of_peft():
+    model = tiny_model("qwen2")
+    got = ours(model.config, PATTERNS, seed=7)
+    torch.manual_seed(7)
+    targets = list(PATTERNS.targets)
+    options = LoraConfig(r=4, lora_alpha=6, target_modules=targets, **PATTERNS_OF_PEFT)
+    expected = theirs(get_peft_model(model, options))
+    assert set(got) == set(expected)
+    assert all(torch.equal(got[name], tensor) for name, tensor in expected.items())
 
 
-@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora", "corda", "loftq", "lora_ga"])
-def test_adapters_for_a_changed_base_are_refused(tmp_path, start):
-    """These take a part of the base weights away, so that the adapter means nothing on ours."""
-    save_adapter(tmp_path)
-    config = json.loads((tmp_path / "adapter_config.json").read_text())
-    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"init_lora_weights": start}))
-    with pytest.raises(ToolkitError, match=f"init_lora_weights='{start}'"):
-        read_peft_settings(tmp_path)
-    for same in (True, False, "gaussian", "eva"):
-        changed = json.dumps(config | {"init_lora_weights": same})
-        (tmp_path / "adapter_config.json").write_text(changed)
-        assert read_peft_settings(tmp_path).rank == 4
+def test_all_linear_means_what_it_does_in_peft():
+    model = tiny_model("qwen2")
+    got = ours(model.config, LoraSettings(4, 8.0, ("all-linear",)), seed=7)
+    torch.manual_seed(7)
+    expected = theirs(get_peft_model(model, LoraConfig(r=4, target_modules="all-linear")))
+    assert set(got) == set(expected)
+    assert all(torch.equal(got[name], tensor) for name, tensor in expected.items())
 
 
 def change_weights(folder, change):
@@ -168,7 +166,8 @@ FIRST = f"{PEFT_PREFIX}layers.0.self_attn.q_proj.lora_A.weight"
 def test_adapters_of_another_model_are_refused(tmp_path, change, message):
     model = save_adapter(tmp_path)
     change_weights(tmp_path, change)
-    specs = adapter_specs(model.base_model.model.config, 4, ("q_proj", "down_proj"))
+    lora = LoraSettings(4, 6.0, ("q_proj", "down_proj"))
+    specs = adapter_specs(model.base_model.model.config, lora)
     with pytest.raises(ToolkitError, match=message):
         check_peft_weights(tmp_path, specs)
 
@@ -176,7 +175,8 @@ def test_adapters_of_another_model_are_refused(tmp_path, change, message):
 def test_an_adapter_that_is_not_finite_is_refused_by_its_tensor(tmp_path):
     model = save_adapter(tmp_path)
     change_weights(tmp_path, lambda weights: weights[FIRST].view(-1)[5].fill_(torch.nan))
-    specs = adapter_specs(model.base_model.model.config, 4, ("q_proj", "down_proj"))
+    lora = LoraSettings(4, 6.0, ("q_proj", "down_proj"))
+    specs = adapter_specs(model.base_model.model.config, lora)
     with pytest.raises(
         ToolkitError, match=r"layers\.0\.self_attn\.q_proj\.lora_A\.weight in .*nan"
     ):
@@ -187,42 +187,11 @@ def test_adapters_outside_the_layers_are_refused(tmp_path):
     save_adapter(tmp_path, targets=("q_proj", "embed_tokens"))
     with pytest.raises(ToolkitError):
         settings = read_peft_settings(tmp_path)
-        check_peft_weights(tmp_path, adapter_specs(tiny_model("qwen2").config, 4, settings.targets))
-
-
-def test_what_is_no_adapter(tmp_path):
-    with pytest.raises(ToolkitError, match=r"no adapter_config\.json"):
-        read_peft_settings(tmp_path)
-    with pytest.raises(ToolkitError, match="nosuch does not exist"):
-        read_peft_settings(tmp_path / "nosuch")
-    (tmp_path / "adapter_config.json").write_text("[]")
-    with pytest.raises(ToolkitError, match="not an adapter's"):
-        read_peft_settings(tmp_path)
-    (tmp_path / "adapter_config.json").write_text('{"peft_type": "IA3"}')
-    with pytest.raises(ToolkitError, match="IA3"):
-        read_peft_settings(tmp_path)
-    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
-    with pytest.raises(ToolkitError, match="adapter_model"):
-        read_peft_settings(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("rank", "alpha", "targets"),
-    [
-        (0, 8.0, PROJECTIONS),
-        (4, 0.0, PROJECTIONS),
-        (4, float("nan"), PROJECTIONS),
-        (4, 8.0, ()),
-        (4, 8.0, ("q_proj", "q_proj")),
-    ],
-)
-def test_settings_are_checked(rank, alpha, targets):
-    with pytest.raises(ToolkitError):
-        LoraSettings(rank, alpha, targets)
+        check_peft_weights(tmp_path, adapter_specs(tiny_model("qwen2").config, settings))
 
 
 def test_values_that_are_not_finite_are_named(tmp_path):
-    specs = adapter_specs(tiny_model("llama").config, 2, ("q_proj",))
+    specs = adapter_specs(tiny_model("llama").config, LoraSettings(2, 4.0, ("q_proj",)))
     tensors = {PEFT_PREFIX + spec.name: torch.ones(spec.shape) for spec in specs}
     tensors[PEFT_PREFIX + specs[3].name][1, 0] = float("nan")
     save_file(tensors, tmp_path / "adapter_model.safetensors")

@@ -145,7 +145,7 @@ def test_manifest_config_tokenizer_and_adapter(exported):
     assert bundle.tokenizer().apply_chat_template(
         [{"role": "user", "content": "hi"}], tokenize=False
     )
-    specs = adapter_specs(model.config, 4, PROJECTIONS)
+    specs = adapter_specs(model.config, LORA)
     for spec, tensor in zip(specs, initial_adapter(specs, 3), strict=True):
         assert torch.equal(bundle.adapter.tensor(spec.name), tensor), spec.name
     assert manifest["lora"]["parameters"] == sum(

@@ -157,6 +157,7 @@ def test_an_adapter_brings_its_settings(model, tmp_path):
         ("--rank", 4, "3"),
         ("--alpha", 4, "5"),
         ("--targets", "q_proj", "o_proj,up_proj"),
+        ("--rank-pattern", "up_proj=2", "has {}"),
     ):
         result = run(*arguments, option, value)
         assert result.exit_code == 1
@@ -166,6 +167,32 @@ def test_an_adapter_brings_its_settings(model, tmp_path):
     assert result.exit_code == 0, result.output
     lora = Bundle.open(tmp_path / "b").manifest["lora"]
     assert (lora["rank"], lora["alpha"], lora["targets"]) == (3, 5.0, ["o_proj", "up_proj"])
+
+
+def test_lora_as_peft_has_it(model, tmp_path):
+    words = ["--targets", "all-linear", "--rslora", "--rank", 2, "--seq-len", 8]
+    words += ["--rank-pattern", "q_proj=4", "--rank-pattern", "gate_proj=1"]
+    words += ["--alpha-pattern", "down_proj=3.5"]
+    result = run(model, "-o", tmp_path / "b", *words)
+    assert result.exit_code == 0, result.output
+    config = json.loads((tmp_path / "b/adapter_config.json").read_text())
+    assert config["target_modules"] == list(PROJECTIONS)
+    assert (config["r"], config["lora_alpha"], config["use_rslora"]) == (2, 4, True)
+    assert config["rank_pattern"] == {"q_proj": 4, "gate_proj": 1}
+    assert config["alpha_pattern"] == {"down_proj": 3.5}
+    shown = CliRunner().invoke(app, ["inspect", str(tmp_path / "b")]).stdout
+    assert "rank 2, alpha 4 over the root of the rank, rank 1 on gate_proj" in shown
+    again = run(model, "-o", tmp_path / "c", "--adapter", tmp_path / "b")
+    assert "no adapter_model.safetensors" in again.stderr
+    plan = CliRunner().invoke(app, ["plan", str(tmp_path / "b"), "--seq-len", "12", "--json"])
+    [export, *_] = json.loads(plan.stdout)["commands"]
+    for option in ("--rslora", "--rank-pattern q_proj=4", "--alpha-pattern down_proj=3.5"):
+        assert option in export
+    planned = json.loads(plan.stdout)["adapter_parameters"]
+    assert planned == Bundle.open(tmp_path / "b").manifest["lora"]["parameters"]
+
+
+RANDOM = ("--random-weights", "qwen2.5-0.5b", "-o", "b")
 
 
 @pytest.mark.parametrize(
@@ -182,6 +209,17 @@ def test_an_adapter_brings_its_settings(model, tmp_path):
         (["--random-weights", "qwen2.5-0.5b", "-o", "b", "--targets", "lm_head"], 1, "lm_head"),
         (["--random-weights", "qwen2.5-0.5b", "-o", "b", "--seq-len", "99999"], 1, "99999"),
         (["--random-weights", "qwen2.5-0.5b", "-o", "b", "--alpha", "-1"], 1, "positive"),
+        (
+            ["--random-weights", "qwen2.5-0.5b", "-o", "b", "--rank-pattern", "q_proj"],
+            1,
+            "NAME=NUMBER",
+        ),
+        (["--random-weights", "qwen2.5-0.5b", "-o", "b", "--rank-pattern", "q=2"], 1, "no target"),
+        (
+            ["--random-weights", "qwen2.5-0.5b", "-o", "b", "--alpha-pattern", "q_proj=0"],
+            1,
+            "alpha 0",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(arguments, code, message, tmp_path, monkeypatch):

@@ -83,6 +83,11 @@ def test_another_base_model_is_said(deployed, adapter):
         ({"r": 2}, "has rank 2, the bundle 4. Export a bundle for it with `toolkit export MODEL"),
         ({"lora_alpha": 16}, "has alpha 16, the bundle 8"),
         ({"target_modules": ["q_proj", "v_proj"]}, "has targets q_proj,v_proj, the bundle "),
+        ({"use_rslora": True}, "has use_rslora True, the bundle False"),
+        ({"rank_pattern": {"q_proj": 2}}, "2 (q_proj), 4 (up_proj), 4 (v_proj), the bundle 4"),
+        ({"layers_to_transform": [1]}, "has no base_model.model.model.layers.0."),
+        ({"init_lora_weights": "pissa"}, "is of PiSSA: it was made with init_lora_weights='pissa'"),
+        ({"use_dora": True}, "uses DoRA (use_dora)"),
     ],
 )
 def test_what_does_not_fit_is_refused(deployed, adapter, options, message):

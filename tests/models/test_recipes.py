@@ -72,7 +72,8 @@ def test_size_of_the_model_and_of_its_adapter(name):
     shapes = parameter_shapes(recipe.model_config())
     assert sum(torch.Size(shape).numel() for shape in shapes.values()) == PARAMETERS[name]
     if name in TRAINABLE:
-        specs = adapter_specs(recipe.model_config(), recipe.rank, recipe.targets)
+        lora = LoraSettings(recipe.rank, float(recipe.alpha), recipe.targets)
+        specs = adapter_specs(recipe.model_config(), lora)
         count = sum(torch.Size(spec.shape).numel() for spec in specs)
         assert count == pytest.approx(TRAINABLE[name], abs=0.01e6)
 

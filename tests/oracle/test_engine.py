@@ -101,6 +101,10 @@ TRAININGS = [
         steps=20, learning_rate=5e-2, optimizer="sgd", momentum=0.9, weight_decay=0.01,
         schedule="linear", order="sequential",
     ),
+    TrainSettings(
+        steps=20, learning_rate=1e-2, grad_accum=2, seed=3, lora_plus_ratio=4, layers="last:1",
+        schedule="linear",
+    ),
 ]  # fmt: skip
 
 
@@ -112,7 +116,9 @@ def test_twenty_steps_of_adamw(case):
     test_training(case, TRAININGS[0])
 
 
-@pytest.mark.parametrize("settings", TRAININGS, ids=["adamw", "adamw-clipped-cosine", "sgd"])
+@pytest.mark.parametrize(
+    "settings", TRAININGS, ids=["adamw", "adamw-clipped", "sgd", "lora-plus-top"]
+)
 @pytest.mark.parametrize(
     "case",
     [("llama", True, "mesp"), ("qwen2", False, "mesp"), ("llama", True, "mebp")],

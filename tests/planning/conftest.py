@@ -10,6 +10,7 @@ import pytest
 from tests.support.bundles import export_tiny
 from tests.support.trainer import read_trace, run_trainer
 from toolkit.data.dataset import random_rows, write_rows
+from toolkit.lora import PROJECTIONS, LoraSettings
 
 LENGTHS = (24, 136)
 VOCABULARY = 150
@@ -25,13 +26,18 @@ class TinyRun:
 
 @pytest.fixture(
     scope="session",
-    params=[("llama", True, "mesp"), ("qwen2", False, "mebp")],
-    ids=["llama-tied-mesp", "qwen2-untied-mebp"],
+    params=[
+        pytest.param(("llama", True, "mesp", ""), id="llama-tied-mesp"),
+        pytest.param(("qwen2", False, "mebp", ""), id="qwen2-untied-mebp"),
+        pytest.param(("llama", True, "mesp", "1"), id="llama-one-layer"),
+    ],
 )
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    family, tied, lowering = request.param
+    family, tied, lowering, subset = request.param
+    lora = LoraSettings(4, 8.0, PROJECTIONS, layers=subset)
     folder = tmp_path_factory.mktemp("planned") / lowering
-    return export_tiny(folder, family, tied=tied, lowering=lowering, layers=3, seq_lens=LENGTHS)
+    options = {"tied": tied, "lowering": lowering, "layers": 3, "lora": lora}
+    return export_tiny(folder, family, seq_lens=LENGTHS, **options)
 
 
 @pytest.fixture

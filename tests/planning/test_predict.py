@@ -115,6 +115,32 @@ def test_hidden_states(layers: int, sequences: int) -> None:
     assert spill.written == layers * sequences * state == spill.read
 
 
+@pytest.mark.parametrize("place", ["ram", "spill"])
+def test_layers_below_the_adapters_keep_no_state(place: str) -> None:
+    state, sequences = 100_000, 3
+    whole = plan_checkpoints(8, sequences, state, place, None)
+    upper = plan_checkpoints(2, sequences, state, place, None, below=6)
+    assert upper == plan_checkpoints(2, sequences, state, place, None)
+    assert upper.bytes <= whole.bytes and upper.written == whole.written / 4
+
+
+def test_few_layers_with_adapters_take_less(smol: Planner) -> None:
+    """Of 30 layers, the backward of six, their states, adapters and moments."""
+    settings = open_model("smollm2-135m").settings
+    whole = smol.predict(settings, Machine())
+    upper = smol.predict(replace(settings, layers="last:6"), Machine())
+    few, all_of_them = ({p.name: p.seconds for p in found.phases} for found in (upper, whole))
+    assert few["backward"] == pytest.approx(all_of_them["backward"] / 5)
+    assert few["forward"] < all_of_them["forward"]
+    assert few["head"] == all_of_them["head"]
+    for name in ("adapters", "optimizer"):
+        assert upper.memory[name] == whole.memory[name] / 5
+    assert upper.adapter_parameters == whole.adapter_parameters / 5
+    state = 256 * 576 * 4
+    assert whole.memory["checkpoints"] - upper.memory["checkpoints"] == 24 * state
+    assert upper.base_bytes == whole.base_bytes
+
+
 def test_many_sequences_leave_memory_while_they_rest() -> None:
     state, sequences = 2_000_000, 8
     spill = plan_checkpoints(4, sequences, state, "spill", None)

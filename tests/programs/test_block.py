@@ -20,11 +20,11 @@ TOLERANCE = 2e-6
 
 
 class _Lora(nn.Module):
-    def __init__(self, base: nn.Linear, lora: LoraSettings) -> None:
+    def __init__(self, base: nn.Linear, rank: int, scaling: float) -> None:
         super().__init__()
-        self.base, self.scaling = base, lora.scaling
-        self.lora_A = nn.Parameter(torch.randn(lora.rank, base.in_features) * 0.1)
-        self.lora_B = nn.Parameter(torch.randn(base.out_features, lora.rank) * 0.1)
+        self.base, self.scaling = base, scaling
+        self.lora_A = nn.Parameter(torch.randn(rank, base.in_features) * 0.1)
+        self.lora_B = nn.Parameter(torch.randn(base.out_features, rank) * 0.1)
 
     def forward(self, x):
         return self.base(x) + self.scaling * (x @ self.lora_A.T) @ self.lora_B.T
@@ -50,7 +50,7 @@ def _reference_layer(config, lora: LoraSettings, index: int):
         parameter.requires_grad_(False)
     for target in lora.targets:
         parent = layer.self_attn if hasattr(layer.self_attn, target) else layer.mlp
-        wrapped = _Lora(getattr(parent, target), lora).double()
+        wrapped = _Lora(getattr(parent, target), *lora.low_rank(target)).double()
         setattr(parent, target, wrapped)
         prefix = "self_attn" if parent is layer.self_attn else "mlp"
         for matrix in ("lora_A", "lora_B"):
@@ -59,18 +59,31 @@ def _reference_layer(config, lora: LoraSettings, index: int):
     return layer, tensors
 
 
-@pytest.mark.parametrize("targets", [PROJECTIONS, ("q_proj", "v_proj", "up_proj")])
+ADAPTERS = [
+    pytest.param(LoraSettings(4, 8.0, PROJECTIONS), id="all"),
+    pytest.param(LoraSettings(4, 8.0, ("q_proj", "v_proj", "up_proj")), id="three"),
+    pytest.param(
+        LoraSettings(
+            *(4, 8.0, PROJECTIONS, True),
+            rank_pattern=(("gate_proj", 2), ("q_proj", 8)),
+            alpha_pattern=(("down_proj", 3.0), ("v_proj", 5.0)),
+        ),
+        id="patterns",
+    ),
+]
+
+
+@pytest.mark.parametrize("lora", ADAPTERS)
 @pytest.mark.parametrize("lowering", ["mesp", "mebp"])
 @pytest.mark.parametrize(
     "family",
     ["llama", "llama-with-biases", "qwen2", "smollm3", "smollm3-nope", "granite"],
 )
-def test_forward_and_backward_equal_the_transformers_layer(family, lowering, targets):
+def test_forward_and_backward_equal_the_transformers_layer(family, lowering, lora):
     torch.manual_seed(0)
     config = tiny_config(family.partition("-")[0])
     config.attention_bias = family.endswith("biases")
     index = int(family.endswith("nope"))
-    lora = LoraSettings(4, 8.0, targets)
     layer, tensors = _reference_layer(config, lora, index)
     hidden = torch.randn(1, T, config.hidden_size, dtype=torch.float64, requires_grad=True)
     grad = torch.randn_like(hidden)
@@ -96,7 +109,6 @@ def test_forward_and_backward_equal_the_transformers_layer(family, lowering, tar
         "positions": positions.int(),
         "start": start.int(),
         "base:rope.inv_freq": rotary.inv_freq.double(),
-        "scalar:0.22": torch.tensor(0.22, dtype=torch.float64),
     }
     functions = {
         function.name: function
@@ -104,6 +116,8 @@ def test_forward_and_backward_equal_the_transformers_layer(family, lowering, tar
             config, seq_len=T, lora=lora, lowering=lowering, schemes=SCHEMES
         )
     }
+    numbers = {b.name for f in functions.values() for b in f.inputs if b.name.startswith("scalar:")}
+    given |= {name: torch.tensor(float(name[7:]), dtype=torch.float64) for name in numbers}
     kind = family_of(config).block_kinds(config)[index].name
     forward, backward = functions[f"{kind}_forward"], functions[f"{kind}_backward"]
     output = forward.call(*(given[binding.name] for binding in forward.inputs))

@@ -51,7 +51,7 @@ def test_types_units_limits_and_choices_are_the_trainers(train_options):
 
 def test_defaults_are_the_trainers(train_options):
     """Of those that optimizers have of their own, see below; steps have none."""
-    left_to_the_trainer = {"save-every": 50, "eval-every": 0}
+    left_to_the_trainer = {"save-every": 50, "eval-every": 0, "layers": ""}
     for flag, known in declared().items():
         if flag in OPTIONS:
             assert known.default is None

@@ -28,13 +28,15 @@ def export_tiny(
     lowering: str = "mesp",
     seq_lens: tuple[int, ...] = (24,),
     rank: int = 4,
+    lora: LoraSettings | None = None,
     seed: int = 1,
 ) -> Path:
     """Export a tiny model with random weights, large enough that no gradient is tiny."""
     config = tiny_config(family, layers=layers, tied=tied)
     config.initializer_range = 0.2
     source = RandomSource(config, parameter_shapes(config), f"tiny-{family}", seed=seed)
-    settings = ExportSettings(LoraSettings(rank, 2.0 * rank, PROJECTIONS), seq_lens, lowering)
+    lora = lora or LoraSettings(rank, 2.0 * rank, PROJECTIONS)
+    settings = ExportSettings(lora, seq_lens, lowering)
     export_bundle(source, folder, settings)
     return folder
 

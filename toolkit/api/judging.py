@@ -16,6 +16,7 @@ from toolkit.data.samples import Rows
 from toolkit.device.commands import send_bundle, send_runtime
 from toolkit.device.contents import check_data
 from toolkit.errors import ToolkitError
+from toolkit.lora import LoraSettings
 from toolkit.oracle.gradients import step_gradients
 from toolkit.oracle.model import build_exact_model, build_model
 from toolkit.oracle.on_device import (
@@ -143,7 +144,7 @@ def _adapters(bundle: Bundle, adapter: str | PathLike[str] | None, folder: Path)
     write_zero_adapter(bundle, adapters["without_adapter"])
     if adapter is not None:
         adapters["with_adapter"] = folder / "adapter.ptd"
-        specs, lora = bundle.adapter.specs(), bundle.manifest["lora"]
+        specs, lora = bundle.adapter.specs(), LoraSettings.from_json(bundle.manifest["lora"])
         write_peft_adapter(Path(adapter), specs, lora, adapters["with_adapter"])
     return adapters
 

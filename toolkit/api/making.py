@@ -1,12 +1,12 @@
 """From a model to a bundle."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import ToolkitError
-from toolkit.lora import LoraSettings
+from toolkit.lora import LoraSettings, parse_targets
 from toolkit.recipes import ExportDefaults, Recipe, get_recipe, recipe_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,11 @@ def export(
     seq_lens: Sequence[int] | None = None,
     rank: int | None = None,
     alpha: float | None = None,
-    targets: Sequence[str] | None = None,
+    targets: str | Sequence[str] | None = None,
+    rslora: bool = False,
+    rank_pattern: Mapping[str, int] | None = None,
+    alpha_pattern: Mapping[str, float] | None = None,
+    layers: str | None = None,
     lowering: str | None = None,
     quantization: str | None = None,
     embedding_quantization: str | None = None,
@@ -42,12 +46,15 @@ def export(
         model: Model directory, hub id (OWNER/NAME), .gguf file, or recipe (name or path).
         output: Directory to write; an older bundle there is replaced.
         seq_lens: Sequence lengths in tokens, a set of programs for each.
-        rank, alpha, targets: Of the adapters; alpha follows the rank.
+        rank, alpha, targets: Of the adapters; alpha follows the rank, targets may be "all-linear".
+        rslora: Scale adapters by alpha over the root of the rank, not over the rank.
+        rank_pattern, alpha_pattern: Other ranks and alphas by target.
+        layers: Layers with adapters, as "16-23", "0,4,8-11" or "last:8".
         lowering: "mesp" or "mebp".
         quantization: Of linear layers: "auto", "int4", "int4-symmetric" or "int8".
         embedding_quantization: The same of embedding and head.
         seed: Of the fresh adapter and of random weights.
-        adapter: Folder of a PEFT adapter to start from; rank, alpha and targets are its own.
+        adapter: Folder of a PEFT adapter to start from; all of the above are its own.
         random_weights: Recipe whose shape gets random weights, instead of a model.
         progress: Told about stages and bytes.
 
@@ -67,9 +74,19 @@ def export(
     from toolkit.bundle.export import ExportSettings, export_bundle
 
     start = None if adapter is None else Path(adapter)
-    names = None if targets is None else tuple(targets)
+    alphas = alpha_pattern or {}
+    given = {
+        "rank": rank,
+        "alpha": alpha,
+        "targets": None if targets is None else parse_targets(targets),
+        "rslora": rslora or None,
+        "rank_pattern": tuple(sorted((rank_pattern or {}).items())) or None,
+        "alpha_pattern": tuple(sorted((n, float(a)) for n, a in alphas.items())) or None,
+        "layers": layers,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
     settings = ExportSettings(
-        lora=_lora_settings(start, rank, alpha, names, defaults),
+        lora=_lora_settings(given, defaults) if start is None else _of_adapter(start, given),
         seq_lens=tuple(seq_lens or defaults.seq_lens),
         lowering=lowering or defaults.lowering,
         quantization=quantization or defaults.quantization,
@@ -81,31 +98,29 @@ def export(
     return Bundle.open(fspath(output))
 
 
-def _lora_settings(
-    adapter: Path | None,
-    rank: int | None,
-    alpha: float | None,
-    targets: tuple[str, ...] | None,
-    defaults: ExportDefaults,
-) -> LoraSettings:
-    from toolkit.bundle.adapter import read_peft_settings
+def _lora_settings(given: dict[str, Any], defaults: ExportDefaults) -> LoraSettings:
+    rank = given.get("rank", defaults.rank)
+    own: dict[str, Any] = {"rank": rank, "alpha": defaults.alpha_for(rank)}
+    return LoraSettings(**{"targets": defaults.targets, **own, **given})
 
-    if adapter is None:
-        chosen = rank or defaults.rank
-        scaled = defaults.alpha_for(chosen) if alpha is None else alpha
-        return LoraSettings(chosen, scaled, targets or defaults.targets)
+
+def _of_adapter(adapter: Path, given: dict[str, Any]) -> LoraSettings:
+    """Return an adapter's settings, which those that are given must not contradict."""
+    from toolkit.bundle.peft_files import read_peft_settings
+
     settings = read_peft_settings(adapter)
-    for option, given, own in (
-        ("--rank", rank, settings.rank),
-        ("--alpha", alpha, settings.alpha),
-        ("--targets", targets and sorted(targets), sorted(settings.targets)),
-    ):
-        if given is not None and given != own:
-            shown = ",".join(own) if isinstance(own, list) else f"{own:g}"
-            raise ToolkitError(
-                f"{option} differs from the adapter in {adapter}, which has {shown}",
-                f"Leave {option} out: it is taken from the adapter",
-            )
+    for name, value in given.items():
+        own = getattr(settings, name)
+        if set(value) == set(own) if isinstance(own, tuple) else value == own:
+            continue
+        option, shown = f"--{name.replace('_', '-')}", settings.to_json()[name]
+        text = f"{shown:g}" if isinstance(shown, float) else str(shown) or "all"
+        if isinstance(shown, list):
+            text = ",".join(shown)
+        raise ToolkitError(
+            f"{option} differs from the adapter in {adapter}, which has {text}",
+            f"Leave {option} out: it is taken from the adapter",
+        )
     return settings
 
 

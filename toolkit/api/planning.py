@@ -1,6 +1,6 @@
 """Memory and time of a training step, predicted from a model's shape."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from toolkit.device import Device as Connection
 from toolkit.device import open_device
 from toolkit.errors import ToolkitError
+from toolkit.lora import parse_targets
 from toolkit.planning import report
 from toolkit.planning.commands import commands
 from toolkit.planning.measure import measure
@@ -83,7 +84,9 @@ def plan(
     device: str | Connection | None = None,
     seq_len: int | None = None,
     rank: int | None = None,
-    targets: Sequence[str] | None = None,
+    targets: str | Sequence[str] | None = None,
+    rank_pattern: Mapping[str, int] | None = None,
+    layers: str | None = None,
     lowering: str | None = None,
     sequences: int | None = None,
     threads: int | None = None,
@@ -97,7 +100,8 @@ def plan(
         model: Bundle, recipe (name or path), hub id, .gguf file, or directory with config.json.
         budget: Memory to stay within: bytes, or text such as "100MB".
         device: A device to measure for five seconds; its free memory is then the budget.
-        seq_len: Tokens of a sequence. So are `rank`, `targets` and `lowering` as in `export`.
+        seq_len: Tokens of a sequence. `rank`, `targets`, `rank_pattern`, `layers` and `lowering`
+            are as in `export`.
         sequences: Sequences of a step: batch size times accumulation.
         threads, isa: Of the device: their number, and neon, avx2, avx512 or plain.
         say: Called with what is being done.
@@ -116,7 +120,9 @@ def plan(
     of_export: dict[str, Any] = {
         "seq_len": seq_len,
         "rank": rank,
-        "targets": None if targets is None else tuple(targets),
+        "targets": None if targets is None else parse_targets(targets),
+        "rank_pattern": tuple(sorted((rank_pattern or {}).items())) or None,
+        "layers": layers,
         "lowering": lowering,
     }
     fixed = _fixed(of_export, settings, sequences)

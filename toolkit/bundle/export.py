@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from toolkit.bundle import layout, manifest, weights
 from toolkit.bundle.flat_tensor import TensorSpec, flat_tensor_bytes, write_flat_tensor
 from toolkit.bundle.identity import write_identity
 from toolkit.bundle.output import check_space, check_target, new_directory
+from toolkit.bundle.peft_files import peft_config
 from toolkit.data.fingerprint import describe_tokenizer
 from toolkit.errors import ToolkitError
 from toolkit.families import family_of, head_dimension
@@ -22,6 +23,7 @@ from toolkit.files import atomic_file
 from toolkit.lora import LoraSettings
 from toolkit.programs import Programs, build_programs
 from toolkit.programs.coverage import check_whole_model
+from toolkit.programs.kinds import program_kinds
 from toolkit.quantization.packing import GROUP
 from toolkit.quantization.report import TensorQuality
 from toolkit.sources import Source
@@ -52,7 +54,7 @@ class ExportSettings:
     """What to export.
 
     Attributes:
-        lora: Rank, alpha and targets.
+        lora: The adapter.
         seq_lens: Sequence lengths, one set of programs each.
         lowering: "mesp" or "mebp".
         quantization: Scheme of the linear layers, or "auto".
@@ -94,7 +96,8 @@ def export_bundle(
     schemes = weights.choose_schemes(
         source, parts, settings.quantization, settings.embedding_quantization
     )
-    adapter_specs = layout.adapter_specs(config, settings.lora.rank, settings.lora.targets)
+    settings = replace(settings, lora=family_of(config).resolve(config, settings.lora))
+    adapter_specs = layout.adapter_specs(config, settings.lora)
     if settings.adapter is not None:
         adapters.check_peft_weights(settings.adapter, adapter_specs)
     ropes = family_of(config).ropes(config)
@@ -174,8 +177,9 @@ def _write_adapter(
         else adapters.peft_weights(settings.adapter, specs)
     )
     write_flat_tensor(directory / manifest.ADAPTER, specs, tensors)
+    content = peft_config(settings.lora, source.config.num_hidden_layers, source.base_model)
     with atomic_file(directory / manifest.ADAPTER_CONFIG, "w") as file:
-        json.dump(adapters.peft_config(settings.lora, source.base_model), file, indent=2)
+        json.dump(content, file, indent=2)
 
 
 def _write_config(directory: Path, source: Source) -> None:
@@ -232,7 +236,10 @@ def _content(
             "vocab_size": config.vocab_size,
             "tied": bool(config.tie_word_embeddings),
         },
-        "blocks": {kind.name: list(kind.layers) for kind in family_of(config).block_kinds(config)},
+        "blocks": {
+            kind.block.name: list(kind.block.layers)
+            for kind in program_kinds(config, settings.lora)
+        },
         "seq_lens": seq_lens,
         "lowering": settings.lowering,
         "lora": {},
@@ -252,9 +259,7 @@ def _content(
 
 def _lora_content(settings: ExportSettings, specs: list[TensorSpec]) -> dict[str, Any]:
     return {
-        "rank": settings.lora.rank,
-        "alpha": settings.lora.alpha,
-        "targets": list(settings.lora.targets),
+        **settings.lora.to_json(),
         "dropout": 0.0,
         "parameters": _count(spec.shape for spec in specs),
         "start": f"seed {settings.seed}" if settings.adapter is None else settings.adapter.name,

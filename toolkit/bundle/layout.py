@@ -11,9 +11,10 @@ import torch
 from transformers import PretrainedConfig
 
 from toolkit.bundle.flat_tensor import TensorSpec
-from toolkit.families import BlockKind, family_of
+from toolkit.families import BlockKind, family_of, resolve
 from toolkit.families.parts import Linear, Norm
 from toolkit.families.rope import Rope
+from toolkit.lora import LoraSettings
 from toolkit.quantization.layout import weight_layout
 
 
@@ -52,7 +53,7 @@ def base_parts(config: PretrainedConfig) -> list[Part]:
     """
     vocabulary = (config.vocab_size, config.hidden_size)
     parts = [Part("embed_tokens", "model.embed_tokens.weight", "embedding", vocabulary)]
-    for i, kind in enumerate(_kind_of_layers(config)):
+    for i, kind in enumerate(_by_layer(family_of(config).block_kinds(config))):
         parts += [
             Part(f"layers.{i}.{key}", f"model.layers.{i}.{source}", what, shape)
             for key, source, what, shape in _layer_parts(kind)
@@ -80,32 +81,32 @@ def parameter_shapes(config: PretrainedConfig) -> dict[str, tuple[int, ...]]:
     return {part.source: part.shape for part in base_parts(config)}
 
 
-def adapter_specs(
-    config: PretrainedConfig, rank: int, targets: tuple[str, ...]
-) -> list[TensorSpec]:
+def adapter_specs(config: PretrainedConfig, lora: LoraSettings) -> list[TensorSpec]:
     """Return every tensor of adapter.ptd in the order in which `peft` creates them.
 
-    A is float32 [rank, K], B float32 [N, rank] for a projection with K inputs and N outputs.
+    A is float32 [R, K], B float32 [N, R] for a projection with K inputs and N outputs.
 
     Raises:
-        ToolkitError: A target does not exist.
+        ToolkitError: A target or layer does not exist.
     """
-    family_of(config).check_targets(config, targets)
+    kinds = family_of(config).block_kinds(config)
+    lora = resolve(kinds, lora)
+    by_layer = _by_layer(kinds)
     specs = []
-    for i, kind in enumerate(_kind_of_layers(config)):
-        for path, part in kind.linears.items():
-            if path.rsplit(".", 1)[-1] not in targets:
+    for i in lora.layers_of(len(by_layer)):
+        for path, part in by_layer[i].linears.items():
+            target = path.rsplit(".", 1)[-1]
+            if target not in lora.targets:
                 continue
-            prefix = f"layers.{i}.{path}"
+            prefix, rank = f"layers.{i}.{path}", lora.rank_of(target)
             specs.append(TensorSpec(f"{prefix}.lora_A.weight", (rank, part.k), torch.float32))
             specs.append(TensorSpec(f"{prefix}.lora_B.weight", (part.n, rank), torch.float32))
     return specs
 
 
-def _kind_of_layers(config: PretrainedConfig) -> list[BlockKind]:
-    kinds = family_of(config).block_kinds(config)
-    by_layer = {layer: kind for kind in kinds for layer in kind.layers}
-    return [by_layer[layer] for layer in range(config.num_hidden_layers)]
+def _by_layer(kinds: list[BlockKind]) -> list[BlockKind]:
+    kind_of = {layer: kind for kind in kinds for layer in kind.layers}
+    return [kind_of[layer] for layer in range(len(kind_of))]
 
 
 def _layer_parts(kind: BlockKind) -> list[tuple[str, str, str, tuple[int, ...]]]:

@@ -6,10 +6,11 @@
     family        config.model_type
     shape         layers, hidden_size, intermediate_size, heads, kv_heads, head_dim, vocab_size,
                   tied
-    blocks        kind of block -> its layers
+    blocks        kind of block, NAME or NAME_frozen without adapters -> its layers
     seq_lens      sequence lengths
     lowering      "mesp" or "mebp"
-    lora          rank, alpha, targets, dropout, parameters, start ("seed N" or an adapter's path)
+    lora          rank, alpha, targets, rslora, rank_pattern, alpha_pattern, layers (of adapters,
+                  "" for all), dropout, parameters, start ("seed N" or an adapter's path)
     tokenizer     name, sha256 (toolkit.data.fingerprint), or null for random weights
     quantization  linear, embedding, head (schemes), group, tensors (toolkit.quantization.report)
     base          bytes of embedding, blocks (a list), rest, and parameters

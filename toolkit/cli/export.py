@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from toolkit.cli.common import console, error_console, print_json
-from toolkit.lora import PROJECTIONS
+from toolkit.lora import PROJECTIONS, parse_pattern, parse_targets
 
 
 def export(
@@ -41,10 +41,35 @@ def export(
             show_default=False,
         ),
     ] = None,
+    rslora: Annotated[
+        bool, typer.Option("--rslora", help="Scale by alpha / sqrt(rank) instead (rsLoRA).")
+    ] = False,
     targets: Annotated[
         str | None,
         typer.Option(
-            help=f"Projections with adapters, comma-separated. [default: {','.join(PROJECTIONS)}]",
+            help="Projections with adapters, comma-separated, or all-linear for every linear layer "
+            f"of a block. [default: {','.join(PROJECTIONS)}]",
+            show_default=False,
+        ),
+    ] = None,
+    rank_pattern: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=R", help="Another rank for one of the targets; repeat for several."
+        ),
+    ] = None,
+    alpha_pattern: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=ALPHA", help="Another alpha for one of the targets; repeat for several."
+        ),
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A-B|last:K",
+            help="Layers with adapters: numbers and ranges, as 0,4,8-11, or the K uppermost. Those "
+            "below the lowest need no backward pass. [default: all]",
             show_default=False,
         ),
     ] = None,
@@ -75,7 +100,7 @@ def export(
     adapter: Annotated[
         Path | None,
         typer.Option(
-            help="Directory of a PEFT adapter to start from; rank, alpha and targets come from it.",
+            help="Directory of a PEFT adapter to start from; all LoRA settings come from it.",
             show_default=False,
         ),
     ] = None,
@@ -99,6 +124,8 @@ def export(
       toolkit export HuggingFaceTB/SmolLM2-135M-Instruct -o bundle
       toolkit export SmolLM2-135M-Instruct.Q4_1.gguf -o bundle --seq-len 256 --seq-len 512
       toolkit export ./my-llama -o bundle --rank 16 --alpha 32 --targets q_proj,v_proj
+      toolkit export ./my-llama -o bundle --targets all-linear --rslora --rank-pattern q_proj=16
+      toolkit export ./my-llama -o bundle --layers last:8
       toolkit export ./my-llama -o bundle --adapter runs/run1
       toolkit export --random-weights qwen2.5-0.5b --seed 0 -o bundle
     """
@@ -119,7 +146,11 @@ def export(
             seq_lens=seq_len,
             rank=rank,
             alpha=alpha,
-            targets=None if targets is None else [name.strip() for name in targets.split(",")],
+            targets=None if targets is None else parse_targets(targets),
+            rslora=rslora,
+            rank_pattern=parse_pattern("--rank-pattern", rank_pattern or (), int),
+            alpha_pattern=parse_pattern("--alpha-pattern", alpha_pattern or (), float),
+            layers=layers,
             lowering=lowering,
             quantization=quantization,
             embedding_quantization=embedding_quantization,

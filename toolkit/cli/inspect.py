@@ -9,6 +9,7 @@ from rich.table import Table
 from toolkit.cli.common import console, print_json, say_next
 from toolkit.cli.samples import SHOWN, ShowCommand
 from toolkit.errors import ToolkitError
+from toolkit.lora import LoraSettings
 
 app = typer.Typer()
 _WORST = 5
@@ -121,7 +122,7 @@ def _print_model(bundle: Path, found: dict[str, Any]) -> None:
         f"{shape['head_dim']}, vocabulary {shape['vocab_size']}"
         + (", tied head" if shape["tied"] else ""),
         "Blocks": ", ".join(f"{len(layers)} {name}" for name, layers in found["blocks"].items()),
-        "LoRA": f"rank {lora['rank']}, alpha {lora['alpha']:g}, {lora['parameters'] / 1e6:.2f} M"
+        "LoRA": f"{LoraSettings.from_json(lora).describe()}, {lora['parameters'] / 1e6:.2f} M"
         f" parameters on {', '.join(lora['targets'])}; start: {lora['start']}",
         "Lowering": found["lowering"],
         "Lengths": ", ".join(map(str, found["seq_lens"])),

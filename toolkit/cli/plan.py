@@ -6,6 +6,7 @@ import typer
 
 from toolkit.cli.common import console, error_console, print_json
 from toolkit.cli.flags import takes
+from toolkit.lora import parse_pattern, parse_targets
 from toolkit.settings.declaration import Value
 from toolkit.settings.training import SETTINGS
 
@@ -38,7 +39,16 @@ def plan(
         typer.Option(min=1, help="LoRA rank; alpha follows it, at the default twice the rank."),
     ] = None,
     targets: Annotated[
-        str | None, typer.Option(help="Projections with adapters, comma-separated.")
+        str | None,
+        typer.Option(help="Projections with adapters, comma-separated, or all-linear."),
+    ] = None,
+    rank_pattern: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=R", help="Another rank for a target; repeat for several."),
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(metavar="A-B|last:K", help="Layers with adapters, as of toolkit export."),
     ] = None,
     lowering: Annotated[
         Literal["mesp", "mebp"] | None, typer.Option(help="How gradients are computed.")
@@ -78,7 +88,9 @@ def plan(
             device=device,
             seq_len=seq_len,
             rank=rank,
-            targets=None if targets is None else [t.strip() for t in targets.split(",")],
+            targets=None if targets is None else parse_targets(targets),
+            rank_pattern=parse_pattern("--rank-pattern", rank_pattern or (), int),
+            layers=layers,
             lowering=lowering,
             sequences=sequences,
             threads=threads,

@@ -15,6 +15,7 @@ from toolkit.device.commands import send_file
 from toolkit.device.layout import Deployed
 from toolkit.errors import ToolkitError
 from toolkit.files import sha256_file
+from toolkit.lora import LoraSettings
 
 if TYPE_CHECKING:
     from toolkit.bundle.flat_tensor import TensorSpec
@@ -46,7 +47,8 @@ def send_adapter(
             f"{adapter} does not exist",
             "Name a folder that peft saved or `toolkit pull` brought, or an adapter.ptd",
         )
-    from toolkit.bundle.adapter import peft_base_model, write_peft_adapter
+    from toolkit.bundle.adapter import write_peft_adapter
+    from toolkit.bundle.peft_files import peft_base_model
 
     manifest = read_json(device, f"{bundle.path}/manifest.json")
     own = read_json(device, f"{bundle.path}/adapter_config.json").get("base_model_name_or_path")
@@ -70,14 +72,14 @@ def read_json(device: Device, path: str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _lora(manifest: dict[str, Any], bundle: Deployed) -> dict[str, Any]:
-    lora = manifest.get("lora")
-    if not isinstance(lora, dict) or not {"rank", "alpha", "targets"} <= lora.keys():
+def _lora(manifest: dict[str, Any], bundle: Deployed) -> LoraSettings:
+    try:
+        return LoraSettings.from_json(manifest["lora"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ToolkitError(
             f"the bundle {bundle.name!r} on the device does not say what adapters it takes",
             "Deploy it again",
-        )
-    return lora
+        ) from error
 
 
 def _adapter_specs(device: Device, bundle: Deployed, local: Path) -> "list[TensorSpec]":

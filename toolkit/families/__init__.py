@@ -10,7 +10,7 @@ import pkgutil
 from transformers import PretrainedConfig
 
 from toolkit.errors import ToolkitError
-from toolkit.families.family import BlockKind, Family, Gguf
+from toolkit.families.family import BlockKind, Family, Gguf, resolve
 from toolkit.families.features import check_features, head_dimension
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "family_of",
     "family_of_gguf",
     "head_dimension",
+    "resolve",
 ]
 
 

@@ -8,7 +8,7 @@ without storage; a parameter that no part reads is an error that names it.
 import copy
 import importlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,8 @@ from toolkit.errors import ToolkitError
 from toolkit.families.features import head_dimension
 from toolkit.families.parts import REMEDY, Linear, Norm, Part, Reader, linear, uncovered
 from toolkit.families.rope import Rope, plain_rope
+from toolkit.layers import layers_text
+from toolkit.lora import ALL_LINEAR, LoraSettings
 
 LLAMA_FIELDS = {
     "context_length": "max_position_embeddings",
@@ -153,20 +155,13 @@ class Family:
                 found[name] = BlockKind(name, (*kind.layers, index), kind.parts, kind.order)
         return list(found.values())
 
-    def check_targets(self, config: PretrainedConfig, targets: tuple[str, ...]) -> None:
-        """Check that every layer has the projections that an adapter changes.
+    def resolve(self, config: PretrainedConfig, lora: LoraSettings) -> LoraSettings:
+        """Return `resolve` of the model's own kinds of block.
 
         Raises:
-            ToolkitError: Naming those that do not exist.
+            ToolkitError: Naming targets that a layer does not have, or that there is no such layer.
         """
-        for kind in self.block_kinds(config):
-            names = [path.rsplit(".", 1)[-1] for path in kind.linears]
-            unknown = sorted(set(targets) - set(names))
-            if unknown:
-                raise ToolkitError(
-                    f"LoRA targets {', '.join(unknown)} do not exist",
-                    f"Choose from {', '.join(dict.fromkeys(names))}",
-                )
+        return resolve(self.block_kinds(config), lora)
 
     def _describe(self, layer: nn.Module, index: int, config: PretrainedConfig) -> dict[str, Part]:
         """Return every part of a layer by its path."""
@@ -181,6 +176,29 @@ class Family:
             if own:
                 raise uncovered(f"{name}.{own[0][0]}", self.model_type)
         return parts
+
+
+def resolve(kinds: list[BlockKind], lora: LoraSettings) -> LoraSettings:
+    """Return an adapter's settings with its targets by name and its layers by number.
+
+    Raises:
+        ToolkitError: Naming targets that a layer does not have, or that there is no such layer.
+    """
+    targets = lora.targets
+    for kind in kinds:
+        names = tuple(dict.fromkeys(path.rsplit(".", 1)[-1] for path in kind.linears))
+        if targets == (ALL_LINEAR,):
+            targets = names
+        unknown = sorted(set(targets) - set(names))
+        if unknown:
+            raise ToolkitError(
+                f"LoRA targets {', '.join(unknown)} do not exist",
+                f"Choose from {', '.join(names)}, or {ALL_LINEAR}",
+            )
+    count = sum(len(kind.layers) for kind in kinds)
+    layers = lora.layers_of(count)
+    text = "" if len(layers) == count else layers_text(layers)
+    return replace(lora, targets=targets, layers=text)
 
 
 def _use_order(

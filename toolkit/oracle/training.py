@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from toolkit.data.samples import Rows
+from toolkit.layers import parse_layers
 from toolkit.oracle.gradients import step_gradients
+from toolkit.oracle.model import adapter_parameters
 from toolkit.oracle.sampler import sample_indices
 from toolkit.settings.optimizers import OPTIMIZERS
 from toolkit.settings.training import TrainSettings
@@ -28,8 +30,9 @@ class TrainStep:
 def train(model: Any, rows: Rows, settings: TrainSettings) -> Iterator[TrainStep]:
     """Train the model's adapter in place and yield each step as it is done."""
     settings = settings.for_samples(len(rows.tokens)).effective()
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = OPTIMIZERS[settings.optimizer].reference(parameters, settings)
+    groups = _groups(model, settings)
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    optimizer = OPTIMIZERS[settings.optimizer].reference(groups, settings)
     scheduler = _scheduler(optimizer, settings)
     samples = sample_indices(len(rows.tokens), settings.seed, settings.order)
     for _ in range(settings.steps or 0):
@@ -41,6 +44,20 @@ def train(model: Any, rows: Rows, settings: TrainSettings) -> Iterator[TrainStep
         optimizer.step()
         scheduler.step()
         yield TrainStep(gradients.loss, lr, norm, gradients.tokens, indices)
+
+
+def _groups(model: Any, settings: TrainSettings) -> list[dict[str, Any]]:
+    """Freeze the layers that are not trained, and return A and B with a learning rate each."""
+    chosen = parse_layers(settings.layers or "", model.config.num_hidden_layers)
+    for name, parameter in adapter_parameters(model).items():
+        parameter.requires_grad_(int(name.split(".")[1]) in chosen)
+    trained = adapter_parameters(model).items()
+    rate = settings.learning_rate
+    rates = {"lora_A": rate, "lora_B": rate * settings.lora_plus_ratio}
+    return [
+        {"params": [p for name, p in trained if f".{factor}." in name], "lr": lr}
+        for factor, lr in rates.items()
+    ]
 
 
 def _scheduler(optimizer: torch.optim.Optimizer, settings: TrainSettings) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from toolkit.files import atomic_file, cache_root
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _SOURCES = ("families", "programs", "ops", "quantization", "planning", "sources")
+_FILES = ("lora.py", "layers.py")
 _READABLE = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 
 T = TypeVar("T")
@@ -55,8 +57,8 @@ def remembered(
 def _makers() -> list[str]:
     """Return versions and a digest of the sources that a result depends on."""
     digest = sha256()
-    for folder in _SOURCES:
-        for path in sorted((_PACKAGE / folder).glob("*.py")):
-            digest.update(path.read_bytes())
+    folders = (sorted((_PACKAGE / folder).glob("*.py")) for folder in _SOURCES)
+    for path in [*chain.from_iterable(folders), *(_PACKAGE / name for name in _FILES)]:
+        digest.update(path.read_bytes())
     packages = [f"{name} {version(name)}" for name in ("torch", "transformers")]
     return [__version__, digest.hexdigest(), *packages]

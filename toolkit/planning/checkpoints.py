@@ -27,22 +27,24 @@ class Checkpoints:
 
 
 def plan_checkpoints(
-    layers: int, sequences: int, state: int, place: str, available: int | None
+    layers: int, sequences: int, state: int, place: str, available: int | None, below: int = 0
 ) -> Checkpoints:
     """Return what one step takes.
 
     Args:
+        layers: That have a backward pass.
         state: Bytes of one hidden state.
         place: "ram", "spill" or "auto", which spills what takes more than a quarter of free memory.
         available: Memory of the device that is free, bytes; None where it is not known and taken to
             be enough.
+        below: Layers below those, which keep no state.
     """
     total = (layers + 1) * sequences * state
     automatic = available is not None and total > available // _SHARE_OF_FREE
     spill = place == "spill" or (place == "auto" and automatic)
     if not spill:
         return Checkpoints(False, (layers + 1) * sequences * state + state, 0, 0)
-    step = _Step(layers, sequences, keep_front=sequences * state <= _FRONT_LIMIT)
+    step = _Step(layers, below, sequences, keep_front=sequences * state <= _FRONT_LIMIT)
     step.run()
     return Checkpoints(True, step.buffers * state, step.written * state, step.read * state)
 
@@ -50,8 +52,9 @@ def plan_checkpoints(
 class _Step:
     """One step with spilled states, counted in states."""
 
-    def __init__(self, layers: int, sequences: int, keep_front: bool) -> None:
-        self.layers, self.sequences, self.keep_front = layers, sequences, keep_front
+    def __init__(self, layers: int, below: int, sequences: int, keep_front: bool) -> None:
+        self.layers, self.below = layers, below
+        self.sequences, self.keep_front = sequences, keep_front
         self.buffers = self.written = self.read = 0
         self._free = 0
         self._held: set[tuple[int, int]] = set()
@@ -62,6 +65,11 @@ class _Step:
         for s in every:
             self._put(0, s)
             self._rest(0, s)
+        for _ in range(self.below):
+            for s in every:
+                self._get(0, s)
+                self._put(0, s)
+                self._rest(0, s)
         for layer in range(self.layers):
             for s in every:
                 self._get(layer, s)

@@ -55,6 +55,14 @@ def _export(model: Model, settings: Settings, folder: str) -> list[object]:
     words += ["--alpha", f"{settings.alpha:g}", "--lowering", settings.lowering]
     if settings.targets != PROJECTIONS:
         words += ["--targets", ",".join(settings.targets)]
+    if settings.rslora:
+        words.append("--rslora")
+    for name, rank in settings.rank_pattern:
+        words += ["--rank-pattern", f"{name}={rank}"]
+    for name, alpha in settings.alpha_pattern:
+        words += ["--alpha-pattern", f"{name}={alpha:g}"]
+    if settings.layers:
+        words += ["--layers", settings.layers]
     return [
         *words,
         *("--quantization", settings.linear),

@@ -57,26 +57,36 @@ class Traced:
     """The programs of one model by name, with the sizes that are in none of them.
 
     Attributes:
-        blocks: Number of layers of every kind of block; its programs are KIND_forward, _backward.
+        blocks: Layers of every kind of block, whose programs are KIND_forward and _backward.
         hidden_size: D.
     """
 
-    blocks: dict[str, int]
+    blocks: dict[str, tuple[int, ...]]
     hidden_size: int
     programs: dict[str, Program]
 
     @property
     def layers(self) -> int:
-        return sum(self.blocks.values())
+        return sum(map(len, self.blocks.values()))
+
+    @property
+    def lowest(self) -> int:
+        """The lowest layer with adapters, with which a backward pass ends."""
+        return min(i for kind, own in self.blocks.items() if self.adapters(kind) for i in own)
+
+    def adapters(self, kind: str) -> tuple[Value, ...]:
+        """Return the adapter tensors of a layer of this kind."""
+        return self.programs[f"{kind}_forward"].adapters
 
     def methods(self) -> list[tuple[str, str, int]]:
         """Return phase, program and number of runs of what a training step runs, in its order."""
-        blocks = self.blocks.items()
+        blocks, lowest = self.blocks.items(), self.lowest
+        backward = [(kind, sum(i >= lowest for i in layers)) for kind, layers in blocks]
         return [
             ("embed", "embed", 1),
-            *(("forward", f"{kind}_forward", count) for kind, count in blocks),
+            *(("forward", f"{kind}_forward", len(layers)) for kind, layers in blocks),
             ("head", "head_backward", 1),
-            *(("backward", f"{kind}_backward", count) for kind, count in blocks),
+            *(("backward", f"{kind}_backward", count) for kind, count in backward if count),
         ]
 
 
@@ -97,7 +107,7 @@ def from_json(content: dict[str, Any]) -> Traced:
     """
     programs = [_program_from_json(program) for program in content["programs"]]
     return Traced(
-        {str(kind): int(count) for kind, count in content["blocks"].items()},
+        {str(kind): tuple(map(int, layers)) for kind, layers in content["blocks"].items()},
         int(content["hidden_size"]),
         {program.name: program for program in programs},
     )

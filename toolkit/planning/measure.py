@@ -128,14 +128,12 @@ def calibration_bundle() -> Path:
     if not (path / "manifest.json").is_file():
         from toolkit.bundle.export import ExportSettings, export_bundle
         from toolkit.bundle.layout import parameter_shapes
-        from toolkit.lora import LoraSettings
         from toolkit.sources.random import RandomSource
 
         config, settings = _config(), Settings()
-        lora = LoraSettings(settings.rank, settings.alpha, settings.targets)
         folder.mkdir(parents=True, exist_ok=True)
         source = RandomSource(config, parameter_shapes(config), "calibration", 0)
-        export_bundle(source, path, ExportSettings(lora=lora, seq_lens=LENGTHS))
+        export_bundle(source, path, ExportSettings(lora=settings.lora, seq_lens=LENGTHS))
     return path
 
 

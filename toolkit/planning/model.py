@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import ToolkitError
+from toolkit.lora import LoraSettings
 from toolkit.planning.cache import remembered
-from toolkit.planning.settings import Settings
+from toolkit.planning.settings import LORA, Settings
 from toolkit.recipes import ExportDefaults, Recipe, recipe_of, recipes
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
@@ -75,12 +76,10 @@ def _bundle(path: Path) -> Model:
     from toolkit.bundle.manifest import read_manifest
 
     manifest = read_manifest(path)
-    lora, quantization = manifest["lora"], manifest["quantization"]
+    lora, quantization = LoraSettings.from_json(manifest["lora"]), manifest["quantization"]
     settings = Settings(
         seq_len=manifest["seq_lens"][0],
-        rank=lora["rank"],
-        alpha=lora["alpha"],
-        targets=tuple(lora["targets"]),
+        **{name: getattr(lora, name) for name in LORA},
         lowering=manifest["lowering"],
         linear=quantization["linear"],
         embedding=quantization["embedding"],

@@ -115,26 +115,35 @@ class Planner:
 
     def _trace(self, settings: Settings) -> Traced:
         # Imported here because it takes seconds, which a plan of a known shape need not wait for.
-        from toolkit.planning.tracing import block_counts, trace_programs
+        from toolkit.planning.tracing import block_layers, trace_programs
 
         config = self.model.config
-        return Traced(block_counts(config), config.hidden_size, trace_programs(config, settings))
+        blocks = block_layers(config, settings)
+        return Traced(blocks, config.hidden_size, trace_programs(config, settings))
 
 
 class _Step:
     def __init__(self, traced: Traced, settings: Settings, machine: Machine) -> None:
         self.traced, self.settings, self.machine = traced, settings, machine
-        self.programs, self.layers = traced.programs, traced.layers
+        self.programs = traced.programs
         self.methods = traced.methods()
-        # Every kind of block has the same adapters.
-        adapters = traced.programs[self.methods[-1][1]].adapters
-        self.layer_floats = sum(_round_up(a.elements, _ADAPTER_ALIGNMENT) for a in adapters)
-        self.parameters = sum(a.elements for a in adapters) * self.layers
-        shapes = [a.shape for a in adapters]
-        self.state_bytes = self.layers * state_bytes(settings.optimizer, shapes, settings)
-        state = settings.row_tokens * traced.hidden_size * 4
+        self.largest_floats = self.floats = self.parameters = self.state_bytes = 0
+        for kind, layers in traced.blocks.items():
+            adapters = traced.adapters(kind)
+            floats = sum(_round_up(a.elements, _ADAPTER_ALIGNMENT) for a in adapters)
+            shapes = [a.shape for a in adapters]
+            self.largest_floats = max(self.largest_floats, floats)
+            self.floats += len(layers) * floats
+            self.parameters += len(layers) * sum(a.elements for a in adapters)
+            states = state_bytes(settings.optimizer, shapes, settings)
+            self.state_bytes += len(layers) * states
         self.checkpoints = plan_checkpoints(
-            self.layers, settings.rows, state, settings.checkpoints, machine.available
+            traced.layers - traced.lowest,
+            settings.rows,
+            settings.row_tokens * traced.hidden_size * 4,
+            settings.checkpoints,
+            machine.available,
+            below=traced.lowest,
         )
 
     def prediction(self) -> Prediction:
@@ -166,13 +175,12 @@ class _Step:
         )
 
     def _memory(self, program: Program, scratch: int) -> dict[str, int]:
-        floats = self.layer_floats * self.layers
-        gradients = floats if self.settings.max_grad_norm > 0 else self.layer_floats
+        gradients = self.floats if self.settings.max_grad_norm > 0 else self.largest_floats
         if self.settings.rows > 1:
-            gradients += self.layer_floats
+            gradients += self.largest_floats
         sizes = {
             "base": resident_weights(program),
-            "adapters": 4 * floats,
+            "adapters": 4 * self.floats,
             "optimizer": self.state_bytes,
             "gradients": 4 * gradients,
             "checkpoints": self.checkpoints.bytes,
@@ -195,7 +203,7 @@ class _Step:
         return times.get(phase, 0.0)
 
     def _optimizer_seconds(self) -> float:
-        passes = 1 + self.state_bytes / (4 * self.layer_floats * self.layers)
+        passes = 1 + self.state_bytes / (4 * self.floats)
         return self.parameters * passes / self.machine.speed.updated
 
     def _base_bytes(self) -> int:

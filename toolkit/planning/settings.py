@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from toolkit.lora import PROJECTIONS
+from toolkit.lora import PROJECTIONS, LoraSettings
 from toolkit.planning.scratch import Kernels
 from toolkit.planning.speed import ASSUMED, Speed
 from toolkit.settings.training import TrainSettings
@@ -18,6 +18,7 @@ class Settings:
     """Settings of an export and, of the same names as in `TrainSettings`, of a run.
 
     Attributes:
+        targets, rslora, rank_pattern, alpha_pattern, layers: As `LoraSettings` has them.
         schemes: Quantization of "linear", "embedding" and "head".
         sequences: Sequences of a step: batch size times gradient accumulation.
         batch_size: Sequences computed together, as one row of programs for all their tokens.
@@ -27,6 +28,10 @@ class Settings:
     rank: int = 8
     alpha: float = 16.0
     targets: tuple[str, ...] = PROJECTIONS
+    rslora: bool = False
+    rank_pattern: tuple[tuple[str, int], ...] = ()
+    alpha_pattern: tuple[tuple[str, float], ...] = ()
+    layers: str = ""
     lowering: str = "mesp"
     linear: str = "int4"
     embedding: str = "int8"
@@ -37,6 +42,10 @@ class Settings:
     sequences: int = 1
     batch_size: int = _RUN.batch_size
     checkpoints: str = _RUN.checkpoints
+
+    @property
+    def lora(self) -> LoraSettings:
+        return LoraSettings(*(getattr(self, name) for name in LORA))
 
     @property
     def schemes(self) -> dict[str, str]:
@@ -53,7 +62,9 @@ class Settings:
         return self.sequences // self.batch_size
 
 
-EXPORTED = ("seq_len", "rank", "alpha", "targets", "lowering", "linear", "embedding", "head")
+LORA = ("rank", "alpha", "targets", "rslora", "rank_pattern", "alpha_pattern", "layers")
+"""The settings of the adapter, in the order of `LoraSettings`."""
+EXPORTED = ("seq_len", *LORA, "lowering", "linear", "embedding", "head")
 """The settings that a bundle's programs depend on; the others are those of a run."""
 
 

@@ -14,12 +14,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from toolkit.families import family_of
-from toolkit.lora import LoraSettings
 from toolkit.planning.graph import Operation, Program, Value
 from toolkit.planning.settings import Settings
 from toolkit.programs import program_functions
 from toolkit.programs.block import Function
+from toolkit.programs.kinds import program_kinds
 from toolkit.programs.lower import DECOMPOSITIONS, simplify
 
 
@@ -32,16 +31,17 @@ def trace_programs(config: Any, settings: Settings) -> dict[str, Program]:
     functions = program_functions(
         config,
         seq_len=settings.seq_len,
-        lora=LoraSettings(settings.rank, settings.alpha, settings.targets),
+        lora=settings.lora,
         lowering=settings.lowering,
         schemes=settings.schemes,
     )
     return {function.name: _trace(function) for function in functions}
 
 
-def block_counts(config: Any) -> dict[str, int]:
-    """Return how many layers a model has of every kind of block."""
-    return {kind.name: len(kind.layers) for kind in family_of(config).block_kinds(config)}
+def block_layers(config: Any, settings: Settings) -> dict[str, tuple[int, ...]]:
+    """Return the layers of every kind of block that the programs are for."""
+    kinds = program_kinds(config, settings.lora)
+    return {kind.block.name: kind.block.layers for kind in kinds}
 
 
 def _trace(function: Function) -> Program:

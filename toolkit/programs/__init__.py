@@ -2,9 +2,10 @@
 
 Methods, one of each for every sequence length T: `embed_t{T}`, `{KIND}_forward_t{T}` and
 `{KIND}_backward_t{T}` for every kind of block (`block` where a model has one kind),
-`head_loss_t{T}`, `head_backward_t{T}`. The constant method `block_kinds` names the kinds,
-`layer_kinds` has a digit for every layer, the number of its kind. Weights and adapters are inputs;
-the constant methods `{method}_inputs` and `{method}_outputs` name them in binding order:
+`head_loss_t{T}`, `head_backward_t{T}`. Kinds of layers without adapters end with `_frozen`; one
+that comes only below the lowest adapter has no backward. The constant method `block_kinds` names
+the kinds, `layer_kinds` has a digit for every layer, the number of its kind. Weights and adapters
+are inputs; the constants `{method}_inputs` and `{method}_outputs` name them in binding order:
 
     tokens int32 [1, T]      labels int32 [1, T]       positions, start int32 [T]
     hidden float32 [1,T,D]   grad float32 [1, T, D]    grad_scale, loss float32 []
@@ -22,10 +23,11 @@ from transformers import PretrainedConfig
 from toolkit import BUNDLE_FORMAT_VERSION
 from toolkit.choices import LOWERINGS
 from toolkit.errors import ToolkitError
-from toolkit.families import BlockKind, family_of
+from toolkit.families import BlockKind
 from toolkit.lora import LoraSettings
 from toolkit.programs.block import Binding, Block, Function
 from toolkit.programs.ends import Embedding, Head
+from toolkit.programs.kinds import program_kinds
 from toolkit.programs.lower import MethodReport, lower
 from toolkit.quantization.layout import weight_layout
 
@@ -59,7 +61,7 @@ def program_functions(
     Args:
         config: Configuration of a supported family.
         seq_len: T.
-        lora: Rank, alpha and targets.
+        lora: The adapter.
         lowering: "mesp" or "mebp".
         schemes: Quantization scheme of "linear", "embedding" and "head".
 
@@ -70,8 +72,6 @@ def program_functions(
         raise ToolkitError(
             f"Lowering '{lowering}' is unknown", f"Choose from {', '.join(LOWERINGS)}"
         )
-    family = family_of(config)
-    family.check_targets(config, lora.targets)
     if config.tie_word_embeddings and schemes["head"] != schemes["embedding"]:
         raise ToolkitError(
             "The head is tied to the embedding but has another quantization scheme",
@@ -87,9 +87,9 @@ def program_functions(
 
     embedding = Embedding(config, weight_layout(schemes["embedding"]))
     functions = [Function("embed", embedding.forward, [tokens, *embedding.bindings], [hidden])]
-    for kind in family.block_kinds(config):
-        block = Block(config, kind, weight_layout(schemes["linear"]), lora, lowering)
-        functions += block.functions(hidden, grad, where)
+    for kind in program_kinds(config, lora):
+        block = Block(config, kind.block, weight_layout(schemes["linear"]), kind.lora, lowering)
+        functions += block.functions(hidden, grad, where, backward=kind.backward)
     head = Head(config, weight_layout(schemes["head"]))
     rows = [hidden, labels]
     return [
@@ -120,7 +120,7 @@ def build_programs(
         ToolkitError: A family, feature, target or lowering that is not supported.
     """
     lowered: list[Function] = []
-    kinds = family_of(config).block_kinds(config)
+    kinds = [kind.block for kind in program_kinds(config, lora)]
     constants: dict[str, object] = {
         "format_version": BUNDLE_FORMAT_VERSION,
         "layers": config.num_hidden_layers,

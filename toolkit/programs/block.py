@@ -51,7 +51,7 @@ class Block:
         config: PretrainedConfig,
         kind: BlockKind,
         layout: WeightLayout,
-        lora: LoraSettings,
+        lora: LoraSettings | None,
         lowering: str,
     ) -> None:
         family = family_of(config)
@@ -70,14 +70,19 @@ class Block:
         for name in self.scalars:
             delattr(self.layer, name)
             self.layer.register_buffer(name, torch.empty((), device="meta"))
+        for path, module in self.layer.named_modules():
+            if isinstance(module, Mlp):
+                self.scalars |= {f"{path}.{name}": r for name, r in module.ratios.items()}
         buffers = dict(self.layer.named_buffers())
         self.adapter_names = [name for name in buffers if ".lora_" in name]
         base_names = [name for name in buffers if ".lora_" not in name]
         self.names = base_names + self.adapter_names
         self.buffers = buffers
 
-    def functions(self, hidden: Binding, grad: Binding, where: list[Binding]) -> list[Function]:
-        """Return the block's forward and backward, named after its kind.
+    def functions(
+        self, hidden: Binding, grad: Binding, where: list[Binding], *, backward: bool
+    ) -> list[Function]:
+        """Return the block's forward and, if asked for, its backward, named after its kind.
 
         Args:
             hidden: Float32 [1, T, D], input and output of the block.
@@ -87,10 +92,11 @@ class Block:
         weights = self._weight_bindings()
         name = self.kind.name
         outputs = [grad, *self._gradient_bindings()]
-        return [
+        functions = [
             Function(f"{name}_forward", self.forward, [hidden, *where, *weights], [hidden]),
             Function(f"{name}_backward", self.backward, [hidden, grad, *where, *weights], outputs),
         ]
+        return functions if backward else functions[:1]
 
     def forward(self, hidden: Tensor, positions: Tensor, start: Tensor, *tensors: Tensor) -> Tensor:
         """Return the block's output, [1, T, D]."""
@@ -135,7 +141,7 @@ class Block:
         ]
 
     def _swap(
-        self, layout: WeightLayout, lora: LoraSettings, rope_scaling: float, lowering: str
+        self, layout: WeightLayout, lora: LoraSettings | None, rope_scaling: float, lowering: str
     ) -> None:
         """Replace every part of the layer, inner ones before those that hold them."""
         for path, part in sorted(self.kind.parts.items(), key=lambda item: -item[0].count(".")):
@@ -145,8 +151,8 @@ class Block:
             }
             match part:
                 case parts.Linear():
-                    adapted = lora if path.rsplit(".", 1)[-1] in lora.targets else None
-                    module: nn.Module = Projection(part, layout, adapted, lowering)
+                    low_rank = lora.low_rank(path.rsplit(".", 1)[-1]) if lora else None
+                    module: nn.Module = Projection(part, layout, low_rank, lowering)
                 case parts.Norm():
                     module = Norm(part, lowering)
                 case parts.Attention():

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.families import parts
-from toolkit.lora import LoraSettings
+from toolkit.lora import LowRank
 from toolkit.ops.attention import attention, attention_saved
-from toolkit.ops.elementwise import silu_mul
+from toolkit.ops.elementwise import scale, silu_mul
 from toolkit.ops.linear import lora_linear, lora_linear_saved, quantized_linear
 from toolkit.ops.mlp import swiglu_mlp
 from toolkit.ops.norm import rms_norm, rms_norm_saved
@@ -33,7 +33,7 @@ class Projection(nn.Module):
     lora_B: Tensor
 
     def __init__(
-        self, part: parts.Linear, layout: WeightLayout, lora: LoraSettings | None, lowering: str
+        self, part: parts.Linear, layout: WeightLayout, low_rank: LowRank | None, lowering: str
     ) -> None:
         super().__init__()
         n, k = part.n, part.k
@@ -41,11 +41,11 @@ class Projection(nn.Module):
             _declare(self, name, shape, dtype)
         if part.bias:
             _declare(self, "bias", (n,), torch.float32)
-        self.scaling = None if lora is None else lora.scaling
+        self.scaling = None if low_rank is None else low_rank.scaling
         self.lowering = lowering
-        if lora is not None:
-            _declare(self, "lora_A", (lora.rank, k), torch.float32)
-            _declare(self, "lora_B", (n, lora.rank), torch.float32)
+        if low_rank is not None:
+            _declare(self, "lora_A", (low_rank.rank, k), torch.float32)
+            _declare(self, "lora_B", (n, low_rank.rank), torch.float32)
 
     def weight(self) -> tuple[Tensor, Tensor, Tensor | None]:
         return self.codes, self.scale, getattr(self, "offset", None)
@@ -127,7 +127,11 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """SwiGLU MLP: one operator in `mesp`, its parts in `mebp`."""
+    """SwiGLU MLP: one operator in `mesp`, its parts in `mebp`.
+
+    The operator has one scaling for its adapters, the one that most of them have. What another's is
+    of it, one of `ratios`, its B is multiplied by.
+    """
 
     gate_proj: Projection
     up_proj: Projection
@@ -138,6 +142,15 @@ class Mlp(nn.Module):
         for name, child in children.items():
             self.add_module(name, child)
         self.lowering = lowering
+        layers = {name: getattr(self, f"{name}_proj") for name in ("gate", "up", "down")}
+        scalings = [p.scaling for p in layers.values() if p.scaling is not None] or [0.0]
+        self.scaling = max(scalings, key=scalings.count)
+        self.ratios: dict[str, float] = {}
+        for name, projection in layers.items():
+            scaling = projection.scaling
+            if lowering == "mesp" and scaling not in (None, self.scaling):
+                self.ratios[f"{name}_ratio"] = scaling / self.scaling
+                _declare(self, f"{name}_ratio", (), torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up, down = self.gate_proj, self.up_proj, self.down_proj
@@ -145,6 +158,10 @@ class Mlp(nn.Module):
             y: Tensor = down(silu_mul(gate(x), up(x)))
             return y
         weights = (*gate.weight(), *up.weight(), *down.weight())
-        adapters = (*gate.adapter(), *up.adapter(), *down.adapter())
-        scaling = next((p.scaling for p in (gate, up, down) if p.scaling is not None), 0.0)
-        return swiglu_mlp(x, *weights, *adapters, scaling)
+        adapters = (*self._adapter("gate"), *self._adapter("up"), *self._adapter("down"))
+        return swiglu_mlp(x, *weights, *adapters, self.scaling)
+
+    def _adapter(self, name: str) -> tuple[Tensor | None, Tensor | None]:
+        a, b = getattr(self, f"{name}_proj").adapter()
+        ratio = getattr(self, f"{name}_ratio", None)
+        return a, b if ratio is None else scale(b, ratio)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
+    from torch.optim.optimizer import ParamsT
 
 _LINE = 64  # every state takes whole cache lines
 _BYTES = {"float32": 4, "uint8": 1}
@@ -69,14 +70,14 @@ class Optimizer:
 
     options: Mapping[str, float]
     states: Callable[[int, int, _Planned], list[State]]
-    reference: Callable[[Iterable["torch.Tensor"], _Trained], "torch.optim.Optimizer"]
+    reference: Callable[["ParamsT", _Trained], "torch.optim.Optimizer"]
 
 
 def _sgd_states(rows: int, columns: int, settings: _Planned) -> list[State]:
     return [State("momentum", rows * columns)] if settings.momentum else []
 
 
-def _sgd(parameters: Iterable["torch.Tensor"], settings: _Trained) -> "torch.optim.Optimizer":
+def _sgd(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
     import torch
 
     return torch.optim.SGD(
@@ -91,7 +92,7 @@ def _adamw_states(rows: int, columns: int, settings: _Planned) -> list[State]:
     return [State(name, rows * columns) for name in ("first_moment", "second_moment")]
 
 
-def _adamw(parameters: Iterable["torch.Tensor"], settings: _Trained) -> "torch.optim.Optimizer":
+def _adamw(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
     import torch
 
     return torch.optim.AdamW(
@@ -107,7 +108,7 @@ def _lion_states(rows: int, columns: int, settings: _Planned) -> list[State]:
     return [State("momentum", rows * columns)]
 
 
-def _lion(parameters: Iterable["torch.Tensor"], settings: _Trained) -> "torch.optim.Optimizer":
+def _lion(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
     import torch
 
     beta1, beta2 = _in_effect(settings.beta1), _in_effect(settings.beta2)

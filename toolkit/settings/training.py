@@ -82,6 +82,15 @@ class TrainSettings:
     max_grad_norm: float = setting(
         0.0, "Clip gradients to this global norm; 0 is off.", minimum=0, maximum=1e30, plan=True,
     )
+    lora_plus_ratio: float = setting(
+        1.0, "LoRA+: the learning rate of B is so many times that of A.",
+        minimum=1e-6, maximum=1e6,
+    )
+    layers: str | None = setting(
+        None, "Train the adapters of these layers alone, as 16-23, 0,4,8-11 or last:8; the "
+        "backward pass ends with the lowest of them.",
+        shown="all that have adapters",
+    )
     batch_size: int = setting(
         1, "Sequences computed together; the bundle needs programs for all their tokens. Faster "
         "for short sequences, with more memory.",

@@ -117,17 +117,23 @@ def test_an_adapter_that_comes_twice(craft, refused):
     assert refused().startswith(f"block_forward has the input adapter:{Q_PROJ} twice")
 
 
-def test_kinds_of_blocks_with_other_adapters(craft, refused):
-    """Also where the kind without any comes first."""
-    plain = {
-        f"plain_{way}_inputs": lambda names: [n for n in names if not n.startswith("adapter:")]
-        for way in ("forward", "backward")
-    }
-    backward = {"plain_backward_outputs": becomes("grad")}
+def test_a_backward_with_other_adapters_than_its_forward(craft, refused):
+    craft(
+        {
+            "block_backward_inputs": without(f"adapter:{UP_PROJ}"),
+            "block_backward_outputs": without(f"gradient:{UP_PROJ}"),
+        }
+    )
+    assert refused().startswith("the adapters of block_backward are not those of its forward")
+
+
+def test_a_kind_of_blocks_that_lost_its_adapters(craft, case, bundle_copy, tmp_path):
+    """Kinds without adapters are legitimate, but not with programs that are given some."""
+    names = {"plain_forward_inputs": lambda names: [n for n in names if "adapter:" not in n]}
     kinds = {"block_kinds": becomes("plain", "block"), "layer_kinds": becomes("011")}
-    craft(plain | backward | kinds, like={"block_forward": "plain_forward",
-                                          "block_backward": "plain_backward"})  # fmt: skip
-    assert refused().startswith("the adapters of block_forward are not those of the other blocks")
+    craft(names | kinds, like={"block_forward": "plain_forward"})
+    said = error_of("train", **case.options(tmp_path / "run", bundle=bundle_copy))
+    assert "plain_forward_t" in said and "Export" in said, said
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 #include "engine/model/adapter.h"
 
+#include <algorithm>
+#include <numeric>
+
 #include "engine/error.h"
 #include "engine/files/crc32.h"
 #include "engine/model/finite.h"
@@ -11,28 +14,42 @@ constexpr size_t kAlignFloats = 16;
 
 }  // namespace
 
-AdapterLayout::AdapterLayout(const std::vector<std::string>& keys, const Method& block_forward,
-                             int64_t layers)
-    : layers_(layers) {
-  for (const Method::Port& port : block_forward.inputs()) {
+AdapterLayout::AdapterLayout(const Bundle& bundle, const std::vector<const Method*>& forwards) {
+  std::vector<size_t> floats;
+  for (const Method* forward : forwards) floats.push_back(add_kind(*forward));
+  for (int64_t layer = 0; layer < bundle.layers; ++layer) {
+    kind_of_.push_back(bundle.kind_of(layer));
+    begins_.push_back(begins_.back() + floats[kind_of_.back()]);
+    for (const AdapterTensor& tensor : tensors(layer)) parameters_ += int64_t(tensor.count);
+  }
+  if (parameters_ == 0) fail("the bundle trains no adapter. Export it with --targets");
+}
+
+size_t AdapterLayout::add_kind(const Method& forward) {
+  std::vector<AdapterTensor>& tensors = tensors_.emplace_back();
+  size_t floats = 0;
+  for (const Method::Port& port : forward.inputs()) {
     const char* key = after_prefix(port.name, "adapter:");
     if (key == nullptr) continue;
     if (port.type != ScalarType::Float) {
       fail("adapter tensor %s is not float32. Export the bundle again", key);
     }
     const size_t count = port.bytes / sizeof(float);
-    tensors_.push_back({key, port.sizes, layer_floats_, count});
-    layer_floats_ += (count + kAlignFloats - 1) / kAlignFloats * kAlignFloats;
-    parameters_ += int64_t(count) * layers;
+    tensors.push_back({key, port.sizes, floats, count});
+    floats += (count + kAlignFloats - 1) / kAlignFloats * kAlignFloats;
   }
-  if (tensors_.empty() || tensors_.size() != keys.size()) {
-    fail("the bundle trains no adapter. Export it with --targets");
-  }
+  return floats;
 }
 
-size_t AdapterLayout::index_of(const std::string& key) const {
-  for (size_t i = 0; i < tensors_.size(); ++i) {
-    if (tensors_[i].key == key) return i;
+size_t AdapterLayout::largest_floats() const {
+  size_t most = 0;
+  for (int64_t layer = 0; layer < layers(); ++layer) most = std::max(most, layer_floats(layer));
+  return most;
+}
+
+const AdapterTensor& AdapterLayout::tensor(size_t kind, const std::string& key) const {
+  for (const AdapterTensor& tensor : tensors_[kind]) {
+    if (tensor.key == key) return tensor;
   }
   fail("the bundle's methods disagree about adapter tensor %s. Export it again", key.c_str());
 }
@@ -41,7 +58,7 @@ void load_adapter(const FlatTensorFile& file, const AdapterLayout& layout, float
   const std::string& path = file.path();
   size_t found = 0;
   for (int64_t layer = 0; layer < layout.layers(); ++layer) {
-    for (const AdapterTensor& tensor : layout.tensors()) {
+    for (const AdapterTensor& tensor : layout.tensors(layer)) {
       const std::string key = layer_key(tensor.key, layer);
       const TensorSpec& spec = file.require(key);
       if (spec.type != ScalarType::Float || spec.sizes != tensor.sizes) {
@@ -51,7 +68,7 @@ void load_adapter(const FlatTensorFile& file, const AdapterLayout& layout, float
             path.c_str(), key.c_str(), describe(spec.type, spec.sizes).c_str(),
             describe(ScalarType::Float, tensor.sizes).c_str());
       }
-      float* target = values + layer * layout.layer_floats() + tensor.offset;
+      float* target = values + layout.begin(layer) + tensor.offset;
       file.file().read_at(target, spec.bytes, spec.offset);
       if (crc32(0, target, spec.bytes) != spec.crc32) {
         fail("%s: %s is damaged. Make or deploy it again", path.c_str(), key.c_str());
@@ -78,23 +95,30 @@ Sha256 load_start(const Bundle& bundle, const std::string& path, const AdapterLa
 }
 
 std::string first_not_finite(const AdapterLayout& layout, const float* values, int64_t layer) {
-  for (const AdapterTensor& tensor : layout.tensors()) {
-    const float* data = values + layer * layout.layer_floats() + tensor.offset;
+  for (const AdapterTensor& tensor : layout.tensors(layer)) {
+    const float* data = values + layout.begin(layer) + tensor.offset;
     if (!all_finite(data, tensor.count)) return layer_key(tensor.key, layer);
   }
   return "";
 }
 
-std::vector<NamedTensor> named_tensors(const AdapterLayout& layout, const float* values,
+std::vector<NamedTensor> named_tensors(const AdapterLayout& layout,
+                                       const std::vector<int64_t>& layers, const float* values,
                                        const std::string& prefix) {
   std::vector<NamedTensor> result;
-  for (int64_t layer = 0; layer < layout.layers(); ++layer) {
-    for (const AdapterTensor& tensor : layout.tensors()) {
-      const float* data = values + layer * layout.layer_floats() + tensor.offset;
+  for (int64_t layer : layers) {
+    for (const AdapterTensor& tensor : layout.tensors(layer)) {
+      const float* data = values + layout.begin(layer) + tensor.offset;
       result.push_back({prefix + layer_key(tensor.key, layer), tensor.sizes, data});
     }
   }
   return result;
+}
+
+std::vector<int64_t> all_layers(const AdapterLayout& layout) {
+  std::vector<int64_t> layers(layout.layers());
+  std::iota(layers.begin(), layers.end(), 0);
+  return layers;
 }
 
 }  // namespace toolkit

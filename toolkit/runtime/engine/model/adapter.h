@@ -16,24 +16,34 @@ struct AdapterTensor {
   size_t count;   // floats
 };
 
-// Layout of one layer, the same for all; every tensor starts at a multiple of 64 bytes.
+// Where every layer's tensors are, layer after layer: those of a kind of block have the same, those
+// of some kinds none. Every tensor starts at a multiple of 64 bytes.
 class AdapterLayout {
  public:
-  // Shapes come from the block_forward method. Throws Error when the layer has no adapter inputs.
-  AdapterLayout(const std::vector<std::string>& keys, const Method& block_forward, int64_t layers);
+  // Shapes come from the forward method of every kind. Throws Error when no layer has an adapter.
+  AdapterLayout(const Bundle& bundle, const std::vector<const Method*>& forwards);
 
-  const std::vector<AdapterTensor>& tensors() const { return tensors_; }
-  int64_t layers() const { return layers_; }
-  size_t layer_floats() const { return layer_floats_; }
-  size_t total_floats() const { return layer_floats_ * layers_; }
+  int64_t layers() const { return int64_t(kind_of_.size()); }
+  size_t kinds() const { return tensors_.size(); }
+  size_t kind_of(int64_t layer) const { return kind_of_[layer]; }
+  const std::vector<AdapterTensor>& of_kind(size_t kind) const { return tensors_[kind]; }
+  const std::vector<AdapterTensor>& tensors(int64_t layer) const { return of_kind(kind_of(layer)); }
+  bool has(int64_t layer) const { return !tensors(layer).empty(); }
+  // In floats: where a layer begins, what it takes, what the largest and all layers take.
+  size_t begin(int64_t layer) const { return begins_[layer]; }
+  size_t layer_floats(int64_t layer) const { return begins_[layer + 1] - begins_[layer]; }
+  size_t largest_floats() const;
+  size_t total_floats() const { return begins_.back(); }
   int64_t parameters() const { return parameters_; }
-  // Index in tensors() of a key; throws Error when absent.
-  size_t index_of(const std::string& key) const;
+  // The tensor of a key in layers of a kind; throws Error when absent.
+  const AdapterTensor& tensor(size_t kind, const std::string& key) const;
 
  private:
-  std::vector<AdapterTensor> tensors_;
-  int64_t layers_;
-  size_t layer_floats_ = 0;
+  size_t add_kind(const Method& forward);  // returns the floats of a layer
+
+  std::vector<std::vector<AdapterTensor>> tensors_;  // of every kind
+  std::vector<size_t> kind_of_;                      // every layer's
+  std::vector<size_t> begins_ = {0};                 // every layer's and the end
   int64_t parameters_ = 0;
 };
 
@@ -57,9 +67,11 @@ struct NamedTensor {
   const float* data;
 };
 
-// Every tensor of all layers, named PREFIX + key.
-std::vector<NamedTensor> named_tensors(const AdapterLayout& layout, const float* values,
+// The tensors of these layers, named PREFIX + key.
+std::vector<NamedTensor> named_tensors(const AdapterLayout& layout,
+                                       const std::vector<int64_t>& layers, const float* values,
                                        const std::string& prefix);
+std::vector<int64_t> all_layers(const AdapterLayout& layout);
 
 // Writes a safetensors file of fp32 tensors atomically. Its metadata are {"format": "pt"} and
 // "toolkit_crc32", the CRC-32 of the whole file with zeros for its own eight hexadecimal digits.

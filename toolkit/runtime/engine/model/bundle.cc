@@ -10,7 +10,6 @@ namespace toolkit {
 namespace {
 
 constexpr size_t kMostBlockKinds = 10;  // a layer's kind is a digit
-constexpr size_t kFirstBlock = 3;       // in methods(), behind the model's ends
 
 using Names = std::vector<std::string>;
 
@@ -42,6 +41,15 @@ const std::string* first_twice(const Names& names) {
     if (!seen.insert(name).second) return &name;
   }
   return nullptr;
+}
+
+// Keys of the adapter tensors among a method's inputs.
+Names adapters_of(const Names& inputs) {
+  Names keys;
+  for (const std::string& name : inputs) {
+    if (const char* key = after_prefix(name, "adapter:")) keys.push_back(key);
+  }
+  return keys;
 }
 
 }  // namespace
@@ -105,25 +113,40 @@ void Bundle::read_block_kinds() {
     fail("bundle %s does not say of which kind each of its %lld layers is. Export it again",
          directory_.c_str(), (long long)layers);
   }
-  methods_ = {{Kind::embed, "embed"},
-              {Kind::head_loss, "head_loss"},
-              {Kind::head_backward, "head_backward"}};
   for (size_t block = 0; block < kinds.size(); ++block) {
     if (std::count(layer_kinds_.begin(), layer_kinds_.end(), int64_t(block)) == 0) {
       fail("bundle %s has no layer of the kind '%s'. Export it again", directory_.c_str(),
            kinds[block].c_str());
     }
+    adapter_keys_.push_back(adapters_of(program_.texts(kinds[block] + "_forward_inputs")));
+  }
+  list_methods(kinds);
+}
+
+void Bundle::list_methods(const Names& kinds) {
+  methods_ = {{Kind::embed, "embed"},
+              {Kind::head_loss, "head_loss"},
+              {Kind::head_backward, "head_backward"}};
+  int64_t lowest = 0;
+  while (lowest < layers && adapter_keys_[kind_of(lowest)].empty()) ++lowest;
+  for (size_t block = 0; block < kinds.size(); ++block) {
     methods_.push_back({Kind::block_forward, kinds[block] + "_forward", block});
-    methods_.push_back({Kind::block_backward, kinds[block] + "_backward", block});
+    const auto above = layer_kinds_.begin() + lowest;
+    if (std::count(above, layer_kinds_.end(), int64_t(block)) > 0) {
+      methods_.push_back({Kind::block_backward, kinds[block] + "_backward", block});
+    }
   }
 }
 
 size_t Bundle::method_of(Kind kind, int64_t layer) const {
-  const size_t number = is_block(kind) ? size_t(layer_kinds_[layer]) : 0;
   for (size_t place = 0; place < methods_.size(); ++place) {
-    if (methods_[place].kind == kind && methods_[place].block == number) return place;
+    if (methods_[place].kind == kind && runs(methods_[place], layer)) return place;
   }
   fail("there is no method for layer %lld. Report this as a bug", (long long)layer);
+}
+
+bool Bundle::runs(const Bindings& bindings, int64_t layer) const {
+  return !is_block(bindings.kind) || bindings.block == kind_of(layer);
 }
 
 void Bundle::bind(Bindings& bindings) {
@@ -133,18 +156,14 @@ void Bundle::bind(Bindings& bindings) {
   const size_t place = &bindings - methods_.data();
   bindings.base.resize(block ? layers : 1);
   specs_[place].resize(bindings.base.size());
-  Names adapters;
-  for (const std::string& name : bindings.inputs) {
-    bind_input(bindings, name);
-    if (const char* key = after_prefix(name, "adapter:")) adapters.push_back(key);
-  }
+  for (const std::string& name : bindings.inputs) bind_input(bindings, name);
+  const Names adapters = adapters_of(bindings.inputs);
   if (const std::string* key = first_twice(adapters)) {
     fail("bundle %s: %s has the input adapter:%s twice. Export it again", directory_.c_str(),
          bindings.name.c_str(), key->c_str());
   }
-  if (place == kFirstBlock) adapter_keys_ = adapters;
-  if (block && adapters != adapter_keys_) {
-    fail("bundle %s: the adapters of %s are not those of the other blocks. Export it again",
+  if (block && adapters != adapter_keys_[bindings.block]) {
+    fail("bundle %s: the adapters of %s are not those of its forward. Export it again",
          directory_.c_str(), bindings.name.c_str());
   }
   check_outputs(bindings);
@@ -163,7 +182,7 @@ void Bundle::bind_input(Bindings& bindings, const std::string& name) {
   }
   const size_t place = &bindings - methods_.data();
   for (size_t layer = 0; layer < bindings.base.size(); ++layer) {
-    if (method_of(bindings.kind, int64_t(layer)) != place) continue;
+    if (!runs(bindings, int64_t(layer))) continue;
     const TensorSpec& spec = base_.require(layer_key(key, int64_t(layer)));
     bindings.base[layer].push_back({spec.offset, spec.bytes});
     specs_[place][layer].push_back(spec);
@@ -175,7 +194,9 @@ void Bundle::bind_input(Bindings& bindings, const std::string& name) {
 void Bundle::check_outputs(const Bindings& bindings) const {
   Names wanted = signature_of(bindings.kind).outputs;
   if (bindings.kind == Kind::block_backward) {
-    for (const std::string& key : adapter_keys_) wanted.push_back("gradient:" + key);
+    for (const std::string& key : adapter_keys_[bindings.block]) {
+      wanted.push_back("gradient:" + key);
+    }
   }
   const auto refuse = [&](const char* how, const std::string& name) {
     fail("bundle %s: %s returns %s '%s'. Export it again", directory_.c_str(),
@@ -193,7 +214,7 @@ void Bundle::check_outputs(const Bindings& bindings) const {
 void Bundle::check_method(size_t place, const Method& method) const {
   for (size_t layer = 0; layer < specs_[place].size(); ++layer) {
     const std::vector<TensorSpec>& specs = specs_[place][layer];
-    if (method_of(methods_[place].kind, int64_t(layer)) != place) continue;
+    if (!runs(methods_[place], int64_t(layer))) continue;
     size_t next = 0;
     for (const Method::Port& port : method.inputs()) {
       const char* key = after_prefix(port.name, "base:");

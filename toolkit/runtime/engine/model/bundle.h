@@ -42,10 +42,14 @@ class Bundle {
   const Program& program() const { return program_; }
   const FlatTensorFile& base() const { return base_; }
   const std::vector<Bindings>& methods() const { return methods_; }
-  // Place in methods() of the method of this kind that a layer runs.
+  // Place in methods() of the method of this kind that a layer runs. Kinds of block that come only
+  // below the lowest adapter have no backward.
   size_t method_of(Kind kind, int64_t layer) const;
-  // Keys of one layer's adapter tensors with `{layer}` in place, in binding order of block_forward.
-  const std::vector<std::string>& adapter_keys() const { return adapter_keys_; }
+  // Number of a layer's kind of block.
+  size_t kind_of(int64_t layer) const { return size_t(layer_kinds_[layer]); }
+  // Keys of the adapter tensors that layers of every kind have, with `{layer}` in place, in binding
+  // order of the kind's forward. Some have none.
+  const std::vector<std::vector<std::string>>& adapter_keys() const { return adapter_keys_; }
   // Throws Error unless the method at this place, at some length, fits the base file.
   void check_method(size_t place, const Method& method) const;
   bool has_seq_len(int64_t tokens) const;
@@ -55,6 +59,8 @@ class Bundle {
 
  private:
   void read_block_kinds();
+  void list_methods(const std::vector<std::string>& kinds);
+  bool runs(const Bindings& bindings, int64_t layer) const;  // whether the layer is of its kind
   void bind(Bindings& bindings);
   void bind_input(Bindings& bindings, const std::string& name);
   void check_outputs(const Bindings& bindings) const;
@@ -65,9 +71,9 @@ class Bundle {
   FlatTensorFile base_;
   mutable WeightChecks checks_;
   std::vector<int64_t> layer_kinds_;  // number of every layer's kind of block
-  std::vector<Bindings> methods_;     // embed, head_loss, head_backward, then two of every kind
+  std::vector<Bindings> methods_;     // embed, head_loss, head_backward, then those of every kind
   std::vector<std::vector<std::vector<TensorSpec>>> specs_;
-  std::vector<std::string> adapter_keys_;
+  std::vector<std::vector<std::string>> adapter_keys_;
 };
 
 std::string layer_key(const std::string& key, int64_t layer);  // replaces {layer}

@@ -53,9 +53,14 @@ Network::Network(const Bundle& bundle, int64_t seq_len, bool training)
   }
   arena_.allocate();
   for (size_t place : places) load(place);
-  layout_ = std::make_unique<AdapterLayout>(
-      bundle.adapter_keys(), *entries_[bundle.method_of(Kind::block_forward, 0)].method,
-      bundle.layers);
+  std::vector<const Method*> forwards(bundle.adapter_keys().size());
+  for (size_t place : places) {
+    const Bindings& bindings = bundle.methods()[place];
+    if (bindings.kind == Kind::block_forward) {
+      forwards[bindings.block] = entries_[place].method.get();
+    }
+  }
+  layout_ = std::make_unique<AdapterLayout>(bundle, forwards);
   for (size_t place : places) resolve(place);
 }
 
@@ -72,19 +77,19 @@ void Network::load(size_t place) {
 
 void Network::resolve(size_t place) {
   Entry& entry = entries_[place];
-  const std::string& name = bundle_.methods()[place].name;
+  const Bindings& bindings = bundle_.methods()[place];
   size_t base = 0;
   for (const Method::Port& port : entry.method->inputs()) {
-    check_sizes(name, port);
-    entry.inputs.push_back(port_of(port, &base));
+    check_sizes(bindings.name, port);
+    entry.inputs.push_back(port_of(bindings, port, &base));
   }
   for (const Method::Port& port : entry.method->outputs()) {
-    check_sizes(name, port);
-    entry.outputs.push_back(port_of(port, &base));
+    check_sizes(bindings.name, port);
+    entry.outputs.push_back(port_of(bindings, port, &base));
   }
 }
 
-Network::Port Network::port_of(const Method::Port& port, size_t* base) {
+Network::Port Network::port_of(const Bindings& bindings, const Method::Port& port, size_t* base) {
   static const struct {
     const char* name;
     Role role;
@@ -104,7 +109,7 @@ Network::Port Network::port_of(const Method::Port& port, size_t* base) {
     fail("bundle %s has the unknown output '%s'. Deploy a newer runtime",
          bundle_.directory().c_str(), port.name.c_str());
   }
-  const AdapterTensor& tensor = layout_->tensors()[layout_->index_of(key)];
+  const AdapterTensor& tensor = layout_->tensor(bindings.block, key);
   if (tensor.sizes != port.sizes || port.type != ScalarType::Float) {
     fail("bundle %s: %s is %s in one method and %s in another. Export it again",
          bundle_.directory().c_str(), key, describe(ScalarType::Float, tensor.sizes).c_str(),

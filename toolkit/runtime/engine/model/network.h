@@ -68,7 +68,7 @@ class Network {
   std::string method_name(size_t place) const;
   void load(size_t place);
   void resolve(size_t place);
-  Port port_of(const Method::Port& port, size_t* base);
+  Port port_of(const Bindings& bindings, const Method::Port& port, size_t* base);
   Port scalar_of(const Method::Port& port, const char* number);
   // Null where the frame has nothing for the port.
   const void* input_of(const Port& port, const WeightMapping& weights, const Frame& frame) const;

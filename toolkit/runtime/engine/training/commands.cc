@@ -38,13 +38,13 @@ void run_gradients(Runtime& runtime, const Options& options, PrintLine print, vo
   Trace trace(runtime.profile());
   Prefetcher prefetcher(bundle.base().file(), page_cache_from(options.page_cache));
   Passes passes(network, data, trace, prefetcher, together);
-  HiddenStates states(bundle.layers, int64_t(samples.size()) / together, network.hidden_bytes(),
-                      CheckpointPlace::automatic, parent_of(options.out));
+  const TrainedLayers trained(options.layers, layout);
+  HiddenStates states(bundle.layers - trained.first(), int64_t(samples.size()) / together,
+                      network.hidden_bytes(), CheckpointPlace::automatic, parent_of(options.out));
   const LossSum sum = passes.gradients(
-      samples, values.floats(), states,
-      [&](int64_t layer) { return gradients.floats() + layer * layout.layer_floats(); },
-      [](int64_t) {});
-  write_safetensors(options.out, named_tensors(layout, gradients.floats(), ""));
+      samples, values.floats(), trained.first(), states,
+      [&](int64_t layer) { return gradients.floats() + layout.begin(layer); }, [](int64_t) {});
+  write_safetensors(options.out, named_tensors(layout, trained.list(), gradients.floats(), ""));
   Json json;
   json.field("loss", sum.mean()).field("tokens", sum.tokens);
   print(json.str().c_str(), user);

@@ -27,7 +27,7 @@ void Passes::plan_reading(int64_t rows, bool backward) {
   const int64_t sweeps = kernels().head_sweeps(network_.seq_len());
   const Kind head = backward ? Kind::head_backward : Kind::head_loss;
   stages.push_back({network_.weights(head, 0), true, rows * sweeps});
-  for (int64_t layer = backward ? layers : 0; layer-- > 0;) {
+  for (int64_t layer = layers; backward && layer-- > lowest_;) {
     stages.push_back({network_.weights(Kind::block_backward, layer)});
   }
   prefetcher_.plan(stages);
@@ -57,9 +57,10 @@ void Passes::check_output(const float* hidden, int64_t layer) {
       (long long)layer);
 }
 
-LossSum Passes::gradients(const std::vector<int64_t>& samples, const float* values,
+LossSum Passes::gradients(const std::vector<int64_t>& samples, const float* values, int64_t lowest,
                           HiddenStates& states, const GradientsOf& gradients_of,
                           const LayerDone& layer_done) {
+  lowest_ = lowest;
   LossSum sum;
   for (int64_t sample : samples) sum.tokens += data_.labelled(sample);
   if (sum.tokens == 0) {
@@ -76,7 +77,7 @@ LossSum Passes::gradients(const std::vector<int64_t>& samples, const float* valu
   if (!std::isfinite(sum.loss)) {
     fail("the loss is not finite. Use a lower learning rate or clip gradients");
   }
-  for (int64_t layer = network_.bundle().layers; layer-- > 0;) {
+  for (int64_t layer = network_.bundle().layers; layer-- > lowest_;) {
     backward(layer, samples, values, states, gradients_of(layer));
     layer_done(layer);
   }
@@ -115,16 +116,17 @@ void Passes::forward(const std::vector<int64_t>& samples, const float* values,
     prefetcher_.begin(layer);
     WeightMapping weights(network_.bundle().base().file(), checked(Kind::block_forward, layer),
                           &prefetcher_);
+    const int64_t from = state_of(layer), to = state_of(layer + 1);
     for (size_t s = 0; s < rows(samples); ++s) {
       Frame frame = row_of(samples, s);
-      frame.hidden = states.get(layer, s);
+      frame.hidden = states.get(from, s);
       frame.hidden_out = states.acquire();
       frame.adapter = layer_values(values, layer);
       network_.run(Kind::block_forward, layer, weights, frame);
       check_output(frame.hidden_out, layer);
-      states.park(layer, s);
-      states.put(layer + 1, s, frame.hidden_out);
-      states.rest(layer + 1, s);
+      if (to > from) states.park(from, s);
+      states.put(to, s, frame.hidden_out);
+      states.rest(to, s);
     }
     phase.snapshot();
   }
@@ -132,7 +134,7 @@ void Passes::forward(const std::vector<int64_t>& samples, const float* values,
 
 double Passes::head(const std::vector<int64_t>& samples, float grad_scale, HiddenStates& states) {
   Phase phase(trace_, "head");
-  const int64_t layers = network_.bundle().layers;
+  const int64_t layers = network_.bundle().layers, last = state_of(layers);
   prefetcher_.begin(layers);
   double loss = 0;
   WeightMapping weights(network_.bundle().base().file(), checked(Kind::head_backward, 0),
@@ -140,12 +142,12 @@ double Passes::head(const std::vector<int64_t>& samples, float grad_scale, Hidde
   check_embedding();
   for (size_t s = 0; s < rows(samples); ++s) {
     Frame frame = row_of(samples, s);
-    frame.hidden = states.get(layers, s);
+    frame.hidden = states.get(last, s);
     frame.grad_out = states.acquire();
     frame.grad_scale = grad_scale;
     network_.run(Kind::head_backward, 0, weights, frame);
-    states.put(layers, s, frame.grad_out);
-    states.rest(layers, s);
+    states.put(last, s, frame.grad_out);
+    states.rest(last, s);
     loss += frame.loss;
   }
   phase.snapshot();
@@ -156,25 +158,28 @@ void Passes::backward(int64_t layer, const std::vector<int64_t>& samples, const 
                       HiddenStates& states, float* gradients) {
   Phase phase(trace_, "backward", layer);
   prefetcher_.begin(2 * network_.bundle().layers - layer);
-  const size_t count = network_.adapter().layer_floats();
-  if (layer > 0) states.prefetch(layer - 1, 0);
+  const AdapterLayout& layout = network_.adapter();
+  const size_t count = layout.layer_floats(layer);
+  const int64_t from = state_of(layer), to = from + 1;
+  if (from > 0) states.prefetch(from - 1, 0);
   if (rows(samples) > 1 && second_gradients_.bytes() == 0) {
-    second_gradients_ = Buffer(count * sizeof(float), Category::gradients, "toolkit gradients");
+    second_gradients_ =
+        Buffer(layout.largest_floats() * sizeof(float), Category::gradients, "toolkit gradients");
   }
   WeightMapping weights(network_.bundle().base().file(), checked(Kind::block_backward, layer),
                         &prefetcher_);
   for (size_t s = 0; s < rows(samples); ++s) {
     Frame frame = row_of(samples, s);
-    frame.hidden = states.get(layer, s);
-    frame.grad = states.get(layer + 1, s);
+    frame.hidden = states.get(from, s);
+    frame.grad = states.get(to, s);
     // The program reads `grad` for the last time before it writes the first output.
-    frame.grad_out = states.edit(layer + 1, s);
+    frame.grad_out = states.edit(to, s);
     frame.adapter = layer_values(values, layer);
     frame.gradients_out = s == 0 ? gradients : second_gradients_.floats();
     network_.run(Kind::block_backward, layer, weights, frame);
     if (s > 0) add_into(gradients, second_gradients_.floats(), count);
-    states.move(layer + 1, layer, s);
-    states.rest(layer, s);
+    states.move(to, from, s);
+    states.rest(from, s);
   }
   phase.snapshot();
 }

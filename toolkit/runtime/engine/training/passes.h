@@ -39,11 +39,13 @@ class Passes {
   using GradientsOf = std::function<float*(int64_t layer)>;
 
   // Loss of `samples`, a multiple of those computed together, and gradients of its mean over
-  // labelled tokens. `values` are all adapters;
-  // `layer_done` may change the layer's values. Throws Error when the loss is not finite, before
-  // any gradient is computed, and when no token is labelled.
-  LossSum gradients(const std::vector<int64_t>& samples, const float* values, HiddenStates& states,
-                    const GradientsOf& gradients_of, const LayerDone& layer_done);
+  // labelled tokens, of the layers from `lowest` up, those without adapters included. The layers
+  // below keep no states for a backward pass, so `states` has as many layers as there are
+  // gradients. `values` are all adapters; `layer_done` may change the layer's values. Throws Error
+  // when the loss is not finite, before any gradient is computed, and when no token is labelled.
+  LossSum gradients(const std::vector<int64_t>& samples, const float* values, int64_t lowest,
+                    HiddenStates& states, const GradientsOf& gradients_of,
+                    const LayerDone& layer_done);
 
   // A layer's adapter for one of the rows that are computed together.
   using ValuesOf = std::function<const float*(int64_t layer, size_t row)>;
@@ -60,8 +62,10 @@ class Passes {
 
  private:
   const float* layer_values(const float* values, int64_t layer) const {
-    return values + layer * network_.adapter().layer_floats();
+    return values + network_.adapter().begin(layer);
   }
+  // Number in `states` of a layer's input.
+  int64_t state_of(int64_t layer) const { return layer > lowest_ ? layer - lowest_ : 0; }
   // Has the weights of a step read ahead, without `backward` those of a loss.
   void plan_reading(int64_t rows, bool backward);
   // Rows that samples make, and one of them.
@@ -92,6 +96,7 @@ class Passes {
   Trace& trace_;
   Prefetcher& prefetcher_;
   Batch batch_;
+  int64_t lowest_ = 0;       // of the layers that the backward pass runs
   Buffer second_gradients_;  // one layer's, when several rows add up
 };
 

@@ -9,6 +9,7 @@ struct Word {
   const char* name;
   const char* what;  // "was saved with WHAT"; null: with VALUE, not VALUE
   const char* remedy;
+  const char* before = nullptr;  // its value in states from before it existed
 };
 
 // In the order in which they are compared: what is wrong first is named first.
@@ -20,6 +21,7 @@ constexpr Word kWords[] = {
     {"data", "other data", "Resume with the data it was started with"},
     {"method", nullptr, "Resume with the same --method"},
     {"optimizer", nullptr, "Resume with the same --optimizer"},
+    {"layers", nullptr, "Resume with the same --layers", "all"},
     {"seed", nullptr, "Resume with the same --seed"},
     {"order", nullptr, "Resume with the same --order"},
     {"sequences_a_step", nullptr, "Resume with the same --batch-size and --grad-accum"},
@@ -27,13 +29,15 @@ constexpr Word kWords[] = {
 
 }  // namespace
 
-std::vector<Field> identity_of(const Options& options, const Bundle& bundle, const Dataset& data) {
+std::vector<Field> identity_of(const Options& options, const Bundle& bundle, const Dataset& data,
+                               const TrainedLayers& trained) {
   return {{"bundle.base", hexadecimal(bundle.identity().base)},
           {"bundle.programs", hexadecimal(bundle.identity().programs)},
           {"seq_len", std::to_string(data.seq_len())},
           {"data", hexadecimal(data.sha256())},
           {"method", options.method},
           {"optimizer", options.optimizer},
+          {"layers", trained.text()},
           {"seed", std::to_string(options.seed)},
           {"order", options.order},
           {"sequences_a_step", std::to_string(options.batch_size * options.grad_accum)}};
@@ -51,11 +55,12 @@ void check_identity(const std::string& path, const std::vector<Field>& saved,
                     const std::vector<Field>& present) {
   for (const Word& word : kWords) {
     const std::string* now = find_field(present, word.name);
-    const std::string* then = find_field(saved, word.name);
-    if (now == nullptr || (then != nullptr && *then == *now)) continue;
+    const std::string* found = find_field(saved, word.name);
+    const std::string then = found != nullptr ? *found : word.before != nullptr ? word.before : "";
+    if (now == nullptr || then == *now) continue;
     std::string what = word.what != nullptr ? word.what : "";
     if (what.empty()) {
-      what = std::string(word.name) + " " + (then != nullptr ? *then : "unknown") + ", not " + *now;
+      what = std::string(word.name) + " " + (then.empty() ? "unknown" : then) + ", not " + *now;
     }
     fail("%s was saved with %s. %s, or start a new run", path.c_str(), what.c_str(), word.remedy);
   }

@@ -6,13 +6,15 @@
 
 #include "engine/model/adapter.h"
 #include "engine/model/dataset.h"
+#include "engine/training/layers.h"
 #include "engine/training/options.h"
 #include "engine/training/state.h"
 
 namespace toolkit {
 
 // What must be the same for a run to go on with the same bits.
-std::vector<Field> identity_of(const Options& options, const Bundle& bundle, const Dataset& data);
+std::vector<Field> identity_of(const Options& options, const Bundle& bundle, const Dataset& data,
+                               const TrainedLayers& trained);
 
 // Throws Error naming the first thing in which a saved run differs, and what to do about it.
 void check_identity(const std::string& path, const std::vector<Field>& saved,

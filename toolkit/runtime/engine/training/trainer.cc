@@ -74,17 +74,18 @@ void Trainer::open_model() {
 
   const AdapterLayout& layout = network_->adapter();
   values_ = Buffer(layout.total_floats() * sizeof(float), Category::adapters, "toolkit adapters");
-  updater_ = std::make_unique<Updater>(options_, layout, values_.floats());
+  trained_ = std::make_unique<TrainedLayers>(options_.layers, layout);
+  updater_ = std::make_unique<Updater>(options_, layout, *trained_, values_.floats());
   sequences_per_step_ = options_.batch_size * options_.grad_accum;
   prefetcher_ =
       std::make_unique<Prefetcher>(bundle_->base().file(), page_cache_from(options_.page_cache));
   passes_ = std::make_unique<Passes>(*network_, *data_, *trace_, *prefetcher_, options_.batch_size);
-  method_ = method.make({options_, *network_, *passes_, *updater_, *trace_});
+  method_ = method.make({options_, *network_, *passes_, *trained_, *updater_, *trace_});
   if (eval_data_ != nullptr) {
     Network& network = eval_network_ != nullptr ? *eval_network_ : *network_;
     eval_passes_ = std::make_unique<Passes>(network, *eval_data_, *trace_, *prefetcher_);
   }
-  identity_ = identity_of(options_, *bundle_, *data_);
+  identity_ = identity_of(options_, *bundle_, *data_, *trained_);
   // The adapter is saved twice: for use, and with the state.
   const int64_t save_bytes = int64_t(values_.bytes()) + bytes_of(state_arrays());
   saves_ = std::make_unique<SaveSchedule>(options_.save_every, options_.given("save-every"),

@@ -95,6 +95,7 @@ class Trainer {
   std::unique_ptr<Network> network_, eval_network_;
   std::unique_ptr<Prefetcher> prefetcher_;
   std::unique_ptr<Passes> passes_, eval_passes_;
+  std::unique_ptr<TrainedLayers> trained_;
   std::unique_ptr<Updater> updater_;
   std::unique_ptr<StepMethod> method_;
   std::unique_ptr<Sampler> sampler_;

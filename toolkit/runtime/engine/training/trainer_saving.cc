@@ -59,9 +59,10 @@ void Trainer::wait_for_storage() {
 void Trainer::write_save() {
   Phase phase(*trace_, "save");
   const int64_t before = trace_->written_bytes();
+  const AdapterLayout& layout = network_->adapter();
   write_safetensors(
       path("adapter_model.safetensors"),
-      named_tensors(network_->adapter(), values_.floats(), "base_model.model.model."));
+      named_tensors(layout, all_layers(layout), values_.floats(), "base_model.model.model."));
   save_state(path("state.bin"), run_state(), state_arrays());
   const int64_t written = trace_->written_bytes() - before;
   counted_bytes_ += written;

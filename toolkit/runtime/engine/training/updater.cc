@@ -11,49 +11,73 @@ Shape shape_of(const AdapterTensor& tensor) {
   return {rows, rows == 0 ? 0 : int64_t(tensor.count) / rows};
 }
 
+bool is_b(const std::string& key) { return key.find(".lora_B.") != std::string::npos; }
+
 }  // namespace
 
-Updater::Updater(const Options& options, const AdapterLayout& layout, float* values)
-    : layout_(layout), values_(values), optimizer_(optimizer_row(options.optimizer).make(options)) {
-  for (const AdapterTensor& tensor : layout.tensors()) {
-    Tensor trained = {shape_of(tensor), {}};
+Updater::Updater(const Options& options, const AdapterLayout& layout, const TrainedLayers& trained,
+                 float* values)
+    : layout_(layout),
+      trained_(trained),
+      values_(values),
+      b_rate_(options.lora_plus_ratio),
+      optimizer_(optimizer_row(options.optimizer).make(options)) {
+  std::vector<int64_t> bytes;
+  for (size_t kind = 0; kind < layout.kinds(); ++kind)
+    bytes.push_back(add_kind(layout.of_kind(kind)));
+  int64_t end = 0;
+  for (int64_t layer = 0; layer < layout.layers(); ++layer) {
+    begins_.push_back(end);
+    if (trained.has(layer)) end += bytes[layout.kind_of(layer)];
+  }
+  if (end > 0) states_ = Buffer(end, Category::optimizer, "toolkit optimizer");
+}
+
+int64_t Updater::add_kind(const std::vector<AdapterTensor>& tensors) {
+  int64_t bytes = 0;
+  std::vector<Tensor>& all = tensors_.emplace_back();
+  for (const AdapterTensor& tensor : tensors) {
+    Tensor trained = {shape_of(tensor), is_b(tensor.key) ? b_rate_ : 1, {}};
     for (const StateSpec& spec : optimizer_->states(trained.shape)) {
-      trained.places.push_back({spec, layer_bytes_});
-      layer_bytes_ += held_bytes(spec);
+      trained.places.push_back({spec, bytes});
+      bytes += held_bytes(spec);
     }
-    tensors_.push_back(std::move(trained));
+    all.push_back(std::move(trained));
   }
-  if (layer_bytes_ > 0) {
-    states_ = Buffer(layer_bytes_ * layout.layers(), Category::optimizer, "toolkit optimizer");
-  }
+  return bytes;
 }
 
 template <typename Body>
 void Updater::each_tensor(int64_t layer, Body body) const {
+  const std::vector<AdapterTensor>& places = layout_.tensors(layer);
+  const std::vector<Tensor>& tensors = tensors_[layout_.kind_of(layer)];
   std::vector<void*> states;
-  for (size_t i = 0; i < tensors_.size(); ++i) {
-    const AdapterTensor& place = layout_.tensors()[i];
+  for (size_t i = 0; i < tensors.size(); ++i) {
     states.clear();
-    for (const Place& state : tensors_[i].places) {
-      states.push_back(static_cast<char*>(states_.data()) + layer * layer_bytes_ + state.offset);
+    for (const Place& state : tensors[i].places) {
+      if (!trained_.has(layer)) break;
+      states.push_back(static_cast<char*>(states_.data()) + begins_[layer] + state.offset);
     }
-    float* values = values_ + layer * layout_.layer_floats() + place.offset;
-    const std::string name = layer_key(place.key, layer);
-    body(TrainedTensor{name, layer, tensors_[i].shape, values, states.data()}, i);
+    float* values = values_ + layout_.begin(layer) + places[i].offset;
+    const std::string name = layer_key(places[i].key, layer);
+    body(TrainedTensor{name, layer, tensors[i].shape, values, states.data()}, places[i],
+         tensors[i]);
   }
 }
 
 void Updater::initialize() {
-  for (int64_t layer = 0; layer < layout_.layers(); ++layer) {
-    each_tensor(layer,
-                [&](const TrainedTensor& tensor, size_t) { optimizer_->initialize(tensor); });
+  for (int64_t layer : trained_.list()) {
+    each_tensor(layer, [&](const TrainedTensor& tensor, const AdapterTensor&, const Tensor&) {
+      optimizer_->initialize(tensor);
+    });
   }
 }
 
 void Updater::update(int64_t layer, float* gradients, StepSize size) {
-  each_tensor(layer, [&](const TrainedTensor& tensor, size_t i) {
-    optimizer_->update(tensor, gradients + layout_.tensors()[i].offset, size);
-  });
+  each_tensor(
+      layer, [&](const TrainedTensor& tensor, const AdapterTensor& place, const Tensor& own) {
+        optimizer_->update(tensor, gradients + place.offset, {size.lr * own.rate, size.step});
+      });
   check_values(layer, "after the update");
 }
 
@@ -66,11 +90,11 @@ void Updater::check_values(int64_t layer, const char* when) const {
 std::vector<StateArray> Updater::arrays() const {
   std::vector<StateArray> arrays, states;
   for (int64_t layer = 0; layer < layout_.layers(); ++layer) {
-    each_tensor(layer, [&](const TrainedTensor& tensor, size_t i) {
+    each_tensor(layer, [&](const TrainedTensor& tensor, const AdapterTensor&, const Tensor& own) {
       arrays.push_back({"adapter", tensor.name, "float32", tensor.shape.count(), tensor.values});
-      for (size_t j = 0; j < tensors_[i].places.size(); ++j) {
-        const StateSpec& spec = tensors_[i].places[j].spec;
-        states.push_back({spec.name, tensor.name, spec.type, spec.count, tensor.states[j]});
+      for (size_t i = 0; trained_.has(layer) && i < own.places.size(); ++i) {
+        const StateSpec& spec = own.places[i].spec;
+        states.push_back({spec.name, tensor.name, spec.type, spec.count, tensor.states[i]});
       }
     });
   }

@@ -7,6 +7,7 @@
 
 #include "engine/memory/memory.h"
 #include "engine/model/adapter.h"
+#include "engine/training/layers.h"
 #include "engine/training/optimizers/optimizer.h"
 #include "engine/training/options.h"
 #include "engine/training/state.h"
@@ -15,13 +16,15 @@ namespace toolkit {
 
 class Updater {
  public:
-  // `layout` and `values` [total_floats] are borrowed. The states of a layer lie together.
-  Updater(const Options& options, const AdapterLayout& layout, float* values);
+  // `layout`, `trained` and `values` [total_floats] are borrowed. The states of a layer lie
+  // together; layers that are not trained have none.
+  Updater(const Options& options, const AdapterLayout& layout, const TrainedLayers& trained,
+          float* values);
 
   // Before the first step of a run that is not resumed.
   void initialize();
-  // One layer's gradients, which may be overwritten, to its values. Throws Error when one of these
-  // is then not finite.
+  // One trained layer's gradients, which may be overwritten, to its values. Throws Error when one
+  // of these is then not finite.
   void update(int64_t layer, float* gradients, StepSize size);
   // Throws Error unless a layer's values are finite; `when` ends the sentence.
   void check_values(int64_t layer, const char* when) const;
@@ -38,17 +41,21 @@ class Updater {
   };
   struct Tensor {
     Shape shape;
+    double rate;  // that the step's is multiplied by
     std::vector<Place> places;
   };
+  int64_t add_kind(const std::vector<AdapterTensor>& tensors);  // returns the bytes of a layer
   // Calls a body with every tensor of a layer.
   template <typename Body>
   void each_tensor(int64_t layer, Body body) const;
 
   const AdapterLayout& layout_;
+  const TrainedLayers& trained_;
   float* const values_;
+  const double b_rate_;
   const std::unique_ptr<Optimizer> optimizer_;
-  std::vector<Tensor> tensors_;  // as in the layout
-  int64_t layer_bytes_ = 0;
+  std::vector<std::vector<Tensor>> tensors_;  // of every kind of block, as in the layout
+  std::vector<int64_t> begins_;               // in bytes, where every layer's states begin
   Buffer states_;
 };
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/memory/checkpoints.h"
+#include "engine/training/layers.h"
 #include "engine/training/optimizers/optimizer.h"
 #include "engine/training/passes.h"
 #include "engine/training/state.h"
@@ -20,6 +21,7 @@ struct MethodParts {
   const Options& options;
   Network& network;
   Passes& passes;
+  const TrainedLayers& trained;
   Updater& updater;
   Trace& trace;
 };

@@ -1,0 +1,208 @@
+"""PEFT's files of an adapter: what adapter_config.json says, read and written."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import ToolkitError
+from toolkit.layers import layers_text
+from toolkit.lora import PROJECTIONS, LoraSettings
+from toolkit.safetensors_checksum import has_checksum, is_intact
+from toolkit.sources.safetensors_file import SafetensorsFile
+
+_MODEL_PREFIX = "base_model.model."
+PEFT_PREFIX = f"{_MODEL_PREFIX}model."
+_LAYER = re.compile(r"layers\.(\d+)\.")
+_UNSUPPORTED = {
+    "use_dora": "DoRA",
+    "use_qalora": "QALoRA",
+    "use_bdlora": "BD-LoRA",
+    "kasa_config": "KaSA",
+    "monteclora_config": "MonteCLoRA",
+    "arrow_config": "Arrow routing",
+    "alora_invocation_tokens": "aLoRA",
+    "lora_bias": "biases of B",
+    "fan_in_fan_out": "transposed weights",
+    "modules_to_save": "modules that are trained in full",
+    "target_parameters": "adapters of parameters",
+    "trainable_token_indices": "trained token embeddings",
+    "layer_replication": "replicated layers",
+}
+"""Fields of LoraConfig that change what an adapter computes, and what they are called."""
+_OTHER_BASE = {
+    "pissa": "PiSSA",
+    "olora": "OLoRA",
+    "corda": "CorDA",
+    "loftq": "LoftQ",
+    "lora_ga": "LoRA-GA",
+}
+"""Initializations that take a part of the base weights away: nothing to add to ours."""
+_SAME_BASE = (True, False, None, "true", "gaussian", "eva", "orthogonal", "mica")
+
+
+def read_peft_settings(directory: Path) -> LoraSettings:
+    """Return the settings of a PEFT adapter; `layers` only where it has no adapters in some.
+
+    Raises:
+        ToolkitError: There is no LoRA adapter, or it uses a variant that is not supported.
+    """
+    config = _read_config(directory)
+    _check_variant(directory, config)
+    modules = sorted(
+        {name.rpartition(".lora_")[0] for name in open_peft_weights(directory).names()} - {""}
+    )
+    targets = {module.rpartition(".")[2] for module in modules}
+    ordered = [name for name in PROJECTIONS if name in targets] + sorted(targets - set(PROJECTIONS))
+    try:
+        rank, alpha = int(config["r"]), float(config["lora_alpha"])
+        return LoraSettings(
+            rank,
+            alpha,
+            tuple(ordered),
+            bool(config.get("use_rslora")),
+            _by_target(directory, config, "rank_pattern", modules, rank),
+            _by_target(directory, config, "alpha_pattern", modules, alpha),
+            _layers(config, modules),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, re.error) as error:
+        raise ToolkitError(
+            f"{directory}/adapter_config.json has no valid r, lora_alpha or pattern of them"
+        ) from error
+
+
+def _check_variant(directory: Path, config: dict[str, Any]) -> None:
+    """Refuse, by name, what our programs do not compute or our base weights are not."""
+    if config.get("peft_type") != "LORA":
+        raise ToolkitError(
+            f"{directory} holds a {config.get('peft_type')} adapter", "Only LORA is supported"
+        )
+    start = config.get("init_lora_weights", True)
+    if start not in _SAME_BASE:
+        name = next((n for word, n in _OTHER_BASE.items() if str(start).startswith(word)), None)
+        raise ToolkitError(
+            f"The adapter in {directory} is of {name or 'an unknown kind'}: it was made with "
+            f"init_lora_weights={start!r}, which changes the base model's weights",
+            "Convert it with peft: save_pretrained(..., path_initial_model_for_weight_conversion=)",
+        )
+    used = [f"{name} ({field})" for field, name in _UNSUPPORTED.items() if config.get(field)]
+    if config.get("bias", "none") != "none":
+        used.append("trained biases (bias)")
+    if used:
+        raise ToolkitError(
+            f"The adapter in {directory} uses {', '.join(used)}",
+            "Only LoRA without these is supported",
+        )
+
+
+def _by_target(
+    directory: Path, config: dict[str, Any], field: str, modules: list[str], default: Any
+) -> tuple[tuple[str, Any], ...]:
+    """Return what a pattern of `peft` comes to for every target where that is not the default.
+
+    A key is a regular expression that the end of a module's path matches, the first one counts.
+    """
+    pattern = config.get(field) or {}
+    found: dict[str, Any] = {}
+    for module in modules:
+        path, target = module.removeprefix(_MODEL_PREFIX), module.rpartition(".")[2]
+        keys = (key for key in pattern if re.match(rf"(.*\.)?({key})$", path))
+        value = type(default)(pattern.get(next(keys, None), default))
+        if found.setdefault(target, value) != value:
+            raise ToolkitError(
+                f"The adapter in {directory} has a {field} that gives {target} "
+                f"{found[target]:g} in one layer and {value:g} in another",
+                "Every layer must have the same rank and alpha",
+            )
+    return tuple(sorted((name, value) for name, value in found.items() if value != default))
+
+
+def _layers(config: dict[str, Any], modules: list[str]) -> str:
+    matches = map(_LAYER.search, modules)
+    layers = {int(match[1]) for match in matches if match}
+    every = layers == set(range(len(layers)))
+    return "" if every and config.get("layers_to_transform") is None else layers_text(layers)
+
+
+def peft_base_model(directory: Path) -> str:
+    """Return what an adapter says its base model is, or nothing."""
+    return str(_read_config(directory).get("base_model_name_or_path") or "")
+
+
+def peft_config(settings: LoraSettings, layers: int, base_model: str) -> dict[str, Any]:
+    """Return the content of adapter_config.json, as `peft` reads it.
+
+    Args:
+        settings: With targets by name.
+        layers: Of the model.
+        base_model: Where it is.
+    """
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_model,
+        "r": settings.rank,
+        "lora_alpha": _number(settings.alpha),
+        "lora_dropout": 0.0,
+        "target_modules": list(settings.targets),
+        "layers_to_transform": list(settings.layers_of(layers)) if settings.layers else None,
+        "rank_pattern": dict(settings.rank_pattern),
+        "alpha_pattern": {name: _number(alpha) for name, alpha in settings.alpha_pattern},
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "init_lora_weights": True,
+        "use_rslora": settings.rslora,
+        "use_dora": False,
+        "modules_to_save": None,
+        "inference_mode": True,
+    }
+
+
+def _number(value: float) -> int | float:
+    return int(value) if value.is_integer() else value
+
+
+def _read_config(directory: Path) -> dict[str, Any]:
+    _require_folder(directory)
+    path = directory / "adapter_config.json"
+    if not path.exists():
+        raise ToolkitError(
+            f"{directory} has no adapter_config.json", "Give the directory that peft saved"
+        )
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ToolkitError(f"{path} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise ToolkitError(f"{path} is not an adapter's configuration")
+    return config
+
+
+def open_peft_weights(directory: Path) -> SafetensorsFile:
+    """Open an adapter's tensors.
+
+    Raises:
+        ToolkitError: There are none.
+    """
+    _require_folder(directory)
+    path = directory / "adapter_model.safetensors"
+    if not path.exists():
+        old = (directory / "adapter_model.bin").exists()
+        raise ToolkitError(
+            f"{directory} has no adapter_model.safetensors",
+            "Save the adapter with safe_serialization=True"
+            if old
+            else "Give the directory that peft saved or `toolkit pull` brought",
+        )
+    if has_checksum(path) and not is_intact(path):
+        raise ToolkitError(f"{path} is damaged: it does not match its checksum", "Pull it again")
+    return SafetensorsFile(path)
+
+
+def _require_folder(directory: Path) -> None:
+    if directory.is_dir():
+        return
+    what = "is a file, not an adapter's folder" if directory.exists() else "does not exist"
+    raise ToolkitError(
+        f"{directory} {what}", "Give the folder that peft saved or `toolkit pull` brought"
+    )
