@@ -14,18 +14,18 @@ from toolkit.bundle.bundle import Bundle
 from toolkit.data.dataset import count_rows, first_rows, read_rows, write_rows
 from toolkit.data.samples import Rows
 from toolkit.device.commands import send_bundle, send_runtime
-from toolkit.device.contents import check_data
-from toolkit.errors import ToolkitError
-from toolkit.lora import LoraSettings
-from toolkit.oracle.gradients import step_gradients
-from toolkit.oracle.model import build_exact_model, build_model
-from toolkit.oracle.on_device import (
+from toolkit.device.computing import (
     Target,
     device_evaluation,
     device_gradients,
     sent_inputs,
     write_zero_adapter,
 )
+from toolkit.device.contents import check_data
+from toolkit.errors import ToolkitError
+from toolkit.lora import LoraSettings
+from toolkit.oracle.gradients import step_gradients
+from toolkit.oracle.model import build_exact_model, build_model
 from toolkit.oracle.verification import (
     TOLERANCE,
     Verification,

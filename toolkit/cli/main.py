@@ -26,6 +26,7 @@ COMMANDS = {
     "devices": "List the devices that can be reached.",
     "deploy": "Copy runtime, bundle and data to a device.",
     "train": "Train on a device, with progress; can be stopped and resumed.",
+    "stop": "End a run after its current step, with everything saved.",
     "list": "Show what a device holds: bundles, data, runs, with sizes.",
     "remove": "Free what a device holds.",
     "pull": "Bring a run's trace and adapter back from a device.",

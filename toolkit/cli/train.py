@@ -144,10 +144,10 @@ def _app_run(
     from toolkit.device import app
     from toolkit.device.base import ShellDevice
 
-    app.require_app(phone)
-    assert isinstance(phone, ShellDevice)
     if attached:
         return TrainingRun(app.AppRun(app.inside_app(phone), check_name(name, "run")))
+    app.require_app(phone)
+    assert isinstance(phone, ShellDevice)
     if adapter is not None:
         raise ToolkitError("the app has no --adapter", "Leave it away, or train without --app")
     if not resume:
