@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from toolkit.api.judging import EvaluationReport, evaluate, verify
     from toolkit.api.making import export
     from toolkit.api.planning import Plan, plan
+    from toolkit.api.preparing import DataSet, prepare_data
     from toolkit.api.reading import analyze, compare
     from toolkit.api.runs import Result, Step, TrainingRun
     from toolkit.bundle.bundle import Bundle

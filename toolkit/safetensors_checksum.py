@@ -34,6 +34,14 @@ def is_intact(path: Path) -> bool:
     return digits == b"%08x" % found
 
 
+def lacks_checksum(path: Path) -> bool:
+    """Whether a file has the header that earlier versions wrote, without a checksum."""
+    try:
+        return bool(json.loads(_head(path)[8:])["__metadata__"] == {"format": "pt"})
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
 def _head(path: Path) -> bytes:
     """Return length and header of a file, nothing where that cannot be."""
     with path.open("rb") as file:

@@ -46,6 +46,21 @@ def test_steps_are_those_of_the_trace(here):
         assert step.grad_norm == record["grad_norm"]
 
 
+def test_leaving_the_loop_loses_nothing(here):
+    with toolkit.open_device("local") as device:
+        run = device.run("run1")
+        first = next(iter(run))
+        rest = list(run)
+    assert [step.step for step in [first, *rest]] == list(range(1, STEPS + 1))
+    assert run.status == "completed" and list(run.wait()) == []
+
+
+def test_a_plan_measures_an_open_device(here):
+    with toolkit.open_device("local") as device:
+        measured = toolkit.plan("bundle", device=device)
+    assert measured.device == "local" and measured.prediction.seconds is not None
+
+
 def test_a_run_is_stopped_resumed_and_evaluated(here):
     with toolkit.open_device("local") as device:
         settings = TrainSettings(steps=10_000, optimizer="sgd", eval_every=0, trace="steps")
@@ -96,6 +111,8 @@ def test_what_is_wrong_is_said(here):
             toolkit.export(output="x", **wrong)
     with pytest.raises(ToolkitError, match="no tokenizer"):
         toolkit.prepare_data(["chats.jsonl"])
+    with pytest.raises(ToolkitError, match="random tokens take no files, loss"):
+        toolkit.prepare_data("chats.jsonl", bundle="bundle", random=4, loss="all")
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         toolkit.nothing  # noqa: B018
     assert set(toolkit.__all__) <= set(dir(toolkit))

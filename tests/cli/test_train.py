@@ -211,6 +211,11 @@ def test_resume_keeps_the_adapter(environment, tmp_path):
     assert read(tmp_path / "home/adapters" / pushed.rpartition("/")[2]) == "an adapter"
     error = toolkit(*words, "--resume", "--adapter", str(adapter), code=1, **environment)
     assert "a run keeps the adapter that it started from" in error
+    config = ("--config", str(tmp_path / "home/runs/run1/settings.json"), "--steps", "6")
+    toolkit("train", *config, "--out", "run1", "--resume", **environment)
+    assert last_flags(tmp_path)["--adapter"] == pushed
+    toolkit("train", *config, "--out", "run3", **environment)
+    assert last_flags(tmp_path, "run3")["--adapter"] == pushed
     error = toolkit(*words[:-1], "5", "--adapter", str(tmp_path / "none"), code=1, **environment)
     assert "none does not exist. Name a folder that peft saved" in error
 
@@ -251,7 +256,7 @@ def test_more_sequences_a_step_than_there_are(environment, tmp_path):
 
 def another_value(known):
     """Return a value that a setting can have, not its default."""
-    return known.choices[-1] if known.choices else {int: "7", float: "0.5"}[known.type]
+    return known.choices[-1] if known.choices else {int: "7", float: "0.5", str: "0"}[known.type]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -282,7 +287,7 @@ def test_help_shows_the_trainers_defaults():
         for name, value in defaults.items()
         if re.search(rf"\[default: {re.escape(str(value))}[],]", shown[name])
     }
-    assert told == {name for name, value in defaults.items() if value is not None}
+    assert told == {name for name, value in defaults.items() if value not in (None, "")}
     assert len(told) > 20
 
 

@@ -133,6 +133,13 @@ def test_nobody_speaks_in_a_line_with_quotes(tmp_path, quoted):
     assert turns(document) == [("u", "hello"), ("a", "see “a: b” and 'c'")]
 
 
+@pytest.mark.parametrize("name", ["Ka‘iulani", "Tom «T» Lee", 'Bo "the boss" Li', "„Jo“ K."])
+def test_names_may_have_quotes(tmp_path, name):
+    text = f"31.12.20, 22:15 - {name}: hello\n31.12.20, 22:17 - Bob: hi\n"
+    [document] = read(tmp_path / "a.txt", text, "Bob")
+    assert turns(document) == [("u", "hello"), ("a", "hi")]
+
+
 OWN = {
     "en": ["<Media omitted>", "You deleted this message", "null", "report.pdf (file attached)",
            "Missed video call", "image omitted", "Location: https://maps.google.com/?q=1.5,2.5"],

@@ -2,9 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from tests.support.fake_trainer import ADAPTER, write_digests
+from toolkit.device.layout import MARKER
 from toolkit.device.local import LocalDevice
 from toolkit.device.pulled_check import check_pulled
 from toolkit.errors import ToolkitError
@@ -21,6 +24,7 @@ def device(tmp_path):
     bundle.mkdir(parents=True)
     (bundle / "adapter_config.json").write_bytes(CONFIG)
     write_digests(bundle / "manifest.json", {})
+    (bundle / MARKER).write_text('{"time": 1, "sha256": "abc"}')
     with LocalDevice(tmp_path / "root") as device:
         yield device
 
@@ -29,7 +33,7 @@ def device(tmp_path):
 def pulled(tmp_path):
     folder = tmp_path / "run1"
     folder.mkdir()
-    settings = json.dumps(seal({"bundle": "tiny", "steps": 5})).encode()
+    settings = json.dumps(seal({"bundle": "tiny", "bundle-sha256": "abc", "steps": 5})).encode()
     for name, content in zip(NAMES, (settings, ADAPTER, CONFIG, STATE), strict=True):
         (folder / name).write_bytes(content)
     (folder / "trace.jsonl").write_bytes(b"{\xff\n")
@@ -54,11 +58,26 @@ def test_a_changed_byte_is_found(device, pulled, name):
         )
         with pytest.raises(ToolkitError) as error:
             check_pulled(pulled, "run1", device)
-        assert error.value.cause == f"{name} of run 'run1' is damaged on device local"
+        assert error.value.cause.startswith(f"{name} of run 'run1' is damaged on device local,")
         assert str(pulled) in error.value.remedy
     (pulled / name).write_bytes(content[:-1])
     with pytest.raises(ToolkitError, match=f"{name} .* is damaged"):
         check_pulled(pulled, "run1", device)
+
+
+def test_a_bundle_of_its_name_that_is_another_one_says_nothing(device, pulled, tmp_path):
+    bundle = tmp_path / "root/bundles/tiny"
+    (bundle / "adapter_config.json").write_bytes(CONFIG.replace(b"8", b"16"))
+    write_digests(bundle / "manifest.json", {})
+    with pytest.raises(ToolkitError, match=r"adapter_config.json .* is damaged"):
+        check_pulled(pulled, "run1", device)
+    (bundle / MARKER).write_text('{"time": 2, "sha256": "other"}')
+    check_pulled(pulled, "run1", device)
+
+
+def test_an_adapter_of_an_earlier_version_passes(device, pulled):
+    save_file({"a": np.ones(3, np.float32)}, pulled / "adapter_model.safetensors", {"format": "pt"})
+    check_pulled(pulled, "run1", device)
 
 
 def test_all_that_is_damaged_is_named(device, pulled):

@@ -164,6 +164,17 @@ def test_space_is_checked_before_anything_is_sent(device, folder):
     assert contents(remote(device)) == {}
 
 
+def test_what_is_there_stays_complete_when_another_does_not_fit(device, folder):
+    target = f"{device.root}/bundles/one"
+    push_folder(device, scan(folder), target)
+    sent = choose(device, "bundles", "one").sha256
+    (folder / "base.ptd").write_bytes(b"other" * 4_000_000)
+    device.free = 1 << 20
+    with pytest.raises(ToolkitError, match="MB are needed"):
+        push_folder(device, scan(folder), target)
+    assert choose(device, "bundles", "one").sha256 == sent
+
+
 def test_executables_stay_executable(device, folder):
     (folder / "empty").chmod(0o755)
     push_folder(device, scan(folder), target_of(device))
@@ -183,6 +194,8 @@ def test_the_last_complete_one_is_chosen(device, folder):
     with pytest.raises(ToolkitError, match=r"'three' is complete .*one, two"):
         choose(device, "bundles", "three")
     assert [item.name for item in list_deployed(device, "bundles")] == ["one", "two"]
+    push_folder(device, scan(folder), f"{device.root}/bundles/calibration-1")
+    assert choose(device, "bundles", None).name == "one"  # that one only measured the device
 
 
 def test_digests_are_those_of_the_files(folder):

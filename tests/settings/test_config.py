@@ -36,18 +36,31 @@ def test_numbers_and_names_are_written_as_people_do(tmp_path):
     [
         ("learning_rat: 1", "unknown setting 'learning_rat'. Did you mean learning-rate?"),
         ("lr: fast", "--lr takes a number, not 'fast'"),
-        ("lr: [1, 2]", "--lr takes a number, not [1, 2]"),
-        ("steps: yes", "--steps takes a whole number, not True"),
+        ("lr: [1, 2]", "--lr takes a number, not ['1', '2']"),
+        ("steps: yes", "--steps takes a whole number, not 'yes'"),
         ("schedule: cosin", "--schedule cosin is unknown. Did you mean cosine?"),
         ("- lr", "holds no settings"),
         ("lr: [", "is no YAML"),
         ("1: 2", "unknown setting '1'"),
+        ("steps: 1:30", "--steps takes a whole number, not '1:30'"),
+        ("lr: 1e-4\nseed: 1\nlr: 2e-4", "'lr' is there twice"),
     ],
 )
 def test_what_is_wrong_is_named_with_the_file(tmp_path, text, words):
     with pytest.raises(ToolkitError) as error:
         read_config(written(tmp_path, text))
     assert words in str(error.value) and "run.yaml" in str(error.value)
+
+
+def test_words_need_no_quotes_and_numbers_no_care(tmp_path):
+    text = "layers: 5\nout: 2026-11-28\ndevice: 1234567890\nseed: 010\nbundle: 007\ndata:\n"
+    assert read_config(written(tmp_path, text)) == {
+        "layers": "5",
+        "out": "2026-11-28",
+        "device": "1234567890",
+        "seed": 10,
+        "bundle": "007",
+    }
 
 
 def test_a_missing_file_and_one_of_bytes(tmp_path):

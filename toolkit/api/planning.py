@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from typing import Any
 
+from toolkit.api.devices import Device
 from toolkit.device import Device as Connection
 from toolkit.device import open_device
 from toolkit.errors import ToolkitError
@@ -81,7 +82,7 @@ def plan(
     model: str | PathLike[str],
     *,
     budget: int | str | None = None,
-    device: str | Connection | None = None,
+    device: str | Device | Connection | None = None,
     seq_len: int | None = None,
     rank: int | None = None,
     targets: str | Sequence[str] | None = None,
@@ -125,6 +126,8 @@ def plan(
         "layers": layers,
         "lowering": lowering,
     }
+    if isinstance(device, Device):
+        device = device.connection
     fixed = _fixed(of_export, settings, sequences)
     limit = parse_size(budget) if isinstance(budget, str) else budget
     say("reading the model")

@@ -38,7 +38,7 @@ class DataSet:
 
 
 def prepare_data(
-    files: Sequence[Place],
+    files: Place | Sequence[Place],
     *,
     tokenizer: Place | None = None,
     output: Place = "data",
@@ -52,7 +52,7 @@ def prepare_data(
     """Turn text or chats into training data for a bundle.
 
     Args:
-        files: Files, folders of data sets, or their hub ids; see `toolkit data --help`.
+        files: File, or files, folders of data sets, or their hub ids; see `toolkit data --help`.
         tokenizer: Bundle, model directory, .gguf file or hub id.
         output: Directory to write; replaced if it is there.
         bundle: The bundle the data is for; also the default tokenizer.
@@ -71,16 +71,20 @@ def prepare_data(
         >>> data.sequences > 0
         True
     """
+    names = [files] if isinstance(files, str | PathLike) else files
     target = Target.of(tokenizer, bundle, seq_len)
     out = Path(output)
     if random is not None:
+        given = {"files": names, "chat_template": chat_template, **settings, "seed": None}
+        if unused := [name for name, value in given.items() if value not in (None, [], ())]:
+            raise ToolkitError(f"random tokens take no {', '.join(unused)}", "Leave that away")
         return DataSet(out, target.random(random, settings.get("seed", 0), out))
     from toolkit.data.settings import Settings
     from toolkit.data.template import read_template
 
     template = None if chat_template is None else read_template(Path(chat_template))
     chosen = Settings(target.seq_len, **settings, chat_template=template)
-    prepared, _ = target.prepare(list(map(Path, files)), chosen, out, progress)
+    prepared, _ = target.prepare(list(map(Path, names)), chosen, out, progress)
     return DataSet(out, prepared.write(out))
 
 

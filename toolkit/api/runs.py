@@ -90,7 +90,8 @@ class TrainingRun:
         Raises:
             ToolkitError: The trainer failed or died, or the connection broke.
         """
-        for record in self.watching if self.watching.end is None else ():
+        end = self.watching.end
+        for record in self.watching if end is None or end.get("status") == "failed" else ():
             if record is not None and record["type"] == "step":
                 yield Step.of(record)
             elif record is not None and record["type"] == "evaluation":

@@ -80,7 +80,6 @@ def inspect(
     if as_json:
         print_json(found)
         return
-    # The manifest has no digest of its own: what is wrong in it shows when it is used.
     try:
         with console.capture() as shown:
             _print_model(bundle, found)
@@ -89,9 +88,10 @@ def inspect(
             _print_quantization(found, _WORST if tensors is None else tensors)
             state = f"match in all {len(found['files'])} files" if hashes else "not checked"
             console.print(f"Hashes {state}.", markup=False)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (ToolkitError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        why = getattr(error, "cause", error)
         raise ToolkitError(
-            f"The bundle {bundle} is damaged: its manifest lacks or misstates something ({error})",
+            f"The bundle {bundle} is damaged: its manifest lacks or misstates something ({why})",
             "Export it again",
         ) from error
     print(shown.get(), end="")

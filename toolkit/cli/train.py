@@ -15,6 +15,7 @@ from toolkit.cli.train_watch import watch
 from toolkit.device import Device as Connection
 from toolkit.device import training
 from toolkit.device.layout import check_name, choose
+from toolkit.device.run_settings import stored_settings
 from toolkit.errors import ToolkitError
 from toolkit.settings.config import read_config, save_config
 from toolkit.settings.declaration import Value
@@ -105,7 +106,7 @@ def _run(
 ) -> TrainingRun:
     settings = {known.flag: given[known.flag] for known in SETTINGS if known.flag in given}
     bundle, data, adapter = (given.get(flag) for flag in ("bundle", "data", "adapter"))
-    if resume and adapter is not None:
+    if resume and adapter not in (None, stored_settings(device.connection, name).get("adapter")):
         raise ToolkitError(
             "a run keeps the adapter that it started from", "Leave --adapter away with --resume"
         )

@@ -38,6 +38,8 @@ def send_adapter(
     Raises:
         ToolkitError: It is no adapter, or not one for this bundle.
     """
+    if str(adapter.parent) == f"{device.root}/adapters" and device.stat(str(adapter)):
+        return str(adapter)  # as a run's settings.json has it
     if adapter.suffix == ".safetensors" and adapter.is_file():
         adapter = adapter.parent
     if adapter.is_file():

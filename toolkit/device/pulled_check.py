@@ -12,11 +12,11 @@ from pathlib import Path
 
 from toolkit.device.adapters import read_json
 from toolkit.device.base import Device
-from toolkit.device.layout import bundle_path
-from toolkit.device.run_settings import SETTINGS, parse_settings
+from toolkit.device.layout import bundle_path, read_marker
+from toolkit.device.run_settings import SETTINGS, Settings, parse_settings
 from toolkit.errors import ToolkitError
 from toolkit.files import sha256_file
-from toolkit.safetensors_checksum import is_intact
+from toolkit.safetensors_checksum import is_intact, lacks_checksum
 from toolkit.sealed_json import is_sealed
 
 ADAPTER = "adapter_model.safetensors"
@@ -40,7 +40,7 @@ def check_pulled(folder: Path, run: str, device: Device) -> None:
     """
     checks: dict[str, Callable[[Path], bool]] = {
         SETTINGS: _settings_intact,
-        ADAPTER: is_intact,
+        ADAPTER: lambda path: is_intact(path) or lacks_checksum(path),
         ADAPTER_CONFIG: lambda path: _config_intact(path, device),
         STATE: _state_intact,
     }
@@ -52,7 +52,7 @@ def check_pulled(folder: Path, run: str, device: Device) -> None:
     if damaged:
         raise ToolkitError(
             f"{' and '.join(damaged)} of run {run!r} {'is' if len(damaged) == 1 else 'are'} "
-            f"damaged on device {device.spec}",
+            f"damaged on device {device.spec}, or of an earlier version",
             f"What was pulled is in {folder} as it is there; do not use what is damaged",
         )
 
@@ -68,16 +68,22 @@ def _config_intact(path: Path, device: Device) -> bool:
         return False
     settings = path.with_name(SETTINGS)
     known = parse_settings(settings.read_bytes()) if settings.is_file() else None
-    bundle = (known or {}).get("bundle")
-    digest = _digest(device, str(bundle), ADAPTER_CONFIG) if bundle else None
+    digest = _digest(device, known or {}, ADAPTER_CONFIG)
     return isinstance(content, dict) and digest in (None, sha256_file(path))
 
 
-def _digest(device: Device, bundle: str, name: str) -> str | None:
-    """Return what the manifest of a bundle on a device says of a file, if it is there."""
-    manifest = read_json(device, f"{bundle_path(device, bundle)}/manifest.json")
+def _digest(device: Device, settings: Settings, name: str) -> str | None:
+    """Return what the manifest of a run's bundle says of a file, if that bundle is still there."""
+    bundle = settings.get("bundle")
+    if bundle is None:
+        return None
+    path = bundle_path(device, str(bundle))
+    marker = read_marker(device, path)
+    if marker is None or marker.sha256 != settings.get("bundle-sha256"):
+        return None  # another one has its name by now
+    manifest = read_json(device, f"{path}/manifest.json")
     try:
-        return manifest["files"][name]["sha256"] if is_sealed(manifest) else None
+        return str(manifest["files"][name]["sha256"]) if is_sealed(manifest) else None
     except (KeyError, TypeError):
         return None
 

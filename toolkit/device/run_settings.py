@@ -74,7 +74,7 @@ def read_settings(device: Device, name: str, known: Iterable[str]) -> Settings:
     content = device.read(f"{run_path(device, name)}/{SETTINGS}")
     settings = parse_settings(content)
     if settings is None:
-        state = "damaged" if content else "missing"
+        state = "damaged, or of an earlier version" if content else "missing"
         raise ToolkitError(
             f"{SETTINGS} of run {name!r} on device {device.spec} is {state}, so what the run was "
             "started with is not known",

@@ -8,6 +8,7 @@ to end after the current step. `toolkit.device.run_start` begins and resumes the
 import json
 import re
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,7 @@ class Run:
     trace_offset: int = 0
     log_offset: int = 0
     partial: bytes = field(default=b"", repr=False)
+    unseen: deque[dict[str, Any]] = field(default_factory=deque, repr=False)
 
     @property
     def path(self) -> str:
@@ -159,17 +161,24 @@ def attach(device: Device, name: str) -> Run:
     return run
 
 
+def _unseen(run: Run) -> Iterator[dict[str, Any]]:
+    """Yield new records; those that are not taken from here come the next time."""
+    run.unseen.extend(run.records())
+    while run.unseen:
+        yield run.unseen.popleft()
+
+
 def follow(run: Run) -> Iterator[dict[str, Any] | None]:
     """Yield trace records as they come, None after every look; ends when the trainer has ended."""
     looked, ended = 0.0, False
     while True:
-        for record in run.records():
+        for record in _unseen(run):
             yield record
             ended = record["type"] == "end"  # a resumed run's trace has one for every part
         yield None
         if ended or time.monotonic() - looked > _ALIVE_SECONDS:
             looked = time.monotonic()
             if not run.alive():
-                yield from run.records()
+                yield from _unseen(run)
                 return
         time.sleep(_POLL_SECONDS)

@@ -96,9 +96,9 @@ def push_folder(
     total = sum(file.size for file in files)
     report = Report(unchanged=total - sum(file.size for file in missing))
     if missing:
-        device.remove(f"{target}/{MARKER}")
         starts = _partial(device, missing, target, present)
         _check_space(device, missing, starts, target)
+        device.remove(f"{target}/{MARKER}")
         _make_folders(device, missing, target)
         for file in missing:
             _send(device, file, target, starts.get(file.name, 0), report, progress, total)

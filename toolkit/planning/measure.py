@@ -23,6 +23,7 @@ from toolkit.device.commands import (
     send_file,
     send_runtime,
 )
+from toolkit.device.layout import CALIBRATION
 from toolkit.device.transfer import Progress
 from toolkit.errors import ToolkitError
 from toolkit.files import cache_root
@@ -124,7 +125,7 @@ def machine_of(traces: dict[int, Trace], name: str) -> Machine:
 def calibration_bundle() -> Path:
     """Return the small model's bundle, made when it is not there."""
     folder = cache_root()
-    path = folder / f"calibration-{__version__}-{BUNDLE_FORMAT_VERSION}-{_programs_digest()}"
+    path = folder / f"{CALIBRATION}{__version__}-{BUNDLE_FORMAT_VERSION}-{_programs_digest()}"
     if not (path / "manifest.json").is_file():
         from toolkit.bundle.export import ExportSettings, export_bundle
         from toolkit.bundle.layout import parameter_shapes

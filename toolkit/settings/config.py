@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,6 +16,22 @@ RUN_OWN = ("name", "id", "bundle-sha256", "data-sha256", CHECKSUM)
 """What a run's settings.json says of the run itself; a run that repeats it has its own."""
 
 
+class _Words(yaml.SafeLoader):
+    """Leaves words and numbers as they are written, but for nulls, and takes no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.YAMLError(f"{twice[0]!r} is there twice")
+        return super().construct_mapping(node, deep)
+
+
+_Words.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in resolvers if tag.endswith(":null")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def read_config(path: Path) -> dict[str, Value]:
     """Return what a config file says, by flag; a run's settings.json is one, too.
 
@@ -22,7 +39,7 @@ def read_config(path: Path) -> dict[str, Value]:
         ToolkitError: It cannot be read, or a key is unknown (the nearest is named) or wrong.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Words)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise ToolkitError(f"{path} cannot be read: {reason}", "Check the path") from error

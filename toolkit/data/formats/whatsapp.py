@@ -29,11 +29,26 @@ _HEAD = re.compile(
     r"(?:\s?(?P<after>[ap])\.?\s?m\.?)?(?(bracket)\]|\s-)\s(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
-_QUOTES = '"“”„‟«»‹›‚‘‛「」『』＂'  # noqa: RUF001 (U+2019 is an apostrophe, too)
 _SPEAKER = re.compile(
-    rf"[\u200e\u200f\u202a]*(?P<name>[^:{_QUOTES}]{{1,60}}?)[\u202c]?:\s(?P<text>.*)", re.DOTALL
+    r"[\u200e\u200f\u202a]*(?P<name>[^:]{1,60}?)[\u202c]?:\s(?P<text>.*)", re.DOTALL
 )
-"""A name has no quotes: in `Ann changed the subject to „a: b“` nobody speaks."""
+_CLOSING = {
+    '"': '"',
+    "\uff02": "\uff02",
+    "\u201c": "\u201c\u201d",
+    "\u201d": "\u201d",
+    "\u201e": "\u201c\u201d",
+    "\u201f": "\u201d",
+    "\u2018": "\u2019",
+    "\u201a": "\u2018\u2019",
+    "«": "»",
+    "»": "«",
+    "\u2039": "\u203a",
+    "\u203a": "\u2039",
+    "「": "」",
+    "『": "』",
+}
+"""What may end a quotation, by what begins it; U+2019 begins none, being an apostrophe, too."""
 _FEWEST, _LIKELY = 2, 0.2  # lines that begin messages; others go on with them
 
 
@@ -55,11 +70,24 @@ def read(path: Path, data: bytes) -> list[list[Message]]:
     messages = []
     for entry, at in zip(entries, times, strict=True):
         spoken = _SPEAKER.fullmatch(entry.rest)
+        if spoken and _in_quotation(spoken["name"]):
+            continue
         text = _written(spoken["text"]) if spoken else ""
         if spoken and text:
             name = spoken["name"].strip().removeprefix("~").strip("\u200e\u202f\xa0 ")
             messages.append(Message(f"{path}:{entry.line}", at, name, name, text))
     return [messages]
+
+
+def _in_quotation(name: str) -> bool:
+    """Whether a name ends within quotes: in `Ann changed the subject to „a: b“` nobody speaks."""
+    closing = ""
+    for before, mark in pairwise(" " + name):
+        if closing:
+            closing = "" if mark in closing else closing
+        elif mark != "\u2018" or not before.isalnum():  # within a word it is an apostrophe
+            closing = _CLOSING.get(mark, "")
+    return closing != ""
 
 
 def _written(text: str) -> str:
