@@ -12,7 +12,6 @@ from toolkit.errors import ToolkitError
 from toolkit.lora import parse_targets
 from toolkit.planning import report
 from toolkit.planning.commands import commands
-from toolkit.planning.measure import measure
 from toolkit.planning.model import Model, open_model
 from toolkit.planning.predict import Planner, Prediction
 from toolkit.planning.scratch import Kernels
@@ -170,10 +169,13 @@ def _machine(
     device: str | Connection | None, threads: int | None, isa: str | None, say: Any
 ) -> Machine:
     machine = Machine()
-    if isinstance(device, str):
-        with open_device(device) as opened:
-            machine = measure(opened, threads or 0, say)
-    elif device is not None:
-        machine = measure(device, threads or 0, say)
+    if device is not None:
+        from toolkit.planning.measure import measure
+
+        if isinstance(device, str):
+            with open_device(device) as opened:
+                machine = measure(opened, threads or 0, say)
+        else:
+            machine = measure(device, threads or 0, say)
     kernels = Kernels(isa or machine.kernels.isa, threads or machine.kernels.threads)
     return replace(machine, kernels=kernels)
