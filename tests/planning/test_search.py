@@ -85,7 +85,7 @@ def test_commands_say_what_was_planned(model: Model) -> None:
     assert "--optimizer sgd --checkpoints auto --grad-accum 4" in train
     export, *_, train = commands(model, replace(settings, batch_size=2), "local")
     assert "--seq-len 128 --seq-len 256 --rank 8" in export
-    assert "--checkpoints auto --batch-size 2 --grad-accum 2" in train
+    assert "--batch-size 2 --checkpoints auto --grad-accum 2" in train
 
 
 def test_sizes() -> None:
