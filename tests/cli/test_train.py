@@ -22,19 +22,6 @@ from toolkit.settings.optimizers import OPTIMIZERS, OPTIONS
 from toolkit.settings.training import SETTINGS
 
 
-@pytest.fixture
-def environment(tmp_path):
-    """Deploy the stand-in with a bundle to a device that is this machine."""
-    write_fake_runtime(tmp_path / "native", version=__version__, pause=0.1)
-    environment = {
-        "TOOLKIT_NATIVE_DIR": str(tmp_path / "native"),
-        "TOOLKIT_HOME": str(tmp_path / "home"),
-    }
-    bundle, data = write_fake_bundle(tmp_path)
-    toolkit("deploy", str(bundle), "--data", str(data), **environment)
-    return environment
-
-
 def start(environment, *words):
     """Start a command in a process group of its own, as a shell would."""
     return subprocess.Popen(

@@ -98,14 +98,16 @@ def train(
         if detach:
             _announce(run, as_json)
         else:
-            watch(run.watching, given.get("steps"), as_json=as_json)
+            steps = given.get("steps")
+            watch(run.watching, steps if isinstance(steps, int) else None, as_json=as_json)
 
 
 def _run(
     device: Device, name: str, given: dict[str, Value], resume: bool, attached: bool, app: bool
 ) -> TrainingRun:
     settings = {known.flag: given[known.flag] for known in SETTINGS if known.flag in given}
-    bundle, data, adapter = (given.get(flag) for flag in ("bundle", "data", "adapter"))
+    places = (given.get(flag) for flag in ("bundle", "data", "adapter"))
+    bundle, data, adapter = (None if place is None else str(place) for place in places)
     if resume and adapter not in (None, stored_settings(device.connection, name).get("adapter")):
         raise ToolkitError(
             "a run keeps the adapter that it started from", "Leave --adapter away with --resume"
