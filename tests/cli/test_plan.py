@@ -90,7 +90,7 @@ def test_a_device_gives_speed_and_budget(monkeypatch: pytest.MonkeyPatch) -> Non
         seen.append((device.spec, threads))
         return Machine(name="test phone", available=60_000_000, measured=True)
 
-    monkeypatch.setattr("toolkit.api.planning.measure", measured)
+    monkeypatch.setattr("toolkit.planning.measure.measure", measured)
     value = plan("smollm2-135m", "--device", "local")
     assert seen == [("local", 0)]
     assert value["budget_bytes"] == 60_000_000 and value["fits"]
