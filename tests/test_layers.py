@@ -15,6 +15,7 @@ from toolkit.layers import layers_text, parse_layers
         ("last:24", range(24)),
         ("0", [0]),
         ("8-11,0,4,9", [0, 4, 8, 9, 10, 11]),
+        (" 0, 4 - 5 ", [0, 4, 5]),
     ],
 )
 def test_layers_are_read(text, layers):
@@ -27,7 +28,9 @@ def test_layers_are_written_as_ranges():
     assert layers_text([]) == ""
 
 
-@pytest.mark.parametrize("text", ["16-", "-3", "a", "last:", "1,,2", "3-1", "1.5", "last:-1"])
+@pytest.mark.parametrize(
+    "text", ["16-", "-3", "a", "last:", "1,,2", "1, ,2", "1 2", "1\t", "3-1", "1.5", "last:-1"]
+)
 def test_what_is_no_subset(text):
     with pytest.raises(ToolkitError, match="cannot be read"):
         parse_layers(text, 24)

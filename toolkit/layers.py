@@ -12,7 +12,8 @@ def parse_layers(text: str, count: int) -> tuple[int, ...]:
     """Return the layers that a text names, in ascending order; an empty text names all.
 
     Args:
-        text: Numbers and ranges, both ends included, or "last:K" for the K uppermost.
+        text: Numbers and ranges, both ends included, with spaces around them or without, or
+            "last:K" for the K uppermost.
         count: Layers of the model, numbered from 0.
 
     Raises:
@@ -50,9 +51,10 @@ def layers_text(layers: Iterable[int]) -> str:
 
 
 def _number(text: str, word: str) -> int:
-    if not word.strip().isascii() or not word.strip().isdigit() or len(word) > 9:
+    digits = word.strip(" ")
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 9:
         raise _unreadable(text)
-    return int(word)
+    return int(digits)
 
 
 def _unreadable(text: str) -> ToolkitError:

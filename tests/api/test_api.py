@@ -49,6 +49,7 @@ def test_steps_are_those_of_the_trace(here):
 def test_leaving_the_loop_loses_nothing(here):
     with toolkit.open_device("local") as device:
         run = device.run("run1")
+        assert run.status == "completed" and "completed" in repr(run)
         first = next(iter(run))
         rest = list(run)
     assert [step.step for step in [first, *rest]] == list(range(1, STEPS + 1))

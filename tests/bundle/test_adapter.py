@@ -113,7 +113,7 @@ def save_adapter(folder, targets=("q_proj", "down_proj"), **options):
 def test_an_adapter_of_peft_is_read(tmp_path):
     model = save_adapter(tmp_path)
     settings = read_peft_settings(tmp_path)
-    assert settings == LoraSettings(4, 6.0, ("q_proj", "down_proj"))
+    assert settings == LoraSettings(4, 6.0, ("q_proj", "down_proj"), layers="0-1")
     specs = adapter_specs(model.base_model.model.config, settings)
     check_peft_weights(tmp_path, specs)
     got = dict(zip([s.name for s in specs], peft_weights(tmp_path, specs), strict=True))

@@ -1,5 +1,7 @@
 """What tests of several commands share."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.cli.test_devices import toolkit
@@ -9,8 +11,13 @@ from toolkit import __version__
 
 @pytest.fixture
 def environment(tmp_path):
-    """Deploy the stand-in with a bundle to a device that is this machine."""
-    write_fake_runtime(tmp_path / "native", version=__version__, pause=0.1)
+    """A device that is this machine, with the stand-in and a bundle."""
+    return deployed_stand_in(tmp_path, pause=0.1)
+
+
+def deployed_stand_in(tmp_path: Path, pause: float) -> dict[str, str]:
+    """Deploy the stand-in, whose steps take `pause` seconds; return what leads to it."""
+    write_fake_runtime(tmp_path / "native", version=__version__, pause=pause)
     environment = {
         "TOOLKIT_NATIVE_DIR": str(tmp_path / "native"),
         "TOOLKIT_HOME": str(tmp_path / "home"),

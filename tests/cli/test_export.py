@@ -163,10 +163,21 @@ def test_an_adapter_brings_its_settings(model, tmp_path):
         assert result.exit_code == 1
         assert f"{option} differs from the adapter" in result.stderr and shown in result.stderr
     assert not (tmp_path / "b").exists()
-    result = run(*arguments, "--rank", 3, "--targets", "up_proj,o_proj")
+    other = run(*arguments, "--layers", "last:1")
+    assert "--layers differs from the adapter" in other.stderr and "has all" in other.stderr
+    result = run(*arguments, "--rank", 3, "--targets", "up_proj,o_proj", "--layers", "last:2")
     assert result.exit_code == 0, result.output
     lora = Bundle.open(tmp_path / "b").manifest["lora"]
     assert (lora["rank"], lora["alpha"], lora["targets"]) == (3, 5.0, ["o_proj", "up_proj"])
+
+
+def test_an_adapter_of_the_lowest_layers_keeps_to_them(model, tmp_path):
+    save_adapter(tmp_path / "a", model, r=2, target_modules=r".*layers\.0\..*_proj")
+    words = ("--seq-len", 8, "--targets", "all-linear", "--layers", "0-0")
+    result = run(model, "-o", tmp_path / "b", "--adapter", tmp_path / "a", *words)
+    assert result.exit_code == 0, result.output
+    lora = Bundle.open(tmp_path / "b").manifest["lora"]
+    assert (lora["layers"], lora["targets"]) == ("0", list(PROJECTIONS))
 
 
 def test_lora_as_peft_has_it(model, tmp_path):

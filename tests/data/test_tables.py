@@ -138,7 +138,8 @@ def test_ids_of_the_hub(tmp_path, dataset, monkeypatch):
     for path in ("some/chats.arrow", "some/chats.JSONL", "some/notes.rst"):  # a file misspelt
         with pytest.raises(ToolkitError, match=rf"cannot read {path}: No such file"):
             list(read_documents([Path(path)]))
-    assert list(read_documents([Path("some/chats-v1.5")]))
+    for name in ("some/chats-v1.5", "some/chats.v2", "some/chats.en"):
+        assert list(read_documents([Path(name)]))
     (tmp_path / "some").mkdir()
     with pytest.raises(ToolkitError, match="cannot read some/chats"):
         list(read_documents([Path("some/chats")]))

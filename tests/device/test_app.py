@@ -1,5 +1,6 @@
 """Talking to the app: what the phone says, as it says it, and the command lines that reach it."""
 
+import json
 import os
 import zipfile
 from collections.abc import Iterator
@@ -213,5 +214,9 @@ def test_a_run_that_the_app_left_is_not_alive():
     assert not run.alive()
     phone.answers["tail"] = '{"state":"waiting"}'
     assert run.alive()
+    assert run.status() == "running"
     del phone.answers["pidof"]
-    assert not run.alive()
+    assert not run.alive() and run.status() == "failed"
+    for state, status in (("completed", "completed"), ("paused", "stopped"), ("failed", "failed")):
+        phone.answers["tail"] = json.dumps({"state": state})
+        assert run.status() == status

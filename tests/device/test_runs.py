@@ -63,6 +63,26 @@ def test_a_stop_ends_at_a_step_and_resume_goes_on(device, runtime):
     assert steps_of(resumed) == list(range(len(seen) + 1, 61))
 
 
+def test_what_became_of_a_run_is_seen_without_reading_its_trace(device, runtime):
+    run = start(device, runtime, "run1", ["--steps", "60", "--lr", "0"], resume=False)
+    assert run.status() == "running"
+    wait_for(lambda: device.read(f"{run.path}/trace.jsonl").count(b"step"))
+    run.request_stop()
+    wait_until_ended(run)
+    assert run.status() == "stopped" and run.trace_offset == 0
+    device.remove(f"{run.path}/exit")  # nobody saw it end
+    assert run.status() == "stopped"
+    refused = start(device, runtime, "run1", ["--steps", "60", "--lr", "1.0"], resume=True)
+    wait_until_ended(refused)
+    assert run.status() == "failed"
+    short = start(device, runtime, "run2", ["--steps", "2", "--lr", "0"], resume=False)
+    wait_until_ended(short)
+    assert short.status() == "completed"
+    killed = start(device, runtime, "run3", ["--steps", "5", "--lr", "3.0"], resume=False)
+    wait_until_ended(killed)
+    assert killed.status() == "failed"
+
+
 def test_attaching_shows_a_run_from_its_start(device, runtime):
     run = start(device, runtime, "run1", ["--steps", "3", "--lr", "0"], resume=False)
     wait_until_ended(run)

@@ -194,8 +194,6 @@ def test_the_last_complete_one_is_chosen(device, folder):
     with pytest.raises(ToolkitError, match=r"'three' is complete .*one, two"):
         choose(device, "bundles", "three")
     assert [item.name for item in list_deployed(device, "bundles")] == ["one", "two"]
-    push_folder(device, scan(folder), f"{device.root}/bundles/calibration-1")
-    assert choose(device, "bundles", None).name == "one"  # that one only measured the device
 
 
 def test_digests_are_those_of_the_files(folder):

@@ -104,7 +104,7 @@ def everywhere(tmp_path_factory) -> Path:
     return export_tiny(tmp_path_factory.mktemp("layers") / "everywhere", "llama", layers=LAYERS)
 
 
-@pytest.mark.parametrize("layers", ["last:2", "1,3"])
+@pytest.mark.parametrize("layers", ["last:2", " 1, 3 - 3"])
 def test_some_layers_are_trained(everywhere, tmp_path, layers):
     case = Case(everywhere, tmp_path, mixed_rows(24, 150))
     chosen = set(parse_layers(layers, LAYERS))
@@ -124,6 +124,8 @@ def test_some_layers_are_trained(everywhere, tmp_path, layers):
         ("last:0", "at most last:4"),
         ("3-1", "expected 16-23"),
         ("1,,2", "expected 16-23"),
+        ("1, ,2", "expected 16-23"),
+        ("1 2", "expected 16-23"),
         ("-1", "expected 16-23"),
         ("last:x", "expected 16-23"),
     ],

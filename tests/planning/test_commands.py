@@ -13,6 +13,7 @@ from tests.support.models import save_model, tiny_model, write_gguf
 from tests.support.tiny import tiny_config
 from toolkit.bundle.manifest import read_manifest
 from toolkit.cli.main import app
+from toolkit.lora import PROJECTIONS, LoraSettings
 from toolkit.planning.commands import TEXT
 from toolkit.recipes import Recipe, recipe_directory
 
@@ -118,6 +119,22 @@ def test_a_bundle_that_will_do_is_not_made_again(place: Path) -> None:
     assert data.startswith("toolkit data --random 64 --bundle bundle --seq-len 24 -o bundle-data")
     assert deploy == "toolkit deploy bundle --data bundle-data"
     assert train.startswith("toolkit train --steps 100")
+
+
+def test_a_bundle_is_known_by_its_modules_however_they_are_named(place: Path) -> None:
+    ranks = (("k_proj", 1), ("q_proj", 4))
+    lora = LoraSettings(2, 4.0, PROJECTIONS, rank_pattern=ranks, layers="1")
+    export_tiny(place / "bundle", "llama", seq_lens=(24,), lora=lora)
+
+    def planned(*words: str) -> list[str]:
+        return list(json.loads(run(["plan", "bundle", *words, "--json"]))["commands"])
+
+    for same in (["--layers", "last:1"], ["--targets", "all-linear", "--layers", "1-1"]):
+        assert planned(*same) == planned()
+    assert "--layers 0" in planned("--layers", "0")[0]
+    export = planned("--targets", "q_proj,v_proj")[0]  # without the rank of what is left out
+    assert "--targets q_proj,v_proj" in export and "--rank-pattern q_proj=4" in export
+    assert "k_proj" not in export
 
 
 def test_a_model_that_is_gone_is_left_to_the_user(place: Path) -> None:

@@ -63,6 +63,11 @@ def test_words_need_no_quotes_and_numbers_no_care(tmp_path):
     }
 
 
+def test_a_home_directory_is_found_as_in_a_shell(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read_config(written(tmp_path, "adapter: ~/x"))["adapter"] == f"{tmp_path}/x"
+
+
 def test_a_missing_file_and_one_of_bytes(tmp_path):
     with pytest.raises(ToolkitError, match=r"nothing.yaml cannot be read: No such file"):
         read_config(tmp_path / "nothing.yaml")

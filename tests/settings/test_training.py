@@ -1,5 +1,6 @@
 """The declaration of a run's settings: values, defaults, what belongs together."""
 
+import numpy as np
 import pytest
 
 from toolkit.errors import ToolkitError
@@ -39,6 +40,13 @@ def test_numbers_may_be_words_since_yaml_reads_5e_4_as_one():
     assert type(TrainSettings.of({"steps": 10.0}).steps) is int
 
 
+def test_numbers_may_be_those_of_numpy():
+    settings = TrainSettings(steps=np.int64(5), learning_rate=np.float32(0.5), seed=np.uint8(3))
+    assert settings == TrainSettings(steps=5, learning_rate=0.5, seed=3)
+    assert [type(v) for v in (settings.steps, settings.learning_rate)] == [int, float]
+    assert refused(seed=np.bool_(True)) == "--seed takes a whole number, not np.True_"
+
+
 def test_flags_give_the_same_settings_again():
     settings = TrainSettings(steps=5, learning_rate=5e-4, optimizer="lion", beta1=0.8)
     assert TrainSettings.of(settings.flags()) == settings
@@ -58,6 +66,11 @@ def test_an_optimizers_own_defaults_are_in_effect(optimizer, beta2, momentum):
 def test_what_wins_is_what_is_said_last():
     base = {"steps": 10, "lr": 0.1, "optimizer": "adamw", "beta1": 0.8}
     assert merged(base, {"lr": 0.2, "seed": None}) == base | {"lr": 0.2}
+    ending = {"schedule": "cosine", "min-lr": 1e-5}
+    assert merged(ending, {"schedule": "linear"}) == {"schedule": "linear", "min-lr": 1e-5}
+    assert merged(ending, {"schedule": "constant"}) == {"schedule": "constant"}
+    given = {"schedule": "constant", "min-lr": 1e-6}
+    assert merged(ending, given) == given  # which is refused: both were asked for
     assert merged(base, {"epochs": 2.0}) == {f: base[f] for f in base if f != "steps"} | {
         "epochs": 2.0
     }

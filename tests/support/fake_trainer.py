@@ -62,7 +62,7 @@ while [ $step -lt $steps ]; do
     sleep PAUSE
     printf '{"type":"step","step":%d,"seconds":0.5,"loss":%d.25,"tokens":100,"peak":2000}\n' \
         $step $((9 - step)) >>"$out/trace.jsonl"
-    if [ -e "$out/stop" ]; then
+    if [ -e "$out/stop" ] && [ $step -lt $steps ]; then
         status=stopped
         break
     fi

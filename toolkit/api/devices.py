@@ -99,8 +99,9 @@ class Device:
             bars: Shows the progress of transfers.
 
         Raises:
-            ToolkitError: Something is damaged, does not belong together or does not fit; nothing
-                of it was sent then. DeviceLost: the same call goes on where it stopped.
+            ToolkitError: Something is damaged or does not belong together, and nothing was sent; or
+                a part does not fit, and what comes before it was sent. DeviceLost: the same call
+                goes on where it stopped.
         """
         return self.send(checked_cargo(bundle, data, name), with_runtime=with_runtime, bars=bars)
 

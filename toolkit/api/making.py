@@ -1,6 +1,8 @@
 """From a model to a bundle."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,8 +87,9 @@ def export(
         "layers": layers,
     }
     given = {name: value for name, value in given.items() if value is not None}
+    lora, opened = _adapter_and_model(start, given, defaults, source)
     settings = ExportSettings(
-        lora=_lora_settings(given, defaults) if start is None else _of_adapter(start, given),
+        lora=lora,
         seq_lens=tuple(seq_lens or defaults.seq_lens),
         lowering=lowering or defaults.lowering,
         quantization=quantization or defaults.quantization,
@@ -94,7 +97,7 @@ def export(
         seed=seed,
         adapter=start,
     )
-    export_bundle(source(), Path(output), settings, progress)
+    export_bundle(opened, Path(output), settings, progress)
     return Bundle.open(fspath(output))
 
 
@@ -104,16 +107,32 @@ def _lora_settings(given: dict[str, Any], defaults: ExportDefaults) -> LoraSetti
     return LoraSettings(**{"targets": defaults.targets, **own, **given})
 
 
-def _of_adapter(adapter: Path, given: dict[str, Any]) -> LoraSettings:
-    """Return an adapter's settings, which those that are given must not contradict."""
-    from toolkit.bundle.peft_files import read_peft_settings
+def _adapter_and_model(
+    adapter: Path | None,
+    given: dict[str, Any],
+    defaults: ExportDefaults,
+    source: "Callable[[], Source]",
+) -> "tuple[LoraSettings, Source]":
+    """Return settings of the adapter, which those given must not contradict, and the opened model.
 
-    settings = read_peft_settings(adapter)
+    What is read of an adapter is read first: to open the model may take a download.
+    """
+    if adapter is None:
+        return _lora_settings(given, defaults), source()
+    from toolkit.bundle.peft_files import read_peft_settings
+    from toolkit.families import family_of
+
+    own = read_peft_settings(adapter)
+    opened = source()
+    resolve = partial(family_of(opened.config).resolve, opened.config)
+    own = resolve(own)
+    modules = {name: given[name] for name in ("targets", "layers") if name in given}
+    resolved = resolve(replace(LoraSettings(1, 1.0, own.targets, layers=own.layers), **modules))
     for name, value in given.items():
-        own = getattr(settings, name)
-        if set(value) == set(own) if isinstance(own, tuple) else value == own:
+        mine, asked = getattr(own, name), getattr(resolved, name) if name in modules else value
+        if set(asked) == set(mine) if isinstance(mine, tuple) else asked == mine:
             continue
-        option, shown = f"--{name.replace('_', '-')}", settings.to_json()[name]
+        option, shown = f"--{name.replace('_', '-')}", own.to_json()[name]
         text = f"{shown:g}" if isinstance(shown, float) else str(shown) or "all"
         if isinstance(shown, list):
             text = ",".join(shown)
@@ -121,7 +140,7 @@ def _of_adapter(adapter: Path, given: dict[str, Any]) -> LoraSettings:
             f"{option} differs from the adapter in {adapter}, which has {text}",
             f"Leave {option} out: it is taken from the adapter",
         )
-    return settings
+    return own, opened
 
 
 def _defaults_and_source(

@@ -9,7 +9,7 @@ from toolkit.api.devices import Device
 from toolkit.device import Device as Connection
 from toolkit.device import open_device
 from toolkit.errors import ToolkitError
-from toolkit.lora import parse_targets
+from toolkit.lora import ALL_LINEAR, parse_targets
 from toolkit.planning import report
 from toolkit.planning.commands import commands
 from toolkit.planning.model import Model, open_model
@@ -159,6 +159,12 @@ def _fixed(
 
 
 def _settings(defaults: Settings, fixed: dict[str, Any]) -> Settings:
+    if "targets" in fixed and fixed["targets"] != (ALL_LINEAR,):
+        names = ("rank_pattern", "alpha_pattern")  # of targets that stay
+        kept = {
+            n: tuple(p for p in getattr(defaults, n) if p[0] in fixed["targets"]) for n in names
+        }
+        fixed = kept | fixed
     settings = replace(defaults, **fixed)
     if "rank" in fixed:
         settings = replace(settings, alpha=defaults.alpha * settings.rank / defaults.rank)

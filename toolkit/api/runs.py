@@ -11,6 +11,7 @@ from toolkit.device.fetch import Progress, pull_run
 from toolkit.device.pulled_check import check_pulled
 from toolkit.device.runs import Run
 from toolkit.device.watching import Watching, number, whole
+from toolkit.errors import ToolkitError
 from toolkit.settings.config import read_config
 from toolkit.settings.training import SETTINGS, TrainSettings
 
@@ -74,7 +75,8 @@ class TrainingRun:
     Attributes:
         name: Its name on the device.
         evaluations: What was measured on held-out data so far.
-        status: "running", "completed" or "stopped", as far as this side has seen.
+        status: "running", "completed", "stopped" or "failed"; looks at the device until iterating
+            has come to the end.
         watching: The trace's records as they come, for who shows more than steps.
     """
 
@@ -102,7 +104,7 @@ class TrainingRun:
     @property
     def status(self) -> str:
         end = self.watching.end
-        return "running" if end is None else str(end.get("status"))
+        return self.device_run.status() if end is None else str(end.get("status"))
 
     @property
     def peak_bytes(self) -> int:
@@ -148,7 +150,11 @@ class TrainingRun:
         return Result(Path(folder), pulled.files, pulled.left)
 
     def __repr__(self) -> str:
-        return f"TrainingRun({self.name!r} on {self.device_run.device.spec}, {self.status})"
+        try:
+            status = self.status
+        except ToolkitError:  # a lost connection is no reason to show nothing
+            status = "out of reach"
+        return f"TrainingRun({self.name!r} on {self.device_run.device.spec}, {status})"
 
 
 @dataclass(frozen=True)

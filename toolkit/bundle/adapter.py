@@ -92,8 +92,8 @@ def check_peft_settings(directory: Path, wanted: LoraSettings) -> None:
         ),
         ("targets", ",".join(sorted(own.targets)), ",".join(sorted(wanted.targets))),
         ("use_rslora", own.rslora, wanted.rslora),
-        # Without a subset of its own it may have all layers: its tensors will tell.
-        ("layers", own.layers or wanted.layers, wanted.layers or own.layers),
+        # Whether it has all layers of a bundle that has adapters in all, its tensors will tell.
+        ("layers", own.layers if wanted.layers else "", wanted.layers),
     ):
         if mine != theirs:
             raise ToolkitError(

@@ -42,7 +42,7 @@ _SAME_BASE = (True, False, None, "true", "gaussian", "eva", "orthogonal", "mica"
 
 
 def read_peft_settings(directory: Path) -> LoraSettings:
-    """Return the settings of a PEFT adapter; `layers` only where it has no adapters in some.
+    """Return the settings of a PEFT adapter, with its layers by number.
 
     Raises:
         ToolkitError: There is no LoRA adapter, or it uses a variant that is not supported.
@@ -63,7 +63,7 @@ def read_peft_settings(directory: Path) -> LoraSettings:
             bool(config.get("use_rslora")),
             _by_target(directory, config, "rank_pattern", modules, rank),
             _by_target(directory, config, "alpha_pattern", modules, alpha),
-            _layers(config, modules),
+            layers_text({int(match[1]) for match in map(_LAYER.search, modules) if match}),
         )
     except (KeyError, TypeError, ValueError, AttributeError, re.error) as error:
         raise ToolkitError(
@@ -115,13 +115,6 @@ def _by_target(
                 "Every layer must have the same rank and alpha",
             )
     return tuple(sorted((name, value) for name, value in found.items() if value != default))
-
-
-def _layers(config: dict[str, Any], modules: list[str]) -> str:
-    matches = map(_LAYER.search, modules)
-    layers = {int(match[1]) for match in matches if match}
-    every = layers == set(range(len(layers)))
-    return "" if every and config.get("layers_to_transform") is None else layers_text(layers)
 
 
 def peft_base_model(directory: Path) -> str:
@@ -195,7 +188,10 @@ def open_peft_weights(directory: Path) -> SafetensorsFile:
             else "Give the directory that peft saved or `toolkit pull` brought",
         )
     if has_checksum(path) and not is_intact(path):
-        raise ToolkitError(f"{path} is damaged: it does not match its checksum", "Pull it again")
+        raise ToolkitError(
+            f"{path} is damaged, or another program wrote it and kept our checksum",
+            "Pull it again, or save it without the metadata that it was read with",
+        )
     return SafetensorsFile(path)
 
 

@@ -43,10 +43,12 @@ def stop(
         say("stopping after the current step ...")
         while there.alive():
             time.sleep(_POLL_SECONDS)
-        if not app and there.wait_for_exit_code() != 0:
+        status = there.status()
+        if status == "failed":
             raise ToolkitError(f"run {run} failed: {there.failure()}", f"Go on: `{resume}`")
     if as_json:
-        print_json({"run": run, "device": device, "status": "stopped"})
+        print_json({"run": run, "device": device, "status": status})
         return
-    say(f"run {run} has ended; adapter and state are saved")
-    say_next(resume)
+    done = status == "completed"
+    say(f"run {run} {'came to its end' if done else 'has ended'}; adapter and state are saved")
+    say_next(f"toolkit pull {there.where} {run} -o runs/{run}" if done else resume)

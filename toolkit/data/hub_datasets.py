@@ -12,7 +12,7 @@ from toolkit.data.formats.records import row_of
 from toolkit.errors import ToolkitError
 
 _SAVED = ("dataset_dict.json", "state.json")
-_SUFFIX = re.compile(r"\.[A-Za-z]\w{0,9}")  # of files; names on the hub end in versions, .5
+_SUFFIX = re.compile(r"\.([a-z]{3,9}|md|gz)", re.IGNORECASE)  # of files; the hub has .v2, .5, .en
 
 
 def is_dataset(path: Path) -> bool:

@@ -196,6 +196,14 @@ class AppRun(Run):
         running = self.device.shell(command_line("pidof", PACKAGE)).code == 0
         return running and state in ("running", "waiting")
 
+    def status(self) -> str:
+        """Return "running", "completed", "stopped" or "failed", by the app's own record."""
+        if self.alive():
+            return "running"
+        state, _ = parse_state(self.device.read(f"{self.path}/run.json"))
+        ended = {"completed": "completed", "stopped": "stopped", "paused": "stopped"}
+        return ended.get(state, "failed")
+
     def request_stop(self) -> None:
         """Ask the app to save and pause the run."""
         phone = self.device._phone if isinstance(self.device, AppDevice) else self.device

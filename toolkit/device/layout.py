@@ -15,8 +15,6 @@ from toolkit.device.base import Device
 from toolkit.errors import ToolkitError
 
 MARKER = ".deployed.json"
-CALIBRATION = "calibration-"
-"""What the names of bundles begin with that only measure a device."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MARKER_LIMIT = 1 << 20
 
@@ -82,12 +80,11 @@ def list_deployed(device: Device, kind: str) -> list[Deployed]:
 
 
 def choose(device: Device, kind: str, name: str | None) -> Deployed:
-    """Return the folder of `kind` called `name`, or the last one that was deployed."""
+    """Return the folder of `kind` called `name`, or the last one sent."""
     deployed = list_deployed(device, kind)
     what = {"bundles": "bundle", "data": "data set"}[kind]
-    own = [item for item in deployed if not item.name.startswith(CALIBRATION)]
-    if name is None and own:
-        return own[0]
+    if name is None and deployed:
+        return deployed[0]
     for item in deployed:
         if item.name == name:
             return item

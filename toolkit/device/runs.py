@@ -121,6 +121,19 @@ class Run:
             record for line in b"".join(lines).split(b"\n") if (record := _parse(line)) is not None
         ]
 
+    def status(self) -> str:
+        """Return "running", "completed", "stopped" or "failed", by what is on the device now."""
+        if self.alive():
+            return "running"
+        words = " ".join("-e " + quote(f'"type":"{kind}"') for kind in ("run", "end"))
+        trace = quote(f"{self.path}/trace.jsonl")
+        last = self.device.shell(f"grep -a -F {words} {trace} 2>/dev/null | tail -n 1").output
+        record = _parse(last) or {}
+        # A part that was refused leaves the trace as it was: the code tells.
+        if record.get("type") != "end" or self.exit_code() not in (0, None):
+            return "failed"
+        return str(record.get("status"))
+
     def failure(self) -> str:
         """Return why the trainer ended, from its log and exit code, in printable words."""
         log = self.device.read(f"{self.path}/trainer.log", self.log_offset, 1 << 20)

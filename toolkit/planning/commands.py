@@ -43,8 +43,25 @@ def _serves(model: Model, settings: Settings) -> bool:
     return (
         model.bundle is not None
         and {settings.seq_len, settings.row_tokens} <= set(model.seq_lens)
-        and all(getattr(wanted, name) == getattr(model.settings, name) for name in EXPORTED)
+        and all(
+            getattr(wanted, name) == getattr(model.settings, name)
+            for name in EXPORTED
+            if name not in ("targets", "layers")
+        )
+        and _same_modules(model, wanted)
     )
+
+
+def _same_modules(model: Model, wanted: Settings) -> bool:
+    """Whether targets and layers, which can be written in several ways, are a bundle's own."""
+    own = model.settings
+    if (own.targets, own.layers) == (wanted.targets, wanted.layers):
+        return True
+    from toolkit.families import family_of
+
+    family = family_of(model.config)
+    mine, asked = (family.resolve(model.config, settings.lora) for settings in (own, wanted))
+    return (set(mine.targets), mine.layers) == (set(asked.targets), asked.layers)
 
 
 def _export(model: Model, settings: Settings, folder: str) -> list[object]:

@@ -19,12 +19,11 @@ from toolkit.device.commands import (
     fetch_file,
     run_trainer,
     scratch_folder,
-    send_bundle,
     send_file,
     send_runtime,
 )
-from toolkit.device.layout import CALIBRATION
-from toolkit.device.transfer import Progress
+from toolkit.device.contents import checked_files
+from toolkit.device.transfer import Progress, push_folder
 from toolkit.errors import ToolkitError
 from toolkit.files import cache_root
 from toolkit.planning.cost import Work, work_of
@@ -76,10 +75,11 @@ def measure(
     status("making the model to measure with")
     bundle = calibration_bundle()
     runtime = send_runtime(device, progress)
-    remote = send_bundle(device, bundle, progress)
-    status(f"measuring {device.spec}")
     traces = {}
     with scratch_folder(device) as folder, tempfile.TemporaryDirectory() as temporary:
+        remote = f"{folder}/bundle"
+        push_folder(device, checked_files(bundle, "bundle"), remote, progress=progress)
+        status(f"measuring {device.spec}")
         for length in LENGTHS:
             data, run = f"{folder}/{length}.ptd", f"{folder}/run{length}"
             send_file(device, _rows(Path(temporary), length), data)
@@ -125,7 +125,7 @@ def machine_of(traces: dict[int, Trace], name: str) -> Machine:
 def calibration_bundle() -> Path:
     """Return the small model's bundle, made when it is not there."""
     folder = cache_root()
-    path = folder / f"{CALIBRATION}{__version__}-{BUNDLE_FORMAT_VERSION}-{_programs_digest()}"
+    path = folder / f"calibration-{__version__}-{BUNDLE_FORMAT_VERSION}-{_programs_digest()}"
     if not (path / "manifest.json").is_file():
         from toolkit.bundle.export import ExportSettings, export_bundle
         from toolkit.bundle.layout import parameter_shapes

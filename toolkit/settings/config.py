@@ -52,6 +52,8 @@ def read_config(path: Path) -> dict[str, Value]:
         raise ToolkitError(f"{path} holds no settings", "Write lines like `lr: 5e-4`")
     given = {key: value for key, value in content.items() if key not in RUN_OWN}
     found = by_flag(given, FLAGS.values(), str(path))
+    if isinstance(adapter := found.get("adapter"), str):
+        found["adapter"] = str(Path(adapter).expanduser())  # as a shell does it for the flag
     return {flag: value for flag, value in found.items() if value is not None}
 
 

@@ -6,6 +6,7 @@ import math
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from toolkit.errors import ToolkitError
@@ -77,7 +78,7 @@ class Setting:
                 return given
             raise ToolkitError(f"--{self.flag} takes a word, not {given!r}")
         try:
-            if isinstance(given, bool) or not isinstance(given, int | float | str):
+            if isinstance(given, bool) or not isinstance(given, Real | str):
                 raise ValueError
             value = float(given)
             if not math.isfinite(value) or (self.type is int and value != int(value)):

@@ -240,7 +240,7 @@ def help_text(known: Setting) -> str:
 
 def merged(base: Mapping[str, Value], over: Mapping[str, Value]) -> dict[str, Value]:
     """Return values by flag, those of `over` winning; a length replaces the other kind of length,
-    and another optimizer what the one before it read.
+    another optimizer what the one before it read, and a constant schedule where another one ended.
     """
     given = {flag: value for flag, value in over.items() if value is not None}
     kept = dict(base)
@@ -248,4 +248,6 @@ def merged(base: Mapping[str, Value], over: Mapping[str, Value]) -> dict[str, Va
         kept = {flag: value for flag, value in kept.items() if flag not in ("steps", "epochs")}
     if given.get("optimizer") not in (None, kept.get("optimizer", "adamw")):
         kept = {flag: value for flag, value in kept.items() if flag not in OPTIONS}
+    if given.get("schedule") == "constant":
+        kept.pop("min-lr", None)
     return kept | given

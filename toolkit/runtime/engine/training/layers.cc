@@ -12,7 +12,10 @@ namespace {
   fail_usage("--layers %s: expected 16-23, 0,4,8-11 or last:8. See --help", text.c_str());
 }
 
-int64_t number_in(const std::string& text, const std::string& word) {
+// The number that a word is, spaces around it left out.
+int64_t number_in(const std::string& text, std::string word) {
+  word.erase(0, word.find_first_not_of(' '));
+  word.erase(word.find_last_not_of(' ') + 1);
   const bool digits =
       std::all_of(word.begin(), word.end(), [](char c) { return c >= '0' && c <= '9'; });
   if (word.empty() || word.size() > 9 || !digits) fail_unreadable(text);
