@@ -21,6 +21,7 @@ from toolkit.ops import (  # noqa: F401  imported for their registrations
     mlp,
     norm,
     rope,
+    saved,
 )
 from toolkit.ops.library import OPERATORS, Operator
 

@@ -8,8 +8,7 @@ Head h reads key-value head h // (H / K). For each head, with masked scores left
     dz = p * (dp - sum_j p dp)
     dq = s dz k                         dk  = s dz^T q      dk, dv summed over a group's heads
 
-`attention` recomputes p, blockwise, in the kernels (compare FlashAttention, arXiv 2205.14135);
-`attention_saved` keeps p.
+`attention` recomputes p, blockwise, in the kernels (compare FlashAttention, arXiv 2205.14135).
 """
 
 import torch
@@ -17,8 +16,8 @@ from torch import Tensor
 
 from toolkit.ops.library import operator
 
-_INPUTS = "Tensor q, Tensor k, Tensor v"
-_SETTINGS = "Tensor start, int heads, int kv_heads, float scale"
+INPUTS = "Tensor q, Tensor k, Tensor v"
+SETTINGS = "Tensor start, int heads, int kv_heads, float scale"
 
 
 def _split(x: Tensor, heads: int, repeat: int = 1) -> Tensor:
@@ -31,16 +30,44 @@ def _merge(x: Tensor, heads: int) -> Tensor:
     return torch.unflatten(x, 0, (heads, -1)).sum(1).transpose(0, 1).flatten(1)[None]
 
 
-def _scores(q: Tensor, k: Tensor, start: Tensor, heads: int, kv_heads: int, scale: float) -> Tensor:
-    """Scaled scores [H, T, T], minus infinity where masked."""
+def probabilities(
+    q: Tensor, k: Tensor, start: Tensor, heads: int, kv_heads: int, scale: float
+) -> Tensor:
+    """p [H, T, T], 0 where masked."""
     t = torch.arange(q.shape[1])
     visible = (t[None] <= t[:, None]) & (t[None] >= start[:, None])
     scores = scale * _split(q, heads) @ _split(k, kv_heads, heads // kv_heads).mT
-    return scores.masked_fill(~visible, -torch.inf)
+    return scores.masked_fill(~visible, -torch.inf).softmax(-1)
+
+
+def weighted(probs: Tensor, v: Tensor, heads: int, kv_heads: int) -> Tensor:
+    """p v [1, T, H*d]."""
+    return _merge(probs @ _split(v, kv_heads, heads // kv_heads), heads)
+
+
+def gradients(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    probs: Tensor,
+    heads: int,
+    kv_heads: int,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(dq, dk, dv) from the probabilities [H, T, T]."""
+    group = heads // kv_heads
+    g = _split(grad, heads)
+    dp = g @ _split(v, kv_heads, group).mT
+    dz = scale * probs * (dp - (probs * dp).sum(-1, keepdim=True))
+    dq = dz @ _split(k, kv_heads, group)
+    dk = dz.mT @ _split(q, heads)
+    dv = probs.mT @ g
+    return _merge(dq, heads), _merge(dk, kv_heads), _merge(dv, kv_heads)
 
 
 @operator(
-    f"attention({_INPUTS}, {_SETTINGS}) -> (Tensor out)",
+    f"attention({INPUTS}, {SETTINGS}) -> (Tensor out)",
     shapes=lambda q, *_: [q.shape],
 )
 def attention(
@@ -60,11 +87,12 @@ def attention(
     Returns:
         [1, T, H*d].
     """
-    return attention_saved.reference(q, k, v, start, heads, kv_heads, scale)[0]
+    probs = probabilities(q, k, start, heads, kv_heads, scale)
+    return weighted(probs, v, heads, kv_heads)
 
 
 @operator(
-    f"attention_backward(Tensor grad, {_INPUTS}, {_SETTINGS}) -> (Tensor dq, Tensor dk, Tensor dv)",
+    f"attention_backward(Tensor grad, {INPUTS}, {SETTINGS}) -> (Tensor dq, Tensor dk, Tensor dv)",
     shapes=lambda grad, q, k, v, *_: [q.shape, k.shape, v.shape],
 )
 def attention_backward(
@@ -78,70 +106,8 @@ def attention_backward(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(dq, dk, dv), with the probabilities computed again."""
-    probs = _scores(q, k, start, heads, kv_heads, scale).softmax(-1)
-    return _backward(grad, q, k, v, probs, heads, kv_heads, scale)
+    probs = probabilities(q, k, start, heads, kv_heads, scale)
+    return gradients(grad, q, k, v, probs, heads, kv_heads, scale)
 
 
 attention.gradient("q", "k", "v", formula=attention_backward)
-
-
-@operator(
-    f"attention_saved({_INPUTS}, {_SETTINGS}) -> (Tensor out, Tensor probs)",
-    shapes=lambda q, k, v, start, heads, *_: [q.shape, (heads, q.shape[1], q.shape[1])],
-)
-def attention_saved(
-    q: Tensor, k: Tensor, v: Tensor, start: Tensor, heads: int, kv_heads: int, scale: float
-) -> tuple[Tensor, Tensor]:
-    """(out, probs) with probs [H, T, T]; otherwise as `attention`."""
-    probs = _scores(q, k, start, heads, kv_heads, scale).softmax(-1)
-    return _merge(probs @ _split(v, kv_heads, heads // kv_heads), heads), probs
-
-
-@operator(
-    f"attention_saved_backward(Tensor grad, {_INPUTS}, Tensor probs, {_SETTINGS})"
-    " -> (Tensor dq, Tensor dk, Tensor dv)",
-    shapes=lambda grad, q, k, v, *_: [q.shape, k.shape, v.shape],
-)
-def attention_saved_backward(
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    probs: Tensor,
-    start: Tensor,
-    heads: int,
-    kv_heads: int,
-    scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(dq, dk, dv), with probs [H, T, T] as the forward saved them."""
-    return _backward(grad, q, k, v, probs, heads, kv_heads, scale)
-
-
-attention_saved.gradient(
-    *("q", "k", "v"),
-    formula=lambda grad, q, k, v, *settings, probs: attention_saved_backward(
-        grad, q, k, v, probs, *settings
-    ),
-    saved="probs",
-)
-
-
-def _backward(
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    probs: Tensor,
-    heads: int,
-    kv_heads: int,
-    scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients from the probabilities [H, T, T]."""
-    group = heads // kv_heads
-    g = _split(grad, heads)
-    dp = g @ _split(v, kv_heads, group).mT
-    dz = scale * probs * (dp - (probs * dp).sum(-1, keepdim=True))
-    dq = dz @ _split(k, kv_heads, group)
-    dk = dz.mT @ _split(q, heads)
-    dv = probs.mT @ g
-    return _merge(dq, heads), _merge(dk, kv_heads), _merge(dv, kv_heads)

@@ -1,34 +1,12 @@
 """Operators without a reduction.
 
-silu_mul    y = silu(gate) * up     dgate = g up (z + gate z (1 - z)), z = sigmoid(gate)
-                                    dup = g silu(gate)
-add         y = a + b
-scale       y = factor x
+add     y = a + b
+scale   y = factor x
 """
 
 from torch import Tensor
-from torch.nn.functional import silu
 
 from toolkit.ops.library import operator
-
-
-@operator("silu_mul(Tensor gate, Tensor up) -> (Tensor out)", shapes=lambda gate, up: [gate.shape])
-def silu_mul(gate: Tensor, up: Tensor) -> Tensor:
-    """y = silu(gate) * up, all of one shape."""
-    return silu(gate) * up
-
-
-@operator(
-    "silu_mul_backward(Tensor grad, Tensor gate, Tensor up) -> (Tensor dgate, Tensor dup)",
-    shapes=lambda grad, gate, up: [gate.shape, up.shape],
-)
-def silu_mul_backward(grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-    """(dgate, dup)."""
-    sigmoid = gate.sigmoid()
-    return grad * up * (sigmoid + gate * sigmoid * (1 - sigmoid)), grad * gate * sigmoid
-
-
-silu_mul.gradient("gate", "up", formula=silu_mul_backward)
 
 
 @operator("add(Tensor a, Tensor b) -> (Tensor out)", shapes=lambda a, b: [a.shape])

@@ -5,7 +5,7 @@
     da = dh^T x
     db = s g^T h
 
-`lora_linear` recomputes h in its backward (MeSP, arXiv 2602.13069), `lora_linear_saved` keeps it.
+`lora_linear` recomputes h in its backward (MeSP, arXiv 2602.13069).
 """
 
 from torch import Tensor
@@ -13,10 +13,10 @@ from torch import Tensor
 from toolkit.ops.library import operator, weight
 from toolkit.quantization.packing import dequantize, shape_of
 
-_LORA = f"{weight()}, Tensor? bias, Tensor a, Tensor b, float scaling"
+LORA = f"{weight()}, Tensor? bias, Tensor a, Tensor b, float scaling"
 
 
-def _output_shape(x: Tensor, codes: Tensor) -> tuple[int, ...]:
+def output_shape(x: Tensor, codes: Tensor) -> tuple[int, ...]:
     return (*x.shape[:-1], shape_of(codes)[0])
 
 
@@ -31,7 +31,7 @@ def rows(x: Tensor) -> Tensor:
 
 @operator(
     f"quantized_linear(Tensor x, {weight()}, Tensor? bias) -> (Tensor out)",
-    shapes=lambda x, codes, *_: [_output_shape(x, codes)],
+    shapes=lambda x, codes, *_: [output_shape(x, codes)],
 )
 def quantized_linear(
     x: Tensor, codes: Tensor, scale: Tensor, offset: Tensor | None, bias: Tensor | None
@@ -61,8 +61,8 @@ quantized_linear.gradient(
 
 
 @operator(
-    f"lora_linear(Tensor x, {_LORA}) -> (Tensor out)",
-    shapes=lambda x, codes, *_: [_output_shape(x, codes)],
+    f"lora_linear(Tensor x, {LORA}) -> (Tensor out)",
+    shapes=lambda x, codes, *_: [output_shape(x, codes)],
 )
 def lora_linear(
     x: Tensor,
@@ -76,6 +76,25 @@ def lora_linear(
 ) -> Tensor:
     """y [..., N] = x [..., K] W^T + bias [N] + scaling (x a^T) b^T."""
     return quantized_linear.reference(x, codes, scale, offset, bias) + scaling * (x @ a.T) @ b.T
+
+
+def lora_gradients(
+    grad: Tensor,
+    x: Tensor,
+    h: Tensor,
+    codes: Tensor,
+    scale: Tensor,
+    offset: Tensor | None,
+    a: Tensor,
+    b: Tensor,
+    scaling: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(dx, da, db) from h [..., R] = x a^T."""
+    dh = scaling * grad @ b
+    dx = quantized_linear_backward.reference(grad, codes, scale, offset) + dh @ a
+    da = rows(dh).T @ rows(x)
+    db = scaling * rows(grad).T @ rows(h)
+    return dx, da, db
 
 
 @operator(
@@ -94,9 +113,7 @@ def lora_linear_backward(
     scaling: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(dx, da, db), with h = x a^T computed again."""
-    return lora_linear_saved_backward.reference(
-        grad, x, x @ a.T, codes, scale, offset, a, b, scaling
-    )
+    return lora_gradients(grad, x, x @ a.T, codes, scale, offset, a, b, scaling)
 
 
 lora_linear.gradient(
@@ -104,58 +121,4 @@ lora_linear.gradient(
     formula=lambda grad, x, codes, scale, offset, bias, *adapter: lora_linear_backward(
         grad, x, codes, scale, offset, *adapter
     ),
-)
-
-
-@operator(
-    f"lora_linear_saved(Tensor x, {_LORA}) -> (Tensor y, Tensor h)",
-    shapes=lambda x, codes, scale, offset, bias, a, *_: [
-        _output_shape(x, codes),
-        (*x.shape[:-1], a.shape[0]),
-    ],
-)
-def lora_linear_saved(
-    x: Tensor,
-    codes: Tensor,
-    scale: Tensor,
-    offset: Tensor | None,
-    bias: Tensor | None,
-    a: Tensor,
-    b: Tensor,
-    scaling: float,
-) -> tuple[Tensor, Tensor]:
-    """(y, h) with y as in `lora_linear` and h [..., R] = x a^T."""
-    return lora_linear.reference(x, codes, scale, offset, bias, a, b, scaling), x @ a.T
-
-
-@operator(
-    f"lora_linear_saved_backward(Tensor grad, Tensor x, Tensor h, {weight()}, "
-    "Tensor a, Tensor b, float scaling) -> (Tensor dx, Tensor da, Tensor db)",
-    shapes=lambda grad, x, h, codes, scale, offset, a, b, scaling: [x.shape, a.shape, b.shape],
-)
-def lora_linear_saved_backward(
-    grad: Tensor,
-    x: Tensor,
-    h: Tensor,
-    codes: Tensor,
-    scale: Tensor,
-    offset: Tensor | None,
-    a: Tensor,
-    b: Tensor,
-    scaling: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(dx, da, db), with h as the forward saved it."""
-    dh = scaling * grad @ b
-    dx = quantized_linear_backward.reference(grad, codes, scale, offset) + dh @ a
-    da = rows(dh).T @ rows(x)
-    db = scaling * rows(grad).T @ rows(h)
-    return dx, da, db
-
-
-lora_linear_saved.gradient(
-    *("x", "a", "b"),
-    formula=lambda grad, x, codes, scale, offset, bias, *adapter, h: lora_linear_saved_backward(
-        grad, x, h, codes, scale, offset, *adapter
-    ),
-    saved="h",
 )

@@ -8,7 +8,6 @@ of its a and b are given). The backward recomputes gate and up.
 
 from torch import Tensor
 
-from toolkit.ops.elementwise import silu_mul, silu_mul_backward
 from toolkit.ops.library import operator, weight
 from toolkit.ops.linear import (
     lora_linear,
@@ -16,6 +15,7 @@ from toolkit.ops.linear import (
     quantized_linear,
     quantized_linear_backward,
 )
+from toolkit.ops.saved import silu_mul, silu_mul_backward
 
 _LAYERS = ("gate", "up", "down")
 _ADAPTERS = [f"{layer}_{part}" for layer in _LAYERS for part in "ab"]

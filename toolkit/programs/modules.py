@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from toolkit.families import parts
 from toolkit.lora import LowRank
-from toolkit.ops.attention import attention, attention_saved
-from toolkit.ops.elementwise import scale, silu_mul
-from toolkit.ops.linear import lora_linear, lora_linear_saved, quantized_linear
+from toolkit.ops.attention import attention
+from toolkit.ops.elementwise import scale
+from toolkit.ops.linear import lora_linear, quantized_linear
 from toolkit.ops.mlp import swiglu_mlp
-from toolkit.ops.norm import rms_norm, rms_norm_saved
+from toolkit.ops.norm import rms_norm
 from toolkit.ops.rope import rope
+from toolkit.ops.saved import attention_saved, lora_linear_saved, rms_norm_saved, silu_mul
 from toolkit.quantization.layout import WeightLayout
 
 

@@ -1,5 +1,5 @@
-// quantized_linear, lora_linear, swiglu_mlp and their variants.
-#include "operators/register.h"
+// quantized_linear, lora_linear, swiglu_mlp and their backward.
+#include "operators/shared.h"
 
 namespace toolkit {
 
@@ -21,40 +21,41 @@ TOOLKIT_OPERATOR(quantized_linear_backward) {
     kernels().linear_backward(grad.data, nullptr, nullptr, grad.rows, w, {}, 0.0f, dx, {});
 }
 
-static void lora_linear(Arguments& args, bool saved) {
-  const Rows x = args.rows("x");
-  const QuantizedMatrix w = args.weight("weight");
-  const float* bias = args.floats("bias", w.rows, true);
-  const Adapter lora = args.adapter("lora", w.rows, w.depth, false);
-  const float scaling = static_cast<float>(args.real("scaling"));
+LoraLinear::LoraLinear(Arguments& args)
+    : x(args.rows("x")),
+      w(args.weight("weight")),
+      bias(args.floats("bias", w.rows, true)),
+      lora(args.adapter("lora", w.rows, w.depth, false)),
+      scaling(static_cast<float>(args.real("scaling"))) {
   args.require(x.columns == w.depth, "x", "must have the weight's K columns");
-  float* y = args.out_like(saved ? "y" : "out", x, w.rows);
-  float* h = saved ? args.out_like("h", x, lora.rank) : nullptr;
-  if (args.ok()) kernels().linear(x.data, x.rows, w, bias, lora, scaling, y, h);
 }
 
-TOOLKIT_OPERATOR(lora_linear) { lora_linear(args, false); }
-TOOLKIT_OPERATOR(lora_linear_saved) { lora_linear(args, true); }
+TOOLKIT_OPERATOR(lora_linear) {
+  const LoraLinear in(args);
+  float* y = args.out_like("out", in.x, in.w.rows);
+  if (!args.ok()) return;
+  kernels().linear(in.x.data, in.x.rows, in.w, in.bias, in.lora, in.scaling, y, nullptr);
+}
 
-static void lora_linear_backward(Arguments& args, bool saved) {
-  const Rows grad = args.rows("grad");
-  const Rows x = args.rows("x");
-  Rows h;
-  if (saved) h = args.rows("h");
+void lora_linear_backward(Arguments& args, const Rows& grad, const Rows& x, const Rows& h) {
   const QuantizedMatrix w = args.weight("weight");
   const Adapter lora = args.adapter("lora", w.rows, w.depth, false);
   const float scaling = static_cast<float>(args.real("scaling"));
   args.require(x.columns == w.depth, "x", "must have the weight's K columns");
   args.require(grad.columns == w.rows && grad.rows == x.rows, "grad", "must be [T, N]");
-  if (saved) args.require(h.columns == lora.rank && h.rows == x.rows, "h", "must be [T, R]");
+  const bool fits = h.columns == lora.rank && h.rows == x.rows;
+  args.require(h.tensor == nullptr || fits, "h", "must be [T, R]");
   float* dx = args.out_like("dx", x, w.depth);
   const AdapterGradient gradient = args.out_adapter("da, db", lora, w.rows, w.depth);
   if (!args.ok()) return;
   kernels().linear_backward(grad.data, x.data, h.data, x.rows, w, lora, scaling, dx, gradient);
 }
 
-TOOLKIT_OPERATOR(lora_linear_backward) { lora_linear_backward(args, false); }
-TOOLKIT_OPERATOR(lora_linear_saved_backward) { lora_linear_backward(args, true); }
+TOOLKIT_OPERATOR(lora_linear_backward) {
+  const Rows grad = args.rows("grad");
+  const Rows x = args.rows("x");
+  lora_linear_backward(args, grad, x, {});
+}
 
 static Mlp read_mlp(Arguments& args, const Rows& x) {
   Mlp m;

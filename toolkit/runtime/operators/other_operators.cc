@@ -1,28 +1,8 @@
-// Norms, activation, embedding, loss head and the element-wise operators.
+// Norms, embedding, loss head and the element-wise operators.
 #include "operators/register.h"
 
 namespace toolkit {
 namespace {
-
-void rms_norm(Arguments& args, bool saved) {
-  const Rows x = args.rows("x");
-  const float* weight = args.floats("weight", x.columns);
-  const float eps = static_cast<float>(args.real("eps"));
-  float* y = args.out_like(saved ? "y" : "out", x, x.columns);
-  float* rstd = saved ? args.out_like("rstd", x, 1) : nullptr;
-  if (args.ok()) kernels().rms_norm(x.data, weight, x.rows, x.columns, eps, y, rstd);
-}
-
-void rms_norm_backward(Arguments& args, bool saved) {
-  const Rows grad = args.rows("grad");
-  const float* x = args.rows("x", grad.rows, grad.columns);
-  const float* weight = args.floats("weight", grad.columns);
-  const float* rstd = saved ? args.rows("rstd", grad.rows, 1) : nullptr;
-  const float eps = saved ? 0.0f : static_cast<float>(args.real("eps"));
-  float* dx = args.out_like("out", grad, grad.columns);
-  if (!args.ok()) return;
-  kernels().rms_norm_backward(grad.data, x, weight, rstd, grad.rows, grad.columns, eps, dx);
-}
 
 /// Labels are -100 (ignored) or classes.
 bool labels_valid(const int32_t* labels, int64_t count, int64_t vocab) {
@@ -49,29 +29,26 @@ void cross_entropy(Arguments& args, bool gradient) {
 
 }  // namespace
 
-TOOLKIT_OPERATOR(rms_norm) { rms_norm(args, false); }
-TOOLKIT_OPERATOR(rms_norm_saved) { rms_norm(args, true); }
-TOOLKIT_OPERATOR(rms_norm_backward) { rms_norm_backward(args, false); }
-TOOLKIT_OPERATOR(rms_norm_saved_backward) { rms_norm_backward(args, true); }
+TOOLKIT_OPERATOR(rms_norm) {
+  const Rows x = args.rows("x");
+  const float* weight = args.floats("weight", x.columns);
+  const float eps = static_cast<float>(args.real("eps"));
+  float* y = args.out_like("out", x, x.columns);
+  if (args.ok()) kernels().rms_norm(x.data, weight, x.rows, x.columns, eps, y, nullptr);
+}
+
+TOOLKIT_OPERATOR(rms_norm_backward) {
+  const Rows grad = args.rows("grad");
+  const float* x = args.rows("x", grad.rows, grad.columns);
+  const float* weight = args.floats("weight", grad.columns);
+  const float eps = static_cast<float>(args.real("eps"));
+  float* dx = args.out_like("out", grad, grad.columns);
+  if (!args.ok()) return;
+  kernels().rms_norm_backward(grad.data, x, weight, nullptr, grad.rows, grad.columns, eps, dx);
+}
+
 TOOLKIT_OPERATOR(linear_cross_entropy) { cross_entropy(args, true); }
 TOOLKIT_OPERATOR(linear_cross_entropy_loss) { cross_entropy(args, false); }
-
-TOOLKIT_OPERATOR(silu_mul) {
-  const Rows gate = args.rows("gate");
-  const float* up = args.rows("up", gate.rows, gate.columns);
-  float* out = args.out_like("out", gate, gate.columns);
-  if (args.ok()) kernels().silu_mul(gate.data, up, gate.rows * gate.columns, out);
-}
-
-TOOLKIT_OPERATOR(silu_mul_backward) {
-  const Rows grad = args.rows("grad");
-  const float* gate = args.rows("gate", grad.rows, grad.columns);
-  const float* up = args.rows("up", grad.rows, grad.columns);
-  float* dgate = args.out_like("dgate", grad, grad.columns);
-  float* dup = args.out_like("dup", grad, grad.columns);
-  if (args.ok())
-    kernels().silu_mul_backward(grad.data, gate, up, grad.rows * grad.columns, dgate, dup);
-}
 
 TOOLKIT_OPERATOR(quantized_embedding) {
   const Tensor* tokens = args.int_tensor("tokens");

@@ -1,0 +1,151 @@
+"""Variants that keep what plain automatic differentiation keeps: operators of the lowering `mebp`.
+
+What the forward of each saves beside its result is an output of its own, which its backward reads;
+`mesp` has operators without, that compute it again (`linear`, `norm`, `attention`), and `mlp` for
+
+    silu_mul    y = silu(gate) * up     dgate = g up (z + gate z (1 - z)), z = sigmoid(gate)
+                                        dup = g silu(gate)
+"""
+
+from torch import Tensor
+from torch.nn.functional import silu
+
+from toolkit.ops.attention import INPUTS, SETTINGS, gradients, probabilities, weighted
+from toolkit.ops.library import operator, weight
+from toolkit.ops.linear import LORA, lora_gradients, lora_linear, output_shape
+from toolkit.ops.norm import norm_gradient, rms_norm, rstd_of
+
+
+@operator(
+    f"lora_linear_saved(Tensor x, {LORA}) -> (Tensor y, Tensor h)",
+    shapes=lambda x, codes, scale, offset, bias, a, *_: [
+        output_shape(x, codes),
+        (*x.shape[:-1], a.shape[0]),
+    ],
+)
+def lora_linear_saved(
+    x: Tensor,
+    codes: Tensor,
+    scale: Tensor,
+    offset: Tensor | None,
+    bias: Tensor | None,
+    a: Tensor,
+    b: Tensor,
+    scaling: float,
+) -> tuple[Tensor, Tensor]:
+    """(y, h) with y as in `lora_linear` and h [..., R] = x a^T."""
+    return lora_linear.reference(x, codes, scale, offset, bias, a, b, scaling), x @ a.T
+
+
+@operator(
+    f"lora_linear_saved_backward(Tensor grad, Tensor x, Tensor h, {weight()}, "
+    "Tensor a, Tensor b, float scaling) -> (Tensor dx, Tensor da, Tensor db)",
+    shapes=lambda grad, x, h, codes, scale, offset, a, b, scaling: [x.shape, a.shape, b.shape],
+)
+def lora_linear_saved_backward(
+    grad: Tensor,
+    x: Tensor,
+    h: Tensor,
+    codes: Tensor,
+    scale: Tensor,
+    offset: Tensor | None,
+    a: Tensor,
+    b: Tensor,
+    scaling: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(dx, da, db), with h as the forward saved it."""
+    return lora_gradients(grad, x, h, codes, scale, offset, a, b, scaling)
+
+
+lora_linear_saved.gradient(
+    *("x", "a", "b"),
+    formula=lambda grad, x, codes, scale, offset, bias, *adapter, h: lora_linear_saved_backward(
+        grad, x, h, codes, scale, offset, *adapter
+    ),
+    saved="h",
+)
+
+
+@operator(
+    "rms_norm_saved(Tensor x, Tensor weight, float eps) -> (Tensor y, Tensor rstd)",
+    shapes=lambda x, weight, eps: [x.shape, (*x.shape[:-1], 1)],
+)
+def rms_norm_saved(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """(y, rstd) with rstd [..., 1] = 1 / sqrt(mean(x^2) + eps)."""
+    return rms_norm.reference(x, weight, eps), rstd_of(x, eps)
+
+
+@operator(
+    "rms_norm_saved_backward(Tensor grad, Tensor x, Tensor weight, Tensor rstd) -> (Tensor out)",
+    shapes=lambda grad, x, weight, rstd: [x.shape],
+)
+def rms_norm_saved_backward(grad: Tensor, x: Tensor, weight: Tensor, rstd: Tensor) -> Tensor:
+    """dx [..., D], with rstd [..., 1] as the forward saved it."""
+    return norm_gradient(grad, x, weight, rstd)
+
+
+rms_norm_saved.gradient(
+    "x",
+    formula=lambda grad, x, weight, eps, rstd: rms_norm_saved_backward(grad, x, weight, rstd),
+    saved="rstd",
+)
+
+
+@operator(
+    f"attention_saved({INPUTS}, {SETTINGS}) -> (Tensor out, Tensor probs)",
+    shapes=lambda q, k, v, start, heads, *_: [q.shape, (heads, q.shape[1], q.shape[1])],
+)
+def attention_saved(
+    q: Tensor, k: Tensor, v: Tensor, start: Tensor, heads: int, kv_heads: int, scale: float
+) -> tuple[Tensor, Tensor]:
+    """(out, probs) with probs [H, T, T]; otherwise as `attention`."""
+    probs = probabilities(q, k, start, heads, kv_heads, scale)
+    return weighted(probs, v, heads, kv_heads), probs
+
+
+@operator(
+    f"attention_saved_backward(Tensor grad, {INPUTS}, Tensor probs, {SETTINGS})"
+    " -> (Tensor dq, Tensor dk, Tensor dv)",
+    shapes=lambda grad, q, k, v, *_: [q.shape, k.shape, v.shape],
+)
+def attention_saved_backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    probs: Tensor,
+    start: Tensor,
+    heads: int,
+    kv_heads: int,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(dq, dk, dv), with probs [H, T, T] as the forward saved them."""
+    return gradients(grad, q, k, v, probs, heads, kv_heads, scale)
+
+
+attention_saved.gradient(
+    *("q", "k", "v"),
+    formula=lambda grad, q, k, v, *settings, probs: attention_saved_backward(
+        grad, q, k, v, probs, *settings
+    ),
+    saved="probs",
+)
+
+
+@operator("silu_mul(Tensor gate, Tensor up) -> (Tensor out)", shapes=lambda gate, up: [gate.shape])
+def silu_mul(gate: Tensor, up: Tensor) -> Tensor:
+    """y = silu(gate) * up, all of one shape."""
+    return silu(gate) * up
+
+
+@operator(
+    "silu_mul_backward(Tensor grad, Tensor gate, Tensor up) -> (Tensor dgate, Tensor dup)",
+    shapes=lambda grad, gate, up: [gate.shape, up.shape],
+)
+def silu_mul_backward(grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    """(dgate, dup)."""
+    sigmoid = gate.sigmoid()
+    return grad * up * (sigmoid + gate * sigmoid * (1 - sigmoid)), grad * gate * sigmoid
+
+
+silu_mul.gradient("gate", "up", formula=silu_mul_backward)
