@@ -7,6 +7,7 @@ import typer
 
 from toolkit.api.devices import checked_cargo, open_device
 from toolkit.cli.common import print_json, say, say_next
+from toolkit.cli.options import AsJson, OnDevice
 from toolkit.cli.transfers import transfer_bar
 from toolkit.cli.units import bytes_text
 from toolkit.device import Device
@@ -18,9 +19,7 @@ def deploy(
     data: Annotated[
         Path | None, typer.Option("--data", help="Folder that `toolkit data` wrote.")
     ] = None,
-    device: Annotated[
-        str, typer.Option("--device", help="local, a phone's SERIAL, or HOST:PORT.")
-    ] = "local",
+    device: OnDevice = "local",
     name: Annotated[
         str | None,
         typer.Option("--name", help="Name of bundle and data on the device (default: their own)."),
@@ -32,7 +31,7 @@ def deploy(
         Path | None,
         typer.Option("--apk", help="With --app: install this APK (default: the one built here)."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Copy the runtime, a bundle and its data to a device.
 

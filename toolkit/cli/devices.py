@@ -6,6 +6,7 @@ import typer
 from rich.table import Table
 
 from toolkit.cli.common import console, print_json
+from toolkit.cli.options import AsJson
 from toolkit.cli.units import bytes_text
 from toolkit.device import open_device
 from toolkit.device.adb import no_usb_permission
@@ -19,7 +20,7 @@ def devices(
         list[str] | None,
         typer.Argument(metavar="[DEVICE]...", help="Only these: local, SERIAL or HOST:PORT."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the devices that can be reached: this machine, the phones, phones by address.
 

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from toolkit.cli.common import console, error_console, print_json, say, say_next
+from toolkit.cli.options import AsJson, OnDevice
 from toolkit.cli.progress import Bar, count_columns
 from toolkit.cli.transfers import transfer_bar
 from toolkit.trace.units import plural
@@ -24,9 +25,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder of a PEFT adapter, as `toolkit pull` brings it."),
     ] = None,
-    device: Annotated[
-        str, typer.Option("--device", help="local, a phone's SERIAL, or HOST:PORT.")
-    ] = "local",
+    device: OnDevice = "local",
     split: Annotated[
         str | None,
         typer.Option(help="validation or train. Default: validation, if the data has it."),
@@ -35,7 +34,7 @@ def evaluate(
         int, typer.Option(min=0, help="Only so many samples from the start; 0 is all.")
     ] = 0,
     threads: Annotated[int, typer.Option(min=0, help="On the device; 0 leaves it to it.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure loss and perplexity on a device, with and without an adapter.
 

@@ -2,11 +2,12 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from toolkit.cli.common import console, error_console, print_json
+from toolkit.cli.options import Lowering, Scheme
 from toolkit.lora import PROJECTIONS, parse_pattern, parse_targets
 
 
@@ -74,7 +75,7 @@ def export(
         ),
     ] = None,
     lowering: Annotated[
-        Literal["mesp", "mebp"] | None,
+        Lowering | None,
         typer.Option(
             help="mesp recomputes inside the operators, mebp stores every intermediate of a block. "
             "[default: mesp]",
@@ -82,14 +83,14 @@ def export(
         ),
     ] = None,
     quantization: Annotated[
-        Literal["auto", "int4", "int4-symmetric", "int8"] | None,
+        Scheme | None,
         typer.Option(
             help="Linear layers; auto keeps a GGUF file's own and else takes int4. [default: auto]",
             show_default=False,
         ),
     ] = None,
     embedding_quantization: Annotated[
-        Literal["auto", "int4", "int4-symmetric", "int8"] | None,
+        Scheme | None,
         typer.Option(
             help="Embedding and head; auto keeps a GGUF file's own and else takes int8. "
             "[default: auto]",

@@ -2,23 +2,21 @@
 
 import time
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.markup import escape
 from rich.table import Table
 
 from toolkit.cli.common import console, print_json, say_next
+from toolkit.cli.options import AsJson, OnDevice
 from toolkit.cli.units import age_text, bytes_text
 from toolkit.device import open_device
 from toolkit.device.inventory import Item, inventory
 
 
 def list(
-    device: Annotated[
-        str, typer.Option("--device", help="local, a phone's SERIAL, or HOST:PORT.")
-    ] = "local",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: OnDevice = "local",
+    as_json: AsJson = False,
 ) -> None:
     """Show what a device holds: bundles, data, runs, adapters, runtimes and scratch folders.
 

@@ -6,6 +6,7 @@ import typer
 
 from toolkit.cli.common import console, error_console, print_json
 from toolkit.cli.flags import takes
+from toolkit.cli.options import Lowering
 from toolkit.lora import parse_pattern, parse_targets
 from toolkit.settings.declaration import Value
 from toolkit.settings.training import SETTINGS
@@ -50,9 +51,7 @@ def plan(
         str | None,
         typer.Option(metavar="A-B|last:K", help="Layers with adapters, as of toolkit export."),
     ] = None,
-    lowering: Annotated[
-        Literal["mesp", "mebp"] | None, typer.Option(help="How gradients are computed.")
-    ] = None,
+    lowering: Annotated[Lowering | None, typer.Option(help="How gradients are computed.")] = None,
     sequences: Annotated[
         int | None,
         typer.Option(min=1, help="Sequences of a step: batch size times accumulation."),

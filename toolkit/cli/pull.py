@@ -7,6 +7,7 @@ import typer
 
 from toolkit.api.runs import Result, TrainingRun
 from toolkit.cli.common import console, error_console, print_json
+from toolkit.cli.options import AsJson, OnDevice
 from toolkit.cli.transfers import transfer_bar
 from toolkit.cli.units import bytes_text
 from toolkit.device import open_device
@@ -24,14 +25,12 @@ def pull(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder to write (default: runs/RUN).")
     ] = None,
-    device: Annotated[
-        str, typer.Option("--device", help="local, a phone's SERIAL, or HOST:PORT.")
-    ] = "local",
+    device: OnDevice = "local",
     with_state: Annotated[
         bool, typer.Option("--with-state", help="Also copy the state that --resume needs.")
     ] = False,
     app: Annotated[bool, typer.Option("--app", help="From the Android app on the phone.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Bring a run's trace and adapter back from a device.
 

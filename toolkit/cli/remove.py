@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from toolkit.cli.common import print_json, say
+from toolkit.cli.options import AsJson, OnDevice
 from toolkit.cli.units import bytes_text
 from toolkit.device import open_device
 from toolkit.device.inventory import Item, inventory, select
@@ -17,9 +18,7 @@ def remove(
         list[str] | None,
         typer.Argument(metavar="[NAME]...", help="As in `toolkit list`: runs/run1 or run1."),
     ] = None,
-    device: Annotated[
-        str, typer.Option("--device", help="local, a phone's SERIAL, or HOST:PORT.")
-    ] = "local",
+    device: OnDevice = "local",
     every: Annotated[
         Literal["bundles", "data", "runs", "adapters", "runtime", "scratch"] | None,
         typer.Option("--all", help="Everything of this kind that is not in use."),
@@ -33,7 +32,7 @@ def remove(
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Remove bundles, data, runs, adapters, runtimes or scratch folders from a device.
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.common import console, error_console, print_json
+from toolkit.cli.options import AsJson
 from toolkit.cli.units import bytes_text
 from toolkit.device import runtime_build
 
@@ -16,7 +17,7 @@ def build(
     abi: Annotated[
         str, typer.Option("--abi", help=f"One of {', '.join(runtime_build.TARGETS)}.")
     ] = "arm64-v8a",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compile the trainer for phones and collect it with its own loader and libraries.
 
@@ -43,7 +44,7 @@ def build(
 
 @app.command("list")
 def list_runtimes(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show for which devices a runtime is built; this machine's own comes with the installation."""
     rows = []

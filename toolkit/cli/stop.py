@@ -7,6 +7,7 @@ import typer
 
 from toolkit.api.devices import open_device
 from toolkit.cli.common import print_json, say, say_next
+from toolkit.cli.options import AsJson, OnDevice
 from toolkit.device.layout import check_name
 from toolkit.device.runs import Run
 from toolkit.errors import ToolkitError
@@ -16,11 +17,9 @@ _POLL_SECONDS = 0.4
 
 def stop(
     run: Annotated[str, typer.Argument(help="Name given to `toolkit train --out`.")],
-    device: Annotated[
-        str, typer.Option("--device", help="local, a phone's SERIAL, or HOST:PORT.")
-    ] = "local",
+    device: OnDevice = "local",
     app: Annotated[bool, typer.Option("--app", help="In the Android app on the phone.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """End a run after its current step, with everything saved, and wait until it has ended.
 

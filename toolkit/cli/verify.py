@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from toolkit.cli.common import console, error_console, print_json, say_next
+from toolkit.cli.options import OnDevice
 from toolkit.cli.transfers import transfer_bar
 
 if TYPE_CHECKING:
@@ -21,9 +22,7 @@ _WORST = 5
 
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Folder that `toolkit export` wrote.")],
-    device: Annotated[
-        str, typer.Option("--device", help="local, a phone's SERIAL, or HOST:PORT.")
-    ] = "local",
+    device: OnDevice = "local",
     data: Annotated[
         Path | None,
         typer.Option(help="Take samples of this data set instead of random tokens."),

@@ -3,7 +3,6 @@
 Runs that train are started detached instead, see `toolkit.device.runs`.
 """
 
-import json
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from toolkit.device.base import Device
 from toolkit.device.contents import checked_files
 from toolkit.device.errors import DeviceCommandError
 from toolkit.device.layout import bundle_path, list_deployed
+from toolkit.device.parsers import parse_object, printable
 from toolkit.device.runtime import Runtime, deploy_runtime, runtime_folder
 from toolkit.device.shell import command_line, lifeline
 from toolkit.device.transfer import Progress, digest, push_folder
@@ -41,11 +41,11 @@ def run_trainer(
     command = lifeline(f"{runtime.command(*arguments)} 2>&1", on_loss)
     try:
         for line in _lines(device.stream(command, _SILENCE_SECONDS, input_open=True)):
-            record = _parse(line)
+            record = parse_object(line)
             if record is not None:
                 yield record
             elif line.strip():
-                last = _printable(line)
+                last = printable(line)
     except DeviceCommandError as error:
         cause = last.removeprefix("error: ") or error.cause
         raise ToolkitError(f"the trainer failed on device {device.spec}: {cause}") from error
@@ -61,18 +61,6 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
             yield line.decode("utf-8", "replace")
     if partial:
         yield partial.decode("utf-8", "replace")
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text)[:500]
 
 
 @contextmanager

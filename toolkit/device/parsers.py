@@ -5,10 +5,11 @@ Formats: Android's toybox and mksh, and GNU coreutils where they differ. Samples
 tests.
 """
 
+import json
 import re
 import stat as stat_bits
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 _PROPERTY = re.compile(r"^\[([^\]]+)\]: \[(.*)\]$")
 _SHA256 = re.compile(r"^\\?([0-9a-f]{64}) [ *](.+)$")
@@ -53,6 +54,20 @@ class Battery:
     level: int | None
     celsius: float | None
     charging: bool | None
+
+
+def parse_object(line: bytes | str) -> dict[str, Any] | None:
+    """Parse a line that holds a JSON object."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def printable(text: str) -> str:
+    """Return at most 500 characters of a text, with ? for those that cannot be printed."""
+    return "".join(char if char.isprintable() else "?" for char in text)[:500]
 
 
 def parse_getprop(text: str) -> dict[str, str]:

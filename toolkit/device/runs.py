@@ -5,7 +5,6 @@ that waits for the trainer and `trainer.pid`, once it has ended `exit` with its 
 to end after the current step. `toolkit.device.run_start` begins and resumes them.
 """
 
-import json
 import re
 import time
 from collections import deque
@@ -15,6 +14,7 @@ from typing import Any
 
 from toolkit.device.base import Device
 from toolkit.device.layout import run_path
+from toolkit.device.parsers import parse_object, printable
 from toolkit.device.shell import quote
 from toolkit.device.storage import full_storage
 from toolkit.errors import ToolkitError
@@ -137,7 +137,7 @@ class Run:
     def failure(self) -> str:
         """Return why the trainer ended, from its log and exit code, in printable words."""
         log = self.device.read(f"{self.path}/trainer.log", self.log_offset, 1 << 20)
-        lines = [_printable(line) for line in log.decode("utf-8", "replace").splitlines()]
+        lines = [printable(line) for line in log.decode("utf-8", "replace").splitlines()]
         errors = [line for line in lines if line.startswith("error: ")]
         if errors:
             return errors[-1].removeprefix("error: ")
@@ -152,15 +152,8 @@ class Run:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) and isinstance(record.get("type"), str) else None
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text)[:500]
+    record = parse_object(line) or {}
+    return record if isinstance(record.get("type"), str) else None
 
 
 def attach(device: Device, name: str) -> Run:

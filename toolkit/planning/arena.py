@@ -13,7 +13,7 @@ _ENGINE_ALIGNMENT = 64
 
 def arena_bytes(program: Program) -> int:
     """Return the bytes that the engine reserves for a method's intermediate tensors."""
-    return _round_up(arrange(_lifetimes(program))[1], _ENGINE_ALIGNMENT)
+    return round_up(arrange(_lifetimes(program))[1], _ENGINE_ALIGNMENT)
 
 
 def _lifetimes(program: Program) -> list[Lifetime]:
@@ -26,10 +26,11 @@ def _lifetimes(program: Program) -> list[Lifetime]:
             if value.role == "result" and value.bytes:
                 made[value] = (index, index)
     return [
-        Lifetime(_round_up(value.bytes, _ALIGNMENT), first, last)
+        Lifetime(round_up(value.bytes, _ALIGNMENT), first, last)
         for value, (first, last) in made.items()
     ]
 
 
-def _round_up(value: int, multiple: int) -> int:
+def round_up(value: int, multiple: int) -> int:
+    """Return the least multiple that is not below a value."""
     return -(-value // multiple) * multiple

@@ -7,7 +7,7 @@ weights that are resident). Scratch and hidden states keep the size they grew to
 
 from dataclasses import astuple, dataclass, replace
 
-from toolkit.planning.arena import arena_bytes
+from toolkit.planning.arena import arena_bytes, round_up
 from toolkit.planning.cache import remembered
 from toolkit.planning.checkpoints import Checkpoints, plan_checkpoints
 from toolkit.planning.cost import Work, work_of
@@ -130,7 +130,7 @@ class _Step:
         self.largest_floats = self.floats = self.parameters = self.state_bytes = 0
         for kind, layers in traced.blocks.items():
             adapters = traced.adapters(kind)
-            floats = sum(_round_up(a.elements, _ADAPTER_ALIGNMENT) for a in adapters)
+            floats = sum(round_up(a.elements, _ADAPTER_ALIGNMENT) for a in adapters)
             shapes = [a.shape for a in adapters]
             self.largest_floats = max(self.largest_floats, floats)
             self.floats += len(layers) * floats
@@ -222,7 +222,3 @@ def scratch_of_step(traced: Traced, kernels: Kernels) -> int:
     """Return the bytes of scratch that are resident once every operator of a step has run."""
     methods = (method for _, method, _ in traced.methods())
     return scratch_of((o for m in methods for o in traced.programs[m].operations), kernels)
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
