@@ -4,12 +4,14 @@ import json
 from dataclasses import replace
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tests.bundle.test_adapter import PATTERNS, PATTERNS_OF_PEFT, save_adapter
 from toolkit.bundle.adapter import check_peft_settings, check_peft_weights
 from toolkit.bundle.layout import adapter_specs
 from toolkit.bundle.peft_files import read_peft_settings
 from toolkit.errors import ToolkitError
+from toolkit.safetensors_checksum import CHECKSUM
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,14 @@ def test_adapters_for_a_changed_base_are_refused(tmp_path, start, name):
         changed = json.dumps(config | {"init_lora_weights": same})
         (tmp_path / "adapter_config.json").write_text(changed)
         assert read_peft_settings(tmp_path).rank == 4
+
+
+def test_a_checksum_that_another_program_kept_is_said_to_be_one(tmp_path):
+    save_adapter(tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    save_file(load_file(path), path, metadata={"format": "pt", CHECKSUM: "00000000"})
+    with pytest.raises(ToolkitError, match="damaged, or another program wrote it and kept our"):
+        read_peft_settings(tmp_path)
 
 
 def test_what_is_no_adapter(tmp_path):

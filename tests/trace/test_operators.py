@@ -10,6 +10,7 @@ from tests.trace.synthetic import Recipe, records, to_line, write_trace
 from toolkit.trace import operators as operators_module
 from toolkit.trace.analysis import Analysis, read_analysis
 from toolkit.trace.narrative import paragraphs
+from toolkit.trace.operators import NO_OPERATORS
 from toolkit.trace.reader import read_trace
 from toolkit.trace.trace import Trace
 
@@ -23,8 +24,14 @@ def write(tmp_path: Path, run: list[dict]) -> Path:
 
 
 def by_phase(trace: Trace) -> list[list[tuple[str, int, int]]]:
+    found = trace.operators
     columns = (trace.phases["operators"].tolist(), trace.phases["operators_at"].tolist())
-    return [trace.operators.of_phase(*row) for row in zip(*columns, strict=True)]
+    phases = []
+    for operators, at in zip(*columns, strict=True):
+        codes = () if operators == NO_OPERATORS else found.lists[operators]
+        rows = found.values[at : at + len(codes)].tolist()
+        phases.append([(found.names[code], *row) for code, row in zip(codes, rows, strict=True)])
+    return phases
 
 
 def totals(analysis: Analysis) -> dict[tuple[str, str], tuple[int, float]]:

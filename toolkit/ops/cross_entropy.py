@@ -11,12 +11,10 @@ Kernels visit the vocabulary in tiles and keep running sums (cf. arXiv 2411.0900
 import torch
 from torch import Tensor
 
+from toolkit.data.samples import IGNORED
 from toolkit.ops.elementwise import scale as scale_by
 from toolkit.ops.library import operator, weight
 from toolkit.quantization.packing import dequantize
-
-IGNORED = -100
-"""Label of a token without loss."""
 
 _INPUTS = f"Tensor x, Tensor labels, {weight()}, int vocab"
 

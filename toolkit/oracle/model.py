@@ -10,13 +10,12 @@ from torch import nn
 
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.flat_tensor import FlatTensorReader
+from toolkit.bundle.peft_files import PEFT_PREFIX
 from toolkit.errors import ToolkitError
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
-
-_PREFIX = "base_model.model.model."
 
 
 def build_model(
@@ -68,7 +67,7 @@ def build_exact_model(bundle: Bundle, adapter: Path | None = None) -> "PeftModel
 def adapter_parameters(model: "PeftModel") -> dict[str, nn.Parameter]:
     """Return the trainable tensors under the names of adapter.ptd."""
     return {
-        name.removeprefix(_PREFIX).replace(".default.", "."): parameter
+        name.removeprefix(PEFT_PREFIX).replace(".default.", "."): parameter
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }

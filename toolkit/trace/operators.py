@@ -36,14 +36,6 @@ class OperatorTimes:
         self.lists = lists
         self.values = values
 
-    def of_phase(self, operators: int, at: int) -> list[tuple[str, int, int]]:
-        """Return name, calls and ns of a phase's operators, given its two columns."""
-        if operators == NO_OPERATORS:
-            return []
-        codes = self.lists[operators]
-        rows = self.values[at : at + len(codes)].tolist()
-        return [(self.names[code], *row) for code, row in zip(codes, rows, strict=True)]
-
 
 class OperatorBuilder:
     """Collects operators while phases are read. `dropped` counts phases whose operators are not

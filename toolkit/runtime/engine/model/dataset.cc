@@ -35,11 +35,12 @@ Dataset::Dataset(const std::string& path, const Bundle& bundle) : file_(path, O_
   file.check_all("Make or deploy the data again");
   bundle.identity().check_tokenizer(path, tokenizer);
   rows_.resize(4 * seq_len_);
+  bool learns = false;
   for (int64_t sample = 0; sample < samples_; ++sample) {
     check_row(sample, bundle.vocab_size);
-    labelled_total_ += labelled(sample);
+    learns = learns || labelled(sample) > 0;
   }
-  if (labelled_total_ == 0) {
+  if (!learns) {
     fail(
         "%s has no labelled tokens, nothing can be learned from it. Make the data with longer "
         "samples or loss on all tokens",

@@ -32,7 +32,6 @@ class Dataset {
   const int32_t* start(int64_t sample) const { return row(3, sample); }
   // Number of labels that are not -100.
   int64_t labelled(int64_t sample) const;
-  int64_t labelled_total() const { return labelled_total_; }
 
  private:
   const int32_t* row(int tensor, int64_t sample) const;
@@ -42,7 +41,7 @@ class Dataset {
   Sha256 sha256_;
   std::string tokenizer_;
   int64_t offsets_[4] = {};
-  int64_t samples_ = 0, seq_len_ = 0, labelled_total_ = 0;
+  int64_t samples_ = 0, seq_len_ = 0;
   mutable std::vector<int32_t> rows_;  // [4, T]
   mutable int64_t held_ = -1;          // the sample in them
 };
