@@ -54,6 +54,42 @@ def test_held_out_data_is_evaluated_and_an_adapter_trained_on(bundle, tmp_path, 
     assert refused.exit_code == 1 and f"{weights} is damaged" in refused.stderr
 
 
+def test_held_out_loss_decides_what_comes_back(bundle, tmp_path, monkeypatch):
+    """A rate of nothing improves nothing: the best is what the run began with."""
+    monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
+    text = tmp_path / "book.txt"
+    text.write_text("".join(f"hello number {i}, how are you doing today\n" for i in range(60)))
+    data = tmp_path / "data"
+    toolkit("data", text, "--tokenizer", bundle, "-o", data, "--validation", 0.2)
+    toolkit("deploy", bundle, "--data", data)
+    words = ("--lr", 0.05, "--eval-every", 1, "--keep", "best", "--keep-checkpoints", 2)
+    result = toolkit("train", *words, "--save-every", 1, "--steps", 3, "--out", "one")
+    losses = evaluations(result)
+    best = min(losses, key=losses.get)
+    pulled = json.loads(toolkit("pull", "one", "-o", tmp_path / "one").stdout)
+    assert pulled["best_step"] == best
+    folders = {step: tmp_path / f"one/checkpoints/step-{step}" for step in (2, 3)}
+    assert sorted((tmp_path / "one/checkpoints").iterdir()) == list(folders.values())
+    for folder, loss in ((tmp_path / "one", losses[best]), (folders[2], losses[2])):
+        found = toolkit("evaluate", bundle, "--data", data, "--adapter", folder)
+        assert json.loads(found.stdout)["with_adapter"]["loss"] == pytest.approx(loss, rel=1e-6)
+    analysis = json.loads(toolkit("analyze", tmp_path / "one").stdout)
+    assert analysis["training"]["kept_step"] == best and analysis["reason"] is None
+    # Resumed without a rate, nothing comes that is better, and patience runs out.
+    result = toolkit(
+        "train", "--out", "one", "--resume", "--steps", 9, "--lr", 0, "--patience", 2 + 3 - best
+    )
+    end = json.loads(result.stdout.splitlines()[-1])
+    assert (end["status"], end["steps"]) == ("completed", 5)
+    assert end["reason"].startswith("the held-out loss was not below")
+    assert f"it ended early: {end['reason']}" in " ".join(result.stderr.split())
+    pulled = json.loads(toolkit("pull", "one", "-o", tmp_path / "one").stdout)
+    assert pulled["best_step"] == best
+    analysis = json.loads(toolkit("analyze", tmp_path / "one").stdout)
+    assert analysis["reason"] == end["reason"]
+    assert "ended-early" in [finding["code"] for finding in analysis["findings"]]
+
+
 def test_an_adapter_comes_with_the_template_that_its_data_was_made_with(
     bundle, tmp_path, monkeypatch
 ):

@@ -1,8 +1,11 @@
 """What a person sees of a run."""
 
-from toolkit.cli.train_watch import BarView
+import json
+
+from toolkit.cli.train_watch import BarView, watch
 from toolkit.device.local import LocalDevice
 from toolkit.device.runs import Run
+from toolkit.device.watching import Watching
 
 
 def test_a_run_that_waits_for_storage_says_so(tmp_path, capsys):
@@ -13,3 +16,30 @@ def test_a_run_that_waits_for_storage_says_so(tmp_path, capsys):
     assert capsys.readouterr().err == (
         f"waiting to save until there is room on the device: {cause}\n"
     )
+
+
+def test_what_held_out_loss_decided_is_said(tmp_path, capsys):
+    reason = "the held-out loss was not below 1.5, that of step 2, in 1 evaluation"
+    run = tmp_path / "runs/a"
+    run.mkdir(parents=True)
+    records = [
+        {"type": "run", "version": 1},
+        {"type": "evaluation", "step": 2, "loss": 1.5, "perplexity": 4.48, "best": True},
+        {"type": "event", "event": "best", "step": 2, "detail": "step 2, held-out loss 1.5"},
+        {"type": "evaluation", "step": 4, "loss": 1.75, "perplexity": 5.75, "best": False},
+        {"type": "end", "status": "completed", "steps": 4, "seconds": 2, "reason": reason},
+    ]
+    (run / "trace.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (run / "exit").write_text("0")
+    with LocalDevice(tmp_path) as device:
+        watch(Watching(Run(device, "a")), None, as_json=False)
+        said = capsys.readouterr().err.splitlines()
+        assert said[:2] == [
+            "step 2: held-out loss 1.5000, perplexity 4.48, the lowest so far",
+            "step 4: held-out loss 1.7500, perplexity 5.75",
+        ]
+        assert said[2].startswith("run a completed: 4 steps, ")
+        assert said[3] == f"it ended early: {reason}"
+        watch(Watching(Run(device, "a")), None, as_json=True)
+        shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert shown == records

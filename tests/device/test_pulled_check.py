@@ -80,6 +80,17 @@ def test_an_adapter_of_an_earlier_version_passes(device, pulled):
     check_pulled(pulled, "run1", device)
 
 
+def test_a_damaged_checkpoint_is_found(device, pulled):
+    folder = pulled / "checkpoints/step-7"
+    folder.mkdir(parents=True)
+    (folder / "adapter_model.safetensors").write_bytes(ADAPTER)
+    check_pulled(pulled, "run1", device)
+    (folder / "adapter_model.safetensors").write_bytes(ADAPTER[:-1])
+    name = "checkpoints/step-7/adapter_model.safetensors"
+    with pytest.raises(ToolkitError, match=f"{name} of run 'run1' is damaged"):
+        check_pulled(pulled, "run1", device)
+
+
 def test_all_that_is_damaged_is_named(device, pulled):
     for name in ("adapter_model.safetensors", "state.bin"):
         (pulled / name).write_bytes(b"")

@@ -150,6 +150,28 @@ def test_training(case, settings):
         assert off < 0.02 * moved, name
 
 
+def test_patience_runs_out_in_the_same_step(make_bundle, tmp_path):
+    case = Case(make_bundle("llama", True), tmp_path, mixed_rows(24, 150))
+    held_out = mixed_rows(24, 150, seed=7)
+    write_rows(tmp_path / "held_out.ptd", held_out)
+    settings = TrainSettings(
+        steps=60, learning_rate=2e-2, eval_every=2, patience=2, keep="best", max_samples=3,
+        threads=1,
+    )  # fmt: skip
+    words = [w for flag, value in settings.flags().items() for w in (f"--{flag}", value)]
+    words += ["--eval-data", tmp_path / "held_out.ptd"]
+    run = tmp_path / "run"
+    run_trainer("train", *case.arguments(), "--out", run, *words)
+    expected = list(train(case.oracle(exact=False), case.rows, settings, held_out))
+    assert 2 < len(expected) < 60
+    assert len(read_trace(run, "step")) == len(expected)
+    losses = [step.held_out for step in expected if step.held_out is not None]
+    actual = [record["loss"] for record in read_trace(run, "evaluation")]
+    assert actual[1:] == pytest.approx(losses, rel=LOSS_TOLERANCE)
+    best = 2 * actual.index(min(actual))
+    assert [path.name for path in (run / "best").iterdir()] == [f"step-{best}"]
+
+
 def test_evaluation(make_bundle, tmp_path):
     case = Case(make_bundle("qwen2", True), tmp_path, mixed_rows(24, 150))
     *_, last = run_trainer("evaluate", *case.arguments(), "--threads", 1)

@@ -16,6 +16,7 @@ from toolkit.cli.main import app
 from toolkit.lora import PROJECTIONS, LoraSettings
 from toolkit.planning.commands import TEXT
 from toolkit.recipes import Recipe, recipe_directory
+from toolkit.trace.units import megabytes
 
 LENGTH = 64
 
@@ -119,6 +120,12 @@ def test_a_bundle_that_will_do_is_not_made_again(place: Path) -> None:
     assert data.startswith("toolkit data --random 64 --bundle bundle --seq-len 24 -o bundle-data")
     assert deploy == "toolkit deploy bundle --data bundle-data"
     assert train.startswith("toolkit train --steps 100")
+    kept = json.loads(run(["plan", "bundle", "--keep-checkpoints", "3", "--json"]))
+    assert kept["commands"][-1] == train.replace(" --out", " --keep-checkpoints 3 --out")
+    adapter = 4 * plan["adapter_parameters"]
+    assert (plan["saved_bytes"], kept["saved_bytes"]) == (4 * adapter, 5 * adapter)
+    said = " ".join(run(["plan", "bundle", "--keep-checkpoints", "3"]).split())
+    assert f"A save writes {megabytes(kept['saved_bytes'])}" in said
 
 
 def test_a_bundle_is_known_by_its_modules_however_they_are_named(place: Path) -> None:

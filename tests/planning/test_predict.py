@@ -101,6 +101,12 @@ def test_methods_differ_as_they_should(smol: Planner) -> None:
     sgd = smol.predict(replace(settings, optimizer="sgd"), Machine())
     assert sgd.memory["optimizer"] == 0
     assert mesp.memory["optimizer"] == 2 * mesp.memory["adapters"]
+    # A save: the adapter for use and for a resume, moments, and the adapter that is kept.
+    kept = smol.predict(replace(settings, keep_checkpoints=3), Machine())
+    assert (sgd.saved, mesp.saved, kept.saved) == tuple(
+        copies * 4 * mesp.adapter_parameters for copies in (2, 4, 5)
+    )
+    assert kept.memory == mesp.memory
 
 
 @pytest.mark.parametrize("layers", [1, 2, 30])

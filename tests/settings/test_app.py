@@ -64,3 +64,8 @@ def test_a_run_of_the_app_takes_a_whole_config_that_leaves_the_rest_alone():
     assert settings_of_app(whole).keys() == whole.keys() & {k.flag for k in SETTINGS if k.app}
     with pytest.raises(ToolkitError, match="the app has no --beta2, --max-grad-norm"):
         settings_of_app(whole | {"beta2": 0.5, "max-grad-norm": 1.0})
+    held_out = {"eval-every": 5, "patience": 3, "keep": "best", "keep-checkpoints": 2}
+    with pytest.raises(ToolkitError) as error:
+        settings_of_app(whole | held_out)
+    named = error.value.cause.removeprefix("the app has no ").split(", ")
+    assert set(named) == {f"--{flag}" for flag in held_out}

@@ -23,6 +23,9 @@ def test_values_are_checked_when_they_are_made():
     assert refused(schedule="x") == "--schedule x is unknown. Use constant or linear or cosine"
     assert "--min-lr is above --lr" in refused(schedule="linear", min_learning_rate=1.0)
     assert "--schedule linear or cosine" in refused(min_learning_rate=1e-5)
+    assert "--patience needs --eval-every. Give" in refused(patience=3)
+    assert "--patience needs --eval-every" in refused(patience=3, eval_every=0)
+    assert "--keep best goes by held-out loss" in refused(keep="best")
     assert "both --steps and --epochs" in refused(steps=1, epochs=1)
     assert "--beta1 is not an option of --optimizer sgd" in refused(optimizer="sgd", beta1=0.9)
 

@@ -244,6 +244,32 @@ def test_how_it_ended(tmp_path: Path) -> None:
     assert analysis.findings[0].detail == "no space left."
     run[-1] |= {"status": "stopped", "error": None}
     assert codes(analyze_records(tmp_path, run)) == {"stopped": "note"}
+    reason = "the held-out loss was not below 1.5, that of step 4, in 3 evaluations"
+    run[-1] |= {"status": "completed", "reason": reason}
+    analysis = analyze_records(tmp_path, run)
+    assert codes(analysis) == {"ended-early": "note"}
+    [finding] = analysis.findings
+    assert finding.title == "The run ended early, after 12 steps"
+    assert finding.detail == f"T{reason[1:]}."
+    assert analysis.to_json()["reason"] == reason
+
+
+@pytest.mark.parametrize("detail", ["full", "steps"])
+def test_the_adapter_that_was_kept_is_named(tmp_path: Path, detail: str) -> None:
+    run = list(records(replace(SMALL, detail=detail)))
+    before = analyze_records(tmp_path, run).storage
+    for step in (4, 8, 4):  # the last is of the run going on from before step 8
+        event = {"type": "event", "t": run[-1]["t"], "event": "best", "step": step}
+        run.append(event | {"detail": f"step {step}", "written_bytes": 1_000_000})
+    assert analyze_records(tmp_path, run).training.kept_step is None
+    run[0]["settings"]["keep"] = "best"
+    analysis = analyze_records(tmp_path, run)
+    assert analysis.training.kept_step == 4
+    assert analysis.to_json()["training"]["kept_step"] == 4
+    text = " ".join(paragraphs(analysis))
+    assert "; the adapter of step 4, the best there, is kept." in text
+    assert analysis.storage.saves == before.saves
+    assert analysis.storage.saved_bytes == max(before.saved_bytes, 3_000_000)
 
 
 @pytest.mark.parametrize(

@@ -105,9 +105,9 @@ def plan(
         sequences: Sequences of a step: batch size times accumulation.
         threads, isa: Of the device: their number, and neon, avx2, avx512 or plain.
         say: Called with what is being done.
-        settings: Those of `TrainSettings` that memory depends on: optimizer, momentum,
-            max_grad_norm, batch_size, checkpoints. What is given here and above is kept; the rest
-            may be changed to fit.
+        settings: Those of `TrainSettings` that memory or flash depend on: optimizer, momentum,
+            max_grad_norm, batch_size, checkpoints, keep_checkpoints. What is given here and above
+            is kept; the rest may be changed to fit.
 
     Raises:
         ToolkitError: The model or a setting is not supported.

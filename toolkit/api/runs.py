@@ -107,6 +107,11 @@ class TrainingRun:
         return self.device_run.status() if end is None else str(end.get("status"))
 
     @property
+    def reason(self) -> str:
+        """Why it was completed before its last step, empty if it was not."""
+        return str((self.watching.end or {}).get("reason") or "")
+
+    @property
     def peak_bytes(self) -> int:
         """Highest resident memory so far, bytes."""
         return int(self.watching.peak_bytes)
@@ -147,7 +152,7 @@ class TrainingRun:
             run.device, run.name, Path(folder), with_state=with_state, progress=progress
         )
         check_pulled(Path(folder), run.name, run.device)
-        return Result(Path(folder), pulled.files, pulled.left)
+        return Result(Path(folder), pulled.files, pulled.left, pulled.best_step)
 
     def __repr__(self) -> str:
         try:
@@ -165,11 +170,14 @@ class Result:
         path: The folder.
         files: Sizes in bytes by name.
         left: Names of what stayed on the device.
+        best_step: Step of the adapter, where the run keeps the best on held-out data; None where
+            the adapter is the last.
     """
 
     path: Path
     files: dict[str, int]
     left: list[str]
+    best_step: int | None = None
 
     @cached_property
     def analysis(self) -> "Analysis":
@@ -182,6 +190,15 @@ class Result:
     def adapter_path(self) -> Path | None:
         """The folder to load with `peft`; None while the run has saved no adapter."""
         return self.path if "adapter_model.safetensors" in self.files else None
+
+    @property
+    def checkpoints(self) -> dict[int, Path]:
+        """Folders of the adapters of earlier saves (`keep_checkpoints`), by step."""
+        names = (Path(name) for name in self.files if name.startswith("checkpoints/"))
+        found = {
+            int(name.parent.name.removeprefix("step-")): self.path / name.parent for name in names
+        }
+        return dict(sorted(found.items()))
 
     @property
     def settings(self) -> TrainSettings:

@@ -34,9 +34,10 @@ def pull(
 ) -> None:
     """Bring a run's trace and adapter back from a device.
 
-    The adapter is in PEFT's format. Files that were damaged on the device are named, and the exit
-    code is 1 then. A run that still goes on gives its trace up to now. From an app
-    that is no debug build it comes through the phone's Downloads.
+    The adapter is in PEFT's format: the last one, or the best of a run with --keep best. Those of
+    earlier saves (--keep-checkpoints) come to its checkpoints/step-K. Files that were damaged on
+    the device are named, and the exit code is 1 then. A run that still goes on gives its trace up
+    to now. From an app that is no debug build it comes through the phone's Downloads.
 
     \b
     Examples:
@@ -63,8 +64,14 @@ def pull(
             f"left on the device: {', '.join(pulled.left)}", markup=False, highlight=False
         )
     if as_json:
-        print_json({"run": run, "path": str(target), "files": pulled.files, "left": pulled.left})
+        found = {"run": run, "path": str(target), "files": pulled.files, "left": pulled.left}
+        print_json({**found, "best_step": pulled.best_step})
         return
     listing = ", ".join(f"{name} {bytes_text(size)}" for name, size in pulled.files.items())
     console.print(f"{target}: {listing}", markup=False, highlight=False, soft_wrap=True)
+    if pulled.best_step is not None:
+        console.print(
+            f"the adapter is that of step {pulled.best_step}, the best on held-out data",
+            highlight=False,
+        )
     console.print(f"next: toolkit analyze {target}", markup=False, highlight=False, soft_wrap=True)

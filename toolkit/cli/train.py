@@ -76,6 +76,7 @@ def train(
       toolkit train --device local --steps 50 --lr 1e-4 --out run1
       toolkit train --out run1 --resume --steps 100
       toolkit train --epochs 3 --lr 5e-4 --schedule cosine --min-lr 5e-5 --out run5
+      toolkit train --epochs 9 --eval-every 50 --patience 3 --keep best --out run7
       toolkit train --epochs 3 --lr 5e-4 --save-config run.yaml
       toolkit train --config run.yaml --optimizer lion --out run6
       toolkit train --steps 50 --optimizer adamw --grad-accum 4 --out run2 --detach

@@ -78,8 +78,9 @@ class BarView:
             self._step(record)
         elif kind == "evaluation":
             loss, perplexity = number(record.get("loss")), number(record.get("perplexity"))
-            step = whole(record.get("step"))
-            self.say(f"step {step}: held-out loss {loss:.4f}, perplexity {perplexity:.2f}")
+            line = f"step {whole(record.get('step'))}: held-out loss {loss:.4f}"
+            best = ", the lowest so far" if record.get("best") is True else ""
+            self.say(f"{line}, perplexity {perplexity:.2f}{best}")
         elif kind == "event" and record.get("event") == "waiting_for_storage":
             cause = str(record.get("detail"))[:500]
             self.say(f"waiting to save until there is room on the device: {cause}")
@@ -153,6 +154,8 @@ def _conclude(run: Run, view: BarView | JsonView, watching: Watching) -> None:
         f"run {run.name} {'stopped' if stopped else 'completed'}: {steps} steps, "
         f"{seconds_text(watching.seconds)}, peak {peak}; adapter and state are saved"
     )
+    if reason := end.get("reason"):
+        view.say(f"it ended early: {str(reason)[:500]}")
     if stopped:
         view.say(f"resume: toolkit train {run.where} --out {run.name} --resume")
     view.say(f"next: toolkit pull {run.where} {run.name} -o runs/{run.name}")

@@ -5,6 +5,7 @@ one new folder.
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,16 @@ from pathlib import Path
 from toolkit.data.template import FILE as TEMPLATE_FILE
 from toolkit.device.base import Device
 from toolkit.device.errors import DeviceCommandError
+from toolkit.device.kept import (
+    ADAPTER,
+    BEST,
+    CHECKPOINTS,
+    MOST_BYTES,
+    complete_checkpoints,
+    find_kept,
+    make_parents,
+    remove_old_checkpoints,
+)
 from toolkit.device.layout import run_path
 from toolkit.device.run_settings import settle_settings
 from toolkit.device.same_run import check_target, identity_on_device, remove_stale
@@ -23,24 +34,30 @@ _GIB = 1 << 30
 # What a run consists of, with the most bytes each file may have. state.bin only on request.
 RUN_FILES = {
     "trace.jsonl": 2 * _GIB,
-    "adapter_model.safetensors": 4 * _GIB,
+    ADAPTER: MOST_BYTES,
     "adapter_config.json": 1 << 20,
     TEMPLATE_FILE: 1 << 20,
     "settings.json": 1 << 20,
     "trainer.log": 64 << 20,
 }
 STATE_FILES = {"state.bin": 16 * _GIB}
-# Of the device's own bookkeeping; not worth a word when they stay behind.
+# Of the device's own bookkeeping, or looked into; not worth a word when they stay behind.
 _SILENT = {"pid", "trainer.pid", "exit", "stop", "state.bin", "settings.new.json"}
+_KEPT = {BEST, CHECKPOINTS}
+_LOOKS = 3
 
 
 @dataclass
 class Pulled:
-    """What a pull brought: sizes by name, and the names it left on the device."""
+    """What a pull brought: sizes by name, and the names it left on the device.
+
+    `best_step` is the step of the adapter where the run keeps the best one, else None.
+    """
 
     files: dict[str, int] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
     reused_bytes: int = 0
+    best_step: int | None = None
 
 
 Progress = Callable[[str, int, int], None]
@@ -56,48 +73,105 @@ def pull_run(
 ) -> Pulled:
     """Copy the files of a run to the folder `target`, which appears complete or not at all.
 
-    A run that is still going gives its trace up to now. After a broken connection the same call
-    goes on from what already came (kept in `.NAME.partial` beside the target). A folder that holds
-    the same run is brought up to date; one that holds another, or anything else, is refused.
+    Of a run that keeps the best adapter that one comes instead of the last, and its numbered
+    checkpoints come along. A run that is still going gives its trace up to now. After a broken
+    connection the same call goes on from what already came (kept in `.NAME.partial` beside the
+    target). A folder that holds the same run is brought up to date; one that holds another, or
+    anything else, is refused.
     """
     remote = run_path(device, run)
     settle_settings(device, run)
     limits = RUN_FILES | (STATE_FILES if with_state else {})
-    sizes, left = _inspect(device, remote, limits)
+    wanted, pulled = _look(device, run, limits)
+    check_target(target, identity_on_device(device, remote))
+    partial = target.parent / f".{target.name}.partial"
+    prepare_partial(partial)
+    for look in range(1, _LOOKS + 1):
+        try:
+            _fetch_all(device, remote, wanted, pulled, partial, progress)
+            break
+        except DeviceCommandError:
+            # A run that goes on removes what it keeps no longer.
+            gone = any(device.stat(f"{remote}/{file.path}") is None for file in wanted)
+            if look == _LOOKS or not gone:
+                raise
+            wanted, pulled = _look(device, run, limits)
+    install_files(partial, target, [*pulled.files, *complete_checkpoints(partial, pulled.files)])
+    return pulled
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of a run: its path on the device below the run's folder, its name here, its bytes."""
+
+    path: str
+    name: str
+    size: int
+
+
+def _look(device: Device, run: str, limits: dict[str, int]) -> tuple[list[_File], Pulled]:
+    """Return what is to be fetched, and what is known of the pull before that.
+
+    Raises:
+        ToolkitError: There is no such run, or something in it is not what it should be.
+    """
+    remote = run_path(device, run)
+    sizes, left, folders = _inspect(device, remote, limits)
     if not sizes:
         raise ToolkitError(
             f"there is no run {run!r} on device {device.spec}", _known_runs(device) or "Train first"
         )
-    check_target(target, identity_on_device(device, remote))
-    partial = target.parent / f".{target.name}.partial"
-    prepare_partial(partial)
+    files = {name: _File(name, name, size) for name, size in sizes.items()}
     pulled = Pulled(left=left)
-    total, done = sum(sizes.values()), 0
-    for name, size in sizes.items():
+    if BEST in folders and (best := find_kept(device, remote, BEST)):
+        files[ADAPTER] = _File(best[-1].path, ADAPTER, best[-1].size)
+        pulled.best_step = best[-1].step
+    for kept in find_kept(device, remote, CHECKPOINTS) if CHECKPOINTS in folders else ():
+        files[kept.path] = _File(kept.path, kept.path, kept.size)
+    return list(files.values()), pulled
 
-        def advance(count: int, name: str = name) -> None:
+
+def _fetch_all(
+    device: Device,
+    remote: str,
+    files: list[_File],
+    pulled: Pulled,
+    partial: Path,
+    progress: Progress,
+) -> None:
+    total, done = sum(file.size for file in files), 0
+    for file in files:
+
+        def advance(count: int, name: str = file.name) -> None:
             nonlocal done
             done += count
             progress(name, done, total)
 
-        pulled.reused_bytes += fetch_file(device, f"{remote}/{name}", partial / name, size, advance)
-        pulled.files[name] = size
-    install_files(partial, target, list(sizes))
-    return pulled
+        make_parents(partial, file.name)
+        local = partial / file.name
+        pulled.reused_bytes += fetch_file(
+            device, f"{remote}/{file.path}", local, file.size, advance
+        )
+        pulled.files[file.name] = file.size
 
 
 def _inspect(
     device: Device, remote: str, limits: dict[str, int]
-) -> tuple[dict[str, int], list[str]]:
-    """Return the sizes of the files to fetch, and the names of the others, printable."""
+) -> tuple[dict[str, int], list[str], set[str]]:
+    """Return the sizes of the files to fetch, the names of others, printable, and the folders of
+    adapters that are kept.
+    """
     entry = device.stat(remote)
     if entry is None or entry.kind != "directory":
-        return {}, []
+        return {}, [], set()
     sizes: dict[str, int] = {}
+    folders: set[str] = set()
     left: list[str] = []
     for entry in device.list(remote):
         limit = limits.get(entry.name)
-        if limit is None:
+        if limit is None and entry.name in _KEPT and entry.kind == "directory":
+            folders.add(entry.name)
+        elif limit is None:
             if entry.name not in _SILENT and len(left) < 20:
                 left.append(ascii(entry.name)[1:-1][:64])
         elif entry.kind != "file":
@@ -113,7 +187,7 @@ def _inspect(
             )
         else:
             sizes[entry.name] = entry.size
-    return {name: sizes[name] for name in limits if name in sizes}, left
+    return {name: sizes[name] for name in limits if name in sizes}, left, folders
 
 
 def _known_runs(device: Device) -> str:
@@ -171,13 +245,18 @@ def _remote_sha256(device: Device, remote: str, size: int) -> str:
 
 def install_files(partial: Path, target: Path, names: list[str]) -> None:
     """Put the fetched files in place: the folder in one rename, or file by file if it exists."""
-    for stray in partial.iterdir():
-        if stray.name not in names:
+    for stray in sorted(partial.rglob("*"), reverse=True):
+        if stray.is_dir() and not stray.is_symlink():
+            if not any(stray.iterdir()):
+                stray.rmdir()
+        elif stray.relative_to(partial).as_posix() not in names:
             stray.unlink()
     if not target.exists():
         partial.rename(target)
         return
     remove_stale(target, RUN_FILES.keys() | STATE_FILES.keys(), set(names))
+    remove_old_checkpoints(target, set(names))
     for name in names:
+        make_parents(target, name)
         (partial / name).replace(target / name)
-    partial.rmdir()
+    shutil.rmtree(partial)

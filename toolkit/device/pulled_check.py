@@ -12,6 +12,8 @@ from pathlib import Path
 
 from toolkit.device.adapters import read_json
 from toolkit.device.base import Device
+from toolkit.device.kept import ADAPTER, CHECKPOINTS
+from toolkit.device.kept import CONFIG as ADAPTER_CONFIG
 from toolkit.device.layout import bundle_path, read_marker
 from toolkit.device.run_settings import SETTINGS, Settings, parse_settings
 from toolkit.errors import ToolkitError
@@ -19,8 +21,6 @@ from toolkit.files import sha256_file
 from toolkit.safetensors_checksum import is_intact, lacks_checksum
 from toolkit.sealed_json import is_sealed
 
-ADAPTER = "adapter_model.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
 STATE = "state.bin"
 _CHUNK = 1 << 20
 _CHECKSUM_BYTES = 4
@@ -44,6 +44,8 @@ def check_pulled(folder: Path, run: str, device: Device) -> None:
         ADAPTER_CONFIG: lambda path: _config_intact(path, device),
         STATE: _state_intact,
     }
+    for path in folder.glob(f"{CHECKPOINTS}/step-*/{ADAPTER}"):
+        checks[path.relative_to(folder).as_posix()] = is_intact
     damaged = [
         name
         for name, intact in checks.items()

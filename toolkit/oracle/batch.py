@@ -36,3 +36,11 @@ def loss_sum(model: Any, rows: Rows, index: int) -> Tensor:
     logits = model(**model_inputs(rows, index, dtype), use_cache=False).logits
     labels = torch.from_numpy(rows.labels[index]).long()
     return F.cross_entropy(logits[0], labels, ignore_index=IGNORED, reduction="sum")
+
+
+def mean_loss(model: Any, rows: Rows, most: int = 0) -> float:
+    """Return the mean loss over the labelled tokens of the first `most` rows, all with 0."""
+    indices = list(range(len(rows.tokens)))[: most or None]
+    with torch.no_grad():
+        total = sum(loss_sum(model, rows, index).item() for index in indices)
+    return total / max(labelled(rows, indices), 1)

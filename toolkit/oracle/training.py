@@ -9,6 +9,7 @@ import torch
 
 from toolkit.data.samples import Rows
 from toolkit.layers import parse_layers
+from toolkit.oracle.batch import mean_loss
 from toolkit.oracle.gradients import step_gradients
 from toolkit.oracle.model import adapter_parameters
 from toolkit.oracle.sampler import sample_indices
@@ -18,24 +19,34 @@ from toolkit.settings.training import TrainSettings
 
 @dataclass(frozen=True)
 class TrainStep:
-    """One step: loss before its update, learning rate, norm before clipping, samples."""
+    """One step: loss before its update, learning rate, norm before clipping, samples; the loss on
+    held-out rows after it, where it is computed.
+    """
 
     loss: float
     lr: float
     grad_norm: float
     tokens: int
     samples: list[int]
+    held_out: float | None = None
 
 
-def train(model: Any, rows: Rows, settings: TrainSettings) -> Iterator[TrainStep]:
-    """Train the model's adapter in place and yield each step as it is done."""
+def train(
+    model: Any, rows: Rows, settings: TrainSettings, held_out: Rows | None = None
+) -> Iterator[TrainStep]:
+    """Train the model's adapter in place and yield each step as it is done.
+
+    With `held_out` rows they are evaluated before the first step and every `eval_every`, and the
+    training ends when `patience` has run out.
+    """
     settings = settings.for_samples(len(rows.tokens)).effective()
     groups = _groups(model, settings)
     parameters = [parameter for group in groups for parameter in group["params"]]
     optimizer = OPTIMIZERS[settings.optimizer].reference(groups, settings)
     scheduler = _scheduler(optimizer, settings)
     samples = sample_indices(len(rows.tokens), settings.seed, settings.order)
-    for _ in range(settings.steps or 0):
+    evaluated = [] if held_out is None else [mean_loss(model, held_out, settings.max_samples)]
+    for step in range(1, (settings.steps or 0) + 1):
         indices = list(islice(samples, settings.batch_size * settings.grad_accum))
         gradients = step_gradients(model, rows, indices)
         limit = settings.max_grad_norm or float("inf")
@@ -43,7 +54,18 @@ def train(model: Any, rows: Rows, settings: TrainSettings) -> Iterator[TrainStep
         lr = optimizer.param_groups[0]["lr"]
         optimizer.step()
         scheduler.step()
-        yield TrainStep(gradients.loss, lr, norm, gradients.tokens, indices)
+        loss = None
+        if held_out is not None and settings.eval_every and step % settings.eval_every == 0:
+            loss = mean_loss(model, held_out, settings.max_samples)
+            evaluated.append(loss)
+        yield TrainStep(gradients.loss, lr, norm, gradients.tokens, indices, loss)
+        if settings.patience and _since_lowest(evaluated) >= settings.patience:
+            return
+
+
+def _since_lowest(losses: list[float]) -> int:
+    """Return how many losses came after the lowest."""
+    return len(losses) - 1 - losses.index(min(losses)) if losses else 0
 
 
 def _groups(model: Any, settings: TrainSettings) -> list[dict[str, Any]]:

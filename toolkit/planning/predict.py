@@ -44,6 +44,8 @@ class Prediction:
         base_bytes: Size of the frozen weights in the bundle.
         adapter_parameters: Trained parameters.
         checkpoints: Where hidden states wait, and what that writes to flash.
+        saved: Bytes that a save writes to flash: the adapter for use, with what a resume needs, and
+            once more where checkpoints are kept.
     """
 
     settings: Settings
@@ -52,6 +54,7 @@ class Prediction:
     base_bytes: int
     adapter_parameters: int
     checkpoints: Checkpoints
+    saved: int
 
     @property
     def highest(self) -> Phase:
@@ -159,7 +162,12 @@ class _Step:
             self._base_bytes(),
             self.parameters,
             self.checkpoints,
+            self._saved_bytes(),
         )
+
+    def _saved_bytes(self) -> int:
+        copies = 3 if self.settings.keep_checkpoints else 2
+        return copies * 4 * self.parameters + self.state_bytes
 
     def _phase(self, name: str, scratch: int) -> Phase:
         """Return a phase at its peak, that of the kind of block which needs the most."""

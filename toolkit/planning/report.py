@@ -83,6 +83,8 @@ def speed_sentence(prediction: Prediction) -> str:
     )
     if prediction.written:
         text += f" It writes up to {megabytes(prediction.written)} to flash."
+    if prediction.settings.keep_checkpoints:
+        text += f" A save writes {megabytes(prediction.saved)}, the kept adapter included."
     return text
 
 
@@ -151,6 +153,7 @@ def prediction_to_json(
         "seconds": prediction.seconds,
         "tokens_per_second": prediction.tokens_per_second,
         "written_bytes": prediction.written,
+        "saved_bytes": prediction.saved,
         "checkpoints_spilled": prediction.checkpoints.spilled,
         "base_bytes": prediction.base_bytes,
         "adapter_parameters": prediction.adapter_parameters,

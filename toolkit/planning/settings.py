@@ -42,6 +42,7 @@ class Settings:
     sequences: int = 1
     batch_size: int = _RUN.batch_size
     checkpoints: str = _RUN.checkpoints
+    keep_checkpoints: int = _RUN.keep_checkpoints
 
     @property
     def lora(self) -> LoraSettings:

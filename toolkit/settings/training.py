@@ -125,10 +125,24 @@ class TrainSettings:
         "apart that they write at most 1 GB an hour.",
         unit="minutes", minimum=0, maximum=1e6,
     )
+    keep_checkpoints: int = setting(
+        0, "Keep the adapters of the last N saves, too, as checkpoints/step-K.",
+        unit="saves", minimum=0, maximum=1000, plan=True,
+    )
     eval_every: int | None = setting(
         None, "Evaluate held-out data every N steps; with 0 only before the first step and after "
         "the last. Without this option nothing is evaluated.",
         unit="steps", minimum=0, maximum=_MANY,
+    )
+    patience: int = setting(
+        0, "End the run, completed, after so many evaluations in a row without a new lowest "
+        "held-out loss; 0 is off.",
+        unit="evaluations", minimum=0, maximum=_MANY,
+    )
+    keep: str = setting(
+        "last", "Which adapter `toolkit pull` brings: the last, or the one of the lowest held-out "
+        "loss, which is stored beside it. A resume goes on from the last.",
+        choices=("last", "best"),
     )
     max_samples: int = setting(
         0, "Of held-out data only the first N sequences; 0 is all.",
@@ -148,6 +162,16 @@ class TrainSettings:
             raise ToolkitError("--min-lr is above --lr", "Choose a smaller one")
         if self.min_learning_rate and self.schedule == "constant":
             raise ToolkitError("--min-lr is for --schedule linear or cosine", "Leave it away")
+        if self.patience and not self.eval_every:
+            raise ToolkitError(
+                "--patience needs --eval-every",
+                "Give the steps between two evaluations, as --eval-every 50",
+            )
+        if self.keep == "best" and self.eval_every is None:
+            raise ToolkitError(
+                "--keep best goes by held-out loss and needs --eval-every",
+                "Give the steps between two evaluations, as --eval-every 50",
+            )
         for own in OPTIONS:
             if self._value(own) is not None and own not in OPTIMIZERS[self.optimizer].options:
                 raise ToolkitError(

@@ -40,5 +40,9 @@ def clean_event(record: Event, t: int) -> Event:
 
 
 def clean_end(record: End, t: int) -> End:
-    """Return an end at another time with a clean error."""
-    return replace(record, t=t, error=None if record.error is None else clean(record.error))
+    """Return an end at another time with clean error and reason."""
+    texts = {
+        name: None if (text := getattr(record, name)) is None else clean(text)
+        for name in ("error", "reason")
+    }
+    return replace(record, t=t, **texts)

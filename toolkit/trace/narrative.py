@@ -87,6 +87,8 @@ def _learning(analysis: Analysis) -> str:
         text += f", on held-out data from {number(held_out[0])} to {number(held_out[-1])}"
     elif held_out:
         text += f"; {number(held_out[0])} on held-out data"
+    if training.kept_step is not None:
+        text += f"; the adapter of step {training.kept_step:,}, the best there, is kept"
     return text + "."
 
 

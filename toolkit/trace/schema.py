@@ -235,12 +235,13 @@ class Step(Struct, frozen=True, tag="step"):
 
 
 class Evaluation(Struct, frozen=True, tag="evaluation"):
-    """Loss on held-out data."""
+    """Loss on held-out data; whether it is the lowest so far, where the run goes by it."""
 
     step: StepNumber
     loss: Number | None = None
     perplexity: Number | None = None
     tokens: Count = 0
+    best: bool | None = None
 
 
 class Mapping(Struct, frozen=True, gc=False):
@@ -264,11 +265,12 @@ class Smaps(Struct, frozen=True, tag="smaps"):
 class Event(Struct, frozen=True, tag="event"):
     """Something that happened, in words in `detail`.
 
-    saved (with its step and what it wrote), stop_requested, paused, resumed; settings_changed: a
-    resumed run has other settings, old and new; restarted: a run to be resumed had saved nothing
-    and began again; waiting_for_storage: a save found the storage full and is tried again;
-    trace_gap: so many records did not fit meanwhile; saves_apart: saves are further apart than
-    asked for.
+    saved (with its step and what it wrote); best: the adapter of this step, the best on held-out
+    data so far, is kept, of several the last counts; best_unknown: that of a resumed run was not
+    kept, or is of other held-out data; stop_requested, paused, resumed; settings_changed: a resumed
+    run has other settings, old and new; restarted: a run to be resumed had saved nothing and began
+    again; waiting_for_storage: a save found the storage full and is tried again; trace_gap: so many
+    records did not fit meanwhile; saves_apart: saves are further apart than asked for.
     """
 
     t: Nanoseconds
@@ -279,7 +281,7 @@ class Event(Struct, frozen=True, tag="event"):
 
 
 class End(Struct, frozen=True, tag="end"):
-    """Last record of a run that was not killed."""
+    """Last record of a run that was not killed; the reason is that of an early completion."""
 
     t: Nanoseconds
     status: Literal["completed", "stopped", "failed"]
@@ -287,6 +289,7 @@ class End(Struct, frozen=True, tag="end"):
     peak: Kib = 0
     seconds: Seconds | None = None
     error: str | None = None
+    reason: str | None = None
 
 
 Record = Run | Phase | Begin | Sample | Step | Evaluation | Smaps | Event | End

@@ -12,8 +12,8 @@
 //   foreign FILE none|old              reads a cut mapping that is not the engine's while a run
 //     could be open; `old` is a handler of before
 //   kept-handler                       whether a closed runtime leaves the handler of before
-//   saves STEPS ASKED MINUTES BYTES SECONDS COUNT
-//     after which of COUNT steps of SECONDS a run saves
+//   saves STEPS ASKED MINUTES BYTES SECONDS COUNT [BESIDE]
+//     after which of COUNT steps of SECONDS a run saves; every step writes BESIDE bytes
 //   place auto|ram|spill BYTES KIB     where checkpoints go with so much memory free, and why
 //   group LIST MOUNTED                 KiB that control groups leave
 //   give-up PROGRAMS.pte               ExecuTorch meets a broken invariant
@@ -213,6 +213,7 @@ void saves(const Words& words) {
   SaveSchedule schedule(integer(words[0]), words[1] == "asked", number(words[2]), integer(words[3]),
                         0);
   for (int64_t step = 1; step <= integer(words[5]); ++step) {
+    if (words.size() > 6) schedule.wrote(integer(words[6]));
     if (!schedule.due(step, double(step) * seconds)) continue;
     schedule.saved(double(step) * seconds);
     printf("%lld\n", (long long)step);

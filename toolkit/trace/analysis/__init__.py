@@ -73,6 +73,7 @@ class Analysis:
         content = {
             "trace": str(trace.path),
             "status": self.status,
+            "reason": trace.end.reason if trace.end else None,
             "run": to_builtins(trace.run),
             "sessions": len(trace.sessions),
             "peak": _peak_to_json(self.peak),

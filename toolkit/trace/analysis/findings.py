@@ -74,6 +74,10 @@ def _how_it_ended(facts: Facts) -> Finding | None:
         return Finding(
             "note", "stopped", f"The run was stopped after {plural(trace.end.steps, 'step')}"
         )
+    if trace.end.reason:
+        title = f"The run ended early, after {plural(trace.end.steps, 'step')}"
+        reason = trace.end.reason[:1].upper() + trace.end.reason[1:]
+        return Finding("note", "ended-early", title, f"{reason}.")
     return None
 
 

@@ -23,6 +23,8 @@ class Training:
         missing_losses: Steps whose loss was not finite.
         learning_rate: First, highest and last learning rate.
         evaluations: Held-out losses, by step.
+        kept_step: Step of the adapter that was kept as the best on held-out data; None where none
+            was.
     """
 
     first_step: int | None
@@ -35,6 +37,7 @@ class Training:
     missing_losses: int
     learning_rate: tuple[float, float, float] | None
     evaluations: list[Evaluation]
+    kept_step: int | None
 
     @property
     def span(self) -> int:
@@ -49,7 +52,7 @@ class Storage:
     Attributes:
         written_bytes: All that was written.
         spilled_bytes, spilled_per_step: Of it, checkpoints that did not stay in memory.
-        saved_bytes: Of it, what saves wrote.
+        saved_bytes: Of it, what saves wrote, and adapters that were kept as the best.
         saves: How often the run saved.
     """
 
@@ -83,7 +86,14 @@ def analyze_training(trace: Trace) -> Training:
         if len(rates)
         else None,
         evaluations=sorted(trace.evaluations, key=lambda evaluation: evaluation.step),
+        kept_step=_kept_step(trace),
     )
+
+
+def _kept_step(trace: Trace) -> int | None:
+    if trace.run.settings.get("keep") != "best":
+        return None
+    return next((e.step for e in reversed(trace.events) if e.event == "best"), None)
 
 
 def analyze_storage(trace: Trace) -> Storage:
@@ -96,8 +106,9 @@ def analyze_storage(trace: Trace) -> Storage:
     within = np.isin(phases["phase"], [PHASES.index(name) for name in _STEP_PHASES])
     saving = phases["phase"] == PHASES.index("save")
     saves = [event for event in trace.events if event.event == "saved"]
+    kept = [event for event in trace.events if event.event in ("saved", "best")]
     saved = max(
-        _total(phases["written_bytes"][saving]), sum(event.written_bytes or 0 for event in saves)
+        _total(phases["written_bytes"][saving]), sum(event.written_bytes or 0 for event in kept)
     )
     told = np.isfinite(steps["spilled_bytes"])
     by_step = _total(steps["written_bytes"]) - (0 if told.any() else saved)

@@ -16,12 +16,22 @@ KILLS = int(os.environ.get("TOOLKIT_SOAK", 0)) or 35
 SETTINGS = {
     "adamw-spill": {"optimizer": "adamw", "checkpoints": "spill", "grad_accum": 2, "save_every": 1},
     "adamw-clip": {"optimizer": "adamw", "max_grad_norm": 0.5, "save_every": 3},
+    "held-out": {
+        "eval_every": 3,
+        "keep": "best",
+        "patience": 999,
+        "save_every": 2,
+        "keep_checkpoints": 3,
+        "max_samples": 1,
+        "lr": 0.001,
+    },
     "momentum-threads": {"optimizer": "sgd", "momentum": 0.9, "threads": 2, "save_every": 2},
 }
 
 
 def final(out):
-    return (out / "adapter_model.safetensors").read_bytes(), (out / "state.bin").read_bytes()
+    found = (path for path in out.rglob("*") if path.is_file() and path.name != "trace.jsonl")
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in found}
 
 
 def live_and_die(words, moment):
@@ -39,6 +49,8 @@ def live_and_die(words, moment):
 def test_killed_runs_end_with_the_bits_of_one_that_was_not(case, tmp_path, name):
     chance = random.Random(name)
     settings = {"steps": STEPS, "lr": 0.01, "trace": "steps", **SETTINGS[name]}
+    if "keep" in settings:
+        settings["eval_data"] = case.other_length
     whole = final(case.train(tmp_path / "whole", **settings))
     kills, number = 0, 0
     while kills < KILLS:

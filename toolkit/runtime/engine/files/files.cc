@@ -1,5 +1,6 @@
 #include "engine/files/files.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -149,6 +150,19 @@ bool file_exists(const std::string& path) {
 }
 
 void remove_file(const std::string& path) { unlinkat(AT_FDCWD, path.c_str(), 0); }
+
+void remove_empty_directory(const std::string& path) {
+  unlinkat(AT_FDCWD, path.c_str(), AT_REMOVEDIR);
+}
+
+std::vector<std::string> names_in(const std::string& directory) {
+  std::vector<std::string> names;
+  DIR* handle = opendir(directory.c_str());
+  if (handle == nullptr) return names;
+  while (const dirent* entry = readdir(handle)) names.push_back(entry->d_name);
+  closedir(handle);
+  return names;
+}
 
 void copy_file(const std::string& from, const std::string& to) {
   File source(from, O_RDONLY);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace toolkit {
 
@@ -54,6 +55,8 @@ void make_directories(const std::string& path);  // each made for good, not only
 bool file_exists(const std::string& path);
 // Also where there is none.
 void remove_file(const std::string& path);
-void copy_file(const std::string& from, const std::string& to);  // atomic
+void remove_empty_directory(const std::string& path);             // leaves one that holds something
+std::vector<std::string> names_in(const std::string& directory);  // none where there is none
+void copy_file(const std::string& from, const std::string& to);   // atomic
 
 }  // namespace toolkit

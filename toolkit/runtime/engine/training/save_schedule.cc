@@ -16,13 +16,16 @@ bool SaveSchedule::due(int64_t step, double now) {
   const bool by_time = interval_ > 0 && now - last_ >= interval_;
   if (by_step && asked_) return true;
   wanted_ = wanted_ || by_step || by_time;
-  const bool due = wanted_ && now - last_ >= least_;
+  const bool due = wanted_ && now - last_ >= least_interval();
   stretched_ = stretched_ || (wanted_ && !due);
   return due;
 }
 
+void SaveSchedule::wrote(int64_t bytes) { beside_ += double(bytes) / kBytesPerSecond; }
+
 void SaveSchedule::saved(double now) {
   last_ = now;
+  beside_ = 0;
   wanted_ = false;
 }
 

@@ -16,9 +16,11 @@ class SaveSchedule {
   // Whether a save is due after this step.
   bool due(int64_t step, double now);
   void saved(double now);
+  // So many bytes were written beside saves: the next one waits for them, too.
+  void wrote(int64_t bytes);
 
   // Least seconds between saves so that they write no more than 1 GB an hour.
-  double least_interval() const { return least_; }
+  double least_interval() const { return least_ + beside_; }
   // Whether saves are further apart than asked for, once there was one to put off.
   bool stretched() const { return stretched_; }
 
@@ -27,6 +29,7 @@ class SaveSchedule {
   const bool asked_;
   const double interval_;
   const double least_;
+  double beside_ = 0;  // more of them, until the next save
   double last_;
   bool wanted_ = false;  // put off until it may be
   bool stretched_ = false;

@@ -10,6 +10,7 @@
 #include "engine/error.h"
 #include "engine/files/crc32.h"
 #include "engine/files/files.h"
+#include "engine/files/json.h"
 #include "engine/training/optimizers/optimizer.h"
 #include "engine/training/run_identity.h"
 
@@ -51,6 +52,11 @@ std::string as_word(const std::string& name) {
 std::string text_of(const RunState& state, const std::vector<StateArray>& arrays) {
   std::ostringstream text;
   text << "step " << state.step << "\nposition " << state.position << "\n";
+  if (state.held_out.step >= 0) {
+    const HeldOut& losses = state.held_out;
+    text << "held_out " << losses.step << " " << losses.since_best << " " << losses.best_step << " "
+         << json_number(losses.best_loss) << "\n";
+  }
   for (const Field& field : state.identity) {
     text << "identity " << field.name << " " << on_one_line(field.value) << "\n";
   }
@@ -80,6 +86,9 @@ Parsed parse(const std::string& text) {
       words >> parsed.state.step;
     } else if (kind == "position") {
       words >> parsed.state.position;
+    } else if (kind == "held_out") {
+      HeldOut& losses = parsed.state.held_out;
+      words >> losses.step >> losses.since_best >> losses.best_step >> losses.best_loss;
     } else if (kind == "array") {
       StateArray array = {};
       words >> array.name >> array.tensor >> array.type >> array.count;

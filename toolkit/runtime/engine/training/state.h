@@ -6,6 +6,7 @@
 //
 //   step N                 steps done
 //   position N             of the sampler
+//   held_out STEP SINCE_BEST BEST_STEP BEST_LOSS  of runs that go by it (held_out.h)
 //   identity NAME VALUE    what a run must not change: content of its files, and settings
 //   setting NAME VALUE     what it may
 //   array NAME TENSOR TYPE COUNT  of a trained tensor: its values, NAME adapter, or what the
@@ -15,6 +16,8 @@
 #include <cstdint>
 #include <string>
 #include <vector>
+
+#include "engine/training/held_out.h"
 
 namespace toolkit {
 
@@ -35,6 +38,7 @@ struct RunState {
   int64_t step = 0;      // steps done
   int64_t position = 0;  // of the sampler
   std::vector<Field> identity, settings;
+  HeldOut held_out = {};
 };
 
 // Value of a field, or null when there is none of that name.

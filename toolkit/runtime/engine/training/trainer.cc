@@ -3,15 +3,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <cmath>
-
 #include "engine/error.h"
 #include "engine/files/files.h"
 
 namespace toolkit {
 namespace {
 
-constexpr size_t kEvaluationMemory = 8 << 20;
 constexpr size_t kSpare = 32 << 10;
 
 double unix_time() {
@@ -23,7 +20,12 @@ double unix_time() {
 }  // namespace
 
 Trainer::Trainer(Runtime& runtime, const Options& options)
-    : runtime_(runtime), options_(options), opened_at_(unix_time()), spare_(new char[kSpare]) {
+    : runtime_(runtime),
+      options_(options),
+      best_(path("best")),
+      checkpoints_(path("checkpoints")),
+      opened_at_(unix_time()),
+      spare_(new char[kSpare]) {
   open_run();
   Phase load(*trace_, "load");
   try {
@@ -59,6 +61,7 @@ void Trainer::open_run() {
 void Trainer::open_model() {
   schedule_ = schedule_from(options_.schedule);
   lr_floor_ = schedule_floor(options_);
+  check_held_out();
   bundle_ = std::make_unique<Bundle>(options_.bundle);
   data_ = std::make_unique<Dataset>(options_.data, *bundle_);
   const MethodRow& method = method_row(options_.method);
@@ -86,8 +89,9 @@ void Trainer::open_model() {
     eval_passes_ = std::make_unique<Passes>(network, *eval_data_, *trace_, *prefetcher_);
   }
   identity_ = identity_of(options_, *bundle_, *data_, *trained_);
-  // The adapter is saved twice: for use, and with the state.
-  const int64_t save_bytes = int64_t(values_.bytes()) + bytes_of(state_arrays());
+  // The adapter is saved twice, for use and with the state, and once more where it is kept.
+  const int64_t copies = options_.keep_checkpoints > 0 ? 2 : 1;
+  const int64_t save_bytes = copies * int64_t(values_.bytes()) + bytes_of(state_arrays());
   saves_ = std::make_unique<SaveSchedule>(options_.save_every, options_.given("save-every"),
                                           options_.save_minutes, save_bytes,
                                           1e-9 * double(trace_->now()));
@@ -96,16 +100,18 @@ void Trainer::open_model() {
     trace_->mute();
     return;
   }
+  settle_kept();
   copy_file(options_.bundle + "/adapter_config.json", path("adapter_config.json"));
   write_run_record();
 }
 
 bool Trainer::nothing_left() const {
-  return saved_step_ >= options_.steps && trace_->was_completed();
+  return (saved_step_ >= options_.steps || out_of_patience()) && trace_->was_completed();
 }
 
 void Trainer::start() {
   for (const Field& event : start_events_) trace_->event(event.name.c_str(), event.value);
+  if (keeps_best() && held_out_.best_step >= 0) tell_best(0);
   trace_->flush();
   trace_->start_sampler();
 }
@@ -137,6 +143,7 @@ int64_t Trainer::resume() {
   start_events_.push_back({"resumed", format("step %lld", (long long)saved.step)});
   const std::string changes = changed_settings(saved.settings, settings_of(options_));
   if (!changes.empty()) start_events_.push_back({"settings_changed", changes});
+  recall_held_out(saved);
   return saved.position;
 }
 
@@ -159,6 +166,7 @@ RunState Trainer::run_state() const {
   state.identity = identity_;
   state.settings = settings_of(options_);
   state.settings.push_back({"adapter.sha256", started_from_});
+  remember_held_out(state);
   return state;
 }
 
@@ -170,19 +178,20 @@ bool Trainer::step() {
   }
   try {
     const bool first = report_.step == std::max<int64_t>(0, resumed_from_);
-    if (first && resumed_from_ < 0 && !stop_requested()) evaluate();
+    if (first && was_not_evaluated() && !stop_requested()) evaluate();
     const bool stop = stop_requested();
-    if (stop || report_.step >= options_.steps) {
+    const bool done = report_.step >= options_.steps || out_of_patience();
+    if (stop || done) {
       if (stop) trace_->event("stop_requested", "");
-      stopped_ = stop && report_.step < options_.steps;
+      stopped_ = stop && !done;
       if (!stopped_) evaluate();
-      if (saved_step_ != report_.step) save();
+      const bool saved = saved_step_ == report_.step && saved_held_out_.step == held_out_.step;
+      if (!saved) save();
       finish(stopped_ ? "stopped" : "completed", "");
       return false;
     }
     train_step();
-    const int64_t done = report_.step;
-    if (options_.eval_every > 0 && done % options_.eval_every == 0) evaluate();
+    if (options_.eval_every > 0 && report_.step % options_.eval_every == 0) evaluate();
     save_if_due();
     trace_->flush();
     return true;
@@ -226,26 +235,6 @@ int64_t Trainer::spilled_bytes() const {
   return states != nullptr ? states->spilled_bytes() : 0;
 }
 
-void Trainer::evaluate() {
-  if (eval_passes_ == nullptr || evaluated_step_ == report_.step) return;
-  evaluated_step_ = report_.step;
-  method_->rest();
-  int64_t samples = eval_data_->samples();
-  if (options_.max_samples > 0) samples = std::min(samples, options_.max_samples);
-  bool interrupted = false;
-  const LossSum sum = eval_passes_->evaluate(
-      samples, values_.floats(), kEvaluationMemory, [&](int64_t done, const LossSum&) {
-        return interrupted = stop_requested() && done < samples;
-      });
-  if (interrupted || sum.tokens == 0) return;
-  trace_->record("evaluation", Json()
-                                   .field("step", report_.step)
-                                   .field("loss", sum.mean())
-                                   .field("perplexity", std::exp(sum.mean()))
-                                   .field("tokens", sum.tokens));
-  trace_->flush();
-}
-
 void Trainer::finish(const char* status, const std::string& error) {
   over_ = true;
   trace_->stop_sampler();
@@ -257,6 +246,7 @@ void Trainer::finish(const char* status, const std::string& error) {
     json.field("t", trace_->now()).field("status", status).field("steps", report_.step);
     json.field("peak", trace_->run_peak()).field("seconds", 1e-9 * double(trace_->now()));
     if (failed) json.field("error", error);
+    if (!failed && !stopped_ && !why_early().empty()) json.field("reason", why_early());
     trace_->record("end", json);
     trace_->flush();
     trace_->close();

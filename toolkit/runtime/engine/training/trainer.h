@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "engine/runtime.h"
 #include "engine/trace/trace.h"
 #include "engine/training/describe.h"
+#include "engine/training/kept_adapters.h"
 #include "engine/training/methods/method.h"
 #include "engine/training/options.h"
 #include "engine/training/passes.h"
@@ -40,9 +42,9 @@ class Trainer {
   ~Trainer();
 
   // Runs one step with what belongs to it (evaluation, saving). Returns false once the run is over,
-  // completed or stopped; everything is saved then. Where a save finds the storage full, it is
-  // tried again until there is room or a stop is requested. Throws Error, after which the run is
-  // over as well.
+  // completed (before its last step where --patience ran out) or stopped; everything is saved then.
+  // Where a save finds the storage full, it is tried again until there is room or a stop is
+  // requested. Throws Error, after which the run is over as well.
   bool step();
   // The run ends at the next step boundary. Safe in signal handlers and other threads.
   void request_stop() { stop_ = true; }
@@ -66,10 +68,26 @@ class Trainer {
   RunState run_state() const;
   void train_step();
   int64_t spilled_bytes() const;
+  // What is made of losses on held-out data; trainer_held_out.cc.
+  void check_held_out() const;
   void evaluate();
+  void write_best();
+  void tell_best(int64_t written);
+  bool goes_by_held_out() const { return options_.patience > 0 || keeps_best(); }
+  bool keeps_best() const { return options_.keep == "best"; }
+  bool out_of_patience() const;
+  bool was_not_evaluated() const;
+  int64_t held_out_samples() const;
+  std::string held_out_content() const;
+  void recall_held_out(const RunState& saved);
+  void remember_held_out(RunState& state) const;
+  std::string why_early() const;
+  void settle_kept();
   void save_if_due();
   void save();
   void write_save();
+  void when_there_is_room(const std::function<void()>& write);
+  std::vector<NamedTensor> adapter_tensors() const;
   void wait_for_storage();
   bool stop_requested();
   void finish(const char* status, const std::string& error);
@@ -79,11 +97,13 @@ class Trainer {
 
   Runtime& runtime_;
   const Options options_;
+  const KeptAdapters best_, checkpoints_;
   std::atomic<bool> stop_{false};
   bool stopped_ = false, over_ = false, started_ = false;
   double opened_at_ = 0;
   StepReport report_;
   int64_t sequences_per_step_ = 0;
+  HeldOut held_out_, saved_held_out_;  // now, and as the state has it
   int64_t saved_step_ = -1, evaluated_step_ = -1, resumed_from_ = -1;
   std::unique_ptr<char[]> spare_;  // memory to tell with that there is none
   int64_t counted_bytes_ = 0;      // written up to the last step's record, and by saves since

@@ -36,9 +36,13 @@ void Trainer::save_if_due() {
 }
 
 void Trainer::save() {
+  when_there_is_room([this] { write_save(); });
+}
+
+void Trainer::when_there_is_room(const std::function<void()>& write) {
   for (bool told = false;; told = true) {
     try {
-      write_save();
+      write();
       return;
     } catch (const StorageFull& full) {
       if (stop_requested()) throw;
@@ -59,11 +63,13 @@ void Trainer::wait_for_storage() {
 void Trainer::write_save() {
   Phase phase(*trace_, "save");
   const int64_t before = trace_->written_bytes();
-  const AdapterLayout& layout = network_->adapter();
-  write_safetensors(
-      path("adapter_model.safetensors"),
-      named_tensors(layout, all_layers(layout), values_.floats(), "base_model.model.model."));
+  const std::vector<NamedTensor> adapter = adapter_tensors();
+  if (options_.keep_checkpoints > 0) checkpoints_.write(report_.step, adapter);
+  write_safetensors(path("adapter_model.safetensors"), adapter);
   save_state(path("state.bin"), run_state(), state_arrays());
+  saved_held_out_ = held_out_;
+  if (keeps_best()) best_.keep([&](int64_t step) { return step == held_out_.best_step; });
+  if (options_.keep_checkpoints > 0) checkpoints_.keep_last(options_.keep_checkpoints);
   const int64_t written = trace_->written_bytes() - before;
   counted_bytes_ += written;
   saved_step_ = report_.step;
@@ -75,6 +81,11 @@ void Trainer::write_save() {
                               .field("detail", format("step %lld", (long long)report_.step))
                               .field("step", report_.step)
                               .field("written_bytes", written));
+}
+
+std::vector<NamedTensor> Trainer::adapter_tensors() const {
+  const AdapterLayout& layout = network_->adapter();
+  return named_tensors(layout, all_layers(layout), values_.floats(), "base_model.model.model.");
 }
 
 }  // namespace toolkit
