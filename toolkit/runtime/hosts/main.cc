@@ -18,6 +18,7 @@
 
 #include "engine/error.h"
 #include "engine/memory/memory.h"
+#include "engine/memory/memory_stats.h"
 #include "engine/training/options.h"
 #include "hosts/toolkit_trainer.h"
 #include "operators/scratch.h"
@@ -118,6 +119,7 @@ int train(const std::vector<toolkit_option>& options) {
   running = trainer;
   if (early_stop) toolkit_trainer_request_stop(trainer);
   fputs(toolkit_trainer_notices(trainer), stdout);
+  toolkit::give_back_code();
   status = toolkit_trainer_run(trainer, print_progress, nullptr);
   report(status, toolkit_trainer_last_error(trainer));
   // The process ends here anyway; a late signal must still find the trainer.
@@ -197,6 +199,7 @@ int open_driven(Orders& orders, toolkit_trainer** trainer) {
   running = *trainer;
   if (early_stop) toolkit_trainer_request_stop(*trainer);
   tell_driver(*trainer);
+  toolkit::give_back_code();
   return 0;
 }
 

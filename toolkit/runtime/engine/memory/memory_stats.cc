@@ -1,6 +1,7 @@
 #include "engine/memory/memory_stats.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -48,6 +49,41 @@ constexpr GroupFiles kGroupFiles[] = {
      "\ntotal_active_file "},
     {"", "/memory.max", "/memory.current", "\ninactive_file ", "\nactive_file "},
 };
+
+struct Mapping {
+  uintptr_t begin = 0, end = 0;
+  bool writable = false;
+  char name[512] = "";
+  int64_t rss = 0, pss = 0, anonymous = 0;  // KiB
+};
+
+// Calls visit(mapping) for those in /proc/self/smaps. Takes no memory but the stream's, without
+// which it calls nothing.
+template <typename Visit>
+void each_mapping(Visit visit) {
+  FILE* file = fopen("/proc/self/smaps", "re");
+  if (file == nullptr) return;
+  char line[sizeof(Mapping::name)];
+  Mapping mapping;
+  while (fgets(line, sizeof(line), file) != nullptr) {
+    // A header is "begin-end permissions offset device inode   name", a field "Name: 12 kB".
+    unsigned long long begin, end;
+    char permissions[5];
+    int name_at = 0;
+    if (sscanf(line, "%llx-%llx %4s %*s %*s %*s %n", &begin, &end, permissions, &name_at) == 3) {
+      if (mapping.end != 0) visit(mapping);
+      mapping = {uintptr_t(begin), uintptr_t(end), permissions[1] == 'w'};
+      if (name_at > 0) memcpy(mapping.name, line + name_at, strcspn(line + name_at, "\n"));
+      continue;
+    }
+    long long value = 0;
+    if (sscanf(line, "Rss: %lld", &value) == 1) mapping.rss = value;
+    if (sscanf(line, "Pss: %lld", &value) == 1) mapping.pss = value;
+    if (sscanf(line, "Anonymous: %lld", &value) == 1) mapping.anonymous = value;
+  }
+  if (mapping.end != 0) visit(mapping);
+  fclose(file);
+}
 
 // What a control group and those around it leave of their limits; 0 without a limit. The page cache
 // is part of what they count, but it makes room.
@@ -122,30 +158,12 @@ bool ProcReader::reset_peak() { return clear_ >= 0 && pwrite(clear_, "5", 1, 0) 
 
 std::vector<MappingSize> read_smaps() {
   std::map<std::string, MappingSize> by_name;
-  FILE* file = fopen("/proc/self/smaps", "re");
-  if (file == nullptr) return {};
-  char line[512];
-  MappingSize* current = nullptr;
-  while (fgets(line, sizeof(line), file) != nullptr) {
-    long long value = 0;
-    if (sscanf(line, "Rss: %lld", &value) == 1) {
-      if (current != nullptr) current->rss += value;
-    } else if (sscanf(line, "Pss: %lld", &value) == 1) {
-      if (current != nullptr) current->pss += value;
-    } else if (sscanf(line, "Anonymous: %lld", &value) == 1) {
-      if (current != nullptr) current->anonymous += value;
-    } else {
-      int name_at = 0;  // a header: "begin-end perms offset device inode   name"
-      unsigned long long begin, end;
-      if (sscanf(line, "%llx-%llx %*s %*s %*s %*s %n", &begin, &end, &name_at) == 2 &&
-          name_at > 0) {
-        std::string name(line + name_at);
-        while (!name.empty() && name.back() == '\n') name.pop_back();
-        current = &by_name[name];
-      }
-    }
-  }
-  fclose(file);
+  each_mapping([&](const Mapping& mapping) {
+    MappingSize& size = by_name[mapping.name];
+    size.rss += mapping.rss;
+    size.pss += mapping.pss;
+    size.anonymous += mapping.anonymous;
+  });
   std::vector<MappingSize> result;
   for (auto& [name, size] : by_name) {
     size.name = name;
@@ -154,6 +172,14 @@ std::vector<MappingSize> read_smaps() {
   std::sort(result.begin(), result.end(),
             [](const MappingSize& a, const MappingSize& b) { return a.rss > b.rss; });
   return result;
+}
+
+void give_back_code() {
+  each_mapping([](const Mapping& mapping) {
+    // What was written to, by the loader or a debugger, is in no file.
+    if (mapping.name[0] != '/' || mapping.writable || mapping.anonymous > 0) return;
+    madvise(reinterpret_cast<void*>(mapping.begin), mapping.end - mapping.begin, MADV_DONTNEED);
+  });
 }
 
 int64_t memory_total_kib() { return value_in("/proc/meminfo", "MemTotal:"); }

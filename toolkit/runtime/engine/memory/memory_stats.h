@@ -43,6 +43,11 @@ struct MappingSize {
 // /proc/self/smaps summed by name, largest first.
 std::vector<MappingSize> read_smaps();
 
+// Gives back the pages of the program's and its libraries' code and constants. What loading them
+// and opening a run took is most of it, and the steps map what they need again. For a process that
+// is the engine's own.
+void give_back_code();
+
 int64_t memory_total_kib();  // 0 when unknown
 // What programs can still get, at most what the process's control groups leave; 0 when unknown.
 int64_t memory_available_kib();

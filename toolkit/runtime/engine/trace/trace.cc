@@ -213,12 +213,11 @@ void Trace::close() {
 std::string Trace::ledger_json() const {
   int64_t bytes[kCategories];
   for (int i = 0; i < kCategories; ++i) bytes[i] = profile_.held(Category(i));
-  // Pages of files beyond those at the phase's begin are weights; before that, code of the runtime
-  // that was first used since it was measured.
+  // Pages of files beyond those at the phase's begin are weights, the others code of the runtime,
+  // some of which was first used or given back since it was measured.
   const Residency begin = profile_.baseline(), peak = profile_.peak();
   bytes[int(Category::base)] += std::max<int64_t>(0, peak.file_kib - begin.file_kib) * 1024;
-  bytes[int(Category::runtime)] +=
-      (runtime_.total_kib + std::max<int64_t>(0, begin.file_kib - runtime_.file_kib)) * 1024;
+  bytes[int(Category::runtime)] += (runtime_.total_kib + begin.file_kib - runtime_.file_kib) * 1024;
   Json json;
   for (int i = 0; i < kCategories; ++i) json.field(category_name(Category(i)), bytes[i]);
   return json.str();
