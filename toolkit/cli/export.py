@@ -1,12 +1,13 @@
 """`toolkit export`: from a model to a bundle."""
 
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from toolkit.cli.common import console, error_console, print_json
+from toolkit.cli.common import console, error_console, print_json, say_next
 from toolkit.cli.options import Lowering, Scheme
 from toolkit.lora import PROJECTIONS, parse_pattern, parse_targets
 
@@ -169,3 +170,6 @@ def export(
     name = manifest["model"]["name"]
     console.print(f"{output}: {name}, {size / 1e6:.1f} MB in {seconds:.0f} s", markup=False)
     console.print(f"See what is in it with: toolkit inspect {output}", markup=False)
+    where = shlex.quote(str(output))
+    text = f"FILE --tokenizer {where}" if manifest["tokenizer"] else f"--random 64 --bundle {where}"
+    say_next(f"toolkit data {text} -o data")
