@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from toolkit.settings.training import TrainSettings
     from toolkit.trace.analysis import Analysis
     from toolkit.trace.comparison import RunComparison
+    from toolkit.tracking.csv_file import CsvFile
+    from toolkit.tracking.tensorboard import TensorBoard
+    from toolkit.tracking.wandb import Wandb
 
 __version__ = "0.1.0"
 
@@ -40,6 +43,7 @@ made before would no longer run: a changed operator or file."""
 _PLACES = {
     "Analysis": "toolkit.trace.analysis",
     "Bundle": "toolkit.bundle.bundle",
+    "CsvFile": "toolkit.tracking.csv_file",
     "DataSet": "toolkit.api.preparing",
     "Deployment": "toolkit.api.devices",
     "Device": "toolkit.api.devices",
@@ -48,10 +52,12 @@ _PLACES = {
     "Result": "toolkit.api.runs",
     "RunComparison": "toolkit.trace.comparison",
     "Step": "toolkit.api.runs",
+    "TensorBoard": "toolkit.tracking.tensorboard",
     "ToolkitError": "toolkit.errors",
     "TrainSettings": "toolkit.settings.training",
     "TrainingRun": "toolkit.api.runs",
     "Verification": "toolkit.oracle.verification",
+    "Wandb": "toolkit.tracking.wandb",
     "analyze": "toolkit.api.reading",
     "compare": "toolkit.api.reading",
     "evaluate": "toolkit.api.judging",
@@ -66,6 +72,7 @@ __all__ = [
     "BUNDLE_FORMAT_VERSION",
     "Analysis",
     "Bundle",
+    "CsvFile",
     "DataSet",
     "Deployment",
     "Device",
@@ -74,10 +81,12 @@ __all__ = [
     "Result",
     "RunComparison",
     "Step",
+    "TensorBoard",
     "ToolkitError",
     "TrainSettings",
     "TrainingRun",
     "Verification",
+    "Wandb",
     "__version__",
     "analyze",
     "compare",

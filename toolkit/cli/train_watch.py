@@ -157,7 +157,8 @@ def _conclude(run: Run, view: BarView | JsonView, watching: Watching) -> None:
     if reason := end.get("reason"):
         view.say(f"it ended early: {str(reason)[:500]}")
     if stopped:
-        view.say(f"resume: toolkit train {run.where} --out {run.name} --resume")
+        tracked = f" {watching.feed.words}" if watching.feed else ""
+        view.say(f"resume: toolkit train {run.where} --out {run.name} --resume{tracked}")
     view.say(f"next: toolkit pull {run.where} {run.name} -o runs/{run.name}")
 
 
