@@ -175,6 +175,22 @@ class Device:
         )
         return TrainingRun(run, began=True, feed=feed)
 
+    def estimate(
+        self, settings: TrainSettings, *, bundle: str | None = None, data: str | None = None
+    ) -> float | None:
+        """Return about how many seconds a run's steps will take, before it begins.
+
+        Args:
+            settings: Of the run.
+            bundle, data: Their names on the device; None: the last sent.
+
+        Returns:
+            None unless `plan(device=...)` has measured this device.
+        """
+        from toolkit.planning.estimate import run_seconds
+
+        return run_seconds(self.connection, settings, bundle, data)
+
     def resume(
         self,
         name: str,

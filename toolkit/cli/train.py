@@ -11,7 +11,7 @@ from toolkit.api.runs import TrainingRun
 from toolkit.cli.common import console, print_json, say, say_next
 from toolkit.cli.flags import takes
 from toolkit.cli.train_system import system_trace
-from toolkit.cli.train_watch import watch
+from toolkit.cli.train_watch import say_time, watch
 from toolkit.device import Device as Connection
 from toolkit.device import training
 from toolkit.device.layout import check_name, choose
@@ -112,7 +112,8 @@ def train(
             _announce(run, as_json)
         else:
             steps = given.get("steps")
-            watch(run.watching, steps if isinstance(steps, int) else None, as_json=as_json)
+            total = steps if isinstance(steps, int) else None
+            watch(run.watching, total, as_json=as_json, forecast=attach_to is None)
 
 
 def _run(
@@ -140,6 +141,7 @@ def _run(
     if resume:
         return device.resume(name, bundle=bundle, data=data, trackers=trackers, say=say, **settings)
     chosen = TrainSettings.of(settings)
+    say_time(device.estimate(chosen, bundle=bundle, data=data))
     return device.train(
         name, chosen, bundle=bundle, data=data, adapter=adapter, trackers=trackers, say=say
     )
