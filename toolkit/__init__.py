@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from toolkit.api.devices import Deployment, Device, open_device
+    from toolkit.api.finetuning import finetune
     from toolkit.api.judging import EvaluationReport, evaluate, verify
     from toolkit.api.making import export
     from toolkit.api.planning import Plan, plan
@@ -62,6 +63,7 @@ _PLACES = {
     "compare": "toolkit.api.reading",
     "evaluate": "toolkit.api.judging",
     "export": "toolkit.api.making",
+    "finetune": "toolkit.api.finetuning",
     "open_device": "toolkit.api.devices",
     "plan": "toolkit.api.planning",
     "prepare_data": "toolkit.api.preparing",
@@ -92,6 +94,7 @@ __all__ = [
     "compare",
     "evaluate",
     "export",
+    "finetune",
     "open_device",
     "plan",
     "prepare_data",

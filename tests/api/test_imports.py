@@ -42,7 +42,7 @@ def test_help_imports_nothing_that_takes_time(words):
     assert not modules_after(code) & HEAVY
 
 
-@pytest.mark.parametrize("command", ["train"])
+@pytest.mark.parametrize("command", ["train", "finetune"])
 def test_a_tracker_that_is_not_asked_for_is_not_imported(command):
     code = (
         f"sys.argv = ['toolkit', '{command}', '--help']\n"

@@ -153,6 +153,7 @@ def watch(
     *,
     as_json: bool,
     forecast: bool = False,
+    hints: bool = True,
 ) -> None:
     """Show a run until it ends or the second Ctrl-C; the first one stops it at a step boundary.
 
@@ -161,6 +162,7 @@ def watch(
         steps: How many it will have, None if the trace is to tell.
         as_json: Print records.
         forecast: Say what time is left after the first steps.
+        hints: Name the commands that follow.
 
     Raises:
         ToolkitError: The trainer failed or died, or the connection broke.
@@ -179,10 +181,10 @@ def watch(
             if interrupts.count > 1:
                 view.say(how_to_attach(run, f"run {run.name} goes on"))
                 return
-        _conclude(run, view, watching)
+        _conclude(run, view, watching, hints)
 
 
-def _conclude(run: Run, view: BarView | JsonView, watching: Watching) -> None:
+def _conclude(run: Run, view: BarView | JsonView, watching: Watching, hints: bool) -> None:
     end = watching.end or {}
     steps, peak = whole(end.get("steps")), bytes_text(watching.peak_bytes)
     stopped = end.get("status") == "stopped"
@@ -192,6 +194,8 @@ def _conclude(run: Run, view: BarView | JsonView, watching: Watching) -> None:
     )
     if reason := end.get("reason"):
         view.say(f"it ended early: {str(reason)[:500]}")
+    if not hints:
+        return
     if stopped:
         tracked = f" {watching.feed.words}" if watching.feed else ""
         view.say(f"resume: toolkit train {run.where} --out {run.name} --resume{tracked}")

@@ -29,6 +29,12 @@ class CsvFile(Tracker):
         self._file: IO[bytes] | None = None
         self._rows: list[tuple[int, int]] = []  # step and offset in bytes
 
+    def of_run(self, number: int) -> "CsvFile":
+        """Return the file beside this one that has the run's number, this one for the first."""
+        if number == 1:
+            return self
+        return CsvFile(self.path.with_stem(f"{self.path.stem}-{number}"))
+
     def place(self, name: str) -> str:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

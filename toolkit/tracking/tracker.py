@@ -29,6 +29,10 @@ class Tracker(ABC):
 
     words: tuple[str, str]
 
+    def of_run(self, number: int) -> "Tracker":
+        """Return the tracker of the so many-th of several runs, from 1."""
+        return self  # most have a place for every run
+
     @abstractmethod
     def place(self, name: str) -> str:
         """Get ready for a run of this name and return where it goes, for people."""
