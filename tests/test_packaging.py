@@ -22,6 +22,7 @@ DECLARED = [
     *PROJECT["project"]["dependencies"],
     *PROJECT["dependency-groups"]["dev"],
     *PROJECT["project"]["optional-dependencies"]["datasets"],
+    *PROJECT["project"]["optional-dependencies"]["tensorboard"],
     *PROJECT["build-system"]["requires"],
 ]
 

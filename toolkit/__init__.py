@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from toolkit.api.devices import Deployment, Device, open_device
+    from toolkit.api.finetuning import finetune
     from toolkit.api.judging import EvaluationReport, evaluate, verify
     from toolkit.api.making import export
     from toolkit.api.planning import Plan, plan
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from toolkit.settings.training import TrainSettings
     from toolkit.trace.analysis import Analysis
     from toolkit.trace.comparison import RunComparison
+    from toolkit.tracking.csv_file import CsvFile
+    from toolkit.tracking.tensorboard import TensorBoard
+    from toolkit.tracking.wandb import Wandb
 
 __version__ = "0.1.0"
 
@@ -40,6 +44,7 @@ made before would no longer run: a changed operator or file."""
 _PLACES = {
     "Analysis": "toolkit.trace.analysis",
     "Bundle": "toolkit.bundle.bundle",
+    "CsvFile": "toolkit.tracking.csv_file",
     "DataSet": "toolkit.api.preparing",
     "Deployment": "toolkit.api.devices",
     "Device": "toolkit.api.devices",
@@ -48,14 +53,17 @@ _PLACES = {
     "Result": "toolkit.api.runs",
     "RunComparison": "toolkit.trace.comparison",
     "Step": "toolkit.api.runs",
+    "TensorBoard": "toolkit.tracking.tensorboard",
     "ToolkitError": "toolkit.errors",
     "TrainSettings": "toolkit.settings.training",
     "TrainingRun": "toolkit.api.runs",
     "Verification": "toolkit.oracle.verification",
+    "Wandb": "toolkit.tracking.wandb",
     "analyze": "toolkit.api.reading",
     "compare": "toolkit.api.reading",
     "evaluate": "toolkit.api.judging",
     "export": "toolkit.api.making",
+    "finetune": "toolkit.api.finetuning",
     "open_device": "toolkit.api.devices",
     "plan": "toolkit.api.planning",
     "prepare_data": "toolkit.api.preparing",
@@ -66,6 +74,7 @@ __all__ = [
     "BUNDLE_FORMAT_VERSION",
     "Analysis",
     "Bundle",
+    "CsvFile",
     "DataSet",
     "Deployment",
     "Device",
@@ -74,15 +83,18 @@ __all__ = [
     "Result",
     "RunComparison",
     "Step",
+    "TensorBoard",
     "ToolkitError",
     "TrainSettings",
     "TrainingRun",
     "Verification",
+    "Wandb",
     "__version__",
     "analyze",
     "compare",
     "evaluate",
     "export",
+    "finetune",
     "open_device",
     "plan",
     "prepare_data",

@@ -1,6 +1,5 @@
 """A folder as a user has one: a tiny model, chats, and what the API's example makes of them."""
 
-import json
 import re
 import textwrap
 from dataclasses import dataclass
@@ -10,9 +9,7 @@ from typing import Any
 import pytest
 
 import toolkit
-from tests.support.chatml import QWEN2, make_tokenizer
-from tests.support.models import save_model
-from tests.support.tiny import tiny_config
+from tests.support.workplace import make_workplace
 
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 STEPS = 5
@@ -45,17 +42,7 @@ def block(text: str) -> str:
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """Return the folder in which the package's own example has run."""
     folder = tmp_path_factory.mktemp("api")
-    config = tiny_config("qwen2")
-    config.vocab_size, config.initializer_range = 448, 0.2
-    save_model(folder / "model", "qwen2", config=config)
-    make_tokenizer(QWEN2).save_pretrained(folder / "model")
-    chats = [(f"hello {i}", f"hello there, number {i}") for i in range(30)]
-    turns = [
-        [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
-        for asked, said in chats
-    ]
-    lines = [json.dumps({"messages": messages}) for messages in turns]
-    (folder / "chats.jsonl").write_text("\n".join(lines))
+    make_workplace(folder)
     names: dict[str, Any] = {"toolkit": toolkit}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

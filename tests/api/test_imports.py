@@ -8,6 +8,7 @@ import pytest
 HEAVY = {
     *("torch", "numpy", "transformers", "executorch", "torchao", "peft", "gguf", "accelerate"),
     *("datasets", "jinja2", "msgspec", "adbutils", "adb_shell", "yaml", "requests"),
+    *("tensorboard", "wandb", "google", "grpc", "absl"),
 }
 
 
@@ -39,6 +40,19 @@ def test_help_imports_nothing_that_takes_time(words):
         "except SystemExit: pass"
     )
     assert not modules_after(code) & HEAVY
+
+
+@pytest.mark.parametrize("command", ["train", "finetune"])
+def test_a_tracker_that_is_not_asked_for_is_not_imported(command):
+    code = (
+        f"sys.argv = ['toolkit', '{command}', '--help']\n"
+        "from toolkit.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: pass"
+    )
+    found = modules_after(code)
+    assert "typer" in found
+    assert not found & {"tensorboard", "wandb", "google", "grpc", "torch", "numpy", "transformers"}
 
 
 def test_a_device_is_opened_without_what_computes():

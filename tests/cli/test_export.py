@@ -55,6 +55,7 @@ def test_random_weights_take_the_recipe(monkeypatch, tmp_path):
     result = run("--random-weights", "qwen2.5-0.5b", "--seed", 3, "-o", tmp_path / "b")
     assert result.exit_code == 0, result.output
     assert "toolkit inspect" in result.stdout
+    assert f"next: toolkit data --random 64 --bundle {tmp_path / 'b'} -o data" in result.stderr
     manifest = Bundle.open(tmp_path / "b").manifest
     assert manifest["model"]["name"] == "qwen2.5-0.5b"
     assert manifest["model"]["random_weights"] and "seed 3" in manifest["model"]["origin"]

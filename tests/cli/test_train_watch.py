@@ -43,3 +43,13 @@ def test_what_held_out_loss_decided_is_said(tmp_path, capsys):
         watch(Watching(Run(device, "a")), None, as_json=True)
         shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert shown == records
+
+
+def test_the_first_steps_tell_what_is_left(tmp_path, capsys):
+    """But the very first, which reads the weights; once, and not of a run that was there before."""
+    for forecast in (True, False):
+        view = BarView(Run(LocalDevice(tmp_path), "a"), 63, forecast=forecast)
+        for step, seconds in enumerate((9.0, 1.5, 2.5, 4.0, 4.0), 1):
+            view.record({"type": "step", "step": step, "seconds": seconds, "tokens": 10})
+        said = [line for line in capsys.readouterr().err.splitlines() if "left" in line]
+        assert said == (["about 2 min 0 s left, 2 s a step"] if forecast else [])

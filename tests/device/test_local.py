@@ -1,7 +1,11 @@
 """The local device: shell, quoting and file operations against a real shell."""
 
 import io
+import os
 import shlex
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -34,6 +38,32 @@ def test_exit_codes_and_output(device):
 def test_a_command_that_kills_its_shell_is_a_loss(device):
     with pytest.raises(DeviceLost):
         device.shell("kill -9 $$")
+
+
+def test_ctrl_c_at_any_moment_is_not_heard_by_a_command(tmp_path):
+    """Nor before it has a session of its own."""
+    script = """
+import os, signal, sys
+from toolkit.device.local import LocalDevice
+signal.signal(signal.SIGINT, lambda *_: None)
+print("ready", flush=True)
+with LocalDevice(sys.argv[1]) as device:
+    for number in range(200):
+        assert device.check(f"echo {number}").strip() == str(number)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # an interpreter that ends has no handler
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "root")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    while process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.0002)
+    assert process.returncode == 0, process.communicate()[1]
 
 
 def test_output_that_looks_like_a_marker_is_output(device):

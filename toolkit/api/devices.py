@@ -1,7 +1,7 @@
 """Devices as places to train: what is sent there, and the runs that take place."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -15,11 +15,13 @@ from toolkit.device import training
 from toolkit.device.contents import check_tokenizer, checked_files
 from toolkit.device.info import DeviceInfo
 from toolkit.device.layout import bundle_path, check_name, data_path
-from toolkit.device.runs import attach
+from toolkit.device.runs import Run, attach
 from toolkit.device.runtime import Runtime, deploy_runtime, runtime_folder
 from toolkit.device.transfer import LocalFile, Progress, Report, push_folder
 from toolkit.settings.declaration import Value, by_flag
 from toolkit.settings.training import SETTINGS, TrainSettings
+from toolkit.tracking.feed import Feed
+from toolkit.tracking.tracker import Tracker
 
 Bars = Callable[[str], AbstractContextManager[Progress]]
 """From what is sent to a context that yields what its progress is told to."""
@@ -135,6 +137,7 @@ class Device:
         bundle: str | None = None,
         data: str | None = None,
         adapter: str | PathLike[str] | None = None,
+        trackers: Sequence[Tracker] = (),
         say: Callable[[str], None] = _log.warning,
     ) -> TrainingRun:
         """Start a run, which goes on by itself, and return it.
@@ -145,21 +148,48 @@ class Device:
             bundle: Name of a bundle on the device; None: the last sent. So is `data`.
             adapter: What to start from instead of the bundle's: a folder that peft saved or `pull`
                 brought, or an adapter .ptd.
+            trackers: Where its steps are shown: `CsvFile`, `TensorBoard`, `Wandb`.
             say: Called with warnings.
 
         Raises:
             ToolkitError: The name is taken, something is missing, or does not belong together.
+
+        Example:
+            >>> with toolkit.open_device("local") as device:
+            ...     settings = toolkit.TrainSettings(steps=2)
+            ...     tracker = toolkit.CsvFile("steps.csv")
+            ...     run = device.train("tracked", settings, trackers=[tracker]).wait()
+            >>> print(open("steps.csv").readline().partition(",learning_rate")[0])
+            step,time_unix,loss
         """
+        feed = Feed(check_name(name, "run"), trackers)
+        feed.require_free()
         run = training.begin(
             self.connection,
-            check_name(name, "run"),
+            name,
             settings,
             bundle=bundle,
             data=data,
             adapter=None if adapter is None else Path(adapter),
             say=say,
         )
-        return TrainingRun(run, began=True)
+        return TrainingRun(run, began=True, feed=feed)
+
+    def estimate(
+        self, settings: TrainSettings, *, bundle: str | None = None, data: str | None = None
+    ) -> float | None:
+        """Return about how many seconds a run's steps will take, before it begins.
+
+        Args:
+            settings: Of the run.
+            bundle, data: Their names on the device; None: the last sent.
+
+        Returns:
+            None unless `plan(device=...)` has measured this device.
+        """
+        from toolkit.planning.estimate import run_seconds
+
+        return run_seconds(self.connection, settings, bundle, data)
 
     def resume(
         self,
@@ -167,6 +197,7 @@ class Device:
         *,
         bundle: str | None = None,
         data: str | None = None,
+        trackers: Sequence[Tracker] = (),
         say: Callable[[str], None] = _log.warning,
         **changes: Value,
     ) -> TrainingRun:
@@ -175,6 +206,7 @@ class Device:
         Args:
             name: Its name on the device.
             bundle, data: Their names there if they were deployed again under others.
+            trackers: Where its steps are shown; those that show it already go on there.
             say: Called with what changes.
             changes: Settings, by their names in `TrainSettings`, that are to be others from now on.
 
@@ -183,16 +215,24 @@ class Device:
         """
         changed = by_flag(changes, SETTINGS, "the call")
         places = {"bundle": bundle, "data": data}
-        run = training.resume(self.connection, check_name(name, "run"), changed, **places, say=say)
-        return TrainingRun(run)
+        feed = Feed(check_name(name, "run"), trackers)
+        if feed:
+            feed.require_same(Run(self.connection, name).history(whole=True))
+        run = training.resume(self.connection, name, changed, **places, say=say)
+        return TrainingRun(run, feed=feed)
 
-    def run(self, name: str) -> TrainingRun:
+    def run(self, name: str, *, trackers: Sequence[Tracker] = ()) -> TrainingRun:
         """Return a run that is on the device, from its first step on.
+
+        Args:
+            name: Its name there.
+            trackers: Where its steps are shown; those that show it already are brought up to date.
 
         Raises:
             ToolkitError: There is none of this name.
         """
-        return TrainingRun(attach(self.connection, check_name(name, "run")))
+        feed = Feed(check_name(name, "run"), trackers)
+        return TrainingRun(attach(self.connection, name), feed=feed)
 
 
 class Cargo:

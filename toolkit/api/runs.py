@@ -14,6 +14,7 @@ from toolkit.device.watching import Watching, number, whole
 from toolkit.errors import ToolkitError
 from toolkit.settings.config import read_config
 from toolkit.settings.training import SETTINGS, TrainSettings
+from toolkit.tracking.feed import Feed
 
 if TYPE_CHECKING:
     from toolkit.trace.analysis import Analysis
@@ -70,7 +71,8 @@ class Evaluation:
 class TrainingRun:
     """A run that goes on by itself on a device; iterating shows its steps as they come.
 
-    Losing the connection, or leaving the loop, does not end the run.
+    Losing the connection, or leaving the loop, does not end the run. While it is iterated, its
+    trackers get every step, once.
 
     Attributes:
         name: Its name on the device.
@@ -80,11 +82,11 @@ class TrainingRun:
         watching: The trace's records as they come, for who shows more than steps.
     """
 
-    def __init__(self, run: Run, *, began: bool = False) -> None:
+    def __init__(self, run: Run, *, began: bool = False, feed: Feed | None = None) -> None:
         self.device_run = run
         self.name = run.name
         self.evaluations: list[Evaluation] = []
-        self.watching = Watching(run, began=began)
+        self.watching = Watching(run, began=began, feed=feed)
 
     def __iter__(self) -> Iterator[Step]:
         """Yield steps until the run ends.

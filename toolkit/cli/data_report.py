@@ -35,9 +35,15 @@ def _say_some(lines: Sequence[str]) -> None:
 
 def print_counts(report: dict[str, Any]) -> None:
     """Print what data.json says on standard output."""
+    for line in count_lines(report):
+        print_line(line)
+
+
+def count_lines(report: dict[str, Any]) -> Iterator[str]:
+    """Yield what data.json says, a line each."""
     length = report["settings"]["seq_len"]
     dropped = ", ".join(f"{count} {why}" for why, count in report["dropped"].items()) or "none"
-    print_line(
+    yield (
         f"{plural(report['documents'], 'document')}: {report['split']} split, "
         f"{report['truncated']} truncated, dropped: {dropped}"
     )
@@ -47,13 +53,12 @@ def print_counts(report: dict[str, Any]) -> None:
         counts = report[part]
         share = counts["labelled"] / counts["tokens"]
         filled = counts["tokens"] / (counts["sequences"] * length)
-        print_line(
+        yield (
             f"{part}: {plural(counts['sequences'], 'sequence')} of {length} tokens "
             f"from {plural(counts['documents'], 'document')}, {counts['tokens']} tokens "
             f"({filled:.0%} filled), {counts['labelled']} labelled ({share:.0%})"
         )
-    for line in _remarks(report):
-        print_line(line)
+    yield from _remarks(report)
 
 
 def _remarks(report: dict[str, Any]) -> Iterator[str]:

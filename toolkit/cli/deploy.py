@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.api.devices import checked_cargo, open_device
+from toolkit.api.devices import Deployment, checked_cargo, open_device
 from toolkit.cli.common import print_json, say, say_next
 from toolkit.cli.options import AsJson, OnDevice
 from toolkit.cli.transfers import transfer_bar
@@ -52,8 +52,7 @@ def deploy(
         if app:
             _prepare_app(target.connection, apk)
         done = target.send(cargo, with_runtime=not app, bars=transfer_bar)
-    for what, report in done.transfers.items():
-        _say_sent(f"{what} {getattr(done, what)}", report)
+    say_sent(done)
     if as_json:
         print_json(done.to_json())
         return
@@ -73,7 +72,13 @@ def _prepare_app(device: Device, apk: Path | None) -> None:
     say(f"app: {done}")
 
 
-def _say_sent(what: str, report: Report) -> None:
+def say_sent(done: Deployment) -> None:
+    """Say how much was sent, and how much a device had."""
+    for what, report in done.transfers.items():
+        _say_report(f"{what} {getattr(done, what)}", report)
+
+
+def _say_report(what: str, report: Report) -> None:
     resumed = f", {bytes_text(report.resumed)} from before" if report.resumed else ""
     say(
         f"{what}: {bytes_text(report.sent)} sent{resumed}, {bytes_text(report.unchanged)} unchanged"

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from toolkit.cli.common import console, print_json
+from toolkit.cli.common import console, print_json, say_next
 from toolkit.cli.options import AsJson
 from toolkit.cli.units import bytes_text
 from toolkit.device import open_device
@@ -40,6 +40,9 @@ def devices(
         print_json(rows)
     else:
         _print_table(rows)
+        reached = [row["device"] for row in rows if "error" not in row]
+        if reached:  # the last: phones come after this machine
+            say_next(f"toolkit deploy BUNDLE --data DATA --device {reached[-1]}")
     if addresses and any("error" in row for row in rows):
         raise typer.Exit(1)
 

@@ -1,12 +1,13 @@
 """`toolkit export`: from a model to a bundle."""
 
+import shlex
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from toolkit.cli.common import console, error_console, print_json
+from toolkit.cli.common import console, error_console, print_json, say_next
 from toolkit.cli.options import Lowering, Scheme
 from toolkit.lora import PROJECTIONS, parse_pattern, parse_targets
 
@@ -164,8 +165,15 @@ def export(
     if as_json:
         print_json(manifest)
         return
-    size = sum(entry["bytes"] for entry in manifest["files"].values())
     seconds = time.monotonic() - started
-    name = manifest["model"]["name"]
-    console.print(f"{output}: {name}, {size / 1e6:.1f} MB in {seconds:.0f} s", markup=False)
+    console.print(f"{output}: {content_line(manifest)} in {seconds:.0f} s", markup=False)
     console.print(f"See what is in it with: toolkit inspect {output}", markup=False)
+    where = shlex.quote(str(output))
+    text = f"FILE --tokenizer {where}" if manifest["tokenizer"] else f"--random 64 --bundle {where}"
+    say_next(f"toolkit data {text} -o data")
+
+
+def content_line(manifest: dict[str, Any]) -> str:
+    """Return model and size of a bundle."""
+    size = sum(entry["bytes"] for entry in manifest["files"].values())
+    return f"{manifest['model']['name']}, {size / 1e6:.1f} MB"

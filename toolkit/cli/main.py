@@ -25,6 +25,7 @@ COMMANDS = {
     "data": "Turn text or chats into training data for a bundle.",
     "devices": "List the devices that can be reached.",
     "deploy": "Copy runtime, bundle and data to a device.",
+    "finetune": "All in one: from a model and data to an adapter, trained on a device.",
     "train": "Train on a device, with progress; can be stopped and resumed.",
     "stop": "End a run after its current step, with everything saved.",
     "list": "Show what a device holds: bundles, data, runs, with sizes.",

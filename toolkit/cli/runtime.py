@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli.common import console, error_console, print_json
+from toolkit.cli.common import console, error_console, print_json, say_next
 from toolkit.cli.options import AsJson
 from toolkit.cli.units import bytes_text
 from toolkit.device import runtime_build
@@ -40,6 +40,7 @@ def build(
         print_json({"abi": abi, "path": str(folder), "bytes": size})
     else:
         console.print(f"{folder} ({bytes_text(size)})", highlight=False, soft_wrap=True)
+        say_next("toolkit deploy BUNDLE --data DATA --device SERIAL")
 
 
 @app.command("list")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +11,7 @@ from toolkit.api.runs import TrainingRun
 from toolkit.cli.common import console, print_json, say, say_next
 from toolkit.cli.flags import takes
 from toolkit.cli.train_system import system_trace
-from toolkit.cli.train_watch import watch
+from toolkit.cli.train_watch import say_time, watch
 from toolkit.device import Device as Connection
 from toolkit.device import training
 from toolkit.device.layout import check_name, choose
@@ -20,6 +20,11 @@ from toolkit.errors import ToolkitError
 from toolkit.settings.config import read_config, save_config
 from toolkit.settings.declaration import Value
 from toolkit.settings.training import FLAGS, SETTINGS, TrainSettings, merged
+from toolkit.tracking.feed import Feed
+from toolkit.tracking.flags import TRACKERS, trackers_of
+
+if TYPE_CHECKING:
+    from toolkit.tracking.tracker import Tracker
 
 
 @takes(FLAGS.values())
@@ -71,6 +76,10 @@ def train(
     the values the run was started with, bundle, data and adapter included. What is in effect is
     kept with the run, and `toolkit pull` brings it as settings.json.
 
+    --tensorboard, --csv and --wandb show loss, learning rate, gradient norm, tokens/s, peak and
+    held-out loss as they come (pip install "toolkit[tensorboard]" or "toolkit[wandb]"); with
+    --resume or --attach they go on where they were, with every step once.
+
     \b
     Examples:
       toolkit train --device local --steps 50 --lr 1e-4 --out run1
@@ -81,6 +90,7 @@ def train(
       toolkit train --config run.yaml --optimizer lion --out run6
       toolkit train --steps 50 --optimizer adamw --grad-accum 4 --out run2 --detach
       toolkit train --attach run2
+      toolkit train --attach run2 --csv run2.csv --tensorboard tensorboard
       toolkit train --steps 50 --adapter runs/run1 --out run3
       toolkit train --device SERIAL --steps 5 --out run4 --atrace
     """
@@ -90,21 +100,30 @@ def train(
         say_next(f"toolkit train --config {save_to}")
         return
     _check_usage(given, attach_to, resume)
-    if atrace and detach:
-        raise typer.BadParameter("--atrace ends with this command, so it takes no --detach")
+    ending = ["--atrace"] * atrace + [f"--{flag}" for flag in TRACKERS if flag in given]
+    if detach and ending:
+        raise typer.BadParameter(f"{ending[0]} ends with this command, so it takes no --detach")
+    trackers = trackers_of(given)
     name = str(attach_to or given["out"])
     device = open_device(str(given.get("device", "local")))
     with device, system_trace(device.connection, name, atrace):
-        run = _run(device, name, given, resume, attach_to is not None, app)
+        run = _run(device, name, given, trackers, resume, attach_to is not None, app)
         if detach:
             _announce(run, as_json)
         else:
             steps = given.get("steps")
-            watch(run.watching, steps if isinstance(steps, int) else None, as_json=as_json)
+            total = steps if isinstance(steps, int) else None
+            watch(run.watching, total, as_json=as_json, forecast=attach_to is None)
 
 
 def _run(
-    device: Device, name: str, given: dict[str, Value], resume: bool, attached: bool, app: bool
+    device: Device,
+    name: str,
+    given: dict[str, Value],
+    trackers: "list[Tracker]",
+    resume: bool,
+    attached: bool,
+    app: bool,
 ) -> TrainingRun:
     settings = {known.flag: given[known.flag] for known in SETTINGS if known.flag in given}
     places = (given.get(flag) for flag in ("bundle", "data", "adapter"))
@@ -114,13 +133,18 @@ def _run(
             "a run keeps the adapter that it started from", "Leave --adapter away with --resume"
         )
     if app:
-        return _app_run(device.connection, name, bundle, data, adapter, settings, resume, attached)
+        feed = Feed(check_name(name, "run"), trackers)
+        phone = device.connection
+        return _app_run(phone, name, bundle, data, adapter, settings, feed, resume, attached)
     if attached:
-        return device.run(name)
+        return device.run(name, trackers=trackers)
     if resume:
-        return device.resume(name, bundle=bundle, data=data, say=say, **settings)
+        return device.resume(name, bundle=bundle, data=data, trackers=trackers, say=say, **settings)
     chosen = TrainSettings.of(settings)
-    return device.train(name, chosen, bundle=bundle, data=data, adapter=adapter, say=say)
+    say_time(device.estimate(chosen, bundle=bundle, data=data))
+    return device.train(
+        name, chosen, bundle=bundle, data=data, adapter=adapter, trackers=trackers, say=say
+    )
 
 
 def _check_usage(given: Mapping[str, Value], attach_to: str | None, resume: bool) -> None:
@@ -129,7 +153,7 @@ def _check_usage(given: Mapping[str, Value], attach_to: str | None, resume: bool
         if "out" not in given or not long:
             raise typer.BadParameter("--out and --steps or --epochs are needed (or --attach RUN)")
         return
-    starting = [f"--{flag}" for flag in given if flag != "device"]
+    starting = [f"--{flag}" for flag in given if flag not in ("device", *TRACKERS)]
     starting += ["--resume"] if resume else []
     if starting:
         raise typer.BadParameter(f"--attach starts nothing, so it takes no {', '.join(starting)}")
@@ -142,6 +166,7 @@ def _app_run(
     data: str | None,
     adapter: str | None,
     settings: dict[str, Value],
+    feed: Feed,
     resume: bool,
     attached: bool,
 ) -> TrainingRun:
@@ -149,19 +174,22 @@ def _app_run(
     from toolkit.device.base import ShellDevice
 
     if attached:
-        return TrainingRun(app.AppRun(app.inside_app(phone), check_name(name, "run")))
+        return TrainingRun(app.AppRun(app.inside_app(phone), name), feed=feed)
     app.require_app(phone)
     assert isinstance(phone, ShellDevice)
     if adapter is not None:
         raise ToolkitError("the app has no --adapter", "Leave it away, or train without --app")
+    if resume and feed:
+        feed.require_same(app.AppRun(app.inside_app(phone), name).history(whole=True))
     if not resume:
+        feed.require_free()
         chosen = choose(phone, "bundles", bundle), choose(phone, "data", data)
         facts = training.check_pair(phone, *chosen)
         bundle, data = (item.name for item in chosen)
         steps = TrainSettings.of(settings).for_samples(training.sequences_of(facts)).steps
         settings = merged(settings, {"steps": steps})
     run = app.start(phone, name, bundle, data, settings, resume=resume)
-    return TrainingRun(run, began=not resume)
+    return TrainingRun(run, began=not resume, feed=feed)
 
 
 def _announce(trained: TrainingRun, as_json: bool) -> None:

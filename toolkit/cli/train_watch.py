@@ -12,13 +12,15 @@ from typing import Any
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-from toolkit.cli.common import error_console
+from toolkit.cli.common import error_console, say
 from toolkit.cli.progress import Bar
 from toolkit.cli.units import bytes_text, seconds_text
 from toolkit.device.runs import Run
 from toolkit.device.watching import Watching, how_to_attach, number, whole
 
 _SHOWN = {"run", "step", "evaluation", "event", "end"}
+_FIRST_STEPS = 3  # enough to tell what a run takes; the first one reads the weights
+_WORTH_TELLING = 5  # steps
 
 
 class Interrupts:
@@ -43,9 +45,11 @@ class Interrupts:
 class BarView:
     """A progress bar on standard error; without a terminal, a line for every tenth of the run."""
 
-    def __init__(self, run: Run, steps: int | None) -> None:
+    def __init__(self, run: Run, steps: int | None, *, forecast: bool = False) -> None:
+        """Show `run`; with `forecast` say what time is left once the first steps tell."""
         self._run = run
         self._steps = steps
+        self._first: list[float] | None = [] if forecast else None
         self._peak = 0.0
         self._bar = Bar(
             TextColumn("{task.description}"),
@@ -95,8 +99,22 @@ class BarView:
             f"peak {bytes_text(self._peak)}"
         )
         self._bar.update(self._task, completed=step, figures=figures)
+        self._forecast(step, seconds)
         if self._bar.disable and self._due(step):
             self.say(f"step {step}/{self._steps or '?'}  {figures}  {seconds:.2f} s/step")
+
+    def _forecast(self, step: int, seconds: float) -> None:
+        """Say once what time is left, by the first steps but the very first."""
+        if self._first is None:
+            return
+        self._first.append(seconds)
+        if len(self._first) < _FIRST_STEPS:
+            return
+        later, self._first = self._first[1:], None
+        left = (self._steps or 0) - step
+        if left >= _WORTH_TELLING:
+            pace = sum(later) / len(later)
+            self.say(f"about {seconds_text(left * pace)} left, {pace:.3g} s a step")
 
     def _due(self, step: int) -> bool:
         every = max(1, (self._steps or 10) // 10)
@@ -123,14 +141,34 @@ class JsonView:
             sys.stdout.flush()
 
 
-def watch(watching: Watching, steps: int | None, *, as_json: bool) -> None:
+def say_time(seconds: float | None) -> None:
+    """Say before a run how long its steps will take, if that is known."""
+    if seconds is not None:
+        say(f"the run will take about {seconds_text(seconds)}, by what was measured of the device")
+
+
+def watch(
+    watching: Watching,
+    steps: int | None,
+    *,
+    as_json: bool,
+    forecast: bool = False,
+    hints: bool = True,
+) -> None:
     """Show a run until it ends or the second Ctrl-C; the first one stops it at a step boundary.
+
+    Args:
+        watching: The run.
+        steps: How many it will have, None if the trace is to tell.
+        as_json: Print records.
+        forecast: Say what time is left after the first steps.
+        hints: Name the commands that follow.
 
     Raises:
         ToolkitError: The trainer failed or died, or the connection broke.
     """
     run = watching.run
-    view = JsonView() if as_json else BarView(run, steps)
+    view = JsonView() if as_json else BarView(run, steps, forecast=forecast)
     with Interrupts().counted() as interrupts, view:
         stop_requested = False
         for record in watching:
@@ -143,10 +181,10 @@ def watch(watching: Watching, steps: int | None, *, as_json: bool) -> None:
             if interrupts.count > 1:
                 view.say(how_to_attach(run, f"run {run.name} goes on"))
                 return
-        _conclude(run, view, watching)
+        _conclude(run, view, watching, hints)
 
 
-def _conclude(run: Run, view: BarView | JsonView, watching: Watching) -> None:
+def _conclude(run: Run, view: BarView | JsonView, watching: Watching, hints: bool) -> None:
     end = watching.end or {}
     steps, peak = whole(end.get("steps")), bytes_text(watching.peak_bytes)
     stopped = end.get("status") == "stopped"
@@ -156,8 +194,11 @@ def _conclude(run: Run, view: BarView | JsonView, watching: Watching) -> None:
     )
     if reason := end.get("reason"):
         view.say(f"it ended early: {str(reason)[:500]}")
+    if not hints:
+        return
     if stopped:
-        view.say(f"resume: toolkit train {run.where} --out {run.name} --resume")
+        tracked = f" {watching.feed.words}" if watching.feed else ""
+        view.say(f"resume: toolkit train {run.where} --out {run.name} --resume{tracked}")
     view.say(f"next: toolkit pull {run.where} {run.name} -o runs/{run.name}")
 
 

@@ -2,9 +2,11 @@
 
 import os
 import selectors
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -44,13 +46,13 @@ class LocalDevice(ShellDevice):
     def _exchange(
         self, command: WrappedCommand, source: Iterator[bytes] | None, timeout: float
     ) -> Iterator[bytes]:
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", command.line],
-            stdin=subprocess.PIPE,  # without a source it only ends when this process does
-            stdout=subprocess.PIPE,
-            # Ctrl-C is for the host's command; what runs on a device does not hear it.
-            start_new_session=True,
-        )
+        with _no_interrupt():
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", command.line],
+                stdin=subprocess.PIPE,  # without a source it only ends when this process does
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+            )
         assert process.stdin is not None and process.stdout is not None
         failures: list[BaseException] = []
         feeder = None
@@ -82,6 +84,19 @@ class LocalDevice(ShellDevice):
                 if not data:
                     return
                 yield data
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Let what is started within the block not hear Ctrl-C, which is for the host's command.
+
+    A session of its own is not enough: the child would be killed before it has begun that.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _feed(

@@ -112,10 +112,16 @@ class Run:
             found += [record for line in lines if (record := _parse(line))]
         return found
 
-    def history(self) -> list[dict[str, Any]]:
-        """Return the run, step and end records before `trace_offset`, picked out on the device."""
-        words = " ".join("-e " + quote(f'"type":"{kind}"') for kind in ("run", "step", "end"))
-        head = f"head -c {self.trace_offset} {quote(f'{self.path}/trace.jsonl')}"
+    def history(self, *, whole: bool = False) -> list[dict[str, Any]]:
+        """Return the records of parts, steps, evaluations and ends, picked out on the device.
+
+        Args:
+            whole: Of all that is there, not only of what is before `trace_offset`.
+        """
+        kinds = ("run", "step", "evaluation", "end")
+        words = " ".join("-e " + quote(f'"type":"{kind}"') for kind in kinds)
+        trace = quote(f"{self.path}/trace.jsonl")
+        head = f"cat {trace} 2>/dev/null" if whole else f"head -c {self.trace_offset} {trace}"
         lines = self.device.stream(f"{head} | grep -a -F {words} || true", _HISTORY_SECONDS)
         return [
             record for line in b"".join(lines).split(b"\n") if (record := _parse(line)) is not None

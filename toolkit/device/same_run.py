@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ class RunIdentity:
     name: str
     id: str
     first: bytes
+
+    @property
+    def key(self) -> str:
+        """A text that no other run has: its id, or for the app's runs one of how it began."""
+        return self.id or sha256(self.first).hexdigest()[:16]
 
     def same(self, other: "RunIdentity") -> bool:
         """Whether both are of the same run."""

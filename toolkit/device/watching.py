@@ -3,11 +3,15 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolkit.device.errors import DeviceLost
 from toolkit.device.runs import Run, follow
+from toolkit.device.same_run import identity_on_device
 from toolkit.errors import ToolkitError
+
+if TYPE_CHECKING:
+    from toolkit.tracking.feed import Feed
 
 
 class Watching:
@@ -17,13 +21,15 @@ class Watching:
     several. `end` is the record that ends it, None before that.
     """
 
-    def __init__(self, run: Run, *, began: bool = False) -> None:
+    def __init__(self, run: Run, *, began: bool = False, feed: "Feed | None" = None) -> None:
         """Follow `run` from where its trace was read to.
 
         Args:
             began: This side began the run; if the trainer refuses it, nothing of it is kept.
+            feed: Given every record, too.
         """
         self.run = run
+        self.feed = feed
         self.peak_bytes = 0.0
         self.end: dict[str, Any] | None = None
         self._began = began
@@ -42,12 +48,13 @@ class Watching:
 
         Raises:
             ToolkitError: The trainer failed or died (the message is its own), or the connection
-                broke; then the run goes on.
+                broke, or a tracker cannot be used; then the run goes on.
         """
-        with self._going_on():
+        with self._going_on(), self._fed():
             for record in follow(self.run):
                 if record is not None:
                     self._count(record)
+                self._give(record)
                 yield record
         if self.end is None and self._earlier is not None and self.run.exit_code() == 0:
             self.end = self._earlier  # resumed though nothing was left to do, which adds nothing
@@ -70,6 +77,26 @@ class Watching:
         except DeviceLost as lost:
             remedy = f"The run goes on; {how_to_attach(self.run, 'when it is back')}"
             raise ToolkitError(lost.cause, remedy) from lost
+
+    @contextmanager
+    def _fed(self) -> Iterator[None]:
+        """Let go of what is fed in the end."""
+        if self.feed:
+            run = self.run
+            self.feed.identity = lambda: identity_on_device(run.device, run.path).key
+        try:
+            yield
+        finally:
+            if self.feed:
+                self.feed.close()
+
+    def _give(self, record: dict[str, Any] | None) -> None:
+        if not self.feed:
+            return
+        if record is not None:
+            self.feed.take(record)
+        else:
+            self.feed.flush()
 
     def _count(self, record: dict[str, Any]) -> None:
         kind = record["type"]

@@ -27,6 +27,7 @@ from toolkit.device.transfer import Progress, push_folder
 from toolkit.errors import ToolkitError
 from toolkit.files import cache_root
 from toolkit.planning.cost import Work, work_of
+from toolkit.planning.measured import remember
 from toolkit.planning.scratch import Kernels
 from toolkit.planning.settings import Machine, Settings
 from toolkit.planning.speed import PHASES, fit_speed
@@ -63,6 +64,8 @@ def measure(
 ) -> Machine:
     """Return what a device can do: speed, floor, free memory. Takes about five seconds there.
 
+    It is remembered, for the time that later runs will take.
+
     Args:
         device: Connected.
         threads: Of the trainer; 0 leaves their number to the device.
@@ -97,7 +100,9 @@ def measure(
             local = Path(temporary) / f"{length}.jsonl"
             fetch_file(device, f"{run}/trace.jsonl", local)
             traces[length] = read_trace(local)
-    return machine_of(traces, name=device.info().model or device.spec)
+    machine = machine_of(traces, name=device.info().model or device.spec)
+    remember(device, threads, machine)
+    return machine
 
 
 def machine_of(traces: dict[int, Trace], name: str) -> Machine:

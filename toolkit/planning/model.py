@@ -76,6 +76,17 @@ def _bundle(path: Path) -> Model:
     from toolkit.bundle.manifest import read_manifest
 
     manifest = read_manifest(path)
+    _, config = _identity(path / "config.json")
+    return replace(bundle_model(manifest, config, lambda: load_config(path)), bundle=path)
+
+
+def bundle_model(manifest: dict[str, Any], config: Any, load: Callable[[], Any]) -> Model:
+    """Return the model of a bundle, wherever that is.
+
+    Args:
+        manifest, config: What its manifest.json and config.json hold.
+        load: Reads the configuration as `transformers` loads it.
+    """
     lora, quantization = LoraSettings.from_json(manifest["lora"]), manifest["quantization"]
     settings = Settings(
         seq_len=manifest["seq_lens"][0],
@@ -88,11 +99,10 @@ def _bundle(path: Path) -> Model:
     return Model(
         manifest["model"]["name"],
         _export_again(manifest["model"]),
-        _identity(path / "config.json"),
+        ["config", config],
         settings,
-        lambda: _load(path),
+        load,
         has_tokenizer="tokenizer_config.json" in manifest["files"],
-        bundle=path,
         seq_lens=tuple(manifest["seq_lens"]),
     )
 
@@ -159,7 +169,7 @@ def _directory(path: Path) -> Model:
         (str(path),),
         _identity(path / "config.json"),
         Settings(),
-        lambda: _load(path),
+        lambda: load_config(path),
         has_tokenizer=any((path / name).is_file() for name in _TOKENIZER_FILES),
     )
 
@@ -175,7 +185,7 @@ def _on_the_hub(model: str) -> Model:
             f"Qwen/Qwen2.5-0.5B, or a recipe: {', '.join(recipes())}",
         )
     path = download_config(model)
-    return Model(model, (model,), _identity(path), Settings(), lambda: _load(path.parent))
+    return Model(model, (model,), _identity(path), Settings(), lambda: load_config(path.parent))
 
 
 def _identity(config: Path) -> list[Any]:
@@ -185,7 +195,12 @@ def _identity(config: Path) -> list[Any]:
         raise ToolkitError(f"{config} cannot be read: {error}") from error
 
 
-def _load(directory: Path) -> Any:
+def load_config(directory: Path) -> Any:
+    """Return the configuration in a directory as `transformers` loads it.
+
+    Raises:
+        ToolkitError: There is none that can be used.
+    """
     from transformers import AutoConfig
 
     try:

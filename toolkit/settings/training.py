@@ -236,7 +236,7 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class Places:
-    """Where a run takes place and what it works on, beside its settings."""
+    """Where a run takes place, what it works on and where it is shown, beside its settings."""
 
     device: str = setting("local", "local, a phone's SERIAL, or HOST:PORT.", source="host")
     out: str | None = setting(None, "Name of the run on the device.", source="host")
@@ -248,6 +248,16 @@ class Places:
         None, "Start from this adapter instead of the bundle's: a folder that peft saved or "
         "`toolkit pull` brought, or an adapter.ptd.", source="host",
     )  # fmt: skip
+    tensorboard: str | None = setting(
+        None, "Show the steps in TensorBoard: a folder, which gets one for every run.",
+        source="host",
+    )  # fmt: skip
+    csv: str | None = setting(
+        None, "Write the steps to this CSV file, a row for each.", source="host"
+    )
+    wandb: str | None = setting(
+        None, "Show the steps in this project of Weights & Biases.", source="host"
+    )
 
 
 SETTINGS: tuple[Setting, ...] = settings_of(TrainSettings)

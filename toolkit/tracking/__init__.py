@@ -1,0 +1,1 @@
+"""Trackers: where the steps of a run are shown while they come: TensorBoard, a CSV file, W&B."""
