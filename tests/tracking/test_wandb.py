@@ -1,15 +1,12 @@
-"""Weights & Biases through its own library, offline; where that is installed."""
+"""Weights & Biases through its own library, offline."""
 
 import json
 import struct
-
-import pytest
 
 from tests.tracking.test_feed import AGAIN, FIRST
 from toolkit.tracking.feed import Feed
 from toolkit.tracking.points import TAGS
 
-wandb = pytest.importorskip("wandb")
 _FILE_HEADER, _BLOCK = 7, 1 << 15
 _HEADER = struct.Struct("<IHB")  # checksum, size, kind
 _WHOLE, _LAST = 1, 4
