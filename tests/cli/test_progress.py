@@ -29,7 +29,7 @@ class Screen(io.StringIO):
 
 @pytest.fixture(params=["colours", "no colours", "dumb", "pipe"])
 def kind(request, monkeypatch):
-    for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):
+    for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "LINES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "dumb" if request.param == "dumb" else "xterm-256color")
     monkeypatch.setenv("COLUMNS", "120")
