@@ -1,10 +1,12 @@
 """A device is measured through its real trainer, with a tiny model in place of the usual one."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from toolkit.device import open_device
+from toolkit.device.contents import checked_files
 from toolkit.device.inventory import KINDS
 from toolkit.ops import OPERATORS
 from toolkit.planning import measure
@@ -43,6 +45,15 @@ def test_this_machine(tiny: Path) -> None:
     assert len(said) == 2 and {entry.path.split("/")[-2] for entry in left} == {"runtime"}
     made = (calibration_bundle() / "manifest.json").stat().st_mtime_ns
     assert (calibration_bundle() / "manifest.json").stat().st_mtime_ns == made
+
+
+def test_a_model_that_is_not_whole_is_made_again(tiny: Path) -> None:
+    manifest = calibration_bundle() / "manifest.json"
+    whole = json.loads(manifest.read_bytes())
+    manifest.write_text(json.dumps({n: v for n, v in whole.items() if n != "crc32"}))
+    checked_files(calibration_bundle(), "bundle")
+    manifest.with_name("base.ptd").write_bytes(b"cut")
+    checked_files(calibration_bundle(), "bundle")
 
 
 def test_operators_that_changed_need_another_model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ Runs of a few steps, with short and with long sequences: long ones tell the rate
 short ones that of unpacking weights. The model is made once and kept in the user's cache.
 """
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -128,10 +129,11 @@ def machine_of(traces: dict[int, Trace], name: str) -> Machine:
 
 
 def calibration_bundle() -> Path:
-    """Return the small model's bundle, made when it is not there."""
+    """Return the small model's bundle, made when it is not there or not whole."""
     folder = cache_root()
     path = folder / f"calibration-{__version__}-{BUNDLE_FORMAT_VERSION}-{_programs_digest()}"
-    if not (path / "manifest.json").is_file():
+    if not _is_whole(path):
+        shutil.rmtree(path, ignore_errors=True)
         from toolkit.bundle.export import ExportSettings, export_bundle
         from toolkit.bundle.layout import parameter_shapes
         from toolkit.sources.random import RandomSource
@@ -141,6 +143,14 @@ def calibration_bundle() -> Path:
         source = RandomSource(config, parameter_shapes(config), "calibration", 0)
         export_bundle(source, path, ExportSettings(lora=settings.lora, seq_lens=LENGTHS))
     return path
+
+
+def _is_whole(bundle: Path) -> bool:
+    try:
+        checked_files(bundle, "bundle")
+    except ToolkitError:  # another build made it, or a disk lost some of it
+        return False
+    return True
 
 
 def _programs_digest() -> str:
