@@ -26,13 +26,19 @@ def bundle(tmp_path_factory):
     return export_with_tokenizer(tmp_path_factory.mktemp("real") / "bundle")
 
 
-def test_held_out_data_is_evaluated_and_an_adapter_trained_on(bundle, tmp_path, monkeypatch):
+@pytest.fixture
+def data(bundle, tmp_path, monkeypatch):
+    """Data with a fifth held out, on this machine with the bundle."""
     monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
     text = tmp_path / "book.txt"
     text.write_text("".join(f"hello number {i}, how are you doing today\n" for i in range(60)))
     data = tmp_path / "data"
     toolkit("data", text, "--tokenizer", bundle, "-o", data, "--validation", 0.2)
     toolkit("deploy", bundle, "--data", data)
+    return data
+
+
+def test_held_out_data_is_evaluated_and_an_adapter_trained_on(bundle, data, tmp_path):
     words = ("train", "--lr", 0.01, "--eval-every", 2, "--out")
     first = toolkit(*words, "one", "--steps", 4)
     losses = evaluations(first)
@@ -54,14 +60,7 @@ def test_held_out_data_is_evaluated_and_an_adapter_trained_on(bundle, tmp_path, 
     assert refused.exit_code == 1 and f"{weights} is damaged" in refused.stderr
 
 
-def test_held_out_loss_decides_what_comes_back(bundle, tmp_path, monkeypatch):
-    """A rate of nothing improves nothing: the best is what the run began with."""
-    monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
-    text = tmp_path / "book.txt"
-    text.write_text("".join(f"hello number {i}, how are you doing today\n" for i in range(60)))
-    data = tmp_path / "data"
-    toolkit("data", text, "--tokenizer", bundle, "-o", data, "--validation", 0.2)
-    toolkit("deploy", bundle, "--data", data)
+def test_held_out_loss_decides_what_comes_back(bundle, data, tmp_path):
     words = ("--lr", 0.05, "--eval-every", 1, "--keep", "best", "--keep-checkpoints", 2)
     result = toolkit("train", *words, "--save-every", 1, "--steps", 3, "--out", "one")
     losses = evaluations(result)
