@@ -56,13 +56,14 @@ def test_lora_linear_is_nn_linear_on_the_merged_weight(t, scheme):
 
 
 @pytest.mark.parametrize("t", LENGTHS)
-def test_rms_norm_is_llamas(t):
-    values = named("rms_norm_backward", replace(SIZES, t=t))
-    module = LlamaRMSNorm(SIZES.d, eps=values["eps"]).double()
+@pytest.mark.parametrize("groups", [1, 4])
+def test_rms_norm_is_llamas(t, groups):
+    values = named("rms_norm_backward", replace(SIZES, t=t, groups=groups))
+    module = LlamaRMSNorm(SIZES.d // groups, eps=values["eps"]).double()
     module.weight.data = values["weight"]
     x = values["x"].float().double().requires_grad_()
     # LlamaRMSNorm computes in float32 whatever comes in.
-    expected = module(x)
+    expected = module(x.unflatten(-1, (groups, -1))).flatten(-2)
     actual = OPERATORS["rms_norm"](x.detach(), values["weight"], values["eps"])
     torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)
     (dx,) = backward(expected, values["grad"], x)

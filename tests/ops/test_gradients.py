@@ -17,7 +17,7 @@ VARIANTS = {
     "int8": replace(SMALL, scheme="int8", adapters="gate down"),
     "no adapters": replace(SMALL, adapters=""),
     "one token": replace(SMALL, t=1),
-    "one head per group": replace(SMALL, t=7, kv_heads=4),
+    "one head per group": replace(SMALL, t=7, kv_heads=4, groups=4),
     "one kv head": replace(SMALL, t=6, kv_heads=1),
 }
 DIFFERENTIABLE = {

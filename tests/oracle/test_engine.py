@@ -24,6 +24,8 @@ MODELS = [
     pytest.param(("qwen2", False), id="qwen2-untied"),
     pytest.param(("smollm3", True), id="smollm3-two-kinds"),
     pytest.param(("granite", False), id="granite-multipliers"),
+    pytest.param(("qwen3", True), id="qwen3-norms-of-heads"),
+    pytest.param(("olmo2", False), id="olmo2-norms-behind"),
 ]
 GRADIENT_TOLERANCE = 1e-5
 """float32 (6e-8) through two blocks of some hundred-term sums, against float64."""
@@ -108,7 +110,10 @@ TRAININGS = [
 ]  # fmt: skip
 
 
-NEW_FAMILIES = [("smollm3", True, "mesp"), ("smollm3", True, "mebp"), ("granite", False, "mesp")]
+NEW_FAMILIES = [
+    ("smollm3", True, "mesp"), ("smollm3", True, "mebp"), ("granite", False, "mesp"),
+    ("qwen3", False, "mesp"), ("olmo2", True, "mesp"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", NEW_FAMILIES, indirect=True, ids=lambda m: "-".join(map(str, m)))

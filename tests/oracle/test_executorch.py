@@ -56,17 +56,18 @@ class PythonStep:
         layers = self.constant("layers")[0]
         names = self.constant("block_kinds")
         kinds = [names[int(digit)] for digit in self.constant("layer_kinds")[0]]
-        hidden = [self.run("embed", **row)["hidden"]]
+        hidden, kept = [self.run("embed", **row)["hidden"]], []
         for layer in range(layers):
-            hidden.append(
-                self.run(f"{kinds[layer]}_forward", layer, hidden=hidden[-1], **row)["hidden"]
-            )
+            outputs = self.run(f"{kinds[layer]}_forward", layer, hidden=hidden[-1], **row)
+            hidden.append(outputs.pop("hidden"))
+            kept.append(outputs)
         scale = torch.tensor(1.0 / tokens)
         head = self.run("head_backward", hidden=hidden[-1], grad_scale=scale, **row)
         grad, found = head["grad"], {}
         for layer in reversed(range(layers)):
             backward = f"{kinds[layer]}_backward"
-            outputs = self.run(backward, layer, hidden=hidden[layer], grad=grad, **row)
+            values = {"hidden": hidden[layer], "grad": grad, **kept[layer], **row}
+            outputs = self.run(backward, layer, **values)
             grad = outputs.pop("grad")
             found |= {name.removeprefix("gradient:"): value for name, value in outputs.items()}
         only_loss = self.run("head_loss", hidden=hidden[-1], **row)["loss"]
@@ -75,7 +76,7 @@ class PythonStep:
 
 
 @pytest.mark.parametrize("lowering", ["mesp", "mebp"])
-@pytest.mark.parametrize("family", ["llama", "qwen2", "smollm3", "granite"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "smollm3", "granite", "qwen3", "olmo2"])
 def test_step(make_bundle, tmp_path, family, lowering):
     bundle = Bundle.open(make_bundle(family, True, lowering))
     rows = mixed_rows(24, 150)

@@ -29,7 +29,7 @@ class TinyRun:
     params=[
         pytest.param(("llama", True, "mesp", ""), id="llama-tied-mesp"),
         pytest.param(("qwen2", False, "mebp", ""), id="qwen2-untied-mebp"),
-        pytest.param(("llama", True, "mesp", "1"), id="llama-one-layer"),
+        pytest.param(("olmo2", True, "mesp", "1"), id="olmo2-one-layer"),
     ],
 )
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:

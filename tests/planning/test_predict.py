@@ -121,6 +121,17 @@ def test_hidden_states(layers: int, sequences: int) -> None:
     assert spill.written == layers * sequences * state == spill.read
 
 
+@pytest.mark.parametrize("sequences", [1, 3])
+def test_what_layers_keep_beside_their_inputs(sequences: int) -> None:
+    layers, state = 8, 100_000
+    ram = plan_checkpoints(layers, sequences, state, "ram", None, kept=1)
+    assert ram.bytes == ((2 * layers + 1) * sequences + 1) * state
+    spill = plan_checkpoints(layers, sequences, state, "spill", None, kept=1)
+    # Beside every sequence's gradient the input of one block and what that one kept.
+    assert spill.bytes == (sequences + 2) * state
+    assert spill.written == 2 * layers * sequences * state == spill.read
+
+
 @pytest.mark.parametrize("place", ["ram", "spill"])
 def test_layers_below_the_adapters_keep_no_state(place: str) -> None:
     state, sequences = 100_000, 3

@@ -20,7 +20,7 @@ from toolkit.programs.lower import trace
 
 SCHEMES = {"linear": "int4", "embedding": "int8", "head": "int8"}
 LORA = LoraSettings(2, 4.0, ("q_proj",))
-# Architectures that `transformers` has and we have not, and the first thing of each that ours lack.
+# Architectures, and the first thing of each that a family of plain parts does not compute.
 OTHERS = {
     "qwen3": ("Qwen3", r"layers\.0\.self_attn\.q_norm\.weight is not covered by .* 'qwen3'"),
     "gemma": ("Gemma", r"hidden_act='gelu_pytorch_tanh' is not supported"),

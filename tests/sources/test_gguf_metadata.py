@@ -78,7 +78,7 @@ def inverse_frequencies(config):
         {"rope.scale_linear": 4.0},  # the name of 2023
     ],
 )
-@pytest.mark.parametrize("family", ["llama", "qwen2", "smollm3", "granite"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "smollm3", "granite", "qwen3", "olmo2"])
 def test_linear_scaling_divides_positions(tmp_path, family, keys):
     path = tmp_path / "tiny.gguf"
     model = plain_model(family, layers=4)
@@ -181,7 +181,7 @@ GRANITE = ["attention.scale", "embedding_scale", "residual_scale", "logit_scale"
 
 @pytest.mark.parametrize(
     ("family", "key"),
-    [(family, key) for family in ("llama", "qwen2", "smollm3") for key in REQUIRED]
+    [(family, key) for family in ("llama", "qwen2", "smollm3", "qwen3", "olmo2") for key in REQUIRED]
     + [("granite", key) for key in GRANITE],
 )
 def test_what_a_file_lacks_is_named(tmp_path, family, key):
@@ -191,7 +191,7 @@ def test_what_a_file_lacks_is_named(tmp_path, family, key):
         open_source(str(path))
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "smollm3", "granite"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "smollm3", "granite", "qwen3", "olmo2"])
 def test_defaults_are_llama_cpps(tmp_path, family):
     """As many kv heads as heads, a base of 10000, a vocabulary as long as the list of tokens."""
     path = tmp_path / "tiny.gguf"

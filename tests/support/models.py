@@ -16,6 +16,11 @@ from transformers import (
 )
 
 from tests.support.tiny import tiny_config
+from toolkit.families import head_dimension
+
+
+PAIRS_ROTATED = ("llama", "smollm3", "granite")
+"""Families for which llama.cpp's converter permutes the rows of q and k."""
 
 
 def tiny_model(
@@ -56,7 +61,7 @@ def write_gguf(
     tokenizer: PreTrainedTokenizerFast | None = None,
     metadata: dict[str, Any] | None = None,
 ) -> None:
-    """Write a model as llama.cpp's converter does, rows of q and k permuted but for Qwen2.
+    """Write a model as llama.cpp's converter does, rows of q and k permuted where it does that.
 
     Args:
         path: The .gguf file.
@@ -86,7 +91,7 @@ def write_gguf(
     for name, value in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
-        stored = stored_name(name)
+        stored = stored_name(name, config.model_type)
         kind = "F32"
         if value.ndim == 2:
             kind = embedding if stored in ("token_embd.weight", "output.weight") else linear
@@ -111,6 +116,9 @@ def _add_metadata(writer: gguf.GGUFWriter, config: PretrainedConfig) -> None:
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_vocab_size(config.vocab_size)
+    if head_dimension(config) * config.num_attention_heads != config.hidden_size:
+        writer.add_key_length(head_dimension(config))
+        writer.add_value_length(head_dimension(config))
     if config.model_type == "granite":
         writer.add_attention_scale(config.attention_multiplier)
         writer.add_embedding_scale(config.embedding_multiplier)
@@ -120,7 +128,7 @@ def _add_metadata(writer: gguf.GGUFWriter, config: PretrainedConfig) -> None:
 
 def _rows(stored: str, value: np.ndarray, config: PretrainedConfig) -> np.ndarray:
     """Return a tensor's rows in the order of the file."""
-    if config.model_type == "qwen2":
+    if config.model_type not in PAIRS_ROTATED:
         return value
     heads = {".attn_q.": config.num_attention_heads, ".attn_k.": config.num_key_value_heads}
     return next((permuted(value, n) for part, n in heads.items() if part in stored), value)
@@ -150,8 +158,10 @@ def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
     ).reshape(weight.shape)
 
 
-def stored_name(name: str) -> str:
+def stored_name(name: str, family: str = "llama") -> str:
     """Return llama.cpp's name of a parameter."""
+    if family == "olmo2":
+        name = name.replace("post_attention_layernorm", "post_attention_norm")
     pairs = {
         "model.embed_tokens": "token_embd",
         "model.norm": "output_norm",
@@ -159,6 +169,9 @@ def stored_name(name: str) -> str:
         "model.layers.": "blk.",
         "input_layernorm": "attn_norm",
         "post_attention_layernorm": "ffn_norm",
+        "post_feedforward_layernorm": "post_ffw_norm",
+        "self_attn.q_norm": "attn_q_norm",
+        "self_attn.k_norm": "attn_k_norm",
         "self_attn.q_proj": "attn_q",
         "self_attn.k_proj": "attn_k",
         "self_attn.v_proj": "attn_v",

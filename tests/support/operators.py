@@ -20,6 +20,7 @@ class Sizes:
     heads: int = 4
     kv_heads: int = 2
     head_dim: int = 8
+    groups: int = 1  # that a norm has in a row
     rank: int = 3
     vocab: int = 37
     scheme: str = "int4"
@@ -73,7 +74,7 @@ def _norm(draw: Draw) -> dict:
     s = draw.sizes
     return {
         "x": draw.real(1, s.t, s.d),
-        "weight": 1 + draw.real(s.d, std=0.3),
+        "weight": 1 + draw.real(s.d // s.groups, std=0.3),
         "eps": 1e-2,
         "grad": draw.real(1, s.t, s.d),
     }

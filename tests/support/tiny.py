@@ -16,6 +16,7 @@ LLAMA3_ROPE = {
 SPECIAL: dict[str, dict[str, Any]] = {
     "llama": {"rope_parameters": LLAMA3_ROPE},
     "smollm3": {"no_rope_layers": [1, 0] * 20},
+    "qwen3": {"head_dim": 24},
     "granite": {
         "embedding_multiplier": 12.0,
         "residual_multiplier": 0.22,

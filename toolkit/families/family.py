@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from transformers import PretrainedConfig
 
 from toolkit.errors import ToolkitError
 from toolkit.families.features import head_dimension
-from toolkit.families.parts import REMEDY, Linear, Norm, Part, Reader, linear, uncovered
+from toolkit.families.parts import REMEDY, Linear, Mlp, Norm, Part, Reader, linear, uncovered
 from toolkit.families.rope import Rope, plain_rope
 from toolkit.layers import layers_text
 from toolkit.lora import ALL_LINEAR, LoraSettings
@@ -77,6 +78,15 @@ class BlockKind:
     def linears(self) -> dict[str, Linear]:
         """Path -> linear layer, in the order of definition, which is `peft`'s."""
         return {path: part for path, part in self.parts.items() if isinstance(part, Linear)}
+
+    @cached_property
+    def late_norm(self) -> str | None:
+        """Path of the norm that an MLP's output goes through, None where it goes through none."""
+        mlps = tuple(f"{path}." for path, part in self.parts.items() if isinstance(part, Mlp))
+        for before, path in pairwise(self.order):
+            if before.startswith(mlps) and isinstance(self.parts[path], Norm):
+                return path
+        return None
 
 
 def _one_kind(_layer: nn.Module) -> str:

@@ -5,7 +5,7 @@ part; what the module has and the part does not say is an error that names it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -27,7 +27,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Norm:
-    """RMSNorm over the last dimension with a weight [width]."""
+    """RMSNorm with a weight [width] over the last dimension, or every `width` features of it."""
 
     width: int
     eps: float
@@ -38,12 +38,14 @@ class Attention:
     """Causal grouped-query attention of the children q_proj, k_proj, v_proj and o_proj.
 
     `rope` names the rotary frequencies (`Family.ropes`) that turn q and k, None where nothing does.
+    `normed`: the children q_norm and k_norm come between projection and rotation.
     """
 
     heads: int
     kv_heads: int
     scale: float
     rope: str | None = "rope"
+    normed: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ Part = Linear | Norm | Attention | Mlp
 Reader = Callable[[nn.Module, str, PretrainedConfig], Part]
 
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+_ATTENTION_NORMS = ("q_norm", "k_norm")
 _MLP = ("gate_proj", "up_proj", "down_proj")
 
 
@@ -77,9 +80,13 @@ def rms_norm(module: nn.Module, path: str, config: PretrainedConfig) -> Norm:
 def attention(module: Any, path: str, config: PretrainedConfig) -> Attention:
     """Read an attention of four projections in which every head turns as a whole."""
     _check_children(module, path, _ATTENTION, config.model_type)
-    width = module.head_dim
-    heads, kv_heads = (getattr(module, name).out_features // width for name in ("q_proj", "k_proj"))
-    return Attention(heads, kv_heads, module.scaling)
+    return _heads(module)
+
+
+def normed_attention(module: Any, path: str, config: PretrainedConfig) -> Attention:
+    """Read the same with norms of q and k, over each head or over all of them."""
+    _check_children(module, path, _ATTENTION, config.model_type, besides=_ATTENTION_NORMS)
+    return replace(_heads(module), normed=True)
 
 
 def gated_mlp(module: nn.Module, path: str, config: PretrainedConfig) -> Mlp:
@@ -91,12 +98,24 @@ def gated_mlp(module: nn.Module, path: str, config: PretrainedConfig) -> Mlp:
     return Mlp()
 
 
+def _heads(module: Any) -> Attention:
+    width = module.head_dim
+    heads, kv_heads = (getattr(module, name).out_features // width for name in ("q_proj", "k_proj"))
+    return Attention(heads, kv_heads, module.scaling)
+
+
 def uncovered(name: str, family: str) -> ToolkitError:
     """Return the error for a parameter that no operator reads."""
     return ToolkitError(f"{name} is not covered by the family '{family}'", REMEDY)
 
 
-def _check_children(module: nn.Module, path: str, wanted: tuple[str, ...], family: str) -> None:
+def _check_children(
+    module: nn.Module,
+    path: str,
+    wanted: tuple[str, ...],
+    family: str,
+    besides: tuple[str, ...] = (),
+) -> None:
     for name in wanted:
         if type(getattr(module, name, None)) is not nn.Linear:
             raise ToolkitError(
@@ -107,5 +126,5 @@ def _check_children(module: nn.Module, path: str, wanted: tuple[str, ...], famil
         raise uncovered(f"{path}.{own[0][0]}", family)
     for name, child in module.named_children():
         inner = next((f".{inner}" for inner, _ in child.named_parameters()), "")
-        if name not in wanted and inner:
+        if name not in (*wanted, *besides) and inner:
             raise uncovered(f"{path}.{name}{inner}", family)

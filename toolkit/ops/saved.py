@@ -68,11 +68,11 @@ lora_linear_saved.gradient(
 
 @operator(
     "rms_norm_saved(Tensor x, Tensor weight, float eps) -> (Tensor y, Tensor rstd)",
-    shapes=lambda x, weight, eps: [x.shape, (*x.shape[:-1], 1)],
+    shapes=lambda x, weight, eps: [x.shape, (*x.shape[:-1], x.shape[-1] // len(weight))],
 )
 def rms_norm_saved(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """(y, rstd) with rstd [..., 1] = 1 / sqrt(mean(x^2) + eps)."""
-    return rms_norm.reference(x, weight, eps), rstd_of(x, eps)
+    """(y, rstd) with rstd [..., G] = 1 / sqrt(mean(x^2) + eps)."""
+    return rms_norm.reference(x, weight, eps), rstd_of(x, weight, eps)
 
 
 @operator(
@@ -80,7 +80,7 @@ def rms_norm_saved(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tenso
     shapes=lambda grad, x, weight, rstd: [x.shape],
 )
 def rms_norm_saved_backward(grad: Tensor, x: Tensor, weight: Tensor, rstd: Tensor) -> Tensor:
-    """dx [..., D], with rstd [..., 1] as the forward saved it."""
+    """dx [..., D], with rstd [..., G] as the forward saved it."""
     return norm_gradient(grad, x, weight, rstd)
 
 

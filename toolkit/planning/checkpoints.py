@@ -27,7 +27,13 @@ class Checkpoints:
 
 
 def plan_checkpoints(
-    layers: int, sequences: int, state: int, place: str, available: int | None, below: int = 0
+    layers: int,
+    sequences: int,
+    state: int,
+    place: str,
+    available: int | None,
+    below: int = 0,
+    kept: int = 0,
 ) -> Checkpoints:
     """Return what one step takes.
 
@@ -38,13 +44,14 @@ def plan_checkpoints(
         available: Memory of the device that is free, bytes; None where it is not known and taken to
             be enough.
         below: Layers below those, which keep no state.
+        kept: 1 where every layer keeps another state beside its input, else 0.
     """
-    total = (layers + 1) * sequences * state
+    total = (layers + 1 + kept * layers) * sequences * state
     automatic = available is not None and total > available // _SHARE_OF_FREE
     spill = place == "spill" or (place == "auto" and automatic)
     if not spill:
-        return Checkpoints(False, (layers + 1) * sequences * state + state, 0, 0)
-    step = _Step(layers, below, sequences, keep_front=sequences * state <= _FRONT_LIMIT)
+        return Checkpoints(False, total + state, 0, 0)
+    step = _Step(layers, below, sequences, sequences * state <= _FRONT_LIMIT, kept)
     step.run()
     return Checkpoints(True, step.buffers * state, step.written * state, step.read * state)
 
@@ -52,8 +59,10 @@ def plan_checkpoints(
 class _Step:
     """One step with spilled states, counted in states."""
 
-    def __init__(self, layers: int, below: int, sequences: int, keep_front: bool) -> None:
-        self.layers, self.below = layers, below
+    def __init__(
+        self, layers: int, below: int, sequences: int, keep_front: bool, kept: int
+    ) -> None:
+        self.layers, self.below, self.kept = layers, below, kept
         self.sequences, self.keep_front = sequences, keep_front
         self.buffers = self.written = self.read = 0
         self._free = 0
@@ -68,13 +77,20 @@ class _Step:
         for _ in range(self.below):
             for s in every:
                 self._get(0, s)
-                self._put(0, s)
+                for _ in range(self.kept):
+                    self._acquire()
+                self._acquire()
+                self._free += self.kept
+                self._place(0, s)
                 self._rest(0, s)
         for layer in range(self.layers):
             for s in every:
                 self._get(layer, s)
                 self._acquire()
+                for _ in range(self.kept):
+                    self._put(self._beside(layer), s)
                 self._spill(layer, s)
+                self._spill(self._beside(layer), s)
                 self._place(layer + 1, s)
                 self._rest(layer + 1, s)
         for s in every:
@@ -85,8 +101,15 @@ class _Step:
             for s in every:
                 self._get(layer, s)
                 self._get(layer + 1, s)
+                for _ in range(self.kept):
+                    self._get(self._beside(layer), s)
+                self._drop(self._beside(layer), s)
                 self._move(layer + 1, layer, s)
                 self._rest(layer, s)
+
+    def _beside(self, layer: int) -> int:
+        """Return the number of what a layer keeps beside its input."""
+        return self.layers + 1 + layer
 
     def _acquire(self) -> None:
         if self._free:

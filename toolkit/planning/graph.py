@@ -78,6 +78,18 @@ class Traced:
         """Return the adapter tensors of a layer of this kind."""
         return self.programs[f"{kind}_forward"].adapters
 
+    @property
+    def keeps(self) -> bool:
+        """Whether blocks keep something beside their inputs, which their backward then reads."""
+        read = (
+            argument
+            for name, program in self.programs.items()
+            if name.endswith("_backward")
+            for operation in program.operations
+            for argument in operation.arguments
+        )
+        return any(isinstance(a, Value) and (a.name, a.role) == ("kept", "input") for a in read)
+
     def methods(self) -> list[tuple[str, str, int]]:
         """Return phase, program and number of runs of what a training step runs, in its order."""
         blocks, lowest = self.blocks.items(), self.lowest

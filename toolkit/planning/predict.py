@@ -147,6 +147,7 @@ class _Step:
             settings.checkpoints,
             machine.available,
             below=traced.lowest,
+            kept=int(traced.keeps),
         )
 
     def prediction(self) -> Prediction:

@@ -91,31 +91,60 @@ class Block:
         """
         weights = self._weight_bindings()
         name = self.kind.name
+        kept = [Binding("kept", hidden.shape, hidden.dtype)] if self.kind.late_norm else []
+        inputs = [*where, *weights]
         outputs = [grad, *self._gradient_bindings()]
         functions = [
-            Function(f"{name}_forward", self.forward, [hidden, *where, *weights], [hidden]),
-            Function(f"{name}_backward", self.backward, [hidden, grad, *where, *weights], outputs),
+            Function(f"{name}_forward", self.forward, [hidden, *inputs], [hidden, *kept]),
+            Function(f"{name}_backward", self.backward, [hidden, grad, *kept, *inputs], outputs),
         ]
         return functions if backward else functions[:1]
 
-    def forward(self, hidden: Tensor, positions: Tensor, start: Tensor, *tensors: Tensor) -> Tensor:
-        """Return the block's output, [1, T, D]."""
-        inv_freq, tensors = (tensors[0], tensors[1:]) if self.inv_freq else (None, tensors)
-        weights = dict(zip(self.names, tensors, strict=True))
-        where = {"positions": positions, "start": start, "inv_freq": inv_freq}
-        output: Tensor = functional_call(self.layer, weights, (hidden,), where)
-        return output
+    def forward(self, hidden: Tensor, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return the block's output, [1, T, D], and beside it what its backward is to be given."""
+        output, kept = self._run(hidden, inputs)
+        return output if kept is None else (output, kept)
 
-    def backward(
-        self, hidden: Tensor, grad: Tensor, positions: Tensor, start: Tensor, *tensors: Tensor
-    ) -> tuple[Tensor, ...]:
-        """Recompute the forward and return the gradients of `hidden` and of every adapter."""
-        frozen = tensors[: len(tensors) - len(self.adapter_names)]
-        adapters = tensors[len(frozen) :]
+    def backward(self, hidden: Tensor, grad: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Recompute the forward and return the gradients of `hidden` and of every adapter.
+
+        An MLP whose output is `kept` is not run again for the norm behind it.
+        """
+        kept, inputs = (inputs[0], inputs[1:]) if self.kind.late_norm else (None, inputs)
+        frozen = inputs[: len(inputs) - len(self.adapter_names)]
+        adapters = inputs[len(frozen) :]
         with torch.enable_grad():
             leaves = [tensor.detach().requires_grad_() for tensor in (hidden, *adapters)]
-            output = self.forward(leaves[0], positions, start, *frozen, *leaves[1:])
-            return torch.autograd.grad(output, leaves, grad)
+            known = None if kept is None else kept.detach().requires_grad_()
+            output, computed = self._run(leaves[0], (*frozen, *leaves[1:]), known)
+            if known is None or computed is None:
+                return torch.autograd.grad(output, leaves, grad)
+            (of_known,) = torch.autograd.grad(output, known, grad, retain_graph=True)
+            return torch.autograd.grad((output, computed), leaves, (grad, of_known))
+
+    def _run(
+        self, hidden: Tensor, inputs: tuple[Tensor, ...], known: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the layer's output and what goes into its late norm, for which `known` stands."""
+        positions, start, *tensors = inputs
+        inv_freq = tensors.pop(0) if self.inv_freq else None
+        weights = dict(zip(self.names, tensors, strict=True))
+        where = {"positions": positions, "start": start, "inv_freq": inv_freq}
+        computed: list[Tensor] = []
+
+        def exchange(_norm: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
+            computed.append(given[0])
+            return given if known is None else (known,)
+
+        hooks = (
+            [self.layer.get_submodule(self.kind.late_norm).register_forward_pre_hook(exchange)]
+            if self.kind.late_norm
+            else []
+        )
+        output: Tensor = functional_call(self.layer, weights, (hidden,), where)
+        for hook in hooks:
+            hook.remove()
+        return output, computed[0] if computed else None
 
     def _weight_bindings(self) -> list[Binding]:
         """Return the frozen tensors, then the adapters, in the order of the functions' inputs."""

@@ -82,12 +82,17 @@ class Norm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal grouped-query attention and its four projections; q and k turn where it has a rope."""
+    """Causal grouped-query attention and its four projections.
+
+    Between projection and attention q and k pass a norm and turn, where the part has them.
+    """
 
     q_proj: Projection
     k_proj: Projection
     v_proj: Projection
     o_proj: Projection
+    q_norm: Norm
+    k_norm: Norm
 
     def __init__(
         self,
@@ -114,12 +119,16 @@ class Attention(nn.Module):
     ) -> tuple[Tensor, None]:
         # The backward goes in reverse: the largest gradient, that of q, is then used up first.
         v = self.v_proj(hidden_states)
-        k = self._turn(self.k_proj(hidden_states), positions, inv_freq)
-        q = self._turn(self.q_proj(hidden_states), positions, inv_freq)
+        k = self._turn(self._normed("k", hidden_states), positions, inv_freq)
+        q = self._turn(self._normed("q", hidden_states), positions, inv_freq)
         inputs = (q, k, v, start, self.part.heads, self.part.kv_heads, self.part.scale)
         if self.lowering == "mebp":
             return self.o_proj(attention_saved(*inputs)[0]), None
         return self.o_proj(attention(*inputs)), None
+
+    def _normed(self, name: str, hidden_states: Tensor) -> Tensor:
+        x: Tensor = getattr(self, f"{name}_proj")(hidden_states)
+        return getattr(self, f"{name}_norm")(x) if self.part.normed else x
 
     def _turn(self, x: Tensor, positions: Tensor, inv_freq: Tensor | None) -> Tensor:
         if inv_freq is None:

@@ -19,6 +19,7 @@ CASES = {
         f=288,
         heads=6,
         head_dim=10,
+        groups=4,
         rank=8,
         vocab=530,
         scheme="int4-symmetric",

@@ -1,7 +1,16 @@
 // Norms, embedding, loss head and the element-wise operators.
-#include "operators/register.h"
+#include "operators/shared.h"
 
 namespace toolkit {
+
+NormWeight norm_weight(Arguments& args, const Rows& rows) {
+  const Rows weight = args.rows("weight");
+  const bool fits = weight.columns > 0 && rows.columns % weight.columns == 0;
+  if (!args.require(weight.rows == 1 && fits, "weight", "must have a divisor of x's columns"))
+    return {};
+  return {weight.data, weight.columns, rows.columns / weight.columns};
+}
+
 namespace {
 
 /// Labels are -100 (ignored) or classes.
@@ -31,20 +40,21 @@ void cross_entropy(Arguments& args, bool gradient) {
 
 TOOLKIT_OPERATOR(rms_norm) {
   const Rows x = args.rows("x");
-  const float* weight = args.floats("weight", x.columns);
+  const NormWeight w = norm_weight(args, x);
   const float eps = static_cast<float>(args.real("eps"));
   float* y = args.out_like("out", x, x.columns);
-  if (args.ok()) kernels().rms_norm(x.data, weight, x.rows, x.columns, eps, y, nullptr);
+  if (args.ok()) kernels().rms_norm(x.data, w.data, x.rows * w.groups, w.columns, eps, y, nullptr);
 }
 
 TOOLKIT_OPERATOR(rms_norm_backward) {
   const Rows grad = args.rows("grad");
   const float* x = args.rows("x", grad.rows, grad.columns);
-  const float* weight = args.floats("weight", grad.columns);
+  const NormWeight w = norm_weight(args, grad);
   const float eps = static_cast<float>(args.real("eps"));
   float* dx = args.out_like("out", grad, grad.columns);
   if (!args.ok()) return;
-  kernels().rms_norm_backward(grad.data, x, weight, nullptr, grad.rows, grad.columns, eps, dx);
+  kernels().rms_norm_backward(grad.data, x, w.data, nullptr, grad.rows * w.groups, w.columns, eps,
+                              dx);
 }
 
 TOOLKIT_OPERATOR(linear_cross_entropy) { cross_entropy(args, true); }

@@ -21,21 +21,22 @@ TOOLKIT_OPERATOR(lora_linear_saved_backward) {
 
 TOOLKIT_OPERATOR(rms_norm_saved) {
   const Rows x = args.rows("x");
-  const float* weight = args.floats("weight", x.columns);
+  const NormWeight w = norm_weight(args, x);
   const float eps = static_cast<float>(args.real("eps"));
   float* y = args.out_like("y", x, x.columns);
-  float* rstd = args.out_like("rstd", x, 1);
-  if (args.ok()) kernels().rms_norm(x.data, weight, x.rows, x.columns, eps, y, rstd);
+  float* rstd = args.out_like("rstd", x, w.groups);
+  if (args.ok()) kernels().rms_norm(x.data, w.data, x.rows * w.groups, w.columns, eps, y, rstd);
 }
 
 TOOLKIT_OPERATOR(rms_norm_saved_backward) {
   const Rows grad = args.rows("grad");
   const float* x = args.rows("x", grad.rows, grad.columns);
-  const float* weight = args.floats("weight", grad.columns);
-  const float* rstd = args.rows("rstd", grad.rows, 1);
+  const NormWeight w = norm_weight(args, grad);
+  const float* rstd = args.rows("rstd", grad.rows, w.groups);
   float* dx = args.out_like("out", grad, grad.columns);
   if (!args.ok()) return;
-  kernels().rms_norm_backward(grad.data, x, weight, rstd, grad.rows, grad.columns, 0.0f, dx);
+  kernels().rms_norm_backward(grad.data, x, w.data, rstd, grad.rows * w.groups, w.columns, 0.0f,
+                              dx);
 }
 
 TOOLKIT_OPERATOR(attention_saved) {

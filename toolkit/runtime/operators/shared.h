@@ -5,6 +5,14 @@
 
 namespace toolkit {
 
+/// The weight of a norm over every `columns` features, of which each row has one group or several.
+struct NormWeight {
+  const float* data = nullptr;
+  int64_t columns = 1, groups = 1;
+};
+
+NormWeight norm_weight(Arguments& args, const Rows& rows);
+
 /// The arguments of a linear layer with an adapter.
 struct LoraLinear {
   Rows x;

@@ -127,6 +127,11 @@ def test_a_backward_with_other_adapters_than_its_forward(craft, refused):
     assert refused().startswith("the adapters of block_backward are not those of its forward")
 
 
+def test_a_backward_that_reads_what_its_forward_does_not_keep(craft, refused):
+    craft({"block_backward_inputs": instead("start", "kept")})
+    assert refused().startswith("block_backward reads more than what its forward keeps")
+
+
 def test_a_kind_of_blocks_that_lost_its_adapters(craft, case, bundle_copy, tmp_path):
     """Kinds without adapters are legitimate, but not with programs that are given some."""
     names = {"plain_forward_inputs": lambda names: [n for n in names if "adapter:" not in n]}

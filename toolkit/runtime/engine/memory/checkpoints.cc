@@ -44,14 +44,14 @@ CheckpointChoice choose_place(CheckpointPlace place, int64_t bytes, int64_t avai
                  size_text(free).c_str())};
 }
 
-HiddenStates::HiddenStates(int64_t layers, int64_t sequences, size_t bytes, CheckpointPlace place,
-                           const std::string& directory)
-    : sequences_(sequences),
+HiddenStates::HiddenStates(int64_t layers, bool kept, int64_t sequences, size_t bytes,
+                           CheckpointPlace place, const std::string& directory)
+    : layers_(layers),
+      sequences_(sequences),
       bytes_(bytes),
-      choice_(
-          choose_place(place, (layers + 1) * sequences * int64_t(bytes), memory_available_kib())),
-      keep_front_(!choice_.spilled || size_t(sequences) * bytes <= kFrontLimit),
-      states_((layers + 1) * sequences) {
+      states_((layers + 1 + (kept ? layers : 0)) * sequences) {
+  choice_ = choose_place(place, int64_t(states_.size() * bytes), memory_available_kib());
+  keep_front_ = !choice_.spilled || size_t(sequences) * bytes <= kFrontLimit;
   if (!choice_.spilled) return;
   const std::string path = directory + "/checkpoints.tmp";
   file_ = File(path, O_RDWR | O_CREAT | O_TRUNC, 0600);

@@ -1,5 +1,6 @@
 // The hidden states between blocks: state (i, s) is the input of block i for sequence s, later the
-// gradient that arrives there. States live in RAM or in an unlinked file of the run directory.
+// gradient that arrives there. Behind those of all layers may come as many that blocks keep beside
+// their inputs. States live in RAM or in an unlinked file of the run directory.
 #pragma once
 
 #include <cstdint>
@@ -26,18 +27,22 @@ CheckpointChoice choose_place(CheckpointPlace place, int64_t bytes, int64_t avai
 
 class HiddenStates {
  public:
-  // States 0..layers for every sequence, `bytes` each. A spill file of their whole size is made in
-  // `directory` where they do not stay in RAM. Throws Error when the storage has no room for it.
-  HiddenStates(int64_t layers, int64_t sequences, size_t bytes, CheckpointPlace place,
+  // States 0..layers for every sequence, `bytes` each, and with `kept` another one of every layer.
+  // A spill file of their whole size is made in `directory` where they do not stay in RAM. Throws
+  // Error when the storage has no room for it.
+  HiddenStates(int64_t layers, bool kept, int64_t sequences, size_t bytes, CheckpointPlace place,
                const std::string& directory);
 
+  // Number of the state that a layer keeps beside its input.
+  int64_t kept(int64_t layer) const { return layers_ + 1 + layer; }
   const CheckpointChoice& choice() const { return choice_; }
   bool spilled() const { return file_.is_open(); }
   // Handed to the file so far. What is overwritten before it reaches the storage costs nothing
   // there.
   int64_t spilled_bytes() const { return spilled_bytes_; }
-  // Memory for one state that is not yet any; give it a place with put().
+  // Memory for one state that is not yet any; give it a place with put(), or give it back.
   float* acquire();
+  void give_back(float* buffer) { free_.push_back(buffer); }
   void put(int64_t layer, int64_t sequence, float* buffer);  // replaces what was there
   const float* get(int64_t layer, int64_t sequence);         // reads it back if it was spilled
   float* edit(int64_t layer, int64_t sequence);              // the same, to be changed in place
@@ -65,10 +70,10 @@ class HiddenStates {
   }
   void spill(int64_t layer, int64_t sequence);
 
-  int64_t sequences_;
+  int64_t layers_, sequences_;
   size_t bytes_;
   CheckpointChoice choice_;
-  bool keep_front_;
+  bool keep_front_ = true;
   int64_t spilled_bytes_ = 0;
   std::vector<State> states_;
   std::vector<Buffer> buffers_;

@@ -10,11 +10,12 @@ namespace toolkit {
 namespace {
 
 constexpr size_t kMostBlockKinds = 10;  // a layer's kind is a digit
+constexpr char kKept[] = "kept";
 
 using Names = std::vector<std::string>;
 
 // What methods of a kind may read beside weights, numbers and what a sample consists of, and what
-// each returns beside gradients. In the order of Kind.
+// each returns beside gradients. In the order of Kind. Blocks may also hand on what they kept.
 struct Signature {
   Names inputs, outputs;
 };
@@ -119,6 +120,7 @@ void Bundle::read_block_kinds() {
            kinds[block].c_str());
     }
     adapter_keys_.push_back(adapters_of(program_.texts(kinds[block] + "_forward_inputs")));
+    keeps_.push_back(contains(program_.texts(kinds[block] + "_forward_outputs"), kKept));
   }
   list_methods(kinds);
 }
@@ -145,6 +147,12 @@ size_t Bundle::method_of(Kind kind, int64_t layer) const {
   fail("there is no method for layer %lld. Report this as a bug", (long long)layer);
 }
 
+bool Bundle::any_keeps(int64_t lowest) const {
+  bool any = false;
+  for (int64_t layer = lowest; layer < layers; ++layer) any = any || keeps(layer);
+  return any;
+}
+
 bool Bundle::runs(const Bindings& bindings, int64_t layer) const {
   return !is_block(bindings.kind) || bindings.block == kind_of(layer);
 }
@@ -162,6 +170,11 @@ void Bundle::bind(Bindings& bindings) {
     fail("bundle %s: %s has the input adapter:%s twice. Export it again", directory_.c_str(),
          bindings.name.c_str(), key->c_str());
   }
+  const bool given = contains(bindings.inputs, kKept);
+  if (bindings.kind == Kind::block_backward && given != keeps_[bindings.block]) {
+    fail("bundle %s: %s %s what its forward keeps. Export it again", directory_.c_str(),
+         bindings.name.c_str(), given ? "reads more than" : "does not read");
+  }
   if (block && adapters != adapter_keys_[bindings.block]) {
     fail("bundle %s: the adapters of %s are not those of its forward. Export it again",
          directory_.c_str(), bindings.name.c_str());
@@ -175,7 +188,8 @@ void Bundle::bind_input(Bindings& bindings, const std::string& name) {
   if (key == nullptr) {
     const bool adapter = is_block(bindings.kind) && after_prefix(name, "adapter:") != nullptr;
     if (adapter || after_prefix(name, "scalar:") || contains(of_a_sample, name) ||
-        contains(signature_of(bindings.kind).inputs, name))
+        contains(signature_of(bindings.kind).inputs, name) ||
+        (bindings.kind == Kind::block_backward && name == kKept))
       return;
     fail("bundle %s: %s has the unknown input '%s'. Deploy a newer runtime", directory_.c_str(),
          bindings.name.c_str(), name.c_str());
@@ -193,6 +207,7 @@ void Bundle::bind_input(Bindings& bindings, const std::string& name) {
 // both train on wrong gradients without a word.
 void Bundle::check_outputs(const Bindings& bindings) const {
   Names wanted = signature_of(bindings.kind).outputs;
+  if (bindings.kind == Kind::block_forward && keeps_[bindings.block]) wanted.push_back(kKept);
   if (bindings.kind == Kind::block_backward) {
     for (const std::string& key : adapter_keys_[bindings.block]) {
       wanted.push_back("gradient:" + key);

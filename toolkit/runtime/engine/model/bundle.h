@@ -45,6 +45,10 @@ class Bundle {
   // Place in methods() of the method of this kind that a layer runs. Kinds of block that come only
   // below the lowest adapter have no backward.
   size_t method_of(Kind kind, int64_t layer) const;
+  // Whether the layer's forward returns, beside its output, what its backward is to be given.
+  bool keeps(int64_t layer) const { return keeps_[kind_of(layer)]; }
+  // Whether one from `lowest` up does.
+  bool any_keeps(int64_t lowest) const;
   // Number of a layer's kind of block.
   size_t kind_of(int64_t layer) const { return size_t(layer_kinds_[layer]); }
   // Keys of the adapter tensors that layers of every kind have, with `{layer}` in place, in binding
@@ -71,6 +75,7 @@ class Bundle {
   FlatTensorFile base_;
   mutable WeightChecks checks_;
   std::vector<int64_t> layer_kinds_;  // number of every layer's kind of block
+  std::vector<bool> keeps_;           // of every kind
   std::vector<Bindings> methods_;     // embed, head_loss, head_backward, then those of every kind
   std::vector<std::vector<std::vector<TensorSpec>>> specs_;
   std::vector<std::vector<std::string>> adapter_keys_;

@@ -96,7 +96,8 @@ Network::Port Network::port_of(const Bindings& bindings, const Method::Port& por
   } simple[] = {{"tokens", Role::tokens},       {"labels", Role::labels},
                 {"positions", Role::positions}, {"start", Role::start},
                 {"hidden", Role::hidden},       {"grad", Role::grad},
-                {"loss", Role::loss},           {"grad_scale", Role::grad_scale}};
+                {"kept", Role::kept},           {"grad_scale", Role::grad_scale},
+                {"loss", Role::loss}};
   for (const auto& row : simple) {
     if (port.name == row.name) return {row.role, 0};
   }
@@ -137,7 +138,7 @@ void Network::check_sizes(const std::string& method, const Method::Port& port) c
   const int32_t tokens = int32_t(seq_len_), width = int32_t(bundle_.hidden_size);
   std::vector<int32_t> sizes;
   ScalarType type = ScalarType::Float;
-  if (port.name == "hidden" || port.name == "grad") {
+  if (port.name == "hidden" || port.name == "grad" || port.name == "kept") {
     sizes = {1, tokens, width};
   } else if (port.name == "tokens" || port.name == "labels") {
     sizes = {1, tokens};
@@ -161,8 +162,8 @@ const std::vector<WeightRef>& Network::weights(Kind kind, int64_t layer) const {
 
 const void* Network::input_of(const Port& port, const WeightMapping& weights,
                               const Frame& frame) const {
-  const void* const plain[] = {frame.tokens, frame.labels, frame.positions,  frame.start,
-                               frame.hidden, frame.grad,   &frame.grad_scale};
+  const void* const plain[] = {frame.tokens, frame.labels, frame.positions, frame.start,
+                               frame.hidden, frame.grad,   frame.kept,      &frame.grad_scale};
   if (port.role == Role::base) return weights.data(port.index);
   if (port.role == Role::scalar) return &numbers_[port.index];
   if (port.role == Role::adapter) {
@@ -174,6 +175,7 @@ const void* Network::input_of(const Port& port, const WeightMapping& weights,
 void* Network::output_of(const Port& port, Frame& frame) {
   if (port.role == Role::hidden) return frame.hidden_out;
   if (port.role == Role::grad) return frame.grad_out;
+  if (port.role == Role::kept) return frame.kept_out;
   if (port.role == Role::loss) return &frame.loss;
   const bool gradient = port.role == Role::gradient && frame.gradients_out != nullptr;
   return gradient ? frame.gradients_out + port.index : nullptr;

@@ -17,9 +17,11 @@ struct Frame {
   const int32_t *tokens = nullptr, *labels = nullptr, *positions = nullptr, *start = nullptr;
   const float* hidden = nullptr;
   const float* grad = nullptr;
+  const float* kept = nullptr;     // what the forward kept beside `hidden`
   const float* adapter = nullptr;  // one layer's values
   float grad_scale = 0;
   float* hidden_out = nullptr;
+  float* kept_out = nullptr;
   float* grad_out = nullptr;
   float* gradients_out = nullptr;  // one layer's gradients
   float loss = 0;                  // sum over labelled tokens, written
@@ -42,7 +44,7 @@ class Network {
   void run(Kind kind, int64_t layer, const WeightMapping& weights, Frame& frame);
 
  private:
-  // The first seven are inputs that a frame has as they are, in the order of input_of().
+  // The first eight are inputs that a frame has as they are, in the order of input_of().
   enum class Role {
     tokens,
     labels,
@@ -50,6 +52,7 @@ class Network {
     start,
     hidden,
     grad,
+    kept,
     grad_scale,
     scalar,
     loss,

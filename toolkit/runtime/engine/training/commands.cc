@@ -39,8 +39,9 @@ void run_gradients(Runtime& runtime, const Options& options, PrintLine print, vo
   Prefetcher prefetcher(bundle.base().file(), page_cache_from(options.page_cache));
   Passes passes(network, data, trace, prefetcher, together);
   const TrainedLayers trained(options.layers, layout);
-  HiddenStates states(bundle.layers - trained.first(), int64_t(samples.size()) / together,
-                      network.hidden_bytes(), CheckpointPlace::automatic, parent_of(options.out));
+  HiddenStates states(bundle.layers - trained.first(), bundle.any_keeps(trained.first()),
+                      int64_t(samples.size()) / together, network.hidden_bytes(),
+                      CheckpointPlace::automatic, parent_of(options.out));
   const LossSum sum = passes.gradients(
       samples, values.floats(), trained.first(), states,
       [&](int64_t layer) { return gradients.floats() + layout.begin(layer); }, [](int64_t) {});

@@ -122,14 +122,26 @@ void Passes::forward(const std::vector<int64_t>& samples, const float* values,
       frame.hidden = states.get(from, s);
       frame.hidden_out = states.acquire();
       frame.adapter = layer_values(values, layer);
-      network_.run(Kind::block_forward, layer, weights, frame);
-      check_output(frame.hidden_out, layer);
+      run_block(layer, weights, frame, states);
       if (to > from) states.park(from, s);
+      if (frame.kept_out != nullptr && to > from) {
+        states.put(states.kept(from), s, frame.kept_out);
+        states.park(states.kept(from), s);
+      } else if (frame.kept_out != nullptr) {
+        states.give_back(frame.kept_out);
+      }
       states.put(to, s, frame.hidden_out);
       states.rest(to, s);
     }
     phase.snapshot();
   }
+}
+
+void Passes::run_block(int64_t layer, const WeightMapping& weights, Frame& frame,
+                       HiddenStates& states) {
+  if (network_.bundle().keeps(layer)) frame.kept_out = states.acquire();
+  network_.run(Kind::block_forward, layer, weights, frame);
+  check_output(frame.hidden_out, layer);
 }
 
 double Passes::head(const std::vector<int64_t>& samples, float grad_scale, HiddenStates& states) {
@@ -161,7 +173,9 @@ void Passes::backward(int64_t layer, const std::vector<int64_t>& samples, const 
   const AdapterLayout& layout = network_.adapter();
   const size_t count = layout.layer_floats(layer);
   const int64_t from = state_of(layer), to = from + 1;
+  const bool keeps = network_.bundle().keeps(layer);
   if (from > 0) states.prefetch(from - 1, 0);
+  if (from > 0 && network_.bundle().keeps(layer - 1)) states.prefetch(states.kept(from - 1), 0);
   if (rows(samples) > 1 && second_gradients_.bytes() == 0) {
     second_gradients_ =
         Buffer(layout.largest_floats() * sizeof(float), Category::gradients, "toolkit gradients");
@@ -172,12 +186,14 @@ void Passes::backward(int64_t layer, const std::vector<int64_t>& samples, const 
     Frame frame = row_of(samples, s);
     frame.hidden = states.get(from, s);
     frame.grad = states.get(to, s);
+    if (keeps) frame.kept = states.get(states.kept(from), s);
     // The program reads `grad` for the last time before it writes the first output.
     frame.grad_out = states.edit(to, s);
     frame.adapter = layer_values(values, layer);
     frame.gradients_out = s == 0 ? gradients : second_gradients_.floats();
     network_.run(Kind::block_backward, layer, weights, frame);
     if (s > 0) add_into(gradients, second_gradients_.floats(), count);
+    if (keeps) states.drop(states.kept(from), s);
     states.move(to, from, s);
     states.rest(from, s);
   }
@@ -188,8 +204,9 @@ LossSum Passes::evaluate(int64_t samples, const float* values, size_t memory,
                          const std::function<bool(int64_t, const LossSum&)>& interrupted) {
   Phase phase(trace_, "evaluate");
   const int64_t chunk = std::min<int64_t>(
-      samples, std::max<int64_t>(1, int64_t(memory / network_.hidden_bytes()) - 1));
-  HiddenStates states(1, chunk, network_.hidden_bytes(), CheckpointPlace::ram, "");
+      samples, std::max<int64_t>(1, int64_t(memory / network_.hidden_bytes()) -
+                                        (network_.bundle().any_keeps(0) ? 2 : 1)));
+  HiddenStates states(1, false, chunk, network_.hidden_bytes(), CheckpointPlace::ram, "");
   LossSum sum;
   for (int64_t first = 0; first < samples; first += chunk) {
     std::vector<int64_t> indices;
@@ -224,8 +241,8 @@ std::vector<double> Passes::losses(const std::vector<int64_t>& samples, const Va
       frame.hidden = states.get(0, s);
       frame.hidden_out = states.acquire();
       frame.adapter = values_of(layer, s);
-      network_.run(Kind::block_forward, layer, weights, frame);
-      check_output(frame.hidden_out, layer);
+      run_block(layer, weights, frame, states);
+      if (frame.kept_out != nullptr) states.give_back(frame.kept_out);
       states.put(0, s, frame.hidden_out);
     }
   }

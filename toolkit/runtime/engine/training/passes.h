@@ -87,6 +87,9 @@ class Passes {
   // table in memory.
   void run_embedding(WeightMapping& weights, Frame& frame, HiddenStates& states);
   void forward(const std::vector<int64_t>& samples, const float* values, HiddenStates& states);
+  // Has a layer compute `hidden_out`, and `kept_out` where it keeps something, which is the
+  // caller's to put or give back.
+  void run_block(int64_t layer, const WeightMapping& weights, Frame& frame, HiddenStates& states);
   double head(const std::vector<int64_t>& samples, float grad_scale, HiddenStates& states);
   void backward(int64_t layer, const std::vector<int64_t>& samples, const float* values,
                 HiddenStates& states, float* gradients);

@@ -20,7 +20,8 @@ class Exact : public StepMethod {
         layout_(parts.network.adapter()),
         lowest_(parts.trained.first()),
         max_norm_(parts.options.max_grad_norm),
-        states_(layout_.layers() - lowest_, parts.options.grad_accum, parts.network.hidden_bytes(),
+        states_(layout_.layers() - lowest_, parts.network.bundle().any_keeps(lowest_),
+                parts.options.grad_accum, parts.network.hidden_bytes(),
                 checkpoints_from(parts.options.checkpoints), parts.options.out) {
     const size_t all = layout_.total_floats() - layout_.begin(lowest_);
     const size_t floats = clips() ? all : layout_.largest_floats();
