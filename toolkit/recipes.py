@@ -4,6 +4,7 @@ A recipe names the model on the hub, its shape, and settings that suit it. `expo
 their defaults from here.
 """
 
+import copy
 import functools
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from toolkit.choices import LOWERINGS, PROJECTIONS, SCHEMES
+from toolkit.choices import FUSED_PROJECTIONS, LOWERINGS, PROJECTIONS, SCHEMES
 from toolkit.errors import ToolkitError
 
 if TYPE_CHECKING:
@@ -70,8 +71,7 @@ class Recipe:
         """Return the `transformers` configuration, with some fields changed."""
         from transformers import AutoConfig
 
-        fields = {**self.config, "rope_parameters": dict(self.config["rope_parameters"])}
-        return AutoConfig.for_model(self.family, **{**fields, **changes})
+        return AutoConfig.for_model(self.family, **{**copy.deepcopy(self.config), **changes})
 
 
 @dataclass(frozen=True)
@@ -130,12 +130,12 @@ def load_recipe_file(path: Path) -> Recipe:
 
 def _problem(recipe: Recipe, path: Path) -> str:
     """Return what is wrong with a recipe, or ""."""
-    config = recipe.config
+    config, known = recipe.config, (*PROJECTIONS, *FUSED_PROJECTIONS)
     checks = {
         f"name must be {path.stem}": recipe.name == path.stem,
         f"config needs {', '.join(_CONFIG)}": set(_CONFIG) <= set(config),
-        f"targets must be among {', '.join(PROJECTIONS)}": recipe.targets
-        and set(recipe.targets) <= set(PROJECTIONS),
+        f"targets must be among {', '.join(known)}": recipe.targets
+        and set(recipe.targets) <= set(known),
         f"quantization must be one of {', '.join(SCHEMES)}": recipe.quantization in SCHEMES
         and recipe.embedding_quantization in SCHEMES,
         f"lowering must be one of {', '.join(LOWERINGS)}": recipe.lowering in LOWERINGS,

@@ -41,6 +41,10 @@ PARAMETERS = {
     "qwen3-1.7b": 1_720_574_976,
     "qwen3-4b": 4_022_468_096,
     "olmo2-1b": 1_484_916_736,
+    "gemma3-270m": 268_098_176,
+    "gemma3-1b": 999_885_952,
+    "phi-3-mini": 3_821_079_552,
+    "phi-4-mini": 3_836_021_760,
 }
 WAYS = ("forward", "backward")
 # Trainable parameters at rank 8 that arXiv 2510.03425 reports.
@@ -121,6 +125,10 @@ def tiny(recipe):
     config = recipe.config
     groups = config["num_attention_heads"] // config["num_key_value_heads"]
     heads = 2 * groups
+    rotary = dict(config["rope_parameters"])
+    turned = int(16 * rotary.get("partial_rotary_factor", 1))
+    lists = {"short_factor", "long_factor"} & set(rotary)
+    rotary |= {name: rotary[name][:turned] for name in lists}
     return recipe.model_config(
         hidden_size=32 * heads,
         intermediate_size=96,
@@ -129,6 +137,7 @@ def tiny(recipe):
         num_key_value_heads=2,
         head_dim=32,
         vocab_size=150,
+        rope_parameters=rotary,
         pad_token_id=None,
     )
 
@@ -151,8 +160,8 @@ def test_every_recipe_exports(name, tmp_path):
     assert {method.rsplit("_t", 1)[0] for method in manifest["methods"]} == expected
     bundle = Bundle.open(tmp_path / "bundle")
     bundle.check_hashes()
-    rope = plain_rope(config)
-    assert torch.equal(bundle.base.tensor("rope.inv_freq"), rope.inv_freq) and rope.scaling == 1.0
+    for key, rope in family_of(config).ropes(config).items():
+        assert torch.equal(bundle.base.tensor(f"{key}.inv_freq"), rope.inv_freq)
     reference = bundle.reference_model()
     tokens = torch.arange(12).reshape(1, 12)
     noise = 0.0

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import LlamaConfig
+from transformers.masking_utils import sliding_window_causal_mask_function
 from transformers.models.llama.modeling_llama import (
     LlamaMLP,
     LlamaRMSNorm,
@@ -14,10 +15,14 @@ from transformers.models.llama.modeling_llama import (
     apply_rotary_pos_emb,
     eager_attention_forward,
 )
+from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
+from transformers.models.phi3.modeling_phi3 import apply_rotary_pos_emb as phi3_rotary
 
 from tests.support.operators import Sizes, arguments, in_double
+from toolkit.families import family_of
 from toolkit.ops import OPERATORS
 from toolkit.quantization.packing import dequantize
+from toolkit.recipes import get_recipe
 
 SIZES = Sizes(t=7, scheme="int4")
 LENGTHS = [1, 2, 7, 33]
@@ -96,6 +101,38 @@ def test_rope_is_llamas(t, rope_type):
     torch.testing.assert_close(OPERATORS["rope"](grad, *settings, True), dx, rtol=0, atol=bound)
 
 
+@pytest.mark.parametrize("first", [0, 4087, 4088, 100_000])
+@pytest.mark.parametrize("recipe", ["phi-4-mini", "phi-3-mini"])
+def test_split_rope_is_phis(recipe, first):
+    """At lengths on both sides of 4,096, from where on Phi-4-mini has other frequencies."""
+    t, config = 9, get_recipe(recipe).model_config()
+    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+    size, rope = config.head_dim, family_of(config).ropes(config)["rope"]
+    qkv = torch.randn(1, t, (heads + 2 * kv_heads) * size, requires_grad=True)
+    positions = torch.arange(first, first + t, dtype=torch.int32)
+    cos, sin = Phi3RotaryEmbedding(config)(qkv, positions[None].long())
+    q, k, v = qkv.split([heads * size, kv_heads * size, kv_heads * size], -1)
+    q, k = (x.unflatten(-1, (-1, size)).transpose(1, 2) for x in (q, k))
+    turned = phi3_rotary(q, k, cos, sin)
+    expected = [*(x.transpose(1, 2).flatten(2) for x in turned), v]
+    settings = (positions, rope.inv_freq, rope.scaling, rope.original, heads, kv_heads)
+    bound = 1e-5  # both take the angle in float32, so its rounding does not count
+    turned = OPERATORS["split_rope"](qkv.detach(), *settings)
+    for ours, theirs in zip(turned, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=bound)
+    grads = [torch.randn_like(x) for x in expected]
+    (dqkv,) = torch.autograd.grad(expected, qkv, grads)
+    actual = OPERATORS["split_rope_backward"](*grads, *settings)
+    torch.testing.assert_close(actual, dqkv, rtol=0, atol=bound)
+
+
+def test_window_start_is_the_mask_of_transformers():
+    start = OPERATORS["window_start"](torch.zeros(9, dtype=torch.int32), 4)
+    row, column = torch.arange(9)[:, None], torch.arange(9)[None]
+    seen = sliding_window_causal_mask_function(4)(0, 0, row, column)
+    assert torch.equal((column >= start[:, None]) & (column <= row), seen)
+
+
 class _Heads(nn.Module):
     """What eager_attention_forward asks of the attention module."""
 
@@ -158,10 +195,12 @@ def test_packed_documents_equal_separate_runs():
 
 @pytest.mark.parametrize("t", LENGTHS)
 @pytest.mark.parametrize("adapters", ["", "gate", "up down", "gate up down"])
-def test_mlp_is_llamas(t, adapters):
+@pytest.mark.parametrize(("name", "act"), [("swiglu", "silu"), ("geglu", "gelu_pytorch_tanh")])
+def test_mlp_is_llamas(t, adapters, name, act):
     sizes = replace(SIZES, t=t, adapters=adapters)
-    values = named("swiglu_mlp_backward", sizes)
-    module = LlamaMLP(LlamaConfig(hidden_size=sizes.d, intermediate_size=sizes.f)).double()
+    values = named(f"{name}_mlp_backward", sizes)
+    config = LlamaConfig(hidden_size=sizes.d, intermediate_size=sizes.f, hidden_act=act)
+    module = LlamaMLP(config).double()
     x = values["x"].requires_grad_()
     inputs = [x]
     for layer in ("gate", "up", "down"):
@@ -174,8 +213,8 @@ def test_mlp_is_llamas(t, adapters):
         del projection.weight
         projection.weight = merged
     expected = module(x)
-    compare(OPERATORS["swiglu_mlp"](*list(values.values())[1:]), expected)
-    actual = OPERATORS["swiglu_mlp_backward"](*values.values())
+    compare(OPERATORS[f"{name}_mlp"](*list(values.values())[1:]), expected)
+    actual = OPERATORS[f"{name}_mlp_backward"](*values.values())
     present = [gradient for gradient in actual if gradient.shape != (0,)]
     for ours, theirs in zip(present, backward(expected, values["grad"], *inputs), strict=True):
         compare(ours, theirs)

@@ -27,10 +27,15 @@ DIFFERENTIABLE = {
     "rms_norm": "x",
     "rms_norm_saved": "x",
     "rope": "x",
+    "split_rope": "qkv",
     "attention": "q k v",
     "attention_saved": "q k v",
     "swiglu_mlp": "x gate_a gate_b up_a up_b down_a down_b",
     "silu_mul": "gate up",
+    "gelu_mul": "gate up",
+    "geglu_mlp": "x gate_a gate_b up_a up_b down_a down_b",
+    "fused_swiglu_mlp": "x gate_up_a gate_up_b down_a down_b",
+    "swiglu": "gate_up",
     "linear_cross_entropy": "x",
     "linear_cross_entropy_loss": "x",
     "add": "a b",
@@ -46,8 +51,10 @@ def leaves(name: str, args: list) -> list[Tensor]:
     return [arg for argument, arg in named if argument in names and arg is not None]
 
 
-def first(result: Tensor | tuple[Tensor, ...]) -> Tensor:
-    return result[0] if isinstance(result, tuple) else result
+def differentiable(name: str, result: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The outputs that have gradients: the first, but for q, k and v."""
+    outputs = result if isinstance(result, tuple) else (result,)
+    return outputs if name == "split_rope" else outputs[:1]
 
 
 def substitute(args: list, old: list[Tensor], new: tuple[Tensor, ...]) -> list:
@@ -56,7 +63,7 @@ def substitute(args: list, old: list[Tensor], new: tuple[Tensor, ...]) -> list:
 
 
 def test_every_operator_is_in_a_table():
-    covered = {*DIFFERENTIABLE, *BACKWARD, "quantized_embedding"}
+    covered = {*DIFFERENTIABLE, *BACKWARD, "quantized_embedding", "window_start"}
     assert covered == set(OPERATORS)
 
 
@@ -68,7 +75,7 @@ def test_gradcheck(name, variant):
     for tensor in inputs:
         tensor.requires_grad_()
     torch.autograd.gradcheck(
-        lambda *new: first(OPERATORS[name](*substitute(args, inputs, new))), inputs
+        lambda *new: differentiable(name, OPERATORS[name](*substitute(args, inputs, new))), inputs
     )
 
 
@@ -82,13 +89,14 @@ def test_backward_operator_is_the_derivative_of_the_reference(name, variant):
     inputs = leaves(forward, args)
     for tensor in inputs:
         tensor.requires_grad_()
-    output = first(OPERATORS[forward].reference(*args))
+    outputs = differentiable(forward, OPERATORS[forward].reference(*args))
     backward_args = dict(
         zip(OPERATORS[name].arguments, in_double(arguments(name, sizes)), strict=True)
     )
     saved = zip(OPERATORS[forward].outputs, _in_double_forward(forward, args), strict=True)
     backward_args |= {key: value for key, value in saved if key in backward_args}
-    expected = torch.autograd.grad(output, inputs, backward_args["grad"])
+    grads = list(backward_args.values())[: len(outputs)]
+    expected = torch.autograd.grad(outputs, inputs, grads)
     result = OPERATORS[name](*backward_args.values())
     actual = [result] if isinstance(result, Tensor) else [g for g in result if g.shape != (0,)]
     for ours, theirs in zip(actual, expected, strict=True):
@@ -130,32 +138,33 @@ def test_gradient_of_a_frozen_argument_is_refused(name, frozen):
     args = arguments(name)
     args[OPERATORS[name].arguments.index(frozen)].requires_grad_()
     with pytest.raises(RuntimeError, match=f"toolkit::{name} has no gradient for '{frozen}'"):
-        first(OPERATORS[name](*args)).sum().backward()
+        differentiable(name, OPERATORS[name](*args))[0].sum().backward()
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_gradient_inside_make_fx_is_our_operators_only(name):
     args = arguments(name)
     inputs = leaves(name, args)
-    shape = first(OPERATORS[name](*args)).shape
+    outputs = differentiable(name, OPERATORS[name](*args))
 
-    def gradients(grad: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def gradients(*given: Tensor) -> tuple[Tensor, ...]:
+        grads, tensors = given[: len(outputs)], given[len(outputs) :]
         with torch.enable_grad():
             new = tuple(t.detach().requires_grad_() for t in tensors)
-            output = first(OPERATORS[name](*substitute(args, inputs, new)))
-            return torch.autograd.grad(output, new, grad)
+            found = differentiable(name, OPERATORS[name](*substitute(args, inputs, new)))
+            return torch.autograd.grad(found, new, grads)
 
-    grad = torch.randn(shape)
+    grads = [torch.randn(output.shape) for output in outputs]
     for mode in ("real", "fake"):
         traced = make_fx(
             gradients,
             decomposition_table={torch.ops.aten.detach.default: lambda x: x},
             tracing_mode=mode,
             _allow_non_fake_inputs=True,
-        )(grad, *inputs)
+        )(*grads, *inputs)
         targets = {str(node.target) for node in traced.graph.nodes if node.op == "call_function"}
         foreign = {t for t in targets if not t.startswith("toolkit.") and "getitem" not in t}
         assert not foreign, (mode, foreign)
-        eager = gradients(grad, *inputs)
-        for ours, theirs in zip(traced(grad, *inputs), eager, strict=True):
+        eager = gradients(*grads, *inputs)
+        for ours, theirs in zip(traced(*grads, *inputs), eager, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)

@@ -10,6 +10,7 @@ from transformers import Trainer, TrainingArguments
 from tests.oracle.rows import mixed_rows
 from toolkit.bundle.bundle import Bundle
 from toolkit.data.samples import IGNORED, Rows
+from toolkit.oracle.batch import loss_sum
 from toolkit.oracle.gradients import TensorError, compare, step_gradients
 from toolkit.oracle.model import adapter_parameters, build_model
 from toolkit.oracle.sampler import permutation, sample_indices
@@ -17,7 +18,7 @@ from toolkit.oracle.training import train
 from toolkit.oracle.verification import write_perturbed_adapter
 from toolkit.settings.training import TrainSettings
 
-FAMILIES = [("llama", True), ("llama", False), ("qwen2", True)]
+FAMILIES = [("llama", True), ("llama", False), ("qwen2", True), ("gemma3_text", True)]
 CLOSE = 1e-6
 """The model computes in float64 here, but `transformers` takes the loss in float32: 6e-8 rounding,
 summed over up to 24 tokens."""
@@ -42,6 +43,19 @@ def documents(rows: Rows) -> list[tuple[torch.Tensor, torch.Tensor]]:
             targets = np.append([IGNORED], labels[begin:last])
             found.append((torch.tensor(inputs).long(), torch.tensor(targets).long()))
     return found
+
+
+@pytest.mark.parametrize("model", [("phi3", False), ("gemma3_text", True)], indirect=True, ids=str)
+def test_windows_are_those_of_the_model(model):
+    """Of a whole row, which a model given no mask makes one for."""
+    rows = mixed_rows(24, 150)
+    index = next(i for i, start in enumerate(rows.start) if not start.any())
+    tokens = torch.from_numpy(rows.tokens[index]).long()[None]
+    labels = torch.from_numpy(rows.labels[index]).long()
+    assert model.config.sliding_window < tokens.shape[1]
+    logits = model(tokens, use_cache=False).logits[0]
+    expected = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+    assert loss_sum(model, rows, index).item() == pytest.approx(expected.item(), rel=CLOSE)
 
 
 @pytest.mark.parametrize("model", FAMILIES, indirect=True, ids=str)

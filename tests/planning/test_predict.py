@@ -158,6 +158,16 @@ def test_few_layers_with_adapters_take_less(smol: Planner) -> None:
     assert upper.base_bytes == whole.base_bytes
 
 
+def test_windows_take_less_attention() -> None:
+    model = open_model("gemma3-270m")
+    programs = Planner(model).programs(replace(model.settings, seq_len=1024))
+    local, whole = (
+        work_of(programs[f"{kind}_block_backward"].operations).attention
+        for kind in ("local", "global")
+    )
+    assert local / whole == pytest.approx((1024 * 512 - 512 * 511 / 2) / (1024 * 1025 / 2))
+
+
 def test_many_sequences_leave_memory_while_they_rest() -> None:
     state, sequences = 2_000_000, 8
     spill = plan_checkpoints(4, sequences, state, "spill", None)

@@ -1,9 +1,14 @@
 """A lowered block against the transformers layer it comes from."""
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 from tests.support.tiny import relative_error, tiny_config
 from toolkit.families import family_of
@@ -39,14 +44,15 @@ def _reference_layer(config, lora: LoraSettings, index: int):
     for name, parameter in layer.named_parameters():
         nn.init.normal_(parameter, std=0.1)
         key = f"base:layers.{{layer}}.{name}"
-        if name.split(".")[-2] in PROJECTIONS and name.endswith("weight"):
+        if name.endswith("_proj.weight"):
             quantized = quantize(parameter.data.float(), SCHEMES["linear"])
             parameter.data = quantized.dequantize(torch.float64)
             for part in ("codes", "scale", "offset"):
                 tensors[key.replace("weight", part)] = getattr(quantized, part)
         else:
             parameter.data = parameter.data.float().double()
-            tensors[key] = parameter.data
+            offset = family_of(config).norm_offset if "norm" in name else 0
+            tensors[key] = parameter.data + offset
         parameter.requires_grad_(False)
     for target in lora.targets:
         parent = layer.self_attn if hasattr(layer.self_attn, target) else layer.mlp
@@ -57,6 +63,30 @@ def _reference_layer(config, lora: LoraSettings, index: int):
             name = f"adapter:layers.{{layer}}.{prefix}.{target}.{matrix}.weight"
             tensors[name] = getattr(wrapped, matrix)
     return layer, tensors
+
+
+def _rotary(config, index: int):
+    """The rotary embedding of `transformers` for a layer, of which only Gemma's asks the type."""
+    if config.model_type == "gemma3_text":
+        return partial(Gemma3RotaryEmbedding(config), layer_type=config.layer_types[index])
+    return (Phi3RotaryEmbedding if config.model_type == "phi3" else LlamaRotaryEmbedding)(config)
+
+
+def _fused(lora: LoraSettings) -> LoraSettings:
+    """The settings for the layers that hold those they are for."""
+
+    holders = {"gate_proj": "gate_up_proj", "up_proj": "gate_up_proj"}
+    holders |= dict.fromkeys(("q_proj", "k_proj", "v_proj"), "qkv_proj")
+
+    def holder(name: str) -> str:
+        return holders.get(name, name)
+
+    return replace(
+        lora,
+        targets=tuple(dict.fromkeys(holder(name) for name in lora.targets)),
+        rank_pattern=tuple((holder(name), rank) for name, rank in lora.rank_pattern),
+        alpha_pattern=tuple((holder(name), alpha) for name, alpha in lora.alpha_pattern),
+    )
 
 
 ADAPTERS = [
@@ -77,25 +107,35 @@ ADAPTERS = [
 @pytest.mark.parametrize("lowering", ["mesp", "mebp"])
 @pytest.mark.parametrize(
     "family",
-    ["llama", "llama-with-biases", "qwen2", "smollm3", "smollm3-nope", "granite", "qwen3", "olmo2"],
+    [
+        *("llama", "llama-with-biases", "qwen2", "smollm3", "smollm3-nope", "granite", "qwen3"),
+        *("olmo2", "phi3", "phi3-long", "gemma3_text", "gemma3_text-global"),
+    ],
 )
 def test_forward_and_backward_equal_the_transformers_layer(family, lowering, lora):
     torch.manual_seed(0)
     config = tiny_config(family.partition("-")[0])
     config.attention_bias = family.endswith("biases")
-    index = int(family.endswith("nope"))
+    index = int(family.endswith(("nope", "global")))
+    if family.startswith("phi3"):
+        lora = _fused(lora)
     layer, tensors = _reference_layer(config, lora, index)
     hidden = torch.randn(1, T, config.hidden_size, dtype=torch.float64, requires_grad=True)
     grad = torch.randn_like(hidden)
     positions, start = torch.tensor(POSITIONS), torch.tensor(START)
-    rotary = LlamaRotaryEmbedding(config)
+    if family.endswith("long"):
+        positions += 9  # up to 16, from where on other frequencies count
+    turned = _rotary(config, index)(hidden, positions[None])
     rows, columns = torch.arange(T)[:, None], torch.arange(T)[None]
     allowed = (columns <= rows) & (columns >= start[:, None])
+    window = getattr(config, "sliding_window", None)
+    if window and not family.endswith("global"):
+        allowed &= columns > rows - window
     mask = torch.zeros(T, T, dtype=torch.float64).masked_fill(~allowed, float("-inf"))
     expected = layer(
         hidden,
         attention_mask=mask[None, None],
-        position_embeddings=rotary(hidden, positions[None]),
+        position_embeddings=turned,
     )
     leaves = [hidden] + [t for name, t in tensors.items() if name.startswith("adapter:")]
     gradients = torch.autograd.grad(expected, leaves, grad)
@@ -108,7 +148,10 @@ def test_forward_and_backward_equal_the_transformers_layer(family, lowering, lor
         "grad": grad,
         "positions": positions.int(),
         "start": start.int(),
-        "base:rope.inv_freq": rotary.inv_freq.double(),
+        **{
+            f"base:{name}.inv_freq": rope.inv_freq.double()
+            for name, rope in family_of(config).ropes(config).items()
+        },
     }
     functions = {
         function.name: function

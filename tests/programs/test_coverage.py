@@ -175,6 +175,13 @@ def test_features_are_refused_by_name(family, changes, message):
         family_of(config)
 
 
+def test_another_activation_of_gemma_is_refused_by_name():
+    config = tiny_config("gemma3_text")
+    config.hidden_activation = "gelu"
+    with pytest.raises(ToolkitError, match=r"hidden_activation='gelu' is not supported"):
+        functions(config)
+
+
 def test_features_that_change_nothing_are_accepted():
     """As Qwen2's and Llama's published configurations have them."""
     config = tiny_config("qwen2")
@@ -197,6 +204,8 @@ def test_every_field_of_the_configurations_is_known():
     shape |= {"num_attention_heads", "num_key_value_heads", "head_dim"}
     read = {"rms_norm_eps", "rope_parameters", "max_position_embeddings", "tie_word_embeddings"}
     read |= {"attention_bias", "layer_types", "sliding_window", "no_rope_layer_interval", *NEUTRAL}
+    # Phi-3's longrope, and Gemma's name of `hidden_act`.
+    read |= {"original_max_position_embeddings", "hidden_activation"}
     # Of generation, initialization or other implementations; `use_sliding_window` and
     # `max_window_layers` are what `layer_types` is made from.
     no_part = {"initializer_range", "use_cache", "pad_token_id", "bos_token_id", "eos_token_id"}

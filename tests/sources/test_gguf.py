@@ -11,6 +11,7 @@ from tests.support.tiny import SPECIAL, tiny_config
 from toolkit.bundle.layout import base_parts
 from toolkit.bundle.weights import choose_schemes, quantize_part
 from toolkit.errors import ToolkitError
+from toolkit.families import family_of_gguf
 from toolkit.quantization.schemes import quantize
 from toolkit.sources import open_source
 
@@ -122,6 +123,11 @@ def test_damaged_files(tmp_path):
             open_source(str(path))
 
 
+def test_a_family_whose_files_cannot_be_read_is_named():
+    with pytest.raises(ToolkitError, match=r"GGUF files of the family 'gemma3_text'.*safetensors"):
+        family_of_gguf("gemma3")
+
+
 def test_other_families_are_refused_by_name(tmp_path):
 
     path = tmp_path / "tiny.gguf"
@@ -157,6 +163,7 @@ def test_infinite_scale_is_refused(tmp_path):
         ("granite", "Q4_0", "Q4_0"),
         ("qwen3", "Q8_0", "Q4_1"),
         ("olmo2", "Q4_1", "Q8_0"),
+        ("phi3", "Q4_0", "Q8_0"),
     ],
 )
 def test_families_that_transformers_does_not_read(tmp_path, family, linear, embedding):
@@ -164,12 +171,14 @@ def test_families_that_transformers_does_not_read(tmp_path, family, linear, embe
     config = tiny_config(family, layers=4)
     if family == "smollm3":
         config.no_rope_layers = [1, 1, 1, 0]  # what llama.cpp takes for granted
+    if family == "phi3":
+        config.rope_parameters = {"rope_type": "default", "rope_theta": 10000.0}
     model = tiny_model(family, config=config)
     path = tmp_path / "tiny.gguf"
     write_gguf(path, model, linear, embedding)
     source = open_source(str(path))
-    fields = SPECIAL.get(family, {}).keys()
-    for name in (*fields, "rms_norm_eps", "vocab_size", "num_key_value_heads"):
+    fields = set(SPECIAL.get(family, {})) - {"rope_parameters", "original_max_position_embeddings"}
+    for name in (*sorted(fields), "rms_norm_eps", "vocab_size", "num_key_value_heads"):
         expected = pytest.approx(getattr(config, name), rel=1e-6)  # float32 in the file
         assert getattr(source.config, name) == expected, name
     assert source.config.rope_parameters == config.rope_parameters

@@ -181,8 +181,13 @@ GRANITE = ["attention.scale", "embedding_scale", "residual_scale", "logit_scale"
 
 @pytest.mark.parametrize(
     ("family", "key"),
-    [(family, key) for family in ("llama", "qwen2", "smollm3", "qwen3", "olmo2") for key in REQUIRED]
-    + [("granite", key) for key in GRANITE],
+    [
+        (family, key)
+        for family in ("llama", "qwen2", "smollm3", "qwen3", "olmo2")
+        for key in REQUIRED
+    ]
+    + [("granite", key) for key in GRANITE]
+    + [("phi3", "attention.sliding_window")],
 )
 def test_what_a_file_lacks_is_named(tmp_path, family, key):
     path = tmp_path / "tiny.gguf"

@@ -18,7 +18,6 @@ from transformers import (
 from tests.support.tiny import tiny_config
 from toolkit.families import head_dimension
 
-
 PAIRS_ROTATED = ("llama", "smollm3", "granite")
 """Families for which llama.cpp's converter permutes the rows of q and k."""
 
@@ -119,6 +118,8 @@ def _add_metadata(writer: gguf.GGUFWriter, config: PretrainedConfig) -> None:
     if head_dimension(config) * config.num_attention_heads != config.hidden_size:
         writer.add_key_length(head_dimension(config))
         writer.add_value_length(head_dimension(config))
+    if config.model_type == "phi3":
+        writer.add_sliding_window(config.sliding_window or 0)
     if config.model_type == "granite":
         writer.add_attention_scale(config.attention_multiplier)
         writer.add_embedding_scale(config.embedding_multiplier)
@@ -172,6 +173,8 @@ def stored_name(name: str, family: str = "llama") -> str:
         "post_feedforward_layernorm": "post_ffw_norm",
         "self_attn.q_norm": "attn_q_norm",
         "self_attn.k_norm": "attn_k_norm",
+        "self_attn.qkv_proj": "attn_qkv",
+        "mlp.gate_up_proj": "ffn_up",
         "self_attn.q_proj": "attn_q",
         "self_attn.k_proj": "attn_k",
         "self_attn.v_proj": "attn_v",

@@ -92,6 +92,39 @@ def _rope(draw: Draw) -> dict:
     }
 
 
+def _split_rope(draw: Draw) -> dict:
+    """Heads of which a part turns, long positions: the second row of frequencies counts."""
+    s = draw.sizes
+    values = _rope(draw)
+    frequencies = values["inv_freq"][: -(-s.head_dim // 4)]
+    widths = {"dq": s.heads, "dk": s.kv_heads, "dv": s.kv_heads}
+    return {
+        **values,
+        "qkv": draw.real(1, s.t, (s.heads + 2 * s.kv_heads) * s.head_dim),
+        "inv_freq": torch.stack([frequencies, frequencies / 3]) if s.bias else frequencies,
+        "original": 4 if s.packed else 100,
+        "heads": s.heads,
+        "kv_heads": s.kv_heads,
+        **{name: draw.real(1, s.t, count * s.head_dim) for name, count in widths.items()},
+    }
+
+
+def _window(draw: Draw) -> dict:
+    return {"start": draw.document_starts(), "window": 3}
+
+
+def _fused_mlp(draw: Draw) -> dict:
+    s = draw.sizes
+    values: dict = {"x": draw.real(1, s.t, s.d), "grad": draw.real(1, s.t, s.d), "scaling": 1.75}
+    for layer, n, k in (("gate_up", 2 * s.f, s.d), ("down", s.d, s.f)):
+        parts = zip(("codes", "scale", "offset"), draw.weight(n, k), strict=True)
+        values |= {f"{layer}_{name}": tensor for name, tensor in parts}
+        given = layer.split("_")[-1] in s.adapters.split()
+        values[f"{layer}_a"] = draw.real(s.rank, k, std=k**-0.5) if given else None
+        values[f"{layer}_b"] = draw.real(n, s.rank) if given else None
+    return values
+
+
 def _attention(draw: Draw) -> dict:
     s = draw.sizes
     return {
@@ -120,7 +153,8 @@ def _mlp(draw: Draw) -> dict:
 
 def _silu_mul(draw: Draw) -> dict:
     s = draw.sizes
-    return {name: draw.real(1, s.t, s.f) for name in ("gate", "up", "grad")}
+    values = {name: draw.real(1, s.t, s.f) for name in ("gate", "up", "grad")}
+    return {**values, "gate_up": draw.real(1, s.t, 2 * s.f)}
 
 
 def _vocabulary(draw: Draw) -> dict:
@@ -149,10 +183,16 @@ _FAMILIES: dict[str, Callable[[Draw], dict]] = {
     "rms_norm": _norm,
     "rms_norm_saved": _norm,
     "rope": _rope,
+    "split_rope": _split_rope,
+    "window_start": _window,
     "attention": _attention,
     "attention_saved": _attention,
     "swiglu_mlp": _mlp,
+    "fused_swiglu_mlp": _fused_mlp,
+    "swiglu": _silu_mul,
     "silu_mul": _silu_mul,
+    "gelu_mul": _silu_mul,
+    "geglu_mlp": _mlp,
     "quantized_embedding": _vocabulary,
     "linear_cross_entropy": _vocabulary,
     "linear_cross_entropy_loss": _vocabulary,

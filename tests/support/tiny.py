@@ -17,6 +17,27 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "llama": {"rope_parameters": LLAMA3_ROPE},
     "smollm3": {"no_rope_layers": [1, 0] * 20},
     "qwen3": {"head_dim": 24},
+    "phi3": {
+        "sliding_window": 5,
+        "original_max_position_embeddings": 16,
+        "rope_parameters": {
+            "rope_type": "longrope",
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": 0.75,
+            "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5],
+            "long_factor": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        },
+    },
+    "gemma3_text": {
+        "num_key_value_heads": 1,
+        "head_dim": 48,
+        "query_pre_attn_scalar": 20,
+        "sliding_window": 5,
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 8.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+        },
+    },
     "granite": {
         "embedding_multiplier": 12.0,
         "residual_multiplier": 0.22,
@@ -40,9 +61,11 @@ def tiny_config(family: str, *, layers: int = 2, tied: bool = True) -> Pretraine
         "tie_word_embeddings": tied,
         "rms_norm_eps": 1e-5,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
-        **({"pad_token_id": None} if family == "smollm3" else {}),
+        **({"pad_token_id": None} if family in ("smollm3", "phi3") else {}),
         **SPECIAL.get(family, {}),
     }
+    if family == "gemma3_text":
+        fields["layer_types"] = (["sliding_attention", "full_attention"] * layers)[:layers]
     return AutoConfig.for_model(family, **fields)
 
 

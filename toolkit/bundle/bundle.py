@@ -85,6 +85,9 @@ class Bundle:
 
         A tied head is not repeated. One parameter at a time is in memory.
         """
+        from toolkit.families import family_of
+
+        offset = family_of(self.config).norm_offset
         for key in self.base:
             if key.endswith(".codes"):
                 name = key.removesuffix(".codes")
@@ -93,7 +96,9 @@ class Bundle:
                     weight = weight[: self.manifest["shape"]["vocab_size"]]
                 yield _parameter_name(f"{name}.weight"), weight
             elif key.endswith((".weight", ".bias")):
-                yield _parameter_name(key), self.base.tensor(key).to(dtype)
+                value = self.base.tensor(key).to(dtype)
+                # Biases have none; the difference is exact in all that is near one.
+                yield _parameter_name(key), value - offset if key.endswith(".weight") else value
 
     def reference_model(self, dtype: torch.dtype = torch.float32) -> "PreTrainedModel":
         """Return the `transformers` model with the dequantized weights, in evaluation mode."""

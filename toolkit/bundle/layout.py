@@ -5,7 +5,7 @@ frequencies, the layers one after the other, final norm, head. Within a layer: i
 a forward pass of the layer uses them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from transformers import PretrainedConfig
@@ -27,12 +27,14 @@ class Part:
         source: The name of the parameter in `transformers`.
         kind: "linear", "embedding", "head", or "vector" for what stays float32.
         shape: Shape of the parameter.
+        offset: What base.ptd has is the parameter plus this.
     """
 
     key: str
     source: str
     kind: str
     shape: tuple[int, ...]
+    offset: float = 0.0
 
     def specs(self, schemes: dict[str, str]) -> list[TensorSpec]:
         """Return the tensors that represent this weight in base.ptd."""
@@ -52,13 +54,15 @@ def base_parts(config: PretrainedConfig) -> list[Part]:
         ToolkitError: The family or one of its features is not supported.
     """
     vocabulary = (config.vocab_size, config.hidden_size)
+    family = family_of(config)
     parts = [Part("embed_tokens", "model.embed_tokens.weight", "embedding", vocabulary)]
-    for i, kind in enumerate(_by_layer(family_of(config).block_kinds(config))):
+    for i, kind in enumerate(_by_layer(family.block_kinds(config))):
         parts += [
-            Part(f"layers.{i}.{key}", f"model.layers.{i}.{source}", what, shape)
-            for key, source, what, shape in _layer_parts(kind)
+            replace(part, key=f"layers.{i}.{part.key}", source=f"model.layers.{i}.{part.source}")
+            for part in _layer_parts(kind, family.norm_offset)
         ]
-    parts.append(Part("norm.weight", "model.norm.weight", "vector", (config.hidden_size,)))
+    size = (config.hidden_size,)
+    parts.append(Part("norm.weight", "model.norm.weight", "vector", size, family.norm_offset))
     if not config.tie_word_embeddings:
         parts.append(Part("lm_head", "lm_head.weight", "head", vocabulary))
     return parts
@@ -109,15 +113,15 @@ def _by_layer(kinds: list[BlockKind]) -> list[BlockKind]:
     return [kind_of[layer] for layer in range(len(kind_of))]
 
 
-def _layer_parts(kind: BlockKind) -> list[tuple[str, str, str, tuple[int, ...]]]:
-    """Return (key, source, kind, shape) of one layer's weights, names relative to the layer."""
-    found: list[tuple[str, str, str, tuple[int, ...]]] = []
+def _layer_parts(kind: BlockKind, norm_offset: float) -> list[Part]:
+    """Return one layer's weights, names relative to the layer."""
+    found: list[Part] = []
     for path in kind.order:
         part, weight = kind.parts[path], f"{path}.weight"
         if isinstance(part, Norm):
-            found.append((weight, weight, "vector", (part.width,)))
+            found.append(Part(weight, weight, "vector", (part.width,), norm_offset))
         elif isinstance(part, Linear):
-            found.append((path, weight, "linear", (part.n, part.k)))
+            found.append(Part(path, weight, "linear", (part.n, part.k)))
             if part.bias:
-                found.append((f"{path}.bias", f"{path}.bias", "vector", (part.n,)))
+                found.append(Part(f"{path}.bias", f"{path}.bias", "vector", (part.n,)))
     return found

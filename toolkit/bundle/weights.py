@@ -140,7 +140,7 @@ def _tensors_of(source: Source, part: Part, schemes: dict[str, str]) -> _Quantiz
     if part.kind == "vector":
         values = source.read(part.source)
         check_finite(part.source, values)
-        return [values], None
+        return [values + part.offset if part.offset else values], None
     quantized, entry = quantize_part(source, part, schemes[part.kind])
     tensors = [quantized.codes, quantized.scale, quantized.offset]
     return [tensor for tensor in tensors if tensor is not None], entry

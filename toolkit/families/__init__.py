@@ -68,7 +68,12 @@ def family_of_gguf(architecture: str | None) -> Family:
     """
     for family in FAMILIES.values():
         if family.gguf_architecture == architecture:
-            return family
+            if family.gguf.readable:
+                return family
+            raise ToolkitError(
+                f"GGUF files of the family '{family.model_type}' are not supported",
+                "Use the model's safetensors files",
+            )
     raise _unknown(architecture)
 
 

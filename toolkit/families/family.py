@@ -22,7 +22,7 @@ from toolkit.families.features import head_dimension
 from toolkit.families.parts import REMEDY, Linear, Mlp, Norm, Part, Reader, linear, uncovered
 from toolkit.families.rope import Rope, plain_rope
 from toolkit.layers import layers_text
-from toolkit.lora import ALL_LINEAR, LoraSettings
+from toolkit.lora import ALL_LINEAR, PROJECTIONS, LoraSettings
 
 LLAMA_FIELDS = {
     "context_length": "max_position_embeddings",
@@ -48,6 +48,7 @@ class Gguf:
         pairs_rotated: Whether the rows of q and k lie so that rotated pairs are neighbours.
         fields: Metadata keys (without the architecture) and the configuration's fields, where
             `transformers` does not read files of this architecture; None where it does.
+        readable: Whether such files can be read.
         neutral: Metadata keys (without the architecture) that change what llama.cpp computes, and
             the only value that is supported, which is also what a missing key says.
     """
@@ -55,6 +56,7 @@ class Gguf:
     architecture: str = ""
     pairs_rotated: bool = False
     fields: Mapping[str, str] | None = None
+    readable: bool = True
     neutral: Mapping[str, object] = field(default_factory=lambda: {"expert_count": 0})
 
 
@@ -115,7 +117,8 @@ class Family:
         embedding_multiplier: What the embedding is multiplied by.
         logits_divisor: What the logits are divided by.
         ropes: Rotary frequencies by name; in base.ptd they are NAME.inv_freq.
-        supports: Names of `features.NEUTRAL` that this family takes care of.
+        norm_offset: What the norms add to the weights that a checkpoint holds; base.ptd has sums.
+        supports: What of `features` this family takes care of.
         gguf: How a GGUF file holds it.
     """
 
@@ -128,6 +131,7 @@ class Family:
     embedding_multiplier: Callable[[PretrainedConfig], float] = _one
     logits_divisor: Callable[[PretrainedConfig], float] = _one
     ropes: Callable[[PretrainedConfig], dict[str, Rope]] = _plain_ropes
+    norm_offset: float = 0.0
     supports: frozenset[str] = frozenset()
     gguf: Gguf = field(default_factory=Gguf)
 
@@ -197,7 +201,9 @@ def resolve(kinds: list[BlockKind], lora: LoraSettings) -> LoraSettings:
     targets = lora.targets
     for kind in kinds:
         names = tuple(dict.fromkeys(path.rsplit(".", 1)[-1] for path in kind.linears))
-        if targets == (ALL_LINEAR,):
+        # The usual ones, in a family that fuses some of them, are all there are.
+        usual = targets == PROJECTIONS and not set(targets) <= set(names)
+        if targets == (ALL_LINEAR,) or usual:
             targets = names
         unknown = sorted(set(targets) - set(names))
         if unknown:

@@ -19,6 +19,7 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "attn_logit_softcapping": (),
     "final_logit_softcapping": (),
     "query_pre_attn_scalar": (),
+    "use_bidirectional_attention": (False,),
     "use_qk_norm": (False,),
     "qk_layernorm": (False,),
     "embedding_multiplier": (1.0,),
@@ -40,7 +41,8 @@ def check_features(config: PretrainedConfig, supported: Collection[str]) -> None
 
     Args:
         config: Of a known family.
-        supported: Names of `NEUTRAL` that its family takes care of.
+        supported: Names of `NEUTRAL` that its family takes care of, and "sliding_attention" where
+            some layers have windows.
 
     Raises:
         ToolkitError: Naming the first of them.
@@ -52,7 +54,8 @@ def check_features(config: PretrainedConfig, supported: Collection[str]) -> None
                 f"{name}={value!r} is not supported",
                 f"It must be {neutral[0]!r}" if neutral else "It must be left out",
             )
-    _check_windows(config)
+    if "sliding_attention" not in supported:
+        _check_windows(config)
     _check_sizes(config)
 
 

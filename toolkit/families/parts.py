@@ -37,8 +37,11 @@ class Norm:
 class Attention:
     """Causal grouped-query attention of the children q_proj, k_proj, v_proj and o_proj.
 
-    `rope` names the rotary frequencies (`Family.ropes`) that turn q and k, None where nothing does.
-    `normed`: the children q_norm and k_norm come between projection and rotation.
+    Attributes:
+        rope: Name of the rotary frequencies (`Family.ropes`) that turn q and k, None for nothing.
+        normed: The children q_norm and k_norm come between projection and rotation.
+        fused: One child qkv_proj stands for the first three.
+        window: Keys that a query sees at most, itself included; None for all before it.
     """
 
     heads: int
@@ -46,11 +49,21 @@ class Attention:
     scale: float
     rope: str | None = "rope"
     normed: bool = False
+    fused: bool = False
+    window: int | None = None
 
 
 @dataclass(frozen=True)
 class Mlp:
-    """down_proj(silu(gate_proj(x)) * up_proj(x)) of the children of these names."""
+    """down_proj(act(gate_proj(x)) * up_proj(x)) of the children of these names.
+
+    Attributes:
+        fused: One child gate_up_proj stands for the first two, gate before up.
+        activation: "silu", or "gelu" by tanh.
+    """
+
+    fused: bool = False
+    activation: str = "silu"
 
 
 Part = Linear | Norm | Attention | Mlp
@@ -58,7 +71,9 @@ Reader = Callable[[nn.Module, str, PretrainedConfig], Part]
 
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _ATTENTION_NORMS = ("q_norm", "k_norm")
+_FUSED_ATTENTION = ("qkv_proj", "o_proj")
 _MLP = ("gate_proj", "up_proj", "down_proj")
+_FUSED_MLP = ("gate_up_proj", "down_proj")
 
 
 def linear(module: nn.Linear, _path: str, _config: PretrainedConfig) -> Linear:
@@ -69,7 +84,7 @@ def linear(module: nn.Linear, _path: str, _config: PretrainedConfig) -> Linear:
 def rms_norm(module: nn.Module, path: str, config: PretrainedConfig) -> Norm:
     """Read an RMSNorm whose weight multiplies what is normalized."""
     parameters = [name for name, _ in module.named_parameters()]
-    epsilon = getattr(module, "variance_epsilon", None)
+    epsilon = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     if parameters != ["weight"] or epsilon is None:
         raise ToolkitError(
             f"{path} of the family '{config.model_type}' is not an RMSNorm with a weight", REMEDY
@@ -89,13 +104,25 @@ def normed_attention(module: Any, path: str, config: PretrainedConfig) -> Attent
     return replace(_heads(module), normed=True)
 
 
+def fused_attention(module: Any, path: str, config: PretrainedConfig) -> Attention:
+    """Read an attention whose q, k and v come from one projection, in this order."""
+    _check_children(module, path, _FUSED_ATTENTION, config.model_type)
+    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+    if module.qkv_proj.out_features != (heads + 2 * kv_heads) * module.head_dim:
+        raise ToolkitError(f"{path}.qkv_proj is not q, k and v of equal heads", REMEDY)
+    return Attention(heads, kv_heads, module.scaling, fused=True)
+
+
 def gated_mlp(module: nn.Module, path: str, config: PretrainedConfig) -> Mlp:
     """Read an MLP of three projections without biases; `features` checks the activation."""
-    _check_children(module, path, _MLP, config.model_type)
-    for name in _MLP:
-        if getattr(module, name).bias is not None:
-            raise uncovered(f"{path}.{name}.bias", config.model_type)
+    _check_mlp(module, path, _MLP, config.model_type)
     return Mlp()
+
+
+def fused_mlp(module: nn.Module, path: str, config: PretrainedConfig) -> Mlp:
+    """Read the same where one projection gives gate and up, in this order."""
+    _check_mlp(module, path, _FUSED_MLP, config.model_type)
+    return Mlp(fused=True)
 
 
 def _heads(module: Any) -> Attention:
@@ -107,6 +134,13 @@ def _heads(module: Any) -> Attention:
 def uncovered(name: str, family: str) -> ToolkitError:
     """Return the error for a parameter that no operator reads."""
     return ToolkitError(f"{name} is not covered by the family '{family}'", REMEDY)
+
+
+def _check_mlp(module: nn.Module, path: str, wanted: tuple[str, ...], family: str) -> None:
+    _check_children(module, path, wanted, family)
+    for name in wanted:
+        if getattr(module, name).bias is not None:
+            raise uncovered(f"{path}.{name}.bias", family)
 
 
 def _check_children(

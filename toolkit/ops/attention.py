@@ -1,6 +1,6 @@
 """Causal grouped-query attention; query t attends to the keys start[t] <= j <= t.
 
-`start` carries packed documents (the first token of t's document), and can carry a window.
+`start` carries packed documents (the first token of t's document) and, by `window_start`, windows.
 Head h reads key-value head h // (H / K). For each head, with masked scores left out:
 
     p  = softmax(s q k^T) [T, T]        out = p v
@@ -64,6 +64,16 @@ def gradients(
     dk = dz.mT @ _split(q, heads)
     dv = probs.mT @ g
     return _merge(dq, heads), _merge(dk, kv_heads), _merge(dv, kv_heads)
+
+
+@operator(
+    "window_start(Tensor start, int window) -> (Tensor out)",
+    shapes=lambda start, window: [start.shape],
+    dtype=torch.int32,
+)
+def window_start(start: Tensor, window: int) -> Tensor:
+    """start for queries that see `window` keys at most, themselves included; int32 [T]."""
+    return torch.maximum(start, torch.arange(len(start)) - (window - 1)).int()
 
 
 @operator(

@@ -39,7 +39,11 @@ class Operator(Generic[Arguments, Result]):
     """A registered operator; calling it goes through the dispatcher."""
 
     def __init__(
-        self, declaration: str, reference: Callable[Arguments, Result], shapes: Shapes
+        self,
+        declaration: str,
+        reference: Callable[Arguments, Result],
+        shapes: Shapes,
+        dtype: torch.dtype | None = None,
     ) -> None:
         match = _DECLARATION.fullmatch(declaration)
         if match is None:
@@ -49,6 +53,7 @@ class Operator(Generic[Arguments, Result]):
         self.outputs = [output.split()[-1] for output in returns.split(", ")]
         self.reference = reference
         self.shapes = shapes
+        self.dtype = dtype
         self.__doc__ = reference.__doc__
         self._define(arguments)
         self._dispatch: Callable[Arguments, Result] = getattr(torch.ops.toolkit, self.name).default
@@ -79,7 +84,7 @@ class Operator(Generic[Arguments, Result]):
         return self._fake_out(**out)
 
     def _fake(self, first: Tensor, *others: object) -> Tensors:
-        dtype = first.dtype if first.is_floating_point() else torch.float32
+        dtype = self.dtype or (first.dtype if first.is_floating_point() else torch.float32)
         shapes = self.shapes(first, *others)
         return self._returned([first.new_empty(shape, dtype=dtype) for shape in shapes])
 
@@ -93,36 +98,39 @@ class Operator(Generic[Arguments, Result]):
     def _returned(self, outputs: Sequence[Tensor]) -> Tensors:
         return tuple(outputs) if len(self.outputs) > 1 else outputs[0]
 
-    def gradient(self, *names: str, formula: Callable[..., Tensors], saved: str = "") -> None:
+    def gradient(
+        self, *names: str, formula: Callable[..., Tensors], saved: str = "", outputs: int = 1
+    ) -> None:
         """Register the autograd formula.
 
-        It gets the gradient of the first output (the others have none), all arguments, and the
-        output named by `saved` as a keyword. It returns the gradients of the arguments `names`, of
-        which those of an argument that is None are not used.
+        It gets the gradients of the first `outputs` outputs (the others have none), all arguments,
+        and the output named by `saved` as a keyword. It returns the gradients of the arguments
+        `names`, of which those of an argument that is None are not used.
         """
         kept = [saved] if saved else []
 
         def setup_context(ctx: Any, inputs: tuple[object, ...], output: Tensors) -> None:
-            outputs = dict(zip(self.outputs, _listed(output), strict=True))
+            computed = dict(zip(self.outputs, _listed(output), strict=True))
             is_tensor = [isinstance(value, Tensor) for value in inputs]
             ctx.constants = [None if t else v for v, t in zip(inputs, is_tensor, strict=True)]
             ctx.is_tensor = is_tensor
             ctx.save_for_backward(
                 *(v for v, t in zip(inputs, is_tensor, strict=True) if t),
-                *(outputs[name] for name in kept),
+                *(computed[name] for name in kept),
             )
-            ctx.mark_non_differentiable(*list(outputs.values())[1:])
-            ctx.set_materialize_grads(False)
+            ctx.mark_non_differentiable(*list(computed.values())[outputs:])
+            ctx.set_materialize_grads(outputs > 1)
 
-        def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-            if grad is None:  # undefined, which autograd takes for zero
+        def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+            if grads[0] is None:  # undefined, which autograd takes for zero
                 return (None,) * len(self.arguments)
             tensors = iter(ctx.saved_tensors)
             args = [
                 next(tensors) if is_tensor else constant
                 for is_tensor, constant in zip(ctx.is_tensor, ctx.constants, strict=True)
             ]
-            results = _listed(formula(grad, *args, **dict(zip(kept, tensors, strict=True))))
+            of_outputs = grads[:outputs]
+            results = _listed(formula(*of_outputs, *args, **dict(zip(kept, tensors, strict=True))))
             gradients = dict(zip(names, results, strict=True))
             needed = dict(zip(self.arguments, ctx.needs_input_grad, strict=True))
             for name in self.arguments:
@@ -140,13 +148,13 @@ def _listed(result: Tensors) -> Sequence[Tensor]:
 
 
 def operator(
-    declaration: str, *, shapes: Shapes
+    declaration: str, *, shapes: Shapes, dtype: torch.dtype | None = None
 ) -> Callable[[Callable[Arguments, Result]], Operator[Arguments, Result]]:
     """Turn a reference function into an `Operator`.
 
     Args:
         declaration: Schema with named outputs; a single output is called `out`.
-        shapes: The outputs' shapes, from the same arguments. Their dtype is that of the first
-            argument, or float32 if that holds integers.
+        shapes: The outputs' shapes, from the same arguments.
+        dtype: The outputs'; None for that of the first argument, or float32 if that holds integers.
     """
-    return lambda reference: Operator(declaration, reference, shapes)
+    return lambda reference: Operator(declaration, reference, shapes, dtype)

@@ -5,10 +5,15 @@ What the forward of each saves beside its result is an output of its own, which 
 
     silu_mul    y = silu(gate) * up     dgate = g up (z + gate z (1 - z)), z = sigmoid(gate)
                                         dup = g silu(gate)
+    gelu_mul    y = gelu(gate) * up     gelu(x) = x sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)), "tanh"
+    swiglu      the first of the two halves of one tensor, gate before up
 """
 
+import math
+
+import torch
 from torch import Tensor
-from torch.nn.functional import silu
+from torch.nn.functional import gelu, silu
 
 from toolkit.ops.attention import INPUTS, SETTINGS, gradients, probabilities, weighted
 from toolkit.ops.library import operator, weight
@@ -149,3 +154,45 @@ def silu_mul_backward(grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, T
 
 
 silu_mul.gradient("gate", "up", formula=silu_mul_backward)
+
+
+@operator("gelu_mul(Tensor gate, Tensor up) -> (Tensor out)", shapes=lambda gate, up: [gate.shape])
+def gelu_mul(gate: Tensor, up: Tensor) -> Tensor:
+    """y = gelu(gate) * up, all of one shape."""
+    return gelu(gate, approximate="tanh") * up
+
+
+@operator(
+    "gelu_mul_backward(Tensor grad, Tensor gate, Tensor up) -> (Tensor dgate, Tensor dup)",
+    shapes=lambda grad, gate, up: [gate.shape, up.shape],
+)
+def gelu_mul_backward(grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    """(dgate, dup)."""
+    twice, square = 2 * math.sqrt(2 / math.pi), 0.044715 * gate.square()
+    z = (twice * gate * (1 + square)).sigmoid()
+    slope = z + gate * z * (1 - z) * twice * (1 + 3 * square)
+    return grad * up * slope, grad * gate * z
+
+
+gelu_mul.gradient("gate", "up", formula=gelu_mul_backward)
+
+
+@operator(
+    "swiglu(Tensor gate_up) -> (Tensor out)",
+    shapes=lambda gate_up: [(*gate_up.shape[:-1], gate_up.shape[-1] // 2)],
+)
+def swiglu(gate_up: Tensor) -> Tensor:
+    """y [..., F] = silu(gate) * up with gate_up [..., 2F] = (gate, up)."""
+    return silu_mul.reference(*gate_up.chunk(2, -1))
+
+
+@operator(
+    "swiglu_backward(Tensor grad, Tensor gate_up) -> (Tensor out)",
+    shapes=lambda grad, gate_up: [gate_up.shape],
+)
+def swiglu_backward(grad: Tensor, gate_up: Tensor) -> Tensor:
+    """(dgate, dup) as [..., 2F]."""
+    return torch.cat(silu_mul_backward.reference(grad, *gate_up.chunk(2, -1)), -1)
+
+
+swiglu.gradient("gate_up", formula=swiglu_backward)

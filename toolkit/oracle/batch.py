@@ -1,5 +1,6 @@
 """Rows of a token file as inputs of a `transformers` model, and the loss of a row."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,20 +10,35 @@ from torch import Tensor
 from toolkit.data.samples import IGNORED, Rows
 
 
-def model_inputs(rows: Rows, index: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+def model_inputs(
+    rows: Rows,
+    index: int,
+    dtype: torch.dtype = torch.float32,
+    windows: Mapping[str, int | None] | None = None,
+) -> dict[str, Any]:
     """Return input_ids and position_ids int64 [1, T] and an additive attention mask [1, 1, T, T].
 
-    Position t may attend to start[t] <= j <= t: causal, and never across packed documents.
+    Position t may attend to start[t] <= j <= t: causal, and never across packed documents; with a
+    window to the last so many of them. With several windows there is a mask for each, by its name.
     """
-    start = torch.from_numpy(rows.start[index]).long()
-    t = torch.arange(len(start))
-    allowed = (t[None, :] <= t[:, None]) & (t[None, :] >= start[:, None])
-    mask = torch.zeros(allowed.shape, dtype=dtype).masked_fill_(~allowed, torch.finfo(dtype).min)
+    masks = {
+        name: _mask(torch.from_numpy(rows.start[index]).long(), window, dtype)
+        for name, window in (windows or {"": None}).items()
+    }
     return {
         "input_ids": torch.from_numpy(rows.tokens[index]).long()[None],
         "position_ids": torch.from_numpy(rows.positions[index]).long()[None],
-        "attention_mask": mask[None, None],
+        "attention_mask": masks if len(masks) > 1 else next(iter(masks.values())),
     }
+
+
+def _mask(start: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
+    t = torch.arange(len(start))
+    allowed = (t[None, :] <= t[:, None]) & (t[None, :] >= start[:, None])
+    if window is not None:
+        allowed &= t[None, :] > t[:, None] - window
+    mask = torch.zeros(allowed.shape, dtype=dtype).masked_fill_(~allowed, torch.finfo(dtype).min)
+    return mask[None, None]
 
 
 def labelled(rows: Rows, indices: list[int]) -> int:
@@ -33,7 +49,8 @@ def labelled(rows: Rows, indices: list[int]) -> int:
 def loss_sum(model: Any, rows: Rows, index: int) -> Tensor:
     """Return the sum of the token losses of one row, with a graph for backward."""
     dtype = next(model.parameters()).dtype
-    logits = model(**model_inputs(rows, index, dtype), use_cache=False).logits
+    inputs = model_inputs(rows, index, dtype, _windows(model.config))
+    logits = model(**inputs, use_cache=False).logits
     labels = torch.from_numpy(rows.labels[index]).long()
     return F.cross_entropy(logits[0], labels, ignore_index=IGNORED, reduction="sum")
 
@@ -44,3 +61,15 @@ def mean_loss(model: Any, rows: Rows, most: int = 0) -> float:
     with torch.no_grad():
         total = sum(loss_sum(model, rows, index).item() for index in indices)
     return total / max(labelled(rows, indices), 1)
+
+
+def _windows(config: Any) -> dict[str, int | None]:
+    """Return the keys that a query sees, which a model does not add to a mask it is given.
+
+    By type of layer, both types where a model has windows in some layers only.
+    """
+    window: int | None = getattr(config, "sliding_window", None)
+    types = getattr(config, "layer_types", None)
+    if types is not None and "sliding_attention" in types:
+        return {"full_attention": None, "sliding_attention": window}
+    return {"": window if types is None else None}

@@ -12,6 +12,7 @@ from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.flat_tensor import FlatTensorReader
 from toolkit.bundle.peft_files import PEFT_PREFIX
 from toolkit.errors import ToolkitError
+from toolkit.families import family_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -52,13 +53,14 @@ def build_exact_model(bundle: Bundle, adapter: Path | None = None) -> "PeftModel
     replaced by PyTorch's and the attention by its fused one, which keep float64.
     """
     model = build_model(bundle, adapter, torch.float64)
+    offset = family_of(bundle.config).norm_offset
     for module in list(model.modules()):
         for name, child in module.named_children():
-            epsilon = getattr(child, "variance_epsilon", None)
+            epsilon = getattr(child, "variance_epsilon", getattr(child, "eps", None))
             if type(child).__name__.endswith("RMSNorm") and epsilon is not None:
                 weight = child.get_parameter("weight")
                 norm = nn.RMSNorm(weight.numel(), epsilon)
-                norm.weight = weight
+                norm.weight = nn.Parameter(weight.data + offset, requires_grad=False)
                 setattr(module, name, norm)
     cast("PreTrainedModel", model.get_base_model()).set_attn_implementation("sdpa")
     return model

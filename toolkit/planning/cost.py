@@ -6,7 +6,7 @@ in one sweep.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from toolkit.planning.graph import Operation, Value
@@ -46,7 +46,9 @@ class Work:
 
 def work_of(operations: Iterable[Operation]) -> Work:
     """Return the sum of the work of operators."""
-    return sum((_work(operation) for operation in operations), Work())
+    operations = list(operations)
+    windows = {o.results[0]: o.arguments[1] for o in operations if o.name == "window_start"}
+    return sum((_work(operation, windows) for operation in operations), Work())
 
 
 def weight_elements(codes: Value) -> int:
@@ -54,11 +56,21 @@ def weight_elements(codes: Value) -> int:
     return codes.shape[0] * 16 * codes.shape[1]
 
 
-def _work(operation: Operation) -> Work:
+def _work(operation: Operation, windows: dict[Value, int]) -> Work:
     tensors = [a for a in operation.arguments if isinstance(a, Value) and a.role != "base"]
     moved = sum(tensor.bytes for tensor in (*tensors, *operation.results))
     rule = _RULES.get(operation.name)
-    return Work(moved=moved) + (rule(operation.arguments) if rule else Work())
+    work = Work(moved=moved) + (rule(operation.arguments) if rule else Work())
+    for start in tensors:
+        if start in windows:
+            share = _seen(start.elements, windows[start]) / _seen(start.elements, start.elements)
+            work = replace(work, attention=work.attention * share)
+    return work
+
+
+def _seen(tokens: int, window: int) -> float:
+    """Return the pairs of a query and a key that it sees."""
+    return tokens * window - window * (window - 1) / 2
 
 
 def _linear(codes_at: int, a_at: int | None, low_rank: int) -> Rule:
@@ -80,6 +92,19 @@ def _mlp(first: int, products: int, low_rank: int) -> Rule:
         tokens = arguments[0].shape[-2]
         weights = weight_elements(arguments[first])
         adapters = arguments[first + 9 : first + 15]
+        small = sum(adapter.elements for adapter in adapters if adapter is not None)
+        return Work(
+            2 * tokens * (products * weights + low_rank * small), unpacked=products * weights
+        )
+
+    return rule
+
+
+def _fused_mlp(first: int, products: int, low_rank: int) -> Rule:
+    def rule(arguments: Arguments) -> Work:
+        tokens = arguments[0].shape[-2]
+        weights = weight_elements(arguments[first]) / 2
+        adapters = arguments[first + 6 : first + 10]
         small = sum(adapter.elements for adapter in adapters if adapter is not None)
         return Work(
             2 * tokens * (products * weights + low_rank * small), unpacked=products * weights
@@ -114,6 +139,10 @@ _RULES: dict[str, Rule] = {
     "lora_linear_saved_backward": _linear(3, 6, 2),
     "swiglu_mlp": _mlp(1, 3, 1),
     "swiglu_mlp_backward": _mlp(2, 5, 3),
+    "geglu_mlp": _mlp(1, 3, 1),
+    "geglu_mlp_backward": _mlp(2, 5, 3),
+    "fused_swiglu_mlp": _fused_mlp(1, 3, 1),
+    "fused_swiglu_mlp_backward": _fused_mlp(2, 5, 3),
     "attention": _attention(0, 2),
     "attention_saved": _attention(0, 2),
     "attention_backward": _attention(1, 7),

@@ -13,7 +13,7 @@ _MLP_TILE = 256
 _CLASSES = 512
 _EMBEDDING_ROWS = 2
 _BATCH = 1 << 20  # bytes that are given back at once
-_MLP = {"swiglu_mlp": 1, "swiglu_mlp_backward": 2}
+_MLPS = ("swiglu_mlp", "geglu_mlp", "fused_swiglu_mlp")
 _HEAD = ("linear_cross_entropy", "linear_cross_entropy_loss")
 
 
@@ -28,12 +28,8 @@ def resident_weights(program: Program) -> int:
 
 
 def _resident(operation: Operation) -> int:
-    if operation.name in _MLP:
-        first = _MLP[operation.name]
-        gate, up, down = (operation.arguments[first + 3 * i : first + 3 * i + 3] for i in range(3))
-        rows = gate[0].shape[0] * 16
-        share = min(1.0, _MLP_TILE / rows)
-        return _in_windows(gate, share) + _in_windows(up, share) + _in_windows(down, 1.0)
+    if operation.name.removesuffix("_backward") in _MLPS:
+        return _resident_mlp(operation)
     if operation.name in _HEAD:
         codes, scale, offset = operation.arguments[2:5]
         return _in_windows((codes, scale, offset), min(1.0, _CLASSES / (codes.shape[0] * 16)))
@@ -42,6 +38,15 @@ def _resident(operation: Operation) -> int:
         return sum(min(value.bytes, _EMBEDDING_ROWS * _WINDOW) for value in tensors)
     weights = [a for a in operation.arguments if isinstance(a, Value) and a.role == "base"]
     return _in_windows([value for value in weights if value.bits < 32], 1.0)
+
+
+def _resident_mlp(operation: Operation) -> int:
+    """Return a tile's share of gate and up, or of the layer that is both, and the whole of down."""
+    first = 2 if operation.name.endswith("_backward") else 1
+    count = 2 if operation.name.startswith("fused") else 3
+    *upper, down = (operation.arguments[first + 3 * i : first + 3 * i + 3] for i in range(count))
+    share = min(1.0, _MLP_TILE / down[0].shape[1])
+    return sum(_in_windows(weight, share) for weight in upper) + _in_windows(down, 1.0)
 
 
 def _in_windows(tensors: list[Value | None] | tuple[Value | None, ...], share: float) -> int:

@@ -10,8 +10,9 @@ from torch.func import functional_call
 from transformers import PretrainedConfig
 
 from toolkit.families import BlockKind, family_of, parts
+from toolkit.families.rope import Rope
 from toolkit.lora import LoraSettings
-from toolkit.programs.modules import Attention, Mlp, Norm, Projection
+from toolkit.programs.modules import Attention, FusedAttention, FusedMlp, Mlp, Norm, Projection
 from toolkit.quantization.layout import WeightLayout
 
 
@@ -65,7 +66,7 @@ class Block:
             if rope
             else []
         )
-        self._swap(layout, lora, rope.scaling if rope else 1.0, lowering)
+        self._swap(layout, lora, rope, lowering)
         self.scalars = {name: float(getattr(self.layer, name)) for name in family.multipliers}
         for name in self.scalars:
             delattr(self.layer, name)
@@ -170,7 +171,7 @@ class Block:
         ]
 
     def _swap(
-        self, layout: WeightLayout, lora: LoraSettings | None, rope_scaling: float, lowering: str
+        self, layout: WeightLayout, lora: LoraSettings | None, rope: Rope | None, lowering: str
     ) -> None:
         """Replace every part of the layer, inner ones before those that hold them."""
         for path, part in sorted(self.kind.parts.items(), key=lambda item: -item[0].count(".")):
@@ -185,9 +186,11 @@ class Block:
                 case parts.Norm():
                     module = Norm(part, lowering)
                 case parts.Attention():
-                    module = Attention(part, children, rope_scaling, lowering)
+                    kind = FusedAttention if part.fused else Attention
+                    module = kind(part, children, rope, lowering)
                 case parts.Mlp():
-                    module = Mlp(children, lowering)
+                    mlp = FusedMlp if part.fused else Mlp
+                    module = mlp(children, lowering, part.activation)
             self.layer.set_submodule(path, module)
 
 

@@ -6,18 +6,28 @@ section 3); `mebp` is plain automatic differentiation that stores every intermed
 (arXiv 2510.03425, section 3).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from toolkit.families import parts
+from toolkit.families.rope import Rope
 from toolkit.lora import LowRank
-from toolkit.ops.attention import attention
+from toolkit.ops.attention import attention, window_start
 from toolkit.ops.elementwise import scale
 from toolkit.ops.linear import lora_linear, quantized_linear
-from toolkit.ops.mlp import swiglu_mlp
+from toolkit.ops.mlp import fused_swiglu_mlp, geglu_mlp, swiglu_mlp
 from toolkit.ops.norm import rms_norm
-from toolkit.ops.rope import rope
-from toolkit.ops.saved import attention_saved, lora_linear_saved, rms_norm_saved, silu_mul
+from toolkit.ops.rope import rope, split_rope
+from toolkit.ops.saved import (
+    attention_saved,
+    gelu_mul,
+    lora_linear_saved,
+    rms_norm_saved,
+    silu_mul,
+    swiglu,
+)
 from toolkit.quantization.layout import WeightLayout
 
 
@@ -98,14 +108,14 @@ class Attention(nn.Module):
         self,
         part: parts.Attention,
         children: dict[str, nn.Module],
-        rope_scaling: float,
+        rotary: Rope | None,
         lowering: str,
     ) -> None:
         super().__init__()
         for name, child in children.items():
             self.add_module(name, child)
         self.part = part
-        self.rope_scaling = rope_scaling
+        self.rotary = rotary
         self.lowering = lowering
 
     def forward(
@@ -117,27 +127,50 @@ class Attention(nn.Module):
         inv_freq: Tensor | None,
         **_unused: object,
     ) -> tuple[Tensor, None]:
-        # The backward goes in reverse: the largest gradient, that of q, is then used up first.
-        v = self.v_proj(hidden_states)
-        k = self._turn(self._normed("k", hidden_states), positions, inv_freq)
-        q = self._turn(self._normed("q", hidden_states), positions, inv_freq)
+        q, k, v = self._qkv(hidden_states, positions, inv_freq)
+        window = self.part.window
+        if window is not None and window < start.shape[0]:
+            start = window_start(start, window)
         inputs = (q, k, v, start, self.part.heads, self.part.kv_heads, self.part.scale)
         if self.lowering == "mebp":
             return self.o_proj(attention_saved(*inputs)[0]), None
         return self.o_proj(attention(*inputs)), None
+
+    def _qkv(
+        self, hidden_states: Tensor, positions: Tensor, inv_freq: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        # The backward goes in reverse: the largest gradient, that of q, is then used up first.
+        v = self.v_proj(hidden_states)
+        k = self._turn(self._normed("k", hidden_states), positions, inv_freq)
+        q = self._turn(self._normed("q", hidden_states), positions, inv_freq)
+        return q, k, v
 
     def _normed(self, name: str, hidden_states: Tensor) -> Tensor:
         x: Tensor = getattr(self, f"{name}_proj")(hidden_states)
         return getattr(self, f"{name}_norm")(x) if self.part.normed else x
 
     def _turn(self, x: Tensor, positions: Tensor, inv_freq: Tensor | None) -> Tensor:
-        if inv_freq is None:
+        if inv_freq is None or self.rotary is None:
             return x
-        return rope(x, positions, inv_freq, self.rope_scaling, False)
+        return rope(x, positions, inv_freq, self.rotary.scaling, False)
+
+
+class FusedAttention(Attention):
+    """The same with one projection of q, k and v, which turn while they are taken apart."""
+
+    qkv_proj: Projection
+
+    def _qkv(
+        self, hidden_states: Tensor, positions: Tensor, inv_freq: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if inv_freq is None or self.rotary is None:
+            raise ValueError("a fused attention turns q and k")
+        settings = (self.rotary.scaling, self.rotary.original, self.part.heads, self.part.kv_heads)
+        return split_rope(self.qkv_proj(hidden_states), positions, inv_freq, *settings)
 
 
 class Mlp(nn.Module):
-    """SwiGLU MLP: one operator in `mesp`, its parts in `mebp`.
+    """Gated MLP: one operator in `mesp`, its parts in `mebp`.
 
     The operator has one scaling for its adapters, the one that most of them have. What another's is
     of it, one of `ratios`, its B is multiplied by.
@@ -146,32 +179,54 @@ class Mlp(nn.Module):
     gate_proj: Projection
     up_proj: Projection
     down_proj: Projection
+    layers: tuple[str, ...] = ("gate", "up", "down")
 
-    def __init__(self, children: dict[str, nn.Module], lowering: str) -> None:
+    def __init__(
+        self, children: dict[str, nn.Module], lowering: str, activation: str = "silu"
+    ) -> None:
         super().__init__()
         for name, child in children.items():
             self.add_module(name, child)
         self.lowering = lowering
-        layers = {name: getattr(self, f"{name}_proj") for name in ("gate", "up", "down")}
-        scalings = [p.scaling for p in layers.values() if p.scaling is not None] or [0.0]
+        self.gelu = activation == "gelu"
+        projections = {name: getattr(self, f"{name}_proj") for name in self.layers}
+        scalings = [p.scaling for p in projections.values() if p.scaling is not None] or [0.0]
         self.scaling = max(scalings, key=scalings.count)
         self.ratios: dict[str, float] = {}
-        for name, projection in layers.items():
+        for name, projection in projections.items():
             scaling = projection.scaling
             if lowering == "mesp" and scaling not in (None, self.scaling):
                 self.ratios[f"{name}_ratio"] = scaling / self.scaling
                 _declare(self, f"{name}_ratio", (), torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up, down = self.gate_proj, self.up_proj, self.down_proj
         if self.lowering == "mebp":
-            y: Tensor = down(silu_mul(gate(x), up(x)))
+            y: Tensor = self.down_proj(self._activation(x))
             return y
-        weights = (*gate.weight(), *up.weight(), *down.weight())
-        adapters = (*self._adapter("gate"), *self._adapter("up"), *self._adapter("down"))
-        return swiglu_mlp(x, *weights, *adapters, self.scaling)
+        weights = [t for name in self.layers for t in getattr(self, f"{name}_proj").weight()]
+        adapters = [t for name in self.layers for t in self._adapter(name)]
+        return self._operator(x, *weights, *adapters, self.scaling)
+
+    def _activation(self, x: Tensor) -> Tensor:
+        return (gelu_mul if self.gelu else silu_mul)(self.gate_proj(x), self.up_proj(x))
+
+    def _operator(self, x: Tensor, *arguments: Any) -> Tensor:
+        return (geglu_mlp if self.gelu else swiglu_mlp)(x, *arguments)
 
     def _adapter(self, name: str) -> tuple[Tensor | None, Tensor | None]:
         a, b = getattr(self, f"{name}_proj").adapter()
         ratio = getattr(self, f"{name}_ratio", None)
         return a, b if ratio is None else scale(b, ratio)
+
+
+class FusedMlp(Mlp):
+    """The same with one projection of gate and up."""
+
+    gate_up_proj: Projection
+    layers = ("gate_up", "down")
+
+    def _activation(self, x: Tensor) -> Tensor:
+        return swiglu(self.gate_up_proj(x))
+
+    def _operator(self, x: Tensor, *arguments: Any) -> Tensor:
+        return fused_swiglu_mlp(x, *arguments)

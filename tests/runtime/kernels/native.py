@@ -113,12 +113,15 @@ def chain_length(name: str, s: Sizes) -> int:
         "lora_linear": lambda: linear,
         "lora_linear_saved": lambda: linear,
         "swiglu_mlp": lambda: 2 * linear,
+        "geglu_mlp": lambda: 2 * linear,
+        "fused_swiglu_mlp": lambda: 2 * linear,
         "rms_norm": lambda: s.d,
         "rms_norm_saved": lambda: s.d,
         "attention": lambda: softmax,
         "attention_saved": lambda: softmax,
         # The angle is rounded by eps relative: the error grows with the position, not its root.
         "rope": lambda: s.t**2,
+        "split_rope": lambda: s.t**2,
         "linear_cross_entropy": lambda: s.d + s.vocab,
         "linear_cross_entropy_loss": lambda: s.d + s.vocab,
     }

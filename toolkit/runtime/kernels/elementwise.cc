@@ -32,9 +32,18 @@ void Kernels::rope(const float* x, const int32_t* positions, const float* inv_fr
   Scratch scratch;
   float* tables = scratch.floats(threads() * head_size);
   parallel_short(tokens, 1, [&](int64_t begin, int64_t end, int thread) {
-    const int64_t at = begin * heads * head_size;
-    rows.rope(x + at, positions + begin, inv_freq, end - begin, heads, head_size, attention_scaling,
-              inverse, tables + thread * head_size, y + at);
+    const int64_t stride = heads * head_size, at = begin * stride;
+    rows.rope(x + at, stride, positions + begin, inv_freq, end - begin, heads, head_size, head_size,
+              attention_scaling, inverse, tables + thread * head_size, y + at, stride);
+  });
+}
+
+void Kernels::window_start(const int32_t* start, int64_t tokens, int64_t window,
+                           int32_t* out) const {
+  parallel_short(tokens, kLeastFloats, [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; ++t) {
+      out[t] = static_cast<int32_t>(max(start[t], t - window + 1));
+    }
   });
 }
 

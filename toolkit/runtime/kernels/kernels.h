@@ -50,15 +50,33 @@ struct AttentionShape {
   const int32_t* start = nullptr;
 };
 
-/// The three weights of a SwiGLU MLP: gate, up [F, D], down [D, F], each with an optional adapter.
+/// What an MLP applies to the gate; gelu by tanh.
+enum class Activation { silu, gelu };
+
+/// The three weights of a gated MLP: gate, up [F, D], down [D, F], each with an optional adapter.
 struct Mlp {
   QuantizedMatrix gate, up, down;
   Adapter gate_lora, up_lora, down_lora;
   float scaling = 0.0f;
+  Activation activation = Activation::silu;
+  bool fused = false;  // gate and up are halves of one layer, with one A
 };
 
+/// Gate and up have one A where they are halves of one layer; its gradient is their sum.
 struct MlpGradient {
   AdapterGradient gate, up, down;
+};
+
+/// Sizes of the rotation of q and k, heads of `head_size` whose first `rotated` features turn.
+struct RopeShape {
+  int64_t tokens = 0;
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_size = 0;
+  int64_t rotated = 0;
+  const int32_t* positions = nullptr;
+  const float* inv_freq = nullptr;  // [rotated / 2]
+  float attention_scaling = 1.0f;
 };
 
 // clang-format off
@@ -83,6 +101,12 @@ struct MlpGradient {
      transposes. */                                                                                \
   X(rope, (const float* x, const int32_t* positions, const float* inv_freq, int64_t tokens,        \
            int64_t heads, int64_t head_size, float attention_scaling, bool inverse, float* y))     \
+  /* q and k turned, and v, from the columns of qkv in this order; and the gradient. */            \
+  X(split_rope, (const RopeShape& shape, const float* qkv, float* q, float* k, float* v))          \
+  X(split_rope_backward, (const RopeShape& shape, const float* dq, const float* dk,                \
+                          const float* dv, float* dqkv))                                           \
+  /* out[t] = max(start[t], t - window + 1). */                                                    \
+  X(window_start, (const int32_t* start, int64_t tokens, int64_t window, int32_t* out))            \
   /* out = softmax(scale q kᵀ) v. */                                                               \
   X(attention, (const AttentionShape& shape, const float* q, const float* k, const float* v,       \
                 float* out))                                                                       \
@@ -94,7 +118,7 @@ struct MlpGradient {
   X(attention_saved_backward, (const AttentionShape& shape, const float* grad, const float* q,     \
                                const float* k, const float* v, const float* probs, float* dq,      \
                                float* dk, float* dv))                                              \
-  /* y = (silu(G) * U) Wdᵀ with G, U = x Wgᵀ, x Wuᵀ, LoRA on all three; no T x F buffer. */        \
+  /* y = (act(G) * U) Wdᵀ with G, U = x Wgᵀ, x Wuᵀ, LoRA on all three; no T x F buffer. */         \
   X(mlp, (const float* x, int64_t tokens, const Mlp& weights, float* y))                           \
   X(mlp_backward, (const float* grad, const float* x, int64_t tokens, const Mlp& weights,          \
                    float* dx, const MlpGradient& gradient))                                        \
@@ -102,6 +126,14 @@ struct MlpGradient {
   X(silu_mul, (const float* gate, const float* up, int64_t count, float* out))                     \
   X(silu_mul_backward, (const float* grad, const float* gate, const float* up, int64_t count,      \
                         float* dgate, float* dup))                                                 \
+  /* The same with gelu by tanh. */                                                                \
+  X(gelu_mul, (const float* gate, const float* up, int64_t count, float* out))                     \
+  X(gelu_mul_backward, (const float* grad, const float* gate, const float* up, int64_t count,      \
+                        float* dgate, float* dup))                                                 \
+  /* The first with gate and up side by side: gate_up [T, 2 size]. */                               \
+  X(swiglu, (const float* gate_up, int64_t tokens, int64_t size, float* out))                      \
+  X(swiglu_backward, (const float* grad, const float* gate_up, int64_t tokens, int64_t size,       \
+                      float* out))                                                                 \
   /* out[t] = W[tokens[t]]; tokens must be in range. */                                            \
   X(embedding, (const int32_t* tokens, int64_t count, const QuantizedMatrix& w, float* out))       \
   /* Sum over labels >= 0 of -log softmax(x Wᵀ)[label] over `vocab` classes; dx, unless null, is   \

@@ -1,4 +1,4 @@
-// SwiGLU MLP with LoRA, forward, in one sweep over tiles of F columns:
+// Gated MLP with LoRA, forward, in one sweep over tiles of F columns (silu, or gelu in its place):
 //
 //   G = n Wg[j]ᵀ + s hg Bg[j]ᵀ, U likewise, a = silu(G) * U, y += a Wd[:,j]ᵀ, hd += a Ad[:,j]ᵀ
 //   at the end y += s hd Bdᵀ                                           with hg = n Agᵀ, hu = n Auᵀ
@@ -41,6 +41,8 @@ void mlp_part(const Kernels& k, const float* x, int64_t tokens, const Mlp& m, fl
   float* gate = scratch.floats(tokens * tile);
   float* up = scratch.floats(tokens * tile);
   void* packed = left_room(k, k.arithmetic, scratch, tokens, tile);
+  const bool gelu = m.activation == Activation::gelu;
+  const auto activate = gelu ? k.rows.gelu_mul : k.rows.silu_mul;
 
   for (int64_t first = 0; first < features; first += tile) {
     const int64_t count = min(tile, features - first);
@@ -57,7 +59,7 @@ void mlp_part(const Kernels& k, const float* x, int64_t tokens, const Mlp& m, fl
                    [&](int64_t begin, int64_t end, int thread) {
                      const int64_t at = begin * block * count;
                      const int64_t floats = min(tokens, end * block) * count - at;
-                     k.rows.silu_mul(gate + at, up + at, floats, gate + at);
+                     activate(gate + at, up + at, floats, gate + at);
                      pack_blocks_with(k, {gate, count, 1}, tokens, count, products, begin, end,
                                       packed, buffers.of(thread));
                    });

@@ -1,5 +1,6 @@
-// SwiGLU MLP with LoRA, backward, in one sweep over tiles of F columns. n is the input, dy the
-// output's gradient, s the LoRA scale; hg = n Agᵀ, hu = n Auᵀ, gd = s dy Bd, all T x R. For tile j:
+// Gated MLP with LoRA, backward, in one sweep over tiles of F columns (silu, or gelu). n is the
+// input, dy the output's gradient, s the LoRA scale; hg = n Agᵀ, hu = n Auᵀ, gd = s dy Bd, all T x
+// R. For tile j:
 //
 //   G = n Wg[j]ᵀ + s hg Bg[j]ᵀ, U likewise, a = silu(G) * U, hd += a Ad[:,j]ᵀ
 //   da = dy Wd[:,j] + gd Ad[:,j], dAd[:,j] = gdᵀ a, dG = da * U * silu'(G), dU = da * silu(G)
@@ -120,7 +121,8 @@ class Sweep {
 
   /// Turns G, U and da into dG, dU and a, packs them, and sums hd, eg and eu, by row blocks.
   void activate(int64_t first, int64_t count) {
-    const bool last = first + count == features_;
+    const bool last = first + count == features_, gelu = m_.activation == Activation::gelu;
+    const auto activate_backward = gelu ? k_.rows.gelu_mul_backward : k_.rows.silu_mul_backward;
     LowRanks act_products, products[2];
     act_products.add(hd_);
     act_products = act_products.of_stretch(first, last);
@@ -133,8 +135,8 @@ class Sweep {
                      void* buffer = buffers_.of(thread);
                      const int64_t at = begin * k_.tiles.block * count;
                      const int64_t floats = min(tokens_, end * k_.tiles.block) * count - at;
-                     k_.rows.silu_mul_backward(act_ + at, gate_.tile + at, up_.tile + at, floats,
-                                               act_ + at, gate_.tile + at, up_.tile + at);
+                     activate_backward(act_ + at, gate_.tile + at, up_.tile + at, floats, act_ + at,
+                                       gate_.tile + at, up_.tile + at);
                      if (hd_.rank > 0) {
                        // The gate's packing space holds the packed activation until it is needed
                        // for dG.
@@ -177,8 +179,10 @@ class Sweep {
   /// The adapter gradients that wait for all tiles.
   void finish() {
     Products products;
+    const bool shared = m_.fused && gate_.e.rank > 0;
+    if (shared) k_.rows.add(gate_.e.out, up_.e.out, tokens_ * gate_.e.rank, gate_.e.out);
     for (const Branch* b : branches_) {
-      if (b->e.rank == 0) continue;
+      if (b->e.rank == 0 || (shared && b == &up_)) continue;
       products.add(rank_gradient(k_, columns_of(b->e), b->e.rank, x_, size_, later_part_,
                                  b->gradient.a, size_));
     }

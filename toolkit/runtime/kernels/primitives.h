@@ -82,15 +82,20 @@ struct QueryStates {
      is null. Outputs may be the inputs. */                                                        \
   X(silu_mul_backward, (const float* grad, const float* gate, const float* up, int64_t count,      \
                         float* act, float* dgate, float* dup))                                     \
+  /* The same with gelu by tanh in the place of silu. */                                           \
+  X(gelu_mul, (const float* gate, const float* up, int64_t count, float* out))                     \
+  X(gelu_mul_backward, (const float* grad, const float* gate, const float* up, int64_t count,      \
+                        float* act, float* dgate, float* dup))                                     \
   /* Rows of the operators of these names in kernels.h. */                                         \
   X(rms_norm, (const float* x, const float* weight, int64_t rows, int64_t size, float eps,         \
                float* y, float* rstd))                                                             \
   X(rms_norm_backward, (const float* grad, const float* x, const float* weight, const float* rstd, \
                         int64_t rows, int64_t size, float eps, float* dx))                         \
-  /* table: head_size floats. */                                                                   \
-  X(rope, (const float* x, const int32_t* positions, const float* inv_freq, int64_t rows,          \
-           int64_t heads, int64_t head_size, float attention_scaling, bool inverse, float* table,  \
-           float* y))                                                                              \
+  /* Rows of x and y lie x_stride and y_stride apart. Of every head the first `rotated` features   \
+     turn, the others stay. table: `rotated` floats. */                                            \
+  X(rope, (const float* x, int64_t x_stride, const int32_t* positions, const float* inv_freq,      \
+           int64_t rows, int64_t heads, int64_t head_size, int64_t rotated,                        \
+           float attention_scaling, bool inverse, float* table, float* y, int64_t y_stride))       \
   /* out[k] = W[row, k] for all features. */                                                       \
   X(dequantize_row, (const QuantizedMatrix& w, int64_t row, float* out))                           \
   /* row[lo, hi) of [0, count) becomes exp(row - maximum), zero elsewhere; out [size], what was    \

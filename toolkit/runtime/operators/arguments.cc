@@ -144,12 +144,14 @@ bool Arguments::boolean(const char* name) {
   return value->toBool();
 }
 
-float* Arguments::resized(const char* name, const int64_t* shape, size_t dimensions) {
+Tensor* Arguments::resized(const char* name, ScalarType type, const int64_t* shape,
+                           size_t dimensions) {
   EValue* value = next(name);
   if (value == nullptr || !require(value->isTensor(), name, "must be a tensor")) return nullptr;
   Tensor& t = value->toTensor();
-  if (!require(t.scalar_type() == ScalarType::Float && is_contiguous(t), name,
-               "must be a contiguous fp32 output")) {
+  if (!require(t.scalar_type() == type && is_contiguous(t), name,
+               type == ScalarType::Float ? "must be a contiguous fp32 output"
+                                         : "must be a contiguous int32 output")) {
     return nullptr;
   }
   SizesType sizes[kMaxDimensions];
@@ -161,7 +163,17 @@ float* Arguments::resized(const char* name, const int64_t* shape, size_t dimensi
   const Error error = executorch::runtime::resize_tensor(t, {sizes, dimensions});
   if (!require(error == Error::Ok, name, "(output) has the wrong shape")) return nullptr;
   require(count == 0 || t.mutable_data_ptr() != nullptr, name, "(output) has no memory");
-  return t.mutable_data_ptr<float>();
+  return &t;
+}
+
+float* Arguments::resized(const char* name, const int64_t* shape, size_t dimensions) {
+  Tensor* t = resized(name, ScalarType::Float, shape, dimensions);
+  return t != nullptr ? t->mutable_data_ptr<float>() : nullptr;
+}
+
+int32_t* Arguments::out_ints(const char* name, int64_t count) {
+  Tensor* t = ok_ ? resized(name, ScalarType::Int, &count, 1) : nullptr;
+  return t != nullptr ? t->mutable_data_ptr<int32_t>() : nullptr;
 }
 
 float* Arguments::out(const char* name, std::initializer_list<int64_t> shape) {

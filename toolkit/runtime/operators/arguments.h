@@ -61,6 +61,8 @@ class Arguments {
   float* out(const char* name, std::initializer_list<int64_t> shape);
   /// An output shaped like `like` but for its last dimension.
   float* out_like(const char* name, const Rows& like, int64_t columns);
+  /// An int32 output [count].
+  int32_t* out_ints(const char* name, int64_t count);
   AdapterGradient out_adapter(const char* name, const Adapter& lora, int64_t rows, int64_t depth);
 
   /// Fails the call with a message unless the condition holds; returns the condition.
@@ -69,6 +71,7 @@ class Arguments {
  private:
   EValue* next(const char* name);
   const Tensor* tensor(const char* name, ScalarType type, bool optional = false);
+  Tensor* resized(const char* name, ScalarType type, const int64_t* shape, size_t dimensions);
   float* resized(const char* name, const int64_t* shape, size_t dimensions);
 
   const char* op_;

@@ -1,4 +1,5 @@
-// quantized_linear, lora_linear, swiglu_mlp and their backward.
+// quantized_linear, lora_linear, the MLPs and their backward.
+#include "kernels/integers.h"
 #include "operators/shared.h"
 
 namespace toolkit {
@@ -57,8 +58,9 @@ TOOLKIT_OPERATOR(lora_linear_backward) {
   lora_linear_backward(args, grad, x, {});
 }
 
-static Mlp read_mlp(Arguments& args, const Rows& x) {
+static Mlp read_mlp(Arguments& args, const Rows& x, Activation activation) {
   Mlp m;
+  m.activation = activation;
   m.gate = args.weight("gate");
   m.up = args.weight("up");
   m.down = args.weight("down");
@@ -74,17 +76,71 @@ static Mlp read_mlp(Arguments& args, const Rows& x) {
   return m;
 }
 
-TOOLKIT_OPERATOR(swiglu_mlp) {
+/// The upper or lower half of a layer's rows.
+static QuantizedMatrix half_of(const QuantizedMatrix& w, bool second) {
+  QuantizedMatrix half = w;
+  half.rows = w.rows / 2;
+  if (!second) return half;
+  const int64_t groups = half.rows * (w.depth / kQuantGroup);
+  half.codes += half.rows / kPanel * w.panel_bytes();
+  half.scale += groups;
+  if (w.offset != nullptr) half.offset += groups;
+  return half;
+}
+
+static Mlp read_fused_mlp(Arguments& args, const Rows& x) {
+  Mlp m;
+  m.fused = true;
+  const QuantizedMatrix gate_up = args.weight("gate_up");
+  m.down = args.weight("down");
+  const int64_t size = gate_up.depth;
+  const Adapter lora = args.adapter("gate_up adapter", gate_up.rows, size, true);
+  m.down_lora = args.adapter("down adapter", m.down.rows, m.down.depth, true);
+  m.scaling = static_cast<float>(args.real("scaling"));
+  args.require(gate_up.rows % (2 * kPanel) == 0, "gate_up", "must be two halves of whole panels");
+  args.require(x.columns == size, "x", "must have gate_up's K columns");
+  args.require(m.down.rows == size && 2 * m.down.depth == gate_up.rows, "down",
+               "must have the shape of gate_up's half transposed");
+  m.gate = half_of(gate_up, false);
+  m.up = half_of(gate_up, true);
+  m.gate_lora = m.up_lora = lora;
+  if (lora.b != nullptr) m.up_lora.b += m.up.rows * lora.rank;
+  return m;
+}
+
+TOOLKIT_OPERATOR(fused_swiglu_mlp) {
   const Rows x = args.rows("x");
-  const Mlp m = read_mlp(args, x);
+  const Mlp m = read_fused_mlp(args, x);
   float* y = args.out_like("out", x, m.gate.depth);
   if (args.ok()) kernels().mlp(x.data, x.rows, m, y);
 }
 
-TOOLKIT_OPERATOR(swiglu_mlp_backward) {
+TOOLKIT_OPERATOR(fused_swiglu_mlp_backward) {
   const Rows grad = args.rows("grad");
   const Rows x = args.rows("x");
-  const Mlp m = read_mlp(args, x);
+  const Mlp m = read_fused_mlp(args, x);
+  const int64_t features = m.gate.rows, size = m.gate.depth;
+  args.require(grad.rows == x.rows && grad.columns == size, "grad", "must have the shape of x");
+  float* dx = args.out_like("dx", x, size);
+  MlpGradient gradient;
+  gradient.gate = args.out_adapter("dgate_up_a, dgate_up_b", m.gate_lora, 2 * features, size);
+  gradient.up = gradient.gate;
+  if (gradient.up.b != nullptr) gradient.up.b += features * m.up_lora.rank;
+  gradient.down = args.out_adapter("ddown_a, ddown_b", m.down_lora, size, features);
+  if (args.ok()) kernels().mlp_backward(grad.data, x.data, x.rows, m, dx, gradient);
+}
+
+static void gated_mlp(Arguments& args, Activation activation) {
+  const Rows x = args.rows("x");
+  const Mlp m = read_mlp(args, x, activation);
+  float* y = args.out_like("out", x, m.gate.depth);
+  if (args.ok()) kernels().mlp(x.data, x.rows, m, y);
+}
+
+static void gated_mlp_backward(Arguments& args, Activation activation) {
+  const Rows grad = args.rows("grad");
+  const Rows x = args.rows("x");
+  const Mlp m = read_mlp(args, x, activation);
   const int64_t features = m.gate.rows, size = m.gate.depth;
   args.require(grad.rows == x.rows && grad.columns == size, "grad", "must have the shape of x");
   float* dx = args.out_like("dx", x, size);
@@ -94,5 +150,10 @@ TOOLKIT_OPERATOR(swiglu_mlp_backward) {
   gradient.down = args.out_adapter("ddown_a, ddown_b", m.down_lora, size, features);
   if (args.ok()) kernels().mlp_backward(grad.data, x.data, x.rows, m, dx, gradient);
 }
+
+TOOLKIT_OPERATOR(swiglu_mlp) { gated_mlp(args, Activation::silu); }
+TOOLKIT_OPERATOR(geglu_mlp) { gated_mlp(args, Activation::gelu); }
+TOOLKIT_OPERATOR(swiglu_mlp_backward) { gated_mlp_backward(args, Activation::silu); }
+TOOLKIT_OPERATOR(geglu_mlp_backward) { gated_mlp_backward(args, Activation::gelu); }
 
 }  // namespace toolkit

@@ -60,21 +60,51 @@ TOOLKIT_OPERATOR(attention_saved_backward) {
                                      out.dq, out.dk, out.dv);
 }
 
-TOOLKIT_OPERATOR(silu_mul) {
+static void gated(Arguments& args, Activation activation) {
   const Rows gate = args.rows("gate");
   const float* up = args.rows("up", gate.rows, gate.columns);
   float* out = args.out_like("out", gate, gate.columns);
-  if (args.ok()) kernels().silu_mul(gate.data, up, gate.rows * gate.columns, out);
+  if (!args.ok()) return;
+  const int64_t count = gate.rows * gate.columns;
+  if (activation == Activation::gelu) {
+    kernels().gelu_mul(gate.data, up, count, out);
+  } else {
+    kernels().silu_mul(gate.data, up, count, out);
+  }
 }
 
-TOOLKIT_OPERATOR(silu_mul_backward) {
+static void gated_backward(Arguments& args, Activation activation) {
   const Rows grad = args.rows("grad");
   const float* gate = args.rows("gate", grad.rows, grad.columns);
   const float* up = args.rows("up", grad.rows, grad.columns);
   float* dgate = args.out_like("dgate", grad, grad.columns);
   float* dup = args.out_like("dup", grad, grad.columns);
-  if (args.ok())
-    kernels().silu_mul_backward(grad.data, gate, up, grad.rows * grad.columns, dgate, dup);
+  if (!args.ok()) return;
+  const int64_t count = grad.rows * grad.columns;
+  if (activation == Activation::gelu) {
+    kernels().gelu_mul_backward(grad.data, gate, up, count, dgate, dup);
+  } else {
+    kernels().silu_mul_backward(grad.data, gate, up, count, dgate, dup);
+  }
+}
+
+TOOLKIT_OPERATOR(silu_mul) { gated(args, Activation::silu); }
+TOOLKIT_OPERATOR(gelu_mul) { gated(args, Activation::gelu); }
+TOOLKIT_OPERATOR(silu_mul_backward) { gated_backward(args, Activation::silu); }
+TOOLKIT_OPERATOR(gelu_mul_backward) { gated_backward(args, Activation::gelu); }
+
+TOOLKIT_OPERATOR(swiglu) {
+  const Rows gate_up = args.rows("gate_up");
+  args.require(gate_up.columns % 2 == 0, "gate_up", "must have two halves");
+  float* out = args.out_like("out", gate_up, gate_up.columns / 2);
+  if (args.ok()) kernels().swiglu(gate_up.data, gate_up.rows, gate_up.columns / 2, out);
+}
+
+TOOLKIT_OPERATOR(swiglu_backward) {
+  const Rows grad = args.rows("grad");
+  const float* gate_up = args.rows("gate_up", grad.rows, 2 * grad.columns);
+  float* out = args.out_like("out", grad, 2 * grad.columns);
+  if (args.ok()) kernels().swiglu_backward(grad.data, gate_up, grad.rows, grad.columns, out);
 }
 
 }  // namespace toolkit

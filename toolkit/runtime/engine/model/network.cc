@@ -93,11 +93,10 @@ Network::Port Network::port_of(const Bindings& bindings, const Method::Port& por
   static const struct {
     const char* name;
     Role role;
-  } simple[] = {{"tokens", Role::tokens},       {"labels", Role::labels},
-                {"positions", Role::positions}, {"start", Role::start},
-                {"hidden", Role::hidden},       {"grad", Role::grad},
-                {"kept", Role::kept},           {"grad_scale", Role::grad_scale},
-                {"loss", Role::loss}};
+  } simple[] = {
+      {"tokens", Role::tokens}, {"labels", Role::labels},         {"positions", Role::positions},
+      {"start", Role::start},   {"hidden", Role::hidden},         {"grad", Role::grad},
+      {"kept", Role::kept},     {"grad_scale", Role::grad_scale}, {"loss", Role::loss}};
   for (const auto& row : simple) {
     if (port.name == row.name) return {row.role, 0};
   }

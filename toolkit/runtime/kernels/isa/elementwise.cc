@@ -17,6 +17,20 @@ double mean_square(const float* x, int64_t size, float eps) {
   return sum(squares) / static_cast<double>(size) + static_cast<double>(eps);
 }
 
+struct Gelu {
+  Floats value, slope;
+};
+
+/// gelu by tanh, x s with s = sigmoid(z), z = 2 √(2/π) (x + 0.044715 x³), and its derivative.
+/// Compiled once: inlined for whole vectors and for rests, products and sums would not be fused
+/// alike.
+__attribute__((noinline)) Gelu gelu_of(Floats x) {
+  constexpr float kTwice = 1.5957691216057308f;  // 2 √(2/π)
+  const Floats square = x * x * 0.044715f;
+  const Floats s = sigmoid(kTwice * x * (1.0f + square)), gelu = x * s;
+  return {gelu, s + gelu * (1.0f - s) * (kTwice * (1.0f + 3.0f * square))};
+}
+
 }  // namespace
 
 void copy(const float* x, int64_t count, float* out) {
@@ -63,6 +77,23 @@ void silu_mul_backward(const float* grad, const float* gate, const float* up, in
   });
 }
 
+void gelu_mul(const float* gate, const float* up, int64_t count, float* out) {
+  for_vectors(0, count, [&](int64_t i, int n) {
+    store_part(out + i, gelu_of(load_part(gate + i, n)).value * load_part(up + i, n), n);
+  });
+}
+
+void gelu_mul_backward(const float* grad, const float* gate, const float* up, int64_t count,
+                       float* act, float* dgate, float* dup) {
+  for_vectors(0, count, [&](int64_t i, int n) {
+    const Gelu gelu = gelu_of(load_part(gate + i, n));
+    const Floats u = load_part(up + i, n), d = load_part(grad + i, n);
+    if (act != nullptr) store_part(act + i, gelu.value * u, n);
+    store_part(dgate + i, d * u * gelu.slope, n);
+    store_part(dup + i, d * gelu.value, n);
+  });
+}
+
 void rms_norm(const float* x, const float* weight, int64_t rows, int64_t size, float eps, float* y,
               float* rstd) {
   for (int64_t t = 0; t < rows; ++t) {
@@ -99,10 +130,10 @@ void rms_norm_backward(const float* grad, const float* x, const float* weight, c
   }
 }
 
-void rope(const float* x, const int32_t* positions, const float* inv_freq, int64_t rows,
-          int64_t heads, int64_t head_size, float attention_scaling, bool inverse, float* table,
-          float* y) {
-  const int64_t half = head_size / 2;
+void rope(const float* x, int64_t x_stride, const int32_t* positions, const float* inv_freq,
+          int64_t rows, int64_t heads, int64_t head_size, int64_t rotated, float attention_scaling,
+          bool inverse, float* table, float* y, int64_t y_stride) {
+  const int64_t half = rotated / 2;
   float* cosines = table;
   float* sines = table + half;
   for (int64_t t = 0; t < rows; ++t) {
@@ -112,14 +143,15 @@ void rope(const float* x, const int32_t* positions, const float* inv_freq, int64
       sines[i] = std::sin(angle) * (inverse ? -attention_scaling : attention_scaling);
     }
     for (int64_t h = 0; h < heads; ++h) {
-      const float* in = x + (t * heads + h) * head_size;
-      float* out = y + (t * heads + h) * head_size;
+      const float* in = x + t * x_stride + h * head_size;
+      float* out = y + t * y_stride + h * head_size;
       for_vectors(0, half, [&](int64_t i, int count) {
         const Floats c = load_part(cosines + i, count), s = load_part(sines + i, count);
         const Floats low = load_part(in + i, count), high = load_part(in + half + i, count);
         store_part(out + i, low * c - high * s, count);
         store_part(out + half + i, high * c + low * s, count);
       });
+      for (int64_t i = rotated; i < head_size; ++i) out[i] = in[i];
     }
   }
 }
