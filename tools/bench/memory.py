@@ -23,6 +23,11 @@ CASES = [
     ("qwen2.5-0.5b", 1024, "sgd", "mesp", None, None, ""),
     ("qwen2.5-1.5b", 256, "sgd", "mesp", 130, 100, ""),
     ("qwen2.5-3b", 256, "sgd", "mesp", 200, 150, "MeSP 368, MeBP 638-662"),
+    ("gemma3-270m", 256, "sgd", "mesp", 33, 28, ""),
+    ("gemma3-1b", 256, "sgd", "mesp", 64, 57, "MeBP 569"),
+    ("qwen3-0.6b", 256, "sgd", "mesp", 54, 48, "QVAC about 1,100 (VRAM)"),
+    ("qwen3-4b", 256, "sgd", "mesp", 135, 125, ""),
+    ("smollm3-3b", 256, "sgd", "mesp", 112, 105, ""),
 ]
 EXPLAINED = 0.95
 
