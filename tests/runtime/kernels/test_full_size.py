@@ -9,7 +9,6 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
-import yaml
 
 from tests.runtime.kernels.native import (
     assert_close,
@@ -18,12 +17,17 @@ from tests.runtime.kernels.native import (
     export_calls,
     library,
 )
-from tests.runtime.running import ROOT
 from tests.support.operators import Sizes, arguments, in_double
 from tests.support.programs import outputs_of
 from toolkit.ops import OPERATORS
+from toolkit.recipes import get_recipe
 
-MODELS = ("smollm2-135m", "qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-3b", "llama-3.2-3b")
+MODELS = (
+    "smollm2-135m", "qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-3b", "llama-3.2-3b", "qwen3-0.6b",
+    "qwen3-4b", "gemma3-270m", "gemma3-1b", "phi-4-mini",
+)  # fmt: skip
+MLP = {"gemma3_text": "geglu_mlp", "phi3": "fused_swiglu_mlp"}
+"""Family -> operator, where it is not swiglu_mlp."""
 TOKENS, LONG = 256, 1024
 PARTS = ("up", "down", "query", "key", "mlp", "attention", "long attention", "head", "rows")
 CASES = [(MODELS[0], "mlp"), (MODELS[0], "head")]
@@ -33,8 +37,8 @@ if os.environ.get("TOOLKIT_SOAK"):
 
 def sizes_of(model: str, part: str) -> Sizes:
     """Return the sizes of one part of a model; the fields D and F are a linear layer's widths."""
-    recipe = yaml.safe_load((ROOT / "models" / f"{model}.yaml").read_text())
-    config = recipe["config"]
+    recipe = get_recipe(model)
+    config = recipe.config
     sizes = Sizes(
         t=TOKENS,
         d=config["hidden_size"],
@@ -42,10 +46,10 @@ def sizes_of(model: str, part: str) -> Sizes:
         heads=config["num_attention_heads"],
         kv_heads=config["num_key_value_heads"],
         head_dim=config["head_dim"],
-        rank=recipe["rank"],
+        rank=recipe.rank,
         vocab=config["vocab_size"],
-        scheme=recipe["quantization"],
-        bias=recipe["family"] == "qwen2",
+        scheme=recipe.quantization,
+        bias=recipe.family == "qwen2",
         seed=PARTS.index(part),
     )
     changes = {
@@ -53,21 +57,27 @@ def sizes_of(model: str, part: str) -> Sizes:
         "query": {"f": sizes.heads * sizes.head_dim},
         "key": {"f": sizes.kv_heads * sizes.head_dim},
         "long attention": {"t": LONG},
-        "head": {"scheme": recipe["embedding_quantization"]},
+        "head": {"scheme": recipe.embedding_quantization},
     }
     return replace(sizes, **changes.get(part, {}))
 
 
-def operators_of(part: str) -> list[str]:
-    """Return the operators of a part with their backward; those of no other part are of rows."""
+def operators_of(part: str, mlp: tuple[str, ...]) -> list[str]:
+    """Return the operators of a part with their backward; those of no other part are of rows.
+
+    Args:
+        part: One of PARTS.
+        mlp: Operators that are the model's MLP.
+    """
     if part in ("up", "down", "query", "key"):
         return [name for name in OPERATORS if name.startswith(("quantized_linear", "lora_linear"))]
     if part in ("attention", "long attention"):
         return [name for name in OPERATORS if name.startswith("attention")]
-    own = {"mlp": ("swiglu_mlp",), "head": ("linear_cross_entropy", "quantized_embedding")}
+    own = {"mlp": mlp, "head": ("linear_cross_entropy", "quantized_embedding")}
     if part in own:
         return [name for name in OPERATORS if name.startswith(own[part])]
-    others = {name for other in PARTS[:-1] for name in operators_of(other)}
+    every = ("swiglu_mlp", *MLP.values())
+    others = {name for other in PARTS[:-1] for name in operators_of(other, every)}
     return [name for name in OPERATORS if name not in others]
 
 
@@ -75,7 +85,9 @@ def operators_of(part: str) -> list[str]:
 @pytest.mark.parametrize("model, part", CASES)
 def test_matches_the_reference(model, part):
     sizes = sizes_of(model, part)
-    calls = {name: arguments(name, sizes) for name in operators_of(part)}
+    family = get_recipe(model).family
+    names = operators_of(part, (MLP.get(family, "swiglu_mlp"),))
+    calls = {name: arguments(name, sizes) for name in names}
     program = export_calls({"all": calls})
     results = {}
     for isa in available_isas():
