@@ -80,8 +80,15 @@ def native():
     return [runtime_directory("x86_64") / "trainer"]
 
 
+ARM64 = [
+    ("llama", "neon"), ("llama", "plain"), ("qwen2", "neon"), ("smollm3", "neon"),
+    ("granite", "neon"), ("qwen3", "neon"), ("olmo2", "neon"), ("phi3", "neon"), ("phi3", "plain"),
+    ("gemma3_text", "neon"), ("gemma3_text", "plain"),
+]  # fmt: skip
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("isa", ["neon", "plain"])
+@pytest.mark.parametrize("model, isa", ARM64, indirect=["model"])
 def test_arm64_computes_what_this_machine_computes(arm64, model, tmp_path, isa):
     info = json.loads(trainer(emulated(arm64), "info", model, isa=isa))
     assert (info["abi"], info["isa"]) == ("arm64-v8a", isa)

@@ -116,6 +116,8 @@ def _export(
     else:
         config = recipe.model_config()
         config.num_hidden_layers = layers or config.num_hidden_layers
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[: config.num_hidden_layers]
         source = RandomSource(config, parameter_shapes(config), recipe.name, seed=0)
     lora = LoraSettings(rank, 2.0 * rank, tuple(recipe.targets))
     export_bundle(source, bundle, ExportSettings(lora, tuple(lengths), lowering))

@@ -17,14 +17,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tools.bench import harness
 
-# How often a program's operators run in a step: once a layer, or once.
-PROGRAMS = {
-    "embed": ("embed", False),
-    "block_forward": ("forward", True),
-    "head_backward": ("head", False),
-    "block_backward": ("backward", True),
-}
-
 
 def main() -> int:
     """Measure, print a table, write JSON; return the exit code."""
@@ -73,16 +65,15 @@ def _work(case: harness.Case, seq_len: int) -> dict[tuple[str, str], tuple[float
     from toolkit.planning.cost import work_of
     from toolkit.planning.graph import Value
 
-    layers, programs = _programs(case, seq_len)
+    traced = _traced(case, seq_len)
     result: dict[tuple[str, str], tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
-    for name, (phase, every_layer) in PROGRAMS.items():
-        for operation in programs[name].operations:
+    for phase, name, times in traced.methods():
+        for operation in traced.programs[name].operations:
             work = work_of([operation])
             tensors = [a for a in operation.arguments if isinstance(a, Value) and a.role == "base"]
             if operation.name == "quantized_embedding":
                 tensors = []  # a few rows of it
             moved = work.moved + sum(tensor.bytes for tensor in tensors)
-            times = layers if every_layer else 1
             old = result[phase, operation.name]
             result[phase, operation.name] = (
                 old[0] + times * work.operations,
@@ -91,15 +82,14 @@ def _work(case: harness.Case, seq_len: int) -> dict[tuple[str, str], tuple[float
     return result
 
 
-def _programs(case: harness.Case, seq_len: int) -> tuple[int, dict[str, Any]]:
+def _traced(case: harness.Case, seq_len: int) -> Any:
     from dataclasses import replace
 
     from toolkit.planning.model import open_model
     from toolkit.planning.predict import Planner
 
     model = open_model(str(case.bundle))
-    settings = replace(model.settings, seq_len=seq_len)
-    return model.config.num_hidden_layers, Planner(model).programs(settings)
+    return Planner(model).traced(replace(model.settings, seq_len=seq_len))
 
 
 def _rows(run: harness.Run, work: dict, ceiling: float) -> Iterator[dict[str, Any]]:
