@@ -1,9 +1,10 @@
 """Names that an export chooses from, each list once; imports nothing, so that `--help` is quick."""
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""The linear layers of a decoder layer that take an adapter where nothing else is asked for."""
+
 FUSED_PROJECTIONS = ("qkv_proj", "gate_up_proj")
 """Those of families that have one projection for several of the usual ones."""
-"""The linear layers of a decoder layer that take an adapter where nothing else is asked for."""
 
 LOWERINGS = ("mesp", "mebp")
 """How a block's backward is lowered (`toolkit.programs.modules`)."""

@@ -182,8 +182,10 @@ def test_patience_runs_out_in_the_same_step(make_bundle, tmp_path):
     assert [path.name for path in (run / "best").iterdir()] == [f"step-{best}"]
 
 
-def test_evaluation(make_bundle, tmp_path):
-    case = Case(make_bundle("qwen2", True), tmp_path, mixed_rows(24, 150))
+@pytest.mark.parametrize("family", ["qwen2", "olmo2"])
+def test_evaluation(make_bundle, tmp_path, family):
+    """Also where layers keep something beside their inputs, which an evaluation gives back."""
+    case = Case(make_bundle(family, True), tmp_path, mixed_rows(24, 150))
     *_, last = run_trainer("evaluate", *case.arguments(), "--threads", 1)
     expected = step_gradients(case.oracle(), case.rows, range(4))
     assert last["loss"] == pytest.approx(expected.loss, rel=1e-6)

@@ -58,6 +58,13 @@ def test_windows_are_those_of_the_model(model):
     assert loss_sum(model, rows, index).item() == pytest.approx(expected.item(), rel=CLOSE)
 
 
+def test_a_window_that_the_model_does_not_look_at_is_none(model):
+    rows = mixed_rows(24, 150)
+    expected = loss_sum(model, rows, 0).item()
+    model.config.sliding_window = 3
+    assert loss_sum(model, rows, 0).item() == expected
+
+
 @pytest.mark.parametrize("model", FAMILIES, indirect=True, ids=str)
 def test_gradients_are_those_of_separate_documents_in_plain_transformers(model):
     rows = mixed_rows(24, 150)

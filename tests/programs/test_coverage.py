@@ -165,6 +165,8 @@ def test_a_weight_that_a_forward_does_not_read_is_named():
             "sliding window of 128 tokens",
         ),
         ("qwen2", {"layer_types": ["linear_attention"] * 2}, "'linear_attention'"),
+        ("gemma3_text", {"layer_types": ["chunked_attention"] * 2}, "'chunked_attention'"),
+        ("gemma3_text", {"sliding_window": None}, "sliding_window=None is not supported"),
     ],
 )
 def test_features_are_refused_by_name(family, changes, message):

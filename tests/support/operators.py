@@ -27,6 +27,7 @@ class Sizes:
     bias: bool = True
     adapters: str = "gate up down"
     packed: bool = True
+    window: int = 0  # of attention; 0: none
     seed: int = 0
 
 
@@ -53,7 +54,8 @@ class Draw:
         if not self.sizes.packed:
             return torch.zeros_like(t)
         # Three documents, or fewer if there are not enough tokens.
-        return torch.where(t >= self.sizes.t // 2, self.sizes.t // 2, (t >= 1).int())
+        start = torch.where(t >= self.sizes.t // 2, self.sizes.t // 2, (t >= 1).int())
+        return torch.maximum(start, t + 1 - self.sizes.window) if self.sizes.window else start
 
 
 def _linear(draw: Draw) -> dict:

@@ -1,5 +1,6 @@
 """Small random models of the supported families."""
 
+import copy
 from typing import Any
 
 import torch
@@ -62,7 +63,7 @@ def tiny_config(family: str, *, layers: int = 2, tied: bool = True) -> Pretraine
         "rms_norm_eps": 1e-5,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
         **({"pad_token_id": None} if family in ("smollm3", "phi3") else {}),
-        **SPECIAL.get(family, {}),
+        **copy.deepcopy(SPECIAL.get(family, {})),
     }
     if family == "gemma3_text":
         fields["layer_types"] = (["sliding_attention", "full_attention"] * layers)[:layers]

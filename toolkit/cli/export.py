@@ -50,7 +50,7 @@ def export(
         str | None,
         typer.Option(
             help="Projections with adapters, comma-separated, or all-linear for every linear layer "
-            f"of a block. [default: {','.join(PROJECTIONS)}]",
+            f"of a block. [default: {','.join(PROJECTIONS)}, or what a family has that fuses some]",
             show_default=False,
         ),
     ] = None,

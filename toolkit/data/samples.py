@@ -41,7 +41,8 @@ class Rows:
     Attributes:
         tokens: Input tokens, right-padded.
         labels: What each position must predict, -100 where nothing is learned.
-        positions: Position within the document, continuing over padding.
+        positions: Position within the document, over padding that of the last token: some models
+            turn by other frequencies when a position is beyond a limit.
         start: Index of the first token of the position's document: the first key it may attend to.
     """
 
@@ -109,6 +110,7 @@ def to_rows(groups: Sequence[Sequence[Piece]], seq_len: int, pad: int) -> Rows:
     tokens = np.full(shape, pad, dtype=np.int32)
     labels = np.full(shape, IGNORED, dtype=np.int32)
     start = np.zeros(shape, dtype=np.int32)
+    last = np.zeros((len(groups), 1), dtype=np.int32)
     for row, group in enumerate(groups):
         at = 0
         for piece in group:
@@ -117,5 +119,6 @@ def to_rows(groups: Sequence[Sequence[Piece]], seq_len: int, pad: int) -> Rows:
             labels[row, at:end] = piece.labels
             start[row, at:] = at  # To the end of the row: padding belongs to the last piece.
             at = end
-    positions = np.arange(seq_len, dtype=np.int32)[None, :] - start
+        last[row] = max(at - 1, 0)
+    positions = np.minimum(np.arange(seq_len, dtype=np.int32)[None, :], last) - start
     return Rows(tokens, labels, positions, start)

@@ -54,8 +54,7 @@ def check_features(config: PretrainedConfig, supported: Collection[str]) -> None
                 f"{name}={value!r} is not supported",
                 f"It must be {neutral[0]!r}" if neutral else "It must be left out",
             )
-    if "sliding_attention" not in supported:
-        _check_windows(config)
+    _check_windows(config, "sliding_attention" in supported)
     _check_sizes(config)
 
 
@@ -65,16 +64,23 @@ def head_dimension(config: PretrainedConfig) -> int:
     return int(width)
 
 
-def _check_windows(config: PretrainedConfig) -> None:
+def _check_windows(config: PretrainedConfig, supported: bool) -> None:
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     unknown = sorted(kinds - {"full_attention", "sliding_attention"})
     if unknown:
         raise ToolkitError(
             f"layer_types has {unknown[0]!r}, which is not supported",
-            "Every layer must have full_attention",
+            "Every layer must have full_attention" + " or sliding_attention" * supported,
         )
-    window = getattr(config, "sliding_window", None)
-    if "sliding_attention" in kinds and (window or 0) < config.max_position_embeddings:
+    if "sliding_attention" not in kinds:
+        return
+    window = getattr(config, "sliding_window", None) or 0
+    if supported and window < 1:
+        raise ToolkitError(
+            f"sliding_window={config.sliding_window!r} is not supported",
+            "Layers with sliding_attention must see at least one key",
+        )
+    if not supported and window < config.max_position_embeddings:
         raise ToolkitError(
             f"Layers with a sliding window of {window} tokens are not supported",
             "Every layer must attend to the whole context",

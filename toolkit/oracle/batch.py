@@ -1,5 +1,6 @@
 """Rows of a token file as inputs of a `transformers` model, and the loss of a row."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,7 +50,7 @@ def labelled(rows: Rows, indices: list[int]) -> int:
 def loss_sum(model: Any, rows: Rows, index: int) -> Tensor:
     """Return the sum of the token losses of one row, with a graph for backward."""
     dtype = next(model.parameters()).dtype
-    inputs = model_inputs(rows, index, dtype, _windows(model.config))
+    inputs = model_inputs(rows, index, dtype, _windows(model))
     logits = model(**inputs, use_cache=False).logits
     labels = torch.from_numpy(rows.labels[index]).long()
     return F.cross_entropy(logits[0], labels, ignore_index=IGNORED, reduction="sum")
@@ -63,13 +64,17 @@ def mean_loss(model: Any, rows: Rows, most: int = 0) -> float:
     return total / max(labelled(rows, indices), 1)
 
 
-def _windows(config: Any) -> dict[str, int | None]:
+def _windows(model: Any) -> dict[str, int | None]:
     """Return the keys that a query sees, which a model does not add to a mask it is given.
 
     By type of layer, both types where a model has windows in some layers only.
     """
-    window: int | None = getattr(config, "sliding_window", None)
+    config = model.config
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    modeling = sys.modules[type(base).__module__]
+    if not hasattr(modeling, "create_sliding_window_causal_mask"):
+        return {"": None}  # whatever its configuration says besides
     types = getattr(config, "layer_types", None)
     if types is not None and "sliding_attention" in types:
-        return {"full_attention": None, "sliding_attention": window}
-    return {"": window if types is None else None}
+        return {"full_attention": None, "sliding_attention": config.sliding_window}
+    return {"": config.sliding_window if types is None else None}

@@ -5,7 +5,7 @@ takes part in, attention looks at half of T x T, the MLP's backward makes five p
 in one sweep.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
@@ -46,9 +46,15 @@ class Work:
 
 def work_of(operations: Iterable[Operation]) -> Work:
     """Return the sum of the work of operators."""
+    return sum((work for _, work in works_of(operations)), Work())
+
+
+def works_of(operations: Iterable[Operation]) -> Iterator[tuple[Operation, Work]]:
+    """Yield the operators of a program with their work, which a window makes less."""
     operations = list(operations)
     windows = {o.results[0]: o.arguments[1] for o in operations if o.name == "window_start"}
-    return sum((_work(operation, windows) for operation in operations), Work())
+    for operation in operations:
+        yield operation, _work(operation, windows)
 
 
 def weight_elements(codes: Value) -> int:

@@ -62,14 +62,13 @@ def _sgemm(threads: int) -> float:
 
 def _work(case: harness.Case, seq_len: int) -> dict[tuple[str, str], tuple[float, float]]:
     """Return operations and bytes of a step by (phase, operator)."""
-    from toolkit.planning.cost import work_of
+    from toolkit.planning.cost import works_of
     from toolkit.planning.graph import Value
 
     traced = _traced(case, seq_len)
     result: dict[tuple[str, str], tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
     for phase, name, times in traced.methods():
-        for operation in traced.programs[name].operations:
-            work = work_of([operation])
+        for operation, work in works_of(traced.programs[name].operations):
             tensors = [a for a in operation.arguments if isinstance(a, Value) and a.role == "base"]
             if operation.name == "quantized_embedding":
                 tensors = []  # a few rows of it

@@ -45,13 +45,14 @@ CASES = {
     ),
     "split": Sizes(t=80, d=1152, f=1152, head_dim=128, rank=48, vocab=48, seed=5),
     "long": Sizes(t=1100, heads=2, kv_heads=1, head_dim=16, seed=4),
+    "window": Sizes(t=1100, heads=2, kv_heads=1, head_dim=16, window=40, seed=6),
 }
 
 
 def operators_of(case: str) -> list[str]:
     """What a case is for: attention over several strips, products over several depth blocks, those
     with enough row blocks to be split between threads."""
-    if case == "long":
+    if case in ("long", "window"):
         return [name for name in OPERATORS if name.startswith("attention")]
     if case in ("deep", "split"):
         return [name for name in OPERATORS if "linear" in name or "mlp" in name]

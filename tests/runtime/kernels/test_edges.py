@@ -8,6 +8,9 @@ import sys
 
 import pytest
 import torch
+from executorch.exir._serialize._program import deserialize_pte_binary, serialize_pte_binary
+from executorch.exir.schema import Int
+from executorch.runtime import Runtime
 
 from tests.runtime.kernels.native import (
     EPSILON,
@@ -19,6 +22,7 @@ from tests.runtime.kernels.native import (
     library,
 )
 from tests.support.operators import Sizes, arguments
+from tests.support.programs import lower_calls
 from toolkit.errors import ToolkitError
 from toolkit.ops import OPERATORS
 from toolkit.runtime import native_directory, operators_library, runtime_directory
@@ -142,6 +146,19 @@ def test_values_out_of_range_fail_the_call(program, capfd, method, argument, val
     with pytest.raises(RuntimeError):
         run(program, method, **{argument: tensor})
     assert complaint in capfd.readouterr().err
+
+
+def test_counts_of_heads_that_no_row_has_fail_the_call(capfd):
+    """Their sum would overflow."""
+    calls = call("split_rope", heads=2, kv_heads=1)
+    file = deserialize_pte_binary(bytes(lower_calls({"split": calls}).buffer))
+    [plan] = file.program.execution_plan
+    [count] = [value for value in plan.values if value.val == Int(1)]
+    count.val = Int(2**63 - 1)
+    program = Runtime.get().load_program(bytes(serialize_pte_binary(file)))
+    with pytest.raises(RuntimeError):
+        execute(program, "split", calls)
+    assert "heads must be positive and no more than columns" in capfd.readouterr().err
 
 
 def test_every_byte_of_a_weight_is_released_once(program):

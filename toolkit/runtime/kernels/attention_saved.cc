@@ -19,11 +19,12 @@ void Kernels::attention_saved(const AttentionShape& s, const float* q, const flo
       const int64_t t = queries.first + i;
       rows.masked_softmax(scores + i * tokens, first_key(s, t), t + 1, tokens);
     }
-    for (int64_t key = 0; key < queries.end(); key += tiles.strip) {
+    const int64_t begin = first_key(s, queries.first) / tiles.strip * tiles.strip;
+    for (int64_t key = begin; key < queries.end(); key += tiles.strip) {
       const int64_t count = min(tiles.strip, queries.end() - key);
       float32.pack_left({scores + key, tokens, 1}, queries.rows, count, 1.0f, 0, 1, task.packed);
       Product sums(float32, queries.rows, size, out + queries.first * row + task.head * size, row,
-                   key > 0);
+                   key > begin);
       sums.add({task.packed, count}, task.heads.operand(ForwardTask::kValues, task.kv_head, key));
       multiply_strip(*this, sums);
     }

@@ -15,7 +15,8 @@ RopeShape read_rope(Arguments& args, int64_t tokens, int64_t columns) {
   s.heads = args.integer("heads");
   s.kv_heads = args.integer("kv_heads");
   args.require(frequencies.rows == 1 || frequencies.rows == 2, "inv_freq", "must have 1 or 2 rows");
-  args.require(s.heads > 0 && s.kv_heads > 0, "heads", "must be positive");
+  args.require(0 < s.heads && s.heads <= columns && 0 < s.kv_heads && s.kv_heads <= columns,
+               "heads", "must be positive and no more than columns");
   if (!args.ok()) return s;
   s.head_size = columns / (s.heads + 2 * s.kv_heads);
   s.rotated = 2 * frequencies.columns;

@@ -62,7 +62,9 @@ class Sequences(private val length: Int, private val padding: Int) {
             for (i in at until length) start[i] = at // To the end: padding belongs to the last piece.
             at += piece.size
         }
-        return arrayOf(tokens, labels, IntArray(length) { it - start[it] }, start)
+        // Over padding that of the last token: some models turn by other frequencies beyond a position.
+        val positions = IntArray(length) { minOf(it, at - 1) - start[it] }
+        return arrayOf(tokens, labels, positions, start)
     }
 
     private companion object {
