@@ -25,6 +25,8 @@ CASES = [
     {"optimizer": "sgd", "threads": 1},
     {"optimizer": "lion", "threads": 1},
     {"optimizer": "sgd", "momentum": 0.9, "max_grad_norm": 1.0, "grad_accum": 3},
+    {"optimizer": "adamw-8bit", "max_grad_norm": 1.0, "clipping": "twice", "grad_accum": 2},
+    {"optimizer": "lomo", "max_grad_norm": 1.0, "clipping": "last-norm"},
     {"optimizer": "adamw", "checkpoints": "spill", "threads": 3},
     {"optimizer": "sgd", "checkpoints": "spill", "grad_accum": 2, "batch_size": 2},
 ]
@@ -53,6 +55,7 @@ def test_the_ledger_is_predicted(
         optimizer=flags["optimizer"],
         momentum=flags.get("momentum", 0.0),
         max_grad_norm=flags.get("max_grad_norm", 0.0),
+        clipping=flags.get("clipping", "keep"),
         sequences=flags.get("grad_accum", 1) * flags.get("batch_size", 1),
         batch_size=flags.get("batch_size", 1),
         checkpoints=flags.get("checkpoints", "auto"),

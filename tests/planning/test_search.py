@@ -47,6 +47,28 @@ def test_a_smaller_budget_moves_checkpoints_first(planner: Planner, model: Model
     assert proposal.relaxed == [] and proposal.best.checkpoints.spilled
 
 
+def test_a_step_is_computed_twice_where_all_gradients_do_not_fit(
+    planner: Planner, model: Model
+) -> None:
+    asked = replace(model.settings, checkpoints="spill", max_grad_norm=1.0)
+    kept, twice = (
+        planner.predict(replace(asked, clipping=clipping), Machine())
+        for clipping in ("keep", "twice")
+    )
+    assert twice.written == 2 * kept.written
+    assert sum(p.seconds for p in twice.phases[:-1]) == pytest.approx(
+        2 * sum(p.seconds for p in kept.phases[:-1])
+    )
+    proposal = ask(planner, model, (kept.peak - 1) / (1 - RESERVE) / 1e6, max_grad_norm=1.0)
+    assert proposal.relaxed == [] and proposal.best.settings.clipping == "twice"
+    assert proposal.best.memory["gradients"] < kept.memory["gradients"] / 10
+    *_, train = commands(model, proposal.best.settings, None)
+    assert "--max-grad-norm 1 --clipping twice" in train
+    fixed = ask(planner, model, (kept.peak - 1) / (1 - RESERVE) / 1e6, clipping="keep",
+                max_grad_norm=1.0)  # fmt: skip
+    assert fixed.relaxed != []
+
+
 def test_relaxed_as_little_as_possible(planner: Planner, model: Model) -> None:
     proposal = ask(planner, model, 35)
     assert proposal.relaxed == ["optimizer"]

@@ -83,7 +83,7 @@ class Prediction:
     @property
     def written(self) -> int:
         """Bytes written to flash a step, for checkpoints that are spilled."""
-        return self.checkpoints.written
+        return self.settings.passes * self.checkpoints.written
 
 
 class Planner:
@@ -180,11 +180,11 @@ class _Step:
         return Phase(
             name,
             max(memories, key=lambda memory: sum(memory.values())),
-            seconds + self._storage_seconds(name),
+            self.settings.passes * (seconds + self._storage_seconds(name)),
         )
 
     def _memory(self, program: Program, scratch: int) -> dict[str, int]:
-        gradients = self.floats if self.settings.max_grad_norm > 0 else self.largest_floats
+        gradients = self.floats if self.settings.keeps_gradients else self.largest_floats
         if self.settings.rows > 1:
             gradients += self.largest_floats
         sizes = {

@@ -1,6 +1,7 @@
 """Find the fastest settings that fit a budget.
 
-What does not change the trained adapter is tried first: the lowering, and where hidden states wait.
+What does not change the trained adapter is tried first: the lowering, where hidden states wait, and
+computing a step twice instead of keeping all gradients until their norm is known.
 Only when none of it fits are settings relaxed that do change it, as few as possible: optimizer,
 sequence length, rank. What the user fixed is never touched.
 """
@@ -88,8 +89,11 @@ def _same_result(settings: Settings, fixed: Collection[str]) -> Iterator[Setting
     """Yield settings that train the same adapter another way."""
     lowerings = [settings.lowering] if "lowering" in fixed else LOWERINGS
     places = [settings.checkpoints] if "checkpoints" in fixed else ["ram", "spill"]
-    for lowering, place in product(lowerings, places):
-        yield replace(settings, lowering=lowering, checkpoints=place)
+    clippings = [settings.clipping]
+    if "clipping" not in fixed and settings.keeps_gradients:
+        clippings.append("twice")
+    for lowering, place, clipping in product(lowerings, places, clippings):
+        yield replace(settings, lowering=lowering, checkpoints=place, clipping=clipping)
 
 
 def _by_changes(settings: Settings, fixed: Collection[str]) -> Iterator[tuple[int, list[Settings]]]:

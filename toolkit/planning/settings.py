@@ -39,6 +39,7 @@ class Settings:
     optimizer: str = _RUN.optimizer
     momentum: float = _RUN.momentum or 0.0
     max_grad_norm: float = _RUN.max_grad_norm
+    clipping: str = _RUN.clipping
     sequences: int = 1
     batch_size: int = _RUN.batch_size
     checkpoints: str = _RUN.checkpoints
@@ -51,6 +52,16 @@ class Settings:
     @property
     def schemes(self) -> dict[str, str]:
         return {"linear": self.linear, "embedding": self.embedding, "head": self.head}
+
+    @property
+    def passes(self) -> int:
+        """How often a step computes its gradients."""
+        return 2 if self.max_grad_norm > 0 and self.clipping == "twice" else 1
+
+    @property
+    def keeps_gradients(self) -> bool:
+        """Whether those of all layers are alive at once."""
+        return self.max_grad_norm > 0 and self.clipping == "keep"
 
     @property
     def row_tokens(self) -> int:

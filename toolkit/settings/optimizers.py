@@ -6,7 +6,7 @@ of `runtime/engine/training/optimizers`, and a test holds the two together.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +42,14 @@ def _in_effect(value: float | None) -> float:
     """Return what `TrainSettings.effective` has filled in."""
     assert value is not None
     return value
+
+
+def _betas(settings: _Trained) -> tuple[float, float]:
+    return _in_effect(settings.beta1), _in_effect(settings.beta2)
+
+
+def _decay(settings: _Trained) -> float:
+    return _in_effect(settings.weight_decay)
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ def _sgd(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
         parameters,
         lr=settings.learning_rate,
         momentum=_in_effect(settings.momentum),
-        weight_decay=_in_effect(settings.weight_decay),
+        weight_decay=_decay(settings),
     )
 
 
@@ -98,9 +106,9 @@ def _adamw(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer"
     return torch.optim.AdamW(
         parameters,
         lr=settings.learning_rate,
-        betas=(_in_effect(settings.beta1), _in_effect(settings.beta2)),
+        betas=_betas(settings),
         eps=_in_effect(settings.eps),
-        weight_decay=_in_effect(settings.weight_decay),
+        weight_decay=_decay(settings),
     )
 
 
@@ -109,33 +117,52 @@ def _lion_states(rows: int, columns: int, settings: _Planned) -> list[State]:
 
 
 def _lion(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
-    import torch
+    from toolkit.oracle.optimizers import Lion
 
-    beta1, beta2 = _in_effect(settings.beta1), _in_effect(settings.beta2)
-    decay = _in_effect(settings.weight_decay)
-
-    class Lion(torch.optim.Optimizer):
-        """Algorithm 2 of arXiv 2302.06675."""
-
-        @torch.no_grad()
-        def step(self, closure: Any = None) -> Any:
-            for group in self.param_groups:
-                for parameter in group["params"]:
-                    mean = self.state[parameter].setdefault("mean", torch.zeros_like(parameter))
-                    mixed = beta1 * mean + (1 - beta1) * parameter.grad
-                    update = mixed.sign() + decay * parameter
-                    parameter -= group["lr"] * update
-                    mean.lerp_(parameter.grad, 1 - beta2)
-
-    return Lion(parameters, {"lr": settings.learning_rate})
+    return Lion(parameters, settings.learning_rate, _betas(settings), _decay(settings))
 
 
+def _nothing(rows: int, columns: int, settings: _Planned) -> list[State]:
+    return []
+
+
+def _lomo(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
+    from toolkit.oracle.optimizers import Lomo
+
+    return Lomo(parameters, settings.learning_rate, _decay(settings))
+
+
+def _adamw_8bit_states(rows: int, columns: int, settings: _Planned) -> list[State]:
+    block, small, count = 256, 4096, rows * columns
+    if count < small or count % block:
+        return _adamw_states(rows, columns, settings)
+    names = ("first", "second")
+    states = [
+        [State(f"{name}_moment", count, "uint8"), State(f"{name}_scale", count // block)]
+        for name in names
+    ]
+    return states[0] + states[1]
+
+
+def _adamw_8bit(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
+    from toolkit.oracle.optimizers import AdamW8bit
+
+    return AdamW8bit(
+        parameters,
+        settings.learning_rate,
+        _betas(settings),
+        _in_effect(settings.eps),
+        _decay(settings),
+    )
+
+
+_ADAMW = {"weight-decay": 0, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
 OPTIMIZERS = {
     "sgd": Optimizer({"weight-decay": 0, "momentum": 0}, _sgd_states, _sgd),
-    "adamw": Optimizer(
-        {"weight-decay": 0, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}, _adamw_states, _adamw
-    ),
+    "adamw": Optimizer(_ADAMW, _adamw_states, _adamw),
     "lion": Optimizer({"weight-decay": 0, "beta1": 0.9, "beta2": 0.99}, _lion_states, _lion),
+    "lomo": Optimizer({"weight-decay": 0}, _nothing, _lomo),
+    "adamw-8bit": Optimizer(_ADAMW, _adamw_8bit_states, _adamw_8bit),
 }
 
 

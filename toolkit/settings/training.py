@@ -82,6 +82,12 @@ class TrainSettings:
     max_grad_norm: float = setting(
         0.0, "Clip gradients to this global norm; 0 is off.", minimum=0, maximum=1e30, plan=True,
     )
+    clipping: str = setting(
+        "keep", "How the norm is known before the update: keep all gradients in memory; or one "
+        "block's, and compute the step twice, with the same result; or by the norm of the step "
+        "before, an approximation.",
+        choices=("keep", "twice", "last-norm"), plan=True,
+    )
     lora_plus_ratio: float = setting(
         1.0, "LoRA+: the learning rate of B is so many times that of A.",
         minimum=1e-6, maximum=1e6,
@@ -162,6 +168,11 @@ class TrainSettings:
             raise ToolkitError("--min-lr is above --lr", "Choose a smaller one")
         if self.min_learning_rate and self.schedule == "constant":
             raise ToolkitError("--min-lr is for --schedule linear or cosine", "Leave it away")
+        if self.clipping != "keep" and not self.max_grad_norm:
+            raise ToolkitError(
+                f"--clipping {self.clipping} says how a norm is kept to, and none is given",
+                "Give --max-grad-norm, too, or leave it away",
+            )
         if self.patience and not self.eval_every:
             raise ToolkitError(
                 "--patience needs --eval-every",

@@ -72,6 +72,23 @@ def reference_updates(settings, values, gradients):
         yield parameter.detach().numpy().copy(), norm
 
 
+def random_training(count, steps):
+    """Values [count] and gradients [steps, count] of magnitudes that differ from step to step."""
+    random = np.random.default_rng(0)
+    values = random.standard_normal(count).astype(np.float32)
+    gradients = random.standard_normal((steps, count)).astype(np.float32)
+    gradients *= np.float32(10.0) ** random.integers(-4, 2, (steps, 1)).astype(np.float32)
+    return values, gradients
+
+
+def trained_by_the_engine(settings, rows, columns, values, gradients):
+    """Values after each step and the norm of each gradient, [steps, count + 1]."""
+    words = ["optimizer", rows, columns, len(gradients)]
+    words += [f"{name.replace('_', '-')}={value}" for name, value in settings.flags().items()]
+    output = probe(*words, stdin=values.tobytes() + gradients.tobytes())
+    return np.frombuffer(output, np.float32).reshape(len(gradients), -1)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -85,21 +102,21 @@ def reference_updates(settings, values, gradients):
         ),
         TrainSettings(**SMALL, optimizer="lion", weight_decay=0.1),
         TrainSettings(**SMALL, optimizer="lion", beta1=0.95, beta2=0.98, max_grad_norm=0.5),
+        TrainSettings(**STEPS, optimizer="lomo", weight_decay=0.01, max_grad_norm=0.5),
+        TrainSettings(**SMALL, optimizer="adamw-8bit"),
+        TrainSettings(
+            **SMALL, optimizer="adamw-8bit", weight_decay=0.1, beta1=0.8, beta2=0.99, eps=1e-6,
+            max_grad_norm=1.0,
+        ),
     ],
     ids=lambda settings: settings.optimizer,
 )  # fmt: skip
-def test_optimizers_are_their_references(settings):
-    rows, columns, steps = 7, 143, settings.steps
-    count = rows * columns
-    random = np.random.default_rng(0)
-    values = random.standard_normal(count).astype(np.float32)
-    gradients = random.standard_normal((steps, count)).astype(np.float32)
-    gradients *= np.float32(10.0) ** random.integers(-4, 2, (steps, 1)).astype(np.float32)
-    words = ["optimizer", rows, columns, steps]
-    words += [f"{name.replace('_', '-')}={value}" for name, value in settings.flags().items()]
-    output = np.frombuffer(
-        probe(*words, stdin=values.tobytes() + gradients.tobytes()), np.float32
-    ).reshape(steps, count + 1)
+@pytest.mark.parametrize(("rows", "columns"), [(7, 143), (1024, 9)], ids=["wide", "tall"])
+def test_optimizers_are_their_references(settings, rows, columns):
+    """Wide ones are too small for states of 8 bits, tall ones are not."""
+    count, steps = rows * columns, settings.steps
+    values, gradients = random_training(count, steps)
+    output = trained_by_the_engine(settings, rows, columns, values, gradients)
     # A handful of roundings a step, relative to the largest magnitude that enters an update.
     scale = np.abs(values) + np.cumsum(np.abs(gradients), 0) * settings.learning_rate * 10 + 1
     reference = reference_updates(settings, values, gradients)
@@ -109,6 +126,35 @@ def test_optimizers_are_their_references(settings):
         worst = int(np.argmax(error - limit))
         assert error[worst] <= limit[worst], f"step {step}, element {worst}: {error[worst]}"
         assert output[step, -1] == pytest.approx(norm, rel=1e-6)
+
+
+def test_lomo_is_sgd_bit_by_bit():
+    values, gradients = random_training(1001, 20)
+    sgd, lomo = (
+        trained_by_the_engine(TrainSettings(**STEPS, optimizer=name), 7, 143, values, gradients)
+        for name in ("sgd", "lomo")
+    )
+    assert sgd.tobytes() == lomo.tobytes()
+
+
+def test_eight_bit_moments_are_those_of_torchao(monkeypatch):
+    """Its corrections are rounded to float32, which at 0.001 is a hundred thousandth off."""
+    from torchao.optim import AdamW8bit
+
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    values, gradients = random_training(8192, 20)
+    gradients += np.float32(0.01) * np.sign(gradients)  # none of a magnitude that eps decides on
+    settings = TrainSettings(**SMALL, optimizer="adamw-8bit", weight_decay=0.1)
+    output = trained_by_the_engine(settings, 8, 1024, values, gradients)[:, :-1]
+    parameter = torch.nn.Parameter(torch.from_numpy(values.reshape(8, 1024).copy()))
+    theirs = AdamW8bit([parameter], lr=1e-2, weight_decay=0.1)
+    for gradient, ours in zip(gradients, output, strict=True):
+        before = parameter.detach().clone()
+        parameter.grad = torch.from_numpy(gradient.reshape(8, 1024).copy())
+        theirs.step()
+        moved = (parameter - before).norm()
+        off = (parameter - torch.from_numpy(ours.reshape(8, 1024).copy())).norm()
+        assert off < 1e-3 * moved
 
 
 def test_tensors_that_are_soon_done_are_left_to_one_thread():

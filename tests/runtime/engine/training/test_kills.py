@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.runtime.cases import RANK_8BIT
 from tests.runtime.running import flags, records, run, trainer
 
 STEPS = 240
@@ -25,8 +26,12 @@ SETTINGS = {
         "max_samples": 1,
         "lr": 0.001,
     },
+    "adamw-8bit": {"optimizer": "adamw-8bit", "save_every": 2, "rank": RANK_8BIT},
+    "last-norm": {
+        "optimizer": "lomo", "max_grad_norm": 0.5, "clipping": "last-norm", "save_every": 2,
+    },
     "momentum-threads": {"optimizer": "sgd", "momentum": 0.9, "threads": 2, "save_every": 2},
-}
+}  # fmt: skip
 
 
 def final(out):
@@ -46,9 +51,10 @@ def live_and_die(words, moment):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
-def test_killed_runs_end_with_the_bits_of_one_that_was_not(case, tmp_path, name):
+def test_killed_runs_end_with_the_bits_of_one_that_was_not(make_case, tmp_path, name):
     chance = random.Random(name)
     settings = {"steps": STEPS, "lr": 0.01, "trace": "steps", **SETTINGS[name]}
+    case = make_case(rank=settings.pop("rank", 4))
     if "keep" in settings:
         settings["eval_data"] = case.other_length
     whole = final(case.train(tmp_path / "whole", **settings))

@@ -5,10 +5,10 @@
 
 namespace toolkit {
 
-extern const OptimizerRow kAdamW, kLion, kSgd;
+extern const OptimizerRow kAdamW, kAdamW8bit, kLion, kLomo, kSgd;
 
 const std::vector<OptimizerRow>& optimizers() {
-  static const std::vector<OptimizerRow> rows = {kSgd, kAdamW, kLion};
+  static const std::vector<OptimizerRow> rows = {kSgd, kAdamW, kLion, kLomo, kAdamW8bit};
   return rows;
 }
 

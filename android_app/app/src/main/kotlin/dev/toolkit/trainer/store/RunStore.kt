@@ -75,7 +75,7 @@ data class RunSettings(
     fun json(): JSONObject = JSONObject(options() as Map<*, *>).put("threads", threads)
 
     companion object {
-        val OPTIMIZERS = listOf("adamw", "sgd", "lion")
+        val OPTIMIZERS = listOf("adamw", "sgd", "lion", "lomo", "adamw-8bit")
         val SCHEDULES = listOf("constant", "linear", "cosine")
         val TRACES = listOf("full", "steps")
         val ORDERS = listOf("shuffled", "sequential")
