@@ -6,6 +6,7 @@ of `runtime/engine/training/optimizers`, and a test holds the two together.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ class _Planned(Protocol):
 
     @property
     def momentum(self) -> float | None: ...
+    @property
+    def projection_rank(self) -> int | None: ...
 
 
 class _Trained(_Planned, Protocol):
@@ -36,6 +39,16 @@ class _Trained(_Planned, Protocol):
     def beta2(self) -> float | None: ...
     @property
     def eps(self) -> float | None: ...
+    @property
+    def decay_rate(self) -> float | None: ...
+    @property
+    def update_clip(self) -> float | None: ...
+    @property
+    def rms_floor(self) -> float | None: ...
+    @property
+    def projection_gap(self) -> int | None: ...
+    @property
+    def update_scale(self) -> float | None: ...
 
 
 def _in_effect(value: float | None) -> float:
@@ -156,6 +169,80 @@ def _adamw_8bit(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optim
     )
 
 
+def _adalomo_states(rows: int, columns: int, settings: _Planned) -> list[State]:
+    return [State("row_mean", rows), State("column_mean", columns)]
+
+
+def _adalomo(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
+    from toolkit.oracle.optimizers import AdaLomo
+
+    return AdaLomo(
+        parameters,
+        settings.learning_rate,
+        _in_effect(settings.decay_rate),
+        _in_effect(settings.eps),
+        _in_effect(settings.update_clip),
+        _in_effect(settings.rms_floor),
+        _decay(settings),
+    )
+
+
+def _apollo_states(rows: int, columns: int, settings: _Planned) -> list[State]:
+    count = max(rows, columns) * (settings.projection_rank or _APOLLO_RANK)
+    return [State("first_moment", count), State("second_moment", count), State("norm", 1)]
+
+
+def _apollo(parameters: "ParamsT", settings: _Trained, by_channel: bool) -> "torch.optim.Optimizer":
+    from toolkit.oracle.optimizers import Apollo
+
+    return Apollo(
+        parameters,
+        settings.learning_rate,
+        _betas(settings),
+        _in_effect(settings.eps),
+        _decay(settings),
+        rank=int(_in_effect(settings.projection_rank)),
+        gap=int(_in_effect(settings.projection_gap)),
+        scale=_in_effect(settings.update_scale),
+        by_channel=by_channel,
+    )
+
+
+def _mlorc_states(rows: int, columns: int, settings: _Planned) -> list[State]:
+    rank, small = settings.projection_rank or _MLORC_RANK, min(rows, columns)
+    if rank >= small:
+        return _adamw_states(rows, columns, settings)
+    wide = rows * columns // small
+    return [
+        State(f"{name}_{part}", size * rank)
+        for name in ("first", "second")
+        for part, size in (("basis", small), ("factor", wide))
+    ]
+
+
+def _mlorc(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
+    from toolkit.oracle.optimizers import Mlorc
+
+    return Mlorc(
+        parameters,
+        settings.learning_rate,
+        _betas(settings),
+        _in_effect(settings.eps),
+        _decay(settings),
+        int(_in_effect(settings.projection_rank)),
+    )
+
+
+_APOLLO_RANK, _MLORC_RANK = 1, 4
+_APOLLO = {
+    "weight-decay": 0,
+    "beta1": 0.9,
+    "beta2": 0.999,
+    "eps": 1e-6,
+    "projection-rank": _APOLLO_RANK,
+    "projection-gap": 200,
+    "update-scale": 1,
+}
 _ADAMW = {"weight-decay": 0, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
 OPTIMIZERS = {
     "sgd": Optimizer({"weight-decay": 0, "momentum": 0}, _sgd_states, _sgd),
@@ -163,6 +250,18 @@ OPTIMIZERS = {
     "lion": Optimizer({"weight-decay": 0, "beta1": 0.9, "beta2": 0.99}, _lion_states, _lion),
     "lomo": Optimizer({"weight-decay": 0}, _nothing, _lomo),
     "adamw-8bit": Optimizer(_ADAMW, _adamw_8bit_states, _adamw_8bit),
+    "adalomo": Optimizer(
+        {"weight-decay": 0, "eps": 1e-30, "decay-rate": 0.8, "update-clip": 1, "rms-floor": 1e-3},
+        _adalomo_states,
+        _adalomo,
+    ),
+    "apollo": Optimizer(_APOLLO, _apollo_states, partial(_apollo, by_channel=True)),
+    "apollo-mini": Optimizer(
+        {**_APOLLO, "update-scale": 128}, _apollo_states, partial(_apollo, by_channel=False)
+    ),
+    "mlorc": Optimizer(
+        {**_ADAMW, "weight-decay": 0.01, "projection-rank": _MLORC_RANK}, _mlorc_states, _mlorc
+    ),
 }
 
 

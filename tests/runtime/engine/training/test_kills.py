@@ -12,8 +12,8 @@ from tests.runtime.running import flags, records, run, trainer
 
 STEPS = 240
 LONGEST_LIFE = 0.25
-KILLS = int(os.environ.get("TOOLKIT_SOAK", 0)) or 35
-"""A setting's kills; CI's three settings together are killed more than 100 times."""
+KILLS = int(os.environ.get("TOOLKIT_SOAK", 0)) or 11
+"""A setting's kills; CI's ten settings together are killed more than 100 times."""
 SETTINGS = {
     "adamw-spill": {"optimizer": "adamw", "checkpoints": "spill", "grad_accum": 2, "save_every": 1},
     "adamw-clip": {"optimizer": "adamw", "max_grad_norm": 0.5, "save_every": 3},
@@ -30,6 +30,15 @@ SETTINGS = {
     "last-norm": {
         "optimizer": "lomo", "max_grad_norm": 0.5, "clipping": "last-norm", "save_every": 2,
     },
+    "state-spill": {
+        "optimizer": "adamw", "state": "spill", "max_grad_norm": 0.5, "grad_accum": 2,
+        "save_every": 2,
+    },
+    "apollo": {"optimizer": "apollo", "projection_gap": 5, "save_every": 2, "lr": 0.001},
+    "mlorc-spill": {
+        "optimizer": "mlorc", "projection_rank": 2, "state": "spill", "save_every": 2,
+    },
+    "adalomo": {"optimizer": "adalomo", "rms_floor": 0.1, "save_every": 2},
     "momentum-threads": {"optimizer": "sgd", "momentum": 0.9, "threads": 2, "save_every": 2},
 }  # fmt: skip
 

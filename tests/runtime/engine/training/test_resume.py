@@ -20,7 +20,12 @@ SETTINGS = [
     {"optimizer": "lion", "lr": 0.005, "weight_decay": 0.1},
     {"optimizer": "adamw-8bit", "lr": 0.01, "max_grad_norm": 0.5, "clipping": "last-norm"},
 ]
-IDS = ["adamw", "sgd", "lion", "adamw-8bit"]
+SETTINGS += [
+    {"optimizer": "apollo-mini", "lr": 1e-4, "projection_gap": 5, "state": "spill"},
+    {"optimizer": "mlorc", "lr": 0.01, "projection_rank": 2, "max_grad_norm": 0.5},
+    {"optimizer": "adalomo", "lr": 0.01, "rms_floor": 0.1},
+]
+IDS = ["adamw", "sgd", "lion", "adamw-8bit", "apollo-mini-spilled", "mlorc", "adalomo"]
 
 
 def case_of(settings, make_case):

@@ -90,10 +90,15 @@ def test_gradients_are_those_of_pytorch(make_case, tmp_path, model, samples):
             steps=20, learning_rate=0.01, optimizer="adamw-8bit", max_grad_norm=0.5,
             clipping="last-norm",
         ),
+        TrainSettings(steps=20, learning_rate=0.05, optimizer="adalomo", rms_floor=0.1),
+        TrainSettings(steps=20, learning_rate=1e-3, optimizer="apollo-mini", projection_gap=7),
+        TrainSettings(
+            steps=20, learning_rate=0.01, optimizer="mlorc", projection_rank=2, layers="last:2"
+        ),
     ],
     ids=[
         "adamw", "adamw-clipped", "sgd-momentum-clipped", "sgd", "lion", "lomo-clipped-twice",
-        "adamw-8bit-last-norm",
+        "adamw-8bit-last-norm", "adalomo", "apollo-mini", "mlorc-top",
     ],
 )  # fmt: skip
 def test_twenty_steps_are_those_of_pytorch(case, tmp_path, settings):

@@ -30,9 +30,13 @@ class Exact : public StepMethod {
     if (max_norm_ == 0 && parts.options.clipping != "keep") {
       fail_usage("--clipping says how --max-grad-norm is kept to: give that, too");
     }
-    const size_t all = layout_.total_floats() - layout_.begin(lowest_);
-    const size_t floats = keeps_ ? all : layout_.largest_floats();
-    gradients_ = Buffer(floats * sizeof(float), Category::gradients, "toolkit gradients");
+    const char* const name = "toolkit gradients";
+    if (keeps_) {
+      all_ = std::make_unique<LayerMemory>(layout_.begins_from(lowest_), Category::gradients, name,
+                                           parts.spill);
+    } else {
+      one_ = Buffer(layout_.largest_floats() * sizeof(float), Category::gradients, name);
+    }
   }
 
   StepResult step(const std::vector<int64_t>& samples, StepSize size) override {
@@ -59,7 +63,9 @@ class Exact : public StepMethod {
 
  private:
   float* of(int64_t layer) const {
-    return gradients_.floats() + (keeps_ ? layout_.begin(layer) - layout_.begin(lowest_) : 0);
+    if (!keeps_) return one_.floats();
+    all_->use(layer);
+    return all_->floats() + layout_.begin(layer) - layout_.begin(lowest_);
   }
   float factor_of(double norm) const { return float(clip_factor(norm, max_norm_)); }
 
@@ -70,9 +76,11 @@ class Exact : public StepMethod {
         samples, parts_.updater.values(), lowest_, states_,
         [this](int64_t layer) { return of(layer); },
         [&](int64_t layer) {
-          if (!parts_.trained.has(layer)) return;
-          squares += checked_squares(layer);
-          done(layer);
+          if (parts_.trained.has(layer)) {
+            squares += checked_squares(layer);
+            done(layer);
+          }
+          if (keeps_) all_->rest(layer, true);
         });
     return {sum, std::sqrt(squares)};
   }
@@ -101,6 +109,7 @@ class Exact : public StepMethod {
     const size_t floats = layout_.layer_floats(layer);
     for (size_t i = 0; factor != 1 && i < floats; ++i) gradient[i] *= factor;
     parts_.updater.update(layer, gradient, size);
+    if (keeps_) all_->rest(layer, true);
   }
 
   const MethodParts parts_;
@@ -110,7 +119,8 @@ class Exact : public StepMethod {
   const bool keeps_, twice_, by_last_;
   float last_norm_ = -1;  // saved as it is used; below 0: none yet
   HiddenStates states_;
-  Buffer gradients_;
+  Buffer one_;
+  std::unique_ptr<LayerMemory> all_;
 };
 
 }  // namespace
