@@ -97,7 +97,8 @@ class AdamW8bit(Rule):
         values = torch.tensor(create_dynamic_map(signed))
         scaled, scale = scale_tensor(moment.flatten(), self.BLOCK)
         codes = quantize_8bit_with_qmap(scaled, values)
-        return dequant_with_qmap(codes, values, scale).view_as(moment)
+        read: Tensor = dequant_with_qmap(codes, values, scale)
+        return read.view_as(moment)
 
 
 class AdaLomo(Rule):
@@ -184,7 +185,8 @@ class Apollo(Rule):
         radius = (-2 * torch.log1p(-uniform[:, 0])).sqrt()
         angle = 2 * torch.pi * uniform[:, 1]
         normal = torch.stack([radius * angle.cos(), radius * angle.sin()], 1).flatten()[:count]
-        return normal.reshape(self.rank, width) / self.rank**0.5
+        deviation: float = self.rank**-0.5
+        return normal.reshape(self.rank, width) * deviation
 
 
 class Mlorc(Rule):
@@ -219,4 +221,5 @@ class Mlorc(Rule):
         if self.rank >= min(moment.shape):
             return moment
         left, values, right = torch.linalg.svd(moment, full_matrices=False)
-        return (left[:, : self.rank] * values[: self.rank]) @ right[: self.rank]
+        nearest: Tensor = (left[:, : self.rank] * values[: self.rank]) @ right[: self.rank]
+        return nearest
