@@ -53,10 +53,10 @@ def test_sequences_together_cost_memory_of_a_longer_row() -> None:
 def test_a_budget_that_fits_and_one_that_does_not() -> None:
     fits = plan("smollm2-135m", "--budget", "100MB")
     assert fits["fits"] and fits["best"]["peak"]["bytes"] < 96e6
-    result = runner.invoke(app, ["plan", "smollm2-135m", "--budget", "10MB"])
+    result = runner.invoke(app, ["plan", "smollm2-135m", "--budget", "8MB"])
     assert result.exit_code == 1
     text = " ".join(result.stdout.split())
-    assert text.startswith("Nothing fits 10.0 MB: smollm2-135m needs at least ")
+    assert text.startswith("Nothing fits 8.0 MB: smollm2-135m needs at least ")
     assert "too much" in text and "would do" in text
 
 

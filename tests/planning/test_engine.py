@@ -25,6 +25,14 @@ CASES = [
     {"optimizer": "sgd", "threads": 1},
     {"optimizer": "lion", "threads": 1},
     {"optimizer": "sgd", "momentum": 0.9, "max_grad_norm": 1.0, "grad_accum": 3},
+    {"optimizer": "adamw-8bit", "max_grad_norm": 1.0, "clipping": "twice", "grad_accum": 2},
+    {"optimizer": "lomo", "max_grad_norm": 1.0, "clipping": "last-norm"},
+    {"optimizer": "adalomo"},
+    {"optimizer": "apollo", "projection_rank": 2},
+    {"optimizer": "apollo-mini"},
+    {"optimizer": "mlorc", "projection_rank": 2},
+    {"optimizer": "adamw", "state": "spill", "max_grad_norm": 1.0, "grad_accum": 2},
+    {"optimizer": "adamw-8bit", "state": "spill", "checkpoints": "spill"},
     {"optimizer": "adamw", "checkpoints": "spill", "threads": 3},
     {"optimizer": "sgd", "checkpoints": "spill", "grad_accum": 2, "batch_size": 2},
 ]
@@ -53,6 +61,9 @@ def test_the_ledger_is_predicted(
         optimizer=flags["optimizer"],
         momentum=flags.get("momentum", 0.0),
         max_grad_norm=flags.get("max_grad_norm", 0.0),
+        clipping=flags.get("clipping", "keep"),
+        projection_rank=flags.get("projection_rank", 0),
+        state=flags.get("state", "auto"),
         sequences=flags.get("grad_accum", 1) * flags.get("batch_size", 1),
         batch_size=flags.get("batch_size", 1),
         checkpoints=flags.get("checkpoints", "auto"),
@@ -65,7 +76,9 @@ def test_the_ledger_is_predicted(
         measured = [p for p in run.phases if p["phase"] == phase.name and p["step"] == 2]
         assert measured, phase.name
         ledger = measured[-1]["ledger"]
-        assert {c: ledger[c] for c in EXACT} == {c: phase.memory[c] for c in EXACT}
+        # Of a state that is spilled a layer without an adapter has nothing in memory.
+        held = {c: max(p["ledger"][c] for p in measured) for c in EXACT}
+        assert held == {c: phase.memory[c] for c in EXACT}
         # Without anything to plan the engine keeps what the phase before it had. Where the weights
         # are as small as here, a phase can be at its peak before it has shrunk the arena.
         arena = phase.memory["arena"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.cases import bundle_copy, case, make_case  # noqa: F401  (fixtures)
+from tests.runtime.cases import bundle_copy, case, case_8bit, make_case  # noqa: F401  (fixtures)
 
 RUNTIME = Path(__file__).resolve().parents[2] / "toolkit" / "runtime"
 PLAIN = "-DTOOLKIT_PLAIN_KERNELS=ON"

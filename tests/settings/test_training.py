@@ -27,6 +27,7 @@ def test_values_are_checked_when_they_are_made():
     assert "--patience needs --eval-every" in refused(patience=3, eval_every=0)
     assert "--keep best goes by held-out loss" in refused(keep="best")
     assert "both --steps and --epochs" in refused(steps=1, epochs=1)
+    assert "--clipping twice says how a norm is kept to" in refused(clipping="twice")
     assert "--beta1 is not an option of --optimizer sgd" in refused(optimizer="sgd", beta1=0.9)
 
 

@@ -123,6 +123,28 @@ def test_what_spilling_and_saving_write_is_told_apart(tmp_path: Path, detail: st
     assert "39.1 MB were written to flash: 39.1 MB by 1 save." in text
 
 
+def test_state_on_storage_is_told_apart_from_checkpoints(tmp_path: Path) -> None:
+    run = list(records(replace(SMALL, detail="steps")))
+    steps = [record for record in run if record["type"] == "step"]
+    for record in steps:
+        record |= {"written_bytes": 55_000_000, "spilled_bytes": 2_000_000}
+        record |= {"state_bytes": 52_800_000, "seconds": 2.0}
+    run[0]["state"] = {"place": "spill", "bytes": 52_800_000, "reason": "memory is short"}
+    analysis = analyze_records(tmp_path, run)
+    storage = analysis.storage
+    assert storage.state_bytes == 52_800_000 * len(steps)
+    assert storage.spilled_bytes == 2_000_000 * len(steps)
+    text = " ".join(paragraphs(analysis))
+    assert "by adapters and optimizer state (52.8 MB a step)" in text
+    [finding] = [f for f in analysis.findings if f.code == "state-on-flash"]
+    assert finding.title == "Every step writes 52.8 MB of state to flash"
+    assert "760.3 GB in a night of eight hours" in finding.detail
+    assert "--optimizer adamw-8bit" in finding.detail and "memory is short" in finding.detail
+    for record in steps:
+        del record["state_bytes"]
+    assert "state-on-flash" not in codes(analyze_records(tmp_path, run))
+
+
 def test_saves_that_older_traces_count_with_steps_are_not_spilled(tmp_path: Path) -> None:
     run = [r for r in records(SMALL) if r["type"] != "phase" or r["phase"] != "save"]
     for record in run:

@@ -106,8 +106,8 @@ def plan(
         threads, isa: Of the device: their number, and neon, avx2, avx512 or plain.
         say: Called with what is being done.
         settings: Those of `TrainSettings` that memory or flash depend on: optimizer, momentum,
-            max_grad_norm, batch_size, checkpoints, keep_checkpoints. What is given here and above
-            is kept; the rest may be changed to fit.
+            projection_rank, max_grad_norm, clipping, batch_size, checkpoints, state,
+            keep_checkpoints. What is given here and above is kept; the rest may be changed to fit.
 
     Raises:
         ToolkitError: The model or a setting is not supported.

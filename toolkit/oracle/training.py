@@ -46,11 +46,11 @@ def train(
     scheduler = _scheduler(optimizer, settings)
     samples = sample_indices(len(rows.tokens), settings.seed, settings.order)
     evaluated = [] if held_out is None else [mean_loss(model, held_out, settings.max_samples)]
+    last_norm = None
     for step in range(1, (settings.steps or 0) + 1):
         indices = list(islice(samples, settings.batch_size * settings.grad_accum))
         gradients = step_gradients(model, rows, indices)
-        limit = settings.max_grad_norm or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(parameters, limit).item()
+        norm = last_norm = _clip(parameters, settings, last_norm)
         lr = optimizer.param_groups[0]["lr"]
         optimizer.step()
         scheduler.step()
@@ -61,6 +61,16 @@ def train(
         yield TrainStep(gradients.loss, lr, norm, gradients.tokens, indices, loss)
         if settings.patience and _since_lowest(evaluated) >= settings.patience:
             return
+
+
+def _clip(parameters: list[Any], settings: TrainSettings, last_norm: float | None) -> float:
+    """Clip gradients as asked for and return their norm before."""
+    limit = settings.max_grad_norm or float("inf")
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+    by_last = settings.clipping == "last-norm" and last_norm is not None
+    known = torch.tensor(last_norm) if by_last else norm
+    torch.nn.utils.clip_grads_with_norm_(parameters, limit, known)
+    return norm.item()
 
 
 def _since_lowest(losses: list[float]) -> int:

@@ -26,6 +26,12 @@ class Checkpoints:
     read: int
 
 
+def spills(place: str, size: int, available: int | None) -> bool:
+    """Return whether something of this size waits in a file; see `plan_checkpoints`."""
+    automatic = available is not None and size > available // _SHARE_OF_FREE
+    return place == "spill" or (place == "auto" and automatic)
+
+
 def plan_checkpoints(
     layers: int,
     sequences: int,
@@ -47,9 +53,7 @@ def plan_checkpoints(
         kept: 1 where every layer keeps another state beside its input, else 0.
     """
     total = (layers + 1 + kept * layers) * sequences * state
-    automatic = available is not None and total > available // _SHARE_OF_FREE
-    spill = place == "spill" or (place == "auto" and automatic)
-    if not spill:
+    if not spills(place, total, available):
         return Checkpoints(False, total + state, 0, 0)
     step = _Step(layers, below, sequences, sequences * state <= _FRONT_LIMIT, kept)
     step.run()

@@ -65,8 +65,11 @@ def _planned(exported: Settings, run: TrainSettings, seq_len: int) -> Settings:
         seq_len=seq_len,
         optimizer=run.optimizer,
         momentum=run.momentum or 0.0,
+        projection_rank=run.projection_rank or 0,
         max_grad_norm=run.max_grad_norm,
+        clipping=run.clipping,
         sequences=run.batch_size * run.grad_accum,
         batch_size=run.batch_size,
         checkpoints=run.checkpoints,
+        state=run.state,
     )

@@ -7,7 +7,7 @@ weights that are resident). Scratch and hidden states keep the size they grew to
 
 from dataclasses import astuple, dataclass, replace
 
-from toolkit.planning.arena import arena_bytes, round_up
+from toolkit.planning.arena import arena_bytes
 from toolkit.planning.cache import remembered
 from toolkit.planning.checkpoints import Checkpoints, plan_checkpoints
 from toolkit.planning.cost import Work, work_of
@@ -15,11 +15,9 @@ from toolkit.planning.graph import Program, Traced, from_json, to_json
 from toolkit.planning.model import Model
 from toolkit.planning.scratch import Kernels, scratch_of
 from toolkit.planning.settings import EXPORTED, Machine, Settings
+from toolkit.planning.state import LayerState
 from toolkit.planning.weights import resident_weights
-from toolkit.settings.optimizers import state_bytes
 from toolkit.trace.schema import CATEGORIES
-
-_ADAPTER_ALIGNMENT = 16
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,7 @@ class Prediction:
         base_bytes: Size of the frozen weights in the bundle.
         adapter_parameters: Trained parameters.
         checkpoints: Where hidden states wait, and what that writes to flash.
+        state: What is kept of every layer, where, and what that writes to flash.
         saved: Bytes that a save writes to flash: the adapter for use, with what a resume needs, and
             once more where checkpoints are kept.
     """
@@ -54,6 +53,7 @@ class Prediction:
     base_bytes: int
     adapter_parameters: int
     checkpoints: Checkpoints
+    state: LayerState
     saved: int
 
     @property
@@ -82,8 +82,8 @@ class Prediction:
 
     @property
     def written(self) -> int:
-        """Bytes written to flash a step, for checkpoints that are spilled."""
-        return self.checkpoints.written
+        """Bytes written to flash a step, for checkpoints and state that are spilled."""
+        return self.settings.passes * self.checkpoints.written + self.state.written
 
 
 class Planner:
@@ -130,16 +130,7 @@ class _Step:
         self.traced, self.settings, self.machine = traced, settings, machine
         self.programs = traced.programs
         self.methods = traced.methods()
-        self.largest_floats = self.floats = self.parameters = self.state_bytes = 0
-        for kind, layers in traced.blocks.items():
-            adapters = traced.adapters(kind)
-            floats = sum(round_up(a.elements, _ADAPTER_ALIGNMENT) for a in adapters)
-            shapes = [a.shape for a in adapters]
-            self.largest_floats = max(self.largest_floats, floats)
-            self.floats += len(layers) * floats
-            self.parameters += len(layers) * sum(a.elements for a in adapters)
-            states = state_bytes(settings.optimizer, shapes, settings)
-            self.state_bytes += len(layers) * states
+        self.state = LayerState(traced, settings, machine.available)
         self.checkpoints = plan_checkpoints(
             traced.layers - traced.lowest,
             settings.rows,
@@ -154,44 +145,40 @@ class _Step:
         scratch = scratch_of_step(self.traced, self.machine.kernels)
         phases = [self._phase(name, scratch) for name in dict.fromkeys(m[0] for m in self.methods)]
         # The optimizer finds arena and scratch as the backward left them, and no weights.
-        resting = {**phases[-1].memory, "base": 0}
+        resting = {**phases[-1].memory, "base": 0, **self.state.held("optimizer")}
         phases.append(Phase("optimizer", resting, self._optimizer_seconds()))
         return Prediction(
             self.settings,
             self.machine,
             phases,
             self._base_bytes(),
-            self.parameters,
+            self.state.parameters,
             self.checkpoints,
+            self.state,
             self._saved_bytes(),
         )
 
     def _saved_bytes(self) -> int:
         copies = 3 if self.settings.keep_checkpoints else 2
-        return copies * 4 * self.parameters + self.state_bytes
+        return copies * 4 * self.state.parameters + self.state.optimizer
 
     def _phase(self, name: str, scratch: int) -> Phase:
         """Return a phase at its peak, that of the kind of block which needs the most."""
         mine = [
             (self.programs[method], count) for phase, method, count in self.methods if phase == name
         ]
-        memories = [self._memory(program, scratch) for program, _ in mine]
+        memories = [self._memory(name, program, scratch) for program, _ in mine]
         seconds = sum(count * self._run_seconds(name, program) for program, count in mine)
         return Phase(
             name,
             max(memories, key=lambda memory: sum(memory.values())),
-            seconds + self._storage_seconds(name),
+            self.settings.passes * (seconds + self._storage_seconds(name)),
         )
 
-    def _memory(self, program: Program, scratch: int) -> dict[str, int]:
-        gradients = self.floats if self.settings.max_grad_norm > 0 else self.largest_floats
-        if self.settings.rows > 1:
-            gradients += self.largest_floats
+    def _memory(self, phase: str, program: Program, scratch: int) -> dict[str, int]:
         sizes = {
+            **self.state.held(phase),
             "base": resident_weights(program),
-            "adapters": 4 * self.floats,
-            "optimizer": self.state_bytes,
-            "gradients": 4 * gradients,
             "checkpoints": self.checkpoints.bytes,
             "arena": arena_bytes(program),
             "scratch": scratch,
@@ -212,8 +199,9 @@ class _Step:
         return times.get(phase, 0.0)
 
     def _optimizer_seconds(self) -> float:
-        passes = 1 + self.state_bytes / (4 * self.floats)
-        return self.parameters * passes / self.machine.speed.updated
+        speed, state = self.machine.speed, self.state
+        passes = 1 + state.optimizer / state.adapters
+        return state.parameters * passes / speed.updated + state.written / speed.written
 
     def _base_bytes(self) -> int:
         shared: dict[str, int] = {}

@@ -15,7 +15,13 @@ from toolkit.planning.search import RESERVE, Proposal
 from toolkit.trace.analysis.memory import LABELS
 from toolkit.trace.units import count, duration, megabytes, percent
 
-_RELAXED = {"optimizer": "optimizer", "seq_len": "sequence length", "rank": "rank"}
+_RELAXED = {
+    "optimizer": "optimizer",
+    "seq_len": "sequence length",
+    "rank": "rank",
+    "state": "state",
+}
+_NIGHT = 8 * 3600  # seconds
 
 
 def print_prediction(
@@ -42,12 +48,13 @@ def print_proposal(console: Console, model: Model, proposal: Proposal, device: s
         return
     if proposal.others:
         _say(console, "\nFits, with the same result", "bold")
-        table = _table("lowering", "checkpoints", "peak", "step", "flash a step")
+        table = _table("lowering", "checkpoints", "clipping", "peak", "step", "flash a step")
         for other in (proposal.best, *proposal.others):
             settings = other.settings
             table.add_row(
                 settings.lowering,
                 settings.checkpoints,
+                settings.clipping if settings.max_grad_norm else "-",
                 megabytes(other.peak),
                 duration(other.seconds),
                 megabytes(other.written) if other.written else "0",
@@ -83,6 +90,13 @@ def speed_sentence(prediction: Prediction) -> str:
     )
     if prediction.written:
         text += f" It writes up to {megabytes(prediction.written)} to flash."
+    if prediction.state.spilled:
+        night = prediction.state.written * _NIGHT / prediction.seconds
+        text += (
+            f" {megabytes(prediction.state.written)} of it are adapter, gradients and optimizer "
+            f"state, {megabytes(night)} in a night of eight hours; --optimizer adamw-8bit keeps a "
+            "quarter of AdamW's state and apollo-mini an eighth, in RAM."
+        )
     if prediction.settings.keep_checkpoints:
         text += f" A save writes {megabytes(prediction.saved)}, the kept adapter included."
     return text
@@ -123,7 +137,10 @@ def describe(prediction: Prediction) -> str:
     """Return the settings that decide memory, in words."""
     s = prediction.settings
     place = "on flash" if prediction.checkpoints.spilled else "in RAM"
-    return f"{s.lowering}, {s.optimizer}, length {s.seq_len}, rank {s.rank}, checkpoints {place}"
+    text = f"{s.lowering}, {s.optimizer}, length {s.seq_len}, rank {s.rank}, checkpoints {place}"
+    if s.max_grad_norm:
+        text += f", clipping {s.clipping}"
+    return f"{text}, state on flash" if prediction.state.spilled else text
 
 
 def prediction_to_json(
@@ -155,6 +172,8 @@ def prediction_to_json(
         "written_bytes": prediction.written,
         "saved_bytes": prediction.saved,
         "checkpoints_spilled": prediction.checkpoints.spilled,
+        "state_spilled": prediction.state.spilled,
+        "state_written_bytes": prediction.state.written,
         "base_bytes": prediction.base_bytes,
         "adapter_parameters": prediction.adapter_parameters,
         "commands": commands(model, prediction.settings, device),
@@ -179,8 +198,8 @@ def proposal_to_json(model: Model, proposal: Proposal, device: str | None) -> di
 
 def _advice(category: str) -> str:
     texts = {
-        "adapters": "Adapt fewer projections (--targets q_proj,v_proj) or a smaller model.",
-        "optimizer": "Use --optimizer sgd, fewer --targets or a smaller model.",
+        "adapters": "Adapt fewer projections (--targets q_proj,v_proj), or use --state spill.",
+        "optimizer": "Use --optimizer adamw-8bit or sgd, --state spill, or fewer --targets.",
         "checkpoints": "Use fewer sequences a step or a shorter length.",
         "runtime": "The runtime itself is the floor under every run.",
     }

@@ -1,8 +1,10 @@
 """Find the fastest settings that fit a budget.
 
-What does not change the trained adapter is tried first: the lowering, and where hidden states wait.
-Only when none of it fits are settings relaxed that do change it, as few as possible: optimizer,
-sequence length, rank. What the user fixed is never touched.
+What does not change the trained adapter is tried first: the lowering, where hidden states wait, and
+computing a step twice instead of keeping all gradients until their norm is known.
+Only when none of it fits are other settings relaxed, as few as possible: those that change the
+adapter, which are optimizer, sequence length and rank, and the state's place, which does not, but
+has a phone's storage written anew in every step. What the user fixed is never touched.
 """
 
 from collections.abc import Collection, Iterator
@@ -15,6 +17,8 @@ from toolkit.planning.settings import Machine, Settings
 
 RESERVE = 0.04
 """Share of a budget left free, for what a prediction may be wrong by."""
+_CHEAPER = ("adamw-8bit", "apollo-mini", "sgd")
+"""What AdamW is relaxed to, the nearest first."""
 _SHORTEST = 64
 _LOWEST_RANK = 4
 
@@ -70,7 +74,7 @@ def propose(
             best = fitting[0]
             relaxed = [
                 name
-                for name in ("optimizer", "seq_len", "rank")
+                for name in ("optimizer", "seq_len", "rank", "state")
                 if getattr(best.settings, name) != getattr(settings, name)
             ]
             alike = [p for p in fitting[1:] if changes == 0]
@@ -79,24 +83,39 @@ def propose(
 
 
 def _preference(prediction: Prediction) -> tuple[float, ...]:
-    """Longer sequences and higher ranks first where these were relaxed, then the faster."""
+    """Longer sequences and higher ranks first where these were relaxed, then what writes no state,
+    the optimizer nearest to the one asked for, and the faster.
+    """
     settings = prediction.settings
-    return (-settings.seq_len, -settings.rank, prediction.seconds, prediction.peak)
+    return (
+        -settings.seq_len,
+        -settings.rank,
+        prediction.state.spilled,
+        _CHEAPER.index(settings.optimizer) if settings.optimizer in _CHEAPER else -1,
+        prediction.seconds,
+        prediction.peak,
+    )
 
 
 def _same_result(settings: Settings, fixed: Collection[str]) -> Iterator[Settings]:
     """Yield settings that train the same adapter another way."""
     lowerings = [settings.lowering] if "lowering" in fixed else LOWERINGS
     places = [settings.checkpoints] if "checkpoints" in fixed else ["ram", "spill"]
-    for lowering, place in product(lowerings, places):
-        yield replace(settings, lowering=lowering, checkpoints=place)
+    clippings = [settings.clipping]
+    if "clipping" not in fixed and settings.keeps_gradients:
+        clippings.append("twice")
+    for lowering, place, clipping in product(lowerings, places, clippings):
+        yield replace(settings, lowering=lowering, checkpoints=place, clipping=clipping)
 
 
 def _by_changes(settings: Settings, fixed: Collection[str]) -> Iterator[tuple[int, list[Settings]]]:
     """Yield settings with no, one, two ... kinds of them relaxed."""
     optimizers = [settings.optimizer]
     if "optimizer" not in fixed and settings.optimizer == "adamw":
-        optimizers.append("sgd")
+        optimizers += _CHEAPER
+    states = [settings.state]
+    if "state" not in fixed and settings.state != "spill":
+        states.append("spill")
     lengths = [settings.seq_len]
     if "seq_len" not in fixed:
         lengths += _halves(settings.seq_len, _SHORTEST)
@@ -104,10 +123,13 @@ def _by_changes(settings: Settings, fixed: Collection[str]) -> Iterator[tuple[in
     if "rank" not in fixed:
         ranks += _halves(settings.rank, _LOWEST_RANK)
     groups: dict[int, list[Settings]] = {}
-    for optimizer, seq_len, rank in product(optimizers, lengths, ranks):
-        changed = (optimizer != optimizers[0]) + (seq_len != lengths[0]) + (rank != ranks[0])
+    for optimizer, seq_len, rank, state in product(optimizers, lengths, ranks, states):
+        changed = (optimizer != optimizers[0]) + (seq_len != lengths[0])
+        changed += (rank != ranks[0]) + (state != states[0])
         alpha = settings.alpha * rank / settings.rank
-        candidate = replace(settings, optimizer=optimizer, seq_len=seq_len, rank=rank, alpha=alpha)
+        candidate = replace(
+            settings, optimizer=optimizer, seq_len=seq_len, rank=rank, alpha=alpha, state=state
+        )
         groups.setdefault(changed, []).append(candidate)
     yield from sorted(groups.items())
 

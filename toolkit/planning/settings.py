@@ -21,6 +21,7 @@ class Settings:
         targets, rslora, rank_pattern, alpha_pattern, layers: As `LoraSettings` has them.
         schemes: Quantization of "linear", "embedding" and "head".
         sequences: Sequences of a step: batch size times gradient accumulation.
+        projection_rank: 0 is the optimizer's own default.
         batch_size: Sequences computed together, as one row of programs for all their tokens.
     """
 
@@ -38,10 +39,13 @@ class Settings:
     head: str = "int8"
     optimizer: str = _RUN.optimizer
     momentum: float = _RUN.momentum or 0.0
+    projection_rank: int = _RUN.projection_rank or 0
     max_grad_norm: float = _RUN.max_grad_norm
+    clipping: str = _RUN.clipping
     sequences: int = 1
     batch_size: int = _RUN.batch_size
     checkpoints: str = _RUN.checkpoints
+    state: str = _RUN.state
     keep_checkpoints: int = _RUN.keep_checkpoints
 
     @property
@@ -51,6 +55,16 @@ class Settings:
     @property
     def schemes(self) -> dict[str, str]:
         return {"linear": self.linear, "embedding": self.embedding, "head": self.head}
+
+    @property
+    def passes(self) -> int:
+        """How often a step computes its gradients."""
+        return 2 if self.max_grad_norm > 0 and self.clipping == "twice" else 1
+
+    @property
+    def keeps_gradients(self) -> bool:
+        """Whether those of all layers are alive at once."""
+        return self.max_grad_norm > 0 and self.clipping == "keep"
 
     @property
     def row_tokens(self) -> int:

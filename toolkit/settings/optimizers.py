@@ -6,7 +6,8 @@ of `runtime/engine/training/optimizers`, and a test holds the two together.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,8 @@ class _Planned(Protocol):
 
     @property
     def momentum(self) -> float | None: ...
+    @property
+    def projection_rank(self) -> int | None: ...
 
 
 class _Trained(_Planned, Protocol):
@@ -36,12 +39,30 @@ class _Trained(_Planned, Protocol):
     def beta2(self) -> float | None: ...
     @property
     def eps(self) -> float | None: ...
+    @property
+    def decay_rate(self) -> float | None: ...
+    @property
+    def update_clip(self) -> float | None: ...
+    @property
+    def rms_floor(self) -> float | None: ...
+    @property
+    def projection_gap(self) -> int | None: ...
+    @property
+    def update_scale(self) -> float | None: ...
 
 
 def _in_effect(value: float | None) -> float:
     """Return what `TrainSettings.effective` has filled in."""
     assert value is not None
     return value
+
+
+def _betas(settings: _Trained) -> tuple[float, float]:
+    return _in_effect(settings.beta1), _in_effect(settings.beta2)
+
+
+def _decay(settings: _Trained) -> float:
+    return _in_effect(settings.weight_decay)
 
 
 @dataclass(frozen=True)
@@ -84,7 +105,7 @@ def _sgd(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
         parameters,
         lr=settings.learning_rate,
         momentum=_in_effect(settings.momentum),
-        weight_decay=_in_effect(settings.weight_decay),
+        weight_decay=_decay(settings),
     )
 
 
@@ -98,9 +119,9 @@ def _adamw(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer"
     return torch.optim.AdamW(
         parameters,
         lr=settings.learning_rate,
-        betas=(_in_effect(settings.beta1), _in_effect(settings.beta2)),
+        betas=_betas(settings),
         eps=_in_effect(settings.eps),
-        weight_decay=_in_effect(settings.weight_decay),
+        weight_decay=_decay(settings),
     )
 
 
@@ -109,33 +130,138 @@ def _lion_states(rows: int, columns: int, settings: _Planned) -> list[State]:
 
 
 def _lion(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
-    import torch
+    from toolkit.oracle.optimizers import Lion
 
-    beta1, beta2 = _in_effect(settings.beta1), _in_effect(settings.beta2)
-    decay = _in_effect(settings.weight_decay)
-
-    class Lion(torch.optim.Optimizer):
-        """Algorithm 2 of arXiv 2302.06675."""
-
-        @torch.no_grad()
-        def step(self, closure: Any = None) -> Any:
-            for group in self.param_groups:
-                for parameter in group["params"]:
-                    mean = self.state[parameter].setdefault("mean", torch.zeros_like(parameter))
-                    mixed = beta1 * mean + (1 - beta1) * parameter.grad
-                    update = mixed.sign() + decay * parameter
-                    parameter -= group["lr"] * update
-                    mean.lerp_(parameter.grad, 1 - beta2)
-
-    return Lion(parameters, {"lr": settings.learning_rate})
+    return Lion(parameters, settings.learning_rate, _betas(settings), _decay(settings))
 
 
+def _nothing(rows: int, columns: int, settings: _Planned) -> list[State]:
+    return []
+
+
+def _lomo(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
+    from toolkit.oracle.optimizers import Lomo
+
+    return Lomo(parameters, settings.learning_rate, _decay(settings))
+
+
+def _adamw_8bit_states(rows: int, columns: int, settings: _Planned) -> list[State]:
+    block, small, count = 256, 4096, rows * columns
+    if count < small or count % block:
+        return _adamw_states(rows, columns, settings)
+    names = ("first", "second")
+    states = [
+        [State(f"{name}_moment", count, "uint8"), State(f"{name}_scale", count // block)]
+        for name in names
+    ]
+    return states[0] + states[1]
+
+
+def _adamw_8bit(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
+    from toolkit.oracle.optimizers import AdamW8bit
+
+    return AdamW8bit(
+        parameters,
+        settings.learning_rate,
+        _betas(settings),
+        _in_effect(settings.eps),
+        _decay(settings),
+    )
+
+
+def _adalomo_states(rows: int, columns: int, settings: _Planned) -> list[State]:
+    return [State("row_mean", rows), State("column_mean", columns)]
+
+
+def _adalomo(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
+    from toolkit.oracle.optimizers import AdaLomo
+
+    return AdaLomo(
+        parameters,
+        settings.learning_rate,
+        _in_effect(settings.decay_rate),
+        _in_effect(settings.eps),
+        _in_effect(settings.update_clip),
+        _in_effect(settings.rms_floor),
+        _decay(settings),
+    )
+
+
+def _apollo_states(rows: int, columns: int, settings: _Planned) -> list[State]:
+    count = max(rows, columns) * (settings.projection_rank or _APOLLO_RANK)
+    return [State("first_moment", count), State("second_moment", count), State("norm", 1)]
+
+
+def _apollo(parameters: "ParamsT", settings: _Trained, by_channel: bool) -> "torch.optim.Optimizer":
+    from toolkit.oracle.optimizers import Apollo
+
+    return Apollo(
+        parameters,
+        settings.learning_rate,
+        _betas(settings),
+        _in_effect(settings.eps),
+        _decay(settings),
+        rank=int(_in_effect(settings.projection_rank)),
+        gap=int(_in_effect(settings.projection_gap)),
+        scale=_in_effect(settings.update_scale),
+        by_channel=by_channel,
+    )
+
+
+def _mlorc_states(rows: int, columns: int, settings: _Planned) -> list[State]:
+    rank, small = settings.projection_rank or _MLORC_RANK, min(rows, columns)
+    if rank >= small:
+        return _adamw_states(rows, columns, settings)
+    wide = rows * columns // small
+    return [
+        State(f"{name}_{part}", size * rank)
+        for name in ("first", "second")
+        for part, size in (("basis", small), ("factor", wide))
+    ]
+
+
+def _mlorc(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
+    from toolkit.oracle.optimizers import Mlorc
+
+    return Mlorc(
+        parameters,
+        settings.learning_rate,
+        _betas(settings),
+        _in_effect(settings.eps),
+        _decay(settings),
+        int(_in_effect(settings.projection_rank)),
+    )
+
+
+_APOLLO_RANK, _MLORC_RANK = 1, 4
+_APOLLO = {
+    "weight-decay": 0,
+    "beta1": 0.9,
+    "beta2": 0.999,
+    "eps": 1e-6,
+    "projection-rank": _APOLLO_RANK,
+    "projection-gap": 200,
+    "update-scale": 1,
+}
+_ADAMW = {"weight-decay": 0, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
 OPTIMIZERS = {
     "sgd": Optimizer({"weight-decay": 0, "momentum": 0}, _sgd_states, _sgd),
-    "adamw": Optimizer(
-        {"weight-decay": 0, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}, _adamw_states, _adamw
-    ),
+    "adamw": Optimizer(_ADAMW, _adamw_states, _adamw),
     "lion": Optimizer({"weight-decay": 0, "beta1": 0.9, "beta2": 0.99}, _lion_states, _lion),
+    "lomo": Optimizer({"weight-decay": 0}, _nothing, _lomo),
+    "adamw-8bit": Optimizer(_ADAMW, _adamw_8bit_states, _adamw_8bit),
+    "adalomo": Optimizer(
+        {"weight-decay": 0, "eps": 1e-30, "decay-rate": 0.8, "update-clip": 1, "rms-floor": 1e-3},
+        _adalomo_states,
+        _adalomo,
+    ),
+    "apollo": Optimizer(_APOLLO, _apollo_states, partial(_apollo, by_channel=True)),
+    "apollo-mini": Optimizer(
+        {**_APOLLO, "update-scale": 128}, _apollo_states, partial(_apollo, by_channel=False)
+    ),
+    "mlorc": Optimizer(
+        {**_ADAMW, "weight-decay": 0.01, "projection-rank": _MLORC_RANK}, _mlorc_states, _mlorc
+    ),
 }
 
 

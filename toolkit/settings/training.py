@@ -29,8 +29,9 @@ class TrainSettings:
     """Settings of a run, checked when they are made.
 
     The length is given in `steps` or in `epochs`. What is None is left to the optimizer (`beta1`,
-    `beta2`, `eps`, `momentum`, `weight_decay`) or to the trainer (`save_every`), or is off
-    (`eval_every`). `TrainSettings.help()` tells every setting with unit and default.
+    `beta2`, `eps`, `momentum`, `weight_decay` and what only some have) or to the trainer
+    (`save_every`), or is off (`eval_every`). `TrainSettings.help()` tells every setting with unit
+    and default.
 
     Raises:
         ToolkitError: A value is out of range, or two contradict each other.
@@ -77,10 +78,38 @@ class TrainSettings:
     beta2: float | None = _own(
         "beta2", "Decay of its square's mean, or lion's second decay.", 0, 0.9999999,
     )
-    eps: float | None = _own("eps", "AdamW: added to the root.", 1e-30, 1)
+    eps: float | None = _own("eps", "Added to the root, or, by adalomo, below it.", 1e-30, 1)
     momentum: float | None = _own("momentum", "SGD: momentum.", 0, 1, plan=True)
+    decay_rate: float | None = _own(
+        "decay-rate", "Adalomo: the second moment of step t keeps 1 - t^-F of what it was.",
+        1e-6, 1,
+    )
+    update_clip: float | None = _own(
+        "update-clip", "Adalomo: largest root mean square of an update, before its rate.",
+        1e-6, 1e6,
+    )
+    rms_floor: float | None = _own(
+        "rms-floor", "Adalomo: least root mean square that a tensor counts with.", 1e-12, 1e6,
+    )
+    projection_rank: int | None = _own(
+        "projection-rank", "Apollo, mlorc: rank of what is remembered of a tensor.",
+        1, 1024, plan=True,
+    )
+    projection_gap: int | None = _own(
+        "projection-gap", "Apollo: steps before another random projection.",
+        1, _MANY, unit="steps",
+    )
+    update_scale: float | None = _own(
+        "update-scale", "Apollo: the update is its root times as large.", 1e-6, 1e9,
+    )
     max_grad_norm: float = setting(
         0.0, "Clip gradients to this global norm; 0 is off.", minimum=0, maximum=1e30, plan=True,
+    )
+    clipping: str = setting(
+        "keep", "How the norm is known before the update: keep all gradients in memory; or one "
+        "block's, and compute the step twice, with the same result; or by the norm of the step "
+        "before, an approximation.",
+        choices=("keep", "twice", "last-norm"), plan=True,
     )
     lora_plus_ratio: float = setting(
         1.0, "LoRA+: the learning rate of B is so many times that of A.",
@@ -110,6 +139,12 @@ class TrainSettings:
     )
     checkpoints: str = setting(
         "auto", "Where block inputs wait for the backward; spill is to storage.",
+        choices=("auto", "ram", "spill"), plan=True,
+    )
+    state: str = setting(
+        "auto", "Where adapters, the gradients that are kept and what the optimizer remembers "
+        "are; spill: on storage, a layer at a time in memory, written anew in every step; auto: "
+        "there if they take more than a quarter of free memory.",
         choices=("auto", "ram", "spill"), plan=True,
     )
     page_cache: str = setting(
@@ -162,6 +197,11 @@ class TrainSettings:
             raise ToolkitError("--min-lr is above --lr", "Choose a smaller one")
         if self.min_learning_rate and self.schedule == "constant":
             raise ToolkitError("--min-lr is for --schedule linear or cosine", "Leave it away")
+        if self.clipping != "keep" and not self.max_grad_norm:
+            raise ToolkitError(
+                f"--clipping {self.clipping} says how a norm is kept to, and none is given",
+                "Give --max-grad-norm, too, or leave it away",
+            )
         if self.patience and not self.eval_every:
             raise ToolkitError(
                 "--patience needs --eval-every",

@@ -22,6 +22,7 @@ def clean_run(record: Run) -> Run:
         method="",
         settings=clean_mapping(record.settings),
         checkpoints=replace(record.checkpoints, reason=clean(record.checkpoints.reason, 200)),
+        state=replace(record.state, reason=clean(record.state.reason, 200)),
         device=replace(record.device, **device),
     )
 

@@ -185,6 +185,7 @@ def _differences(first: Analysis, second: Analysis) -> list[Difference]:
         rows.append(Difference(name, *(getattr(run, name) for run in runs)))
     places = (run.checkpoints.place for run in runs)
     rows.append(Difference("checkpoints kept in", *places))
+    rows.append(Difference("state kept in", *(run.state.place for run in runs)))
     for part in ("bundle", "device"):
         before, after = (struct_asdict(getattr(run, part)) for run in runs)
         rows += [Difference(f"{part} {key}", before[key], after[key]) for key in before]

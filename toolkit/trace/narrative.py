@@ -105,6 +105,9 @@ def _storage(analysis: Analysis) -> str:
             f" ({megabytes(storage.spilled_per_step)} a step)" if analysis.timing.steps else ""
         )
         parts.append(f"{megabytes(storage.spilled_bytes)} by spilled checkpoints{per_step}")
+    if storage.state_bytes:
+        per_step = f" ({megabytes(storage.state_per_step)} a step)" if analysis.timing.steps else ""
+        parts.append(f"{megabytes(storage.state_bytes)} by adapters and optimizer state{per_step}")
     if storage.saved_bytes:
         saves = plural(storage.saves, "save") if storage.saves else "saving"
         parts.append(f"{megabytes(storage.saved_bytes)} by {saves}")

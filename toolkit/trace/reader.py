@@ -255,6 +255,7 @@ class _Reader:
                 record.peak,
                 record.written_bytes,
                 nan if record.spilled_bytes is None else record.spilled_bytes,
+                record.state_bytes,
             )
         )
 

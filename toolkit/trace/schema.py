@@ -156,6 +156,7 @@ class Run(Struct, frozen=True, tag="run"):
     settings: dict[str, Any] = {}
     bundle: Bundle = Bundle()
     checkpoints: Checkpoints = Checkpoints()
+    state: Checkpoints = Checkpoints()
     data: Data = Data()
     device: Device = Device()
 
@@ -217,8 +218,9 @@ class Step(Struct, frozen=True, tag="step"):
     `tokens` counts what was computed, prompts and padding included; `labelled` what the loss is the
     mean of. `written_bytes` is what reached storage since the step before, its trace included and
     saves left out; `spilled_bytes` what was handed to the file of checkpoints, of which nothing
-    reaches storage that is overwritten soon enough. Older trainers do not tell the latter and count
-    a save with the step after it.
+    reaches storage that is overwritten soon enough, and `state_bytes` the same of adapters,
+    gradients and optimizer state. Older trainers tell neither and count a save with the step after
+    it.
     """
 
     step: StepNumber
@@ -232,6 +234,7 @@ class Step(Struct, frozen=True, tag="step"):
     peak: Kib = 0
     written_bytes: Bytes = 0
     spilled_bytes: Bytes | None = None
+    state_bytes: Bytes = 0
 
 
 class Evaluation(Struct, frozen=True, tag="evaluation"):

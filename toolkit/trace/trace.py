@@ -43,6 +43,7 @@ STEP_COLUMNS = (
     "peak",
     "written_bytes",
     "spilled_bytes",
+    "state_bytes",
 )
 SAMPLE_COLUMNS = (
     "t",

@@ -19,6 +19,10 @@ CASES = [
     ("smollm2-135m", 256, "adamw", "mesp", 60, 45, ""),
     ("qwen2.5-0.5b", 256, "sgd", "mesp", 64, 48, "MeSP 136"),
     ("qwen2.5-0.5b", 256, "adamw", "mesp", 100, 84, ""),
+    ("qwen2.5-0.5b", 256, "adamw-8bit", "mesp", 52, 48, ""),
+    ("qwen2.5-0.5b", 256, "apollo-mini", "mesp", 46, 43, ""),
+    ("qwen2.5-0.5b", 256, "adalomo", "mesp", 44, 41, ""),
+    ("qwen2.5-0.5b", 256, "adamw --state spill", "mesp", 30, 25, ""),
     ("qwen2.5-0.5b", 256, "sgd", "mebp", 160, 110, "MeBP 320-361"),
     ("qwen2.5-0.5b", 1024, "sgd", "mesp", None, None, ""),
     ("qwen2.5-1.5b", 256, "sgd", "mesp", 130, 100, ""),
@@ -44,7 +48,7 @@ def main() -> int:
         if options.only not in name:
             continue
         case = harness.case(model, length, lowering)
-        flags = ("--optimizer", optimizer, "--checkpoints", "spill")
+        flags = ("--optimizer", *optimizer.split(), "--checkpoints", "spill")
         run = harness.train(case, options.steps, options.threads, *flags)
         result = {"name": name, "peak_mb": run.peak_mb, "published": published, **_explain(run)}
         results.append(result)

@@ -1,8 +1,10 @@
 """Parts of the engine against their references: torch, transformers, safetensors."""
 
 import json
+import sys
 import zlib
 from itertools import islice
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -72,6 +74,23 @@ def reference_updates(settings, values, gradients):
         yield parameter.detach().numpy().copy(), norm
 
 
+def random_training(count, steps):
+    """Values [count] and gradients [steps, count] of magnitudes that differ from step to step."""
+    random = np.random.default_rng(0)
+    values = random.standard_normal(count).astype(np.float32)
+    gradients = random.standard_normal((steps, count)).astype(np.float32)
+    gradients *= np.float32(10.0) ** random.integers(-4, 2, (steps, 1)).astype(np.float32)
+    return values, gradients
+
+
+def trained_by_the_engine(settings, rows, columns, values, gradients):
+    """Values after each step and the norm of each gradient, [steps, count + 1]."""
+    words = ["optimizer", rows, columns, len(gradients)]
+    words += [f"{name.replace('_', '-')}={value}" for name, value in settings.flags().items()]
+    output = probe(*words, stdin=values.tobytes() + gradients.tobytes())
+    return np.frombuffer(output, np.float32).reshape(len(gradients), -1)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -85,30 +104,167 @@ def reference_updates(settings, values, gradients):
         ),
         TrainSettings(**SMALL, optimizer="lion", weight_decay=0.1),
         TrainSettings(**SMALL, optimizer="lion", beta1=0.95, beta2=0.98, max_grad_norm=0.5),
+        TrainSettings(**STEPS, optimizer="lomo", weight_decay=0.01, max_grad_norm=0.5),
+        TrainSettings(**SMALL, optimizer="adamw-8bit"),
+        TrainSettings(
+            **SMALL, optimizer="adamw-8bit", weight_decay=0.1, beta1=0.8, beta2=0.99, eps=1e-6,
+            max_grad_norm=1.0,
+        ),
+        TrainSettings(**SMALL, optimizer="adalomo"),
+        TrainSettings(
+            **SMALL, optimizer="adalomo", weight_decay=0.1, eps=1e-3, decay_rate=0.6,
+            update_clip=0.4, rms_floor=2.0,
+        ),
+        TrainSettings(**SMALL, optimizer="apollo"),
+        TrainSettings(
+            **SMALL, optimizer="apollo", weight_decay=0.1, beta1=0.8, beta2=0.99, eps=1e-3,
+            projection_rank=3, projection_gap=4, update_scale=0.5,
+        ),
+        TrainSettings(**SMALL, optimizer="apollo-mini", update_scale=2),
+        TrainSettings(**SMALL, optimizer="mlorc", projection_rank=2),
+        TrainSettings(
+            **SMALL, optimizer="mlorc", weight_decay=0.1, beta1=0.8, beta2=0.99, eps=1e-3,
+            projection_rank=1,
+        ),
     ],
     ids=lambda settings: settings.optimizer,
 )  # fmt: skip
-def test_optimizers_are_their_references(settings):
-    rows, columns, steps = 7, 143, settings.steps
-    count = rows * columns
-    random = np.random.default_rng(0)
-    values = random.standard_normal(count).astype(np.float32)
-    gradients = random.standard_normal((steps, count)).astype(np.float32)
-    gradients *= np.float32(10.0) ** random.integers(-4, 2, (steps, 1)).astype(np.float32)
-    words = ["optimizer", rows, columns, steps]
-    words += [f"{name.replace('_', '-')}={value}" for name, value in settings.flags().items()]
-    output = np.frombuffer(
-        probe(*words, stdin=values.tobytes() + gradients.tobytes()), np.float32
-    ).reshape(steps, count + 1)
+@pytest.mark.parametrize(("rows", "columns"), [(7, 143), (1024, 9)], ids=["wide", "tall"])
+def test_optimizers_are_their_references(settings, rows, columns):
+    """Wide ones are too small for states of 8 bits, tall ones are not."""
+    count, steps = rows * columns, settings.steps
+    values, gradients = random_training(count, steps)
+    output = trained_by_the_engine(settings, rows, columns, values, gradients)
     # A handful of roundings a step, relative to the largest magnitude that enters an update.
     scale = np.abs(values) + np.cumsum(np.abs(gradients), 0) * settings.learning_rate * 10 + 1
-    reference = reference_updates(settings, values, gradients)
+    shape = (rows, columns)
+    reference = reference_updates(settings, values.reshape(shape), gradients.reshape(steps, *shape))
     for step, (expected, norm) in enumerate(reference):
-        error = np.abs(output[step, :-1] - expected)
+        error = np.abs(output[step, :-1] - expected.flatten())
         limit = 8 * (step + 1) * EPS * scale[step]
         worst = int(np.argmax(error - limit))
         assert error[worst] <= limit[worst], f"step {step}, element {worst}: {error[worst]}"
         assert output[step, -1] == pytest.approx(norm, rel=1e-6)
+
+
+def test_lomo_is_sgd_bit_by_bit():
+    values, gradients = random_training(1001, 20)
+    sgd, lomo = (
+        trained_by_the_engine(TrainSettings(**STEPS, optimizer=name), 7, 143, values, gradients)
+        for name in ("sgd", "lomo")
+    )
+    assert sgd.tobytes() == lomo.tobytes()
+
+
+def test_mlorc_of_full_rank_is_adamw():
+    """With an eps that is too small for it to matter where it is added."""
+    values, gradients = random_training(8 * 140, 20)
+    settings = TrainSettings(
+        **SMALL, optimizer="mlorc", weight_decay=0, projection_rank=8, eps=1e-20
+    )
+    mlorc = trained_by_the_engine(settings, 8, 140, values, gradients)[:, :-1]
+    settings = TrainSettings(**SMALL, optimizer="adamw", eps=1e-20)
+    adamw = trained_by_the_engine(settings, 8, 140, values, gradients)[:, :-1]
+    assert np.abs(mlorc - adamw).max() < 1e-6 * np.abs(values).max()
+    assert np.abs(adamw - values).max() > 0.05
+
+
+@pytest.mark.parametrize("shape", [(8, 140), (140, 8)], ids=["wide", "tall"])
+def test_mlorc_of_half_the_rank_is_its_reference(shape):
+    """As a whole: where a compressed second moment is nearly zero, rounding decides alone."""
+    values, gradients = random_training(8 * 140, 20)
+    settings = TrainSettings(**SMALL, optimizer="mlorc")
+    output = trained_by_the_engine(settings, *shape, values, gradients)
+    reference = reference_updates(settings, values.reshape(shape), gradients.reshape(20, *shape))
+    for ours, (expected, _) in zip(output, reference, strict=True):
+        moved = np.linalg.norm(expected.flatten() - values)
+        assert np.linalg.norm(ours[:-1] - expected.flatten()) < 1e-3 * moved
+
+
+def test_apollo_begins_where_b_lets_a_have_a_gradient():
+    """A gradient of zeros, as A's in the first step, does not hold the ones after it down."""
+    values, gradients = random_training(8 * 140, 3)
+    gradients[0] = 0
+    output = trained_by_the_engine(
+        TrainSettings(**SMALL, optimizer="apollo-mini"), 8, 140, values, gradients
+    )[:, :-1]
+    assert np.array_equal(output[0], values)
+    assert np.linalg.norm(output[1] - output[0]) > 1e-3
+
+
+def test_adalomo_is_its_package(monkeypatch):
+    lomo_optim = pytest.importorskip("lomo_optim")
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda tensor, *more, **options: tensor)
+    values, gradients = random_training(8 * 140, 10)
+    settings = TrainSettings(steps=10, learning_rate=1e-2, optimizer="adalomo")
+    output = trained_by_the_engine(settings, 8, 140, values, gradients)[:, :-1]
+    model = torch.nn.Module()
+    model.weight = torch.nn.Parameter(torch.from_numpy(values.reshape(8, 140).copy()))
+    theirs = lomo_optim.AdaLomo(model, lr=1e-2)
+    for gradient, ours in zip(gradients, output, strict=True):
+        loss = (model.weight * torch.from_numpy(gradient.reshape(8, 140).copy())).sum()
+        theirs.fused_backward(loss, 1e-2)
+        expected = model.weight.detach().numpy().flatten()
+        assert np.abs(ours - expected).max() < 1e-5 * np.abs(expected - values).max()
+
+
+@pytest.mark.parametrize(("optimizer", "kind"), [("apollo", "channel"), ("apollo-mini", "tensor")])
+@pytest.mark.parametrize("shape", [(8, 140), (140, 8)], ids=["wide", "tall"])
+def test_apollo_is_its_package(monkeypatch, optimizer, kind, shape):
+    for part in ("", ".functional", ".optim", ".optim.optimizer"):  # of what is not used here
+        monkeypatch.setitem(sys.modules, f"bitsandbytes{part}", MagicMock())
+    package = pytest.importorskip("apollo_torch.apollo")
+
+    values, gradients = random_training(8 * 140, 10)
+    gradients += np.float32(0.1) * np.sign(gradients)
+    settings = TrainSettings(
+        steps=10, learning_rate=1e-2, optimizer=optimizer, projection_gap=4, update_scale=2
+    ).effective()
+    output = trained_by_the_engine(settings, *shape, values, gradients)[:, :-1]
+    parameter = torch.nn.Parameter(torch.from_numpy(values.reshape(shape).copy()))
+    projection = OPTIMIZERS[optimizer].reference([parameter], settings).projection
+
+    class Projector:
+        """What theirs does, with our numbers."""
+
+        def __init__(self, *arguments, **options):
+            pass
+
+        def project(self, gradient, step):
+            p = projection(step // 4, 8).float()
+            return gradient @ p.T if shape[0] >= shape[1] else p @ gradient
+
+    monkeypatch.setattr(package, "GradientProjector", Projector)
+    group = {
+        "params": [parameter], "rank": 1, "proj": "random", "scale_type": kind, "scale": 2,
+        "update_proj_gap": 4, "proj_type": "std",
+    }  # fmt: skip
+    theirs = package.AdamW([group], lr=1e-2)
+    for gradient, ours in zip(gradients, output, strict=True):
+        parameter.grad = torch.from_numpy(gradient.reshape(shape).copy())
+        theirs.step()
+        expected = parameter.detach().numpy().flatten()
+        assert np.abs(ours - expected).max() < 1e-4 * np.abs(expected - values).max()
+
+
+def test_eight_bit_moments_are_those_of_torchao(monkeypatch):
+    """Its corrections are rounded to float32, which at 0.001 is a hundred thousandth off."""
+    from torchao.optim import AdamW8bit
+
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    values, gradients = random_training(8192, 20)
+    gradients += np.float32(0.01) * np.sign(gradients)  # none of a magnitude that eps decides on
+    settings = TrainSettings(**SMALL, optimizer="adamw-8bit", weight_decay=0.1)
+    output = trained_by_the_engine(settings, 8, 1024, values, gradients)[:, :-1]
+    parameter = torch.nn.Parameter(torch.from_numpy(values.reshape(8, 1024).copy()))
+    theirs = AdamW8bit([parameter], lr=1e-2, weight_decay=0.1)
+    for gradient, ours in zip(gradients, output, strict=True):
+        before = parameter.detach().clone()
+        parameter.grad = torch.from_numpy(gradient.reshape(8, 1024).copy())
+        theirs.step()
+        moved = (parameter - before).norm()
+        off = (parameter - torch.from_numpy(ours.reshape(8, 1024).copy())).norm()
+        assert off < 1e-3 * moved
 
 
 def test_tensors_that_are_soon_done_are_left_to_one_thread():

@@ -4,7 +4,13 @@ import numpy as np
 
 from toolkit.trace.analysis.facts import Facts, Finding
 from toolkit.trace.analysis.memory import Place, place_of
-from toolkit.trace.analysis.storage_findings import cold_start, flash, page_cache, read_again
+from toolkit.trace.analysis.storage_findings import (
+    cold_start,
+    flash,
+    page_cache,
+    read_again,
+    state_on_flash,
+)
 from toolkit.trace.trace import Trace
 from toolkit.trace.units import KIB, duration, megabytes, number, percent, plural
 
@@ -30,6 +36,7 @@ def find_findings(facts: Facts) -> list[Finding]:
         read_again,
         cold_start,
         flash,
+        state_on_flash,
         _outside,
         _hwm_reset,
         _ledger,

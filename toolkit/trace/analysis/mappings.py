@@ -14,6 +14,7 @@ ALLOCATOR = "allocator"
 STACKS = "stacks"
 UNNAMED = "anonymous without a name (engine's buffers, stacks of threads)"
 BASE = "base weights"
+STATE = "adapters and optimizer state on storage"
 _ENGINE = "engine: "
 
 _BUFFERS = ("adapters", "optimizer", "gradients", "checkpoints", "arena", "scratch")
@@ -101,6 +102,8 @@ def _group(entry: Mapping) -> str:
         return LIBRARIES
     if base == "base.ptd":
         return BASE
+    if base == "state.tmp":
+        return STATE
     if base.endswith((".ptd", ".pte")):
         return PROGRAMS
     return OTHER_FILES

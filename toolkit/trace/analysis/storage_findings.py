@@ -10,6 +10,7 @@ COLD_START = 1.3
 FAULTS_PER_SECOND = 50
 READ_AGAIN = 0.5
 MUCH_WRITTEN_PER_STEP = 10e6
+_NIGHT = 8 * 3600  # seconds
 
 
 def _later_steps(facts: Facts) -> np.ndarray:
@@ -76,6 +77,26 @@ def cold_start(facts: Facts) -> Finding | None:
         f"The first step took {duration(seconds)}, the median step {duration(median)}",
         f"The page cache was cold: {plural(faults, 'major page fault')}, {read} read from storage.",
     )
+
+
+def state_on_flash(facts: Facts) -> Finding | None:
+    """Warn of adapters and optimizer state that are written anew in every step."""
+    per_step, timing = facts.storage.state_per_step or 0.0, facts.timing
+    if not per_step:
+        return None
+    detail = "These are adapters, kept gradients and optimizer state"
+    if timing.step_median_seconds:
+        night = per_step * _NIGHT / timing.step_median_seconds
+        detail += f": {megabytes(night)} in a night of eight hours, and a phone's storage wears"
+    detail += (
+        ". With `--state ram` they stay in memory; `--optimizer adamw-8bit` keeps a quarter of "
+        "AdamW's state and apollo-mini an eighth."
+    )
+    state = facts.trace.run.state
+    if state.reason:
+        detail += f" Why they did not stay: {state.reason}."
+    title = f"Every step writes {megabytes(per_step)} of state to flash"
+    return Finding("warning", "state-on-flash", title, detail)
 
 
 def flash(facts: Facts) -> Finding | None:

@@ -52,6 +52,7 @@ class Storage:
     Attributes:
         written_bytes: All that was written.
         spilled_bytes, spilled_per_step: Of it, checkpoints that did not stay in memory.
+        state_bytes, state_per_step: Of it, adapters, gradients and optimizer state that did not.
         saved_bytes: Of it, what saves wrote, and adapters that were kept as the best.
         saves: How often the run saved.
     """
@@ -59,6 +60,8 @@ class Storage:
     written_bytes: int
     spilled_bytes: int
     spilled_per_step: float | None
+    state_bytes: int
+    state_per_step: float | None
     saved_bytes: int
     saves: int
     read_bytes: int
@@ -113,11 +116,15 @@ def analyze_storage(trace: Trace) -> Storage:
     told = np.isfinite(steps["spilled_bytes"])
     by_step = _total(steps["written_bytes"]) - (0 if told.any() else saved)
     in_steps = max(_total(phases["written_bytes"][within]), by_step)
-    spilled = min(in_steps, _total(steps["spilled_bytes"][told])) if told.any() else in_steps
+    state = min(in_steps, _total(steps["state_bytes"]))
+    rest = in_steps - state
+    spilled = min(rest, _total(steps["spilled_bytes"][told])) if told.any() else rest
     return Storage(
         written_bytes=int(max(_total(phases["written_bytes"]), in_steps + saved)),
         spilled_bytes=int(spilled),
         spilled_per_step=spilled / len(steps) if len(steps) else None,
+        state_bytes=int(state),
+        state_per_step=state / len(steps) if len(steps) else None,
         saved_bytes=int(saved),
         saves=len(saves),
         read_bytes=int(_total(phases["read_bytes"])),

@@ -108,8 +108,9 @@ def tiles(analysis: Analysis) -> list[Tile]:
 
 
 def _written_by(storage: Storage) -> str:
-    if storage.spilled_bytes:
-        return f"{megabytes(storage.spilled_per_step)} a step spilled"
+    if storage.spilled_bytes or storage.state_bytes:
+        per_step = (storage.spilled_per_step or 0) + (storage.state_per_step or 0)
+        return f"{megabytes(per_step)} a step spilled"
     if storage.saves:
         return f"by {plural(storage.saves, 'save')}"
     return "by the trace" if storage.written_bytes else "nothing"

@@ -7,12 +7,13 @@ import time
 
 import pytest
 
+from tests.runtime.cases import RANK_8BIT
 from tests.runtime.running import flags, records, run, trainer
 
 STEPS = 240
 LONGEST_LIFE = 0.25
-KILLS = int(os.environ.get("TOOLKIT_SOAK", 0)) or 35
-"""A setting's kills; CI's three settings together are killed more than 100 times."""
+KILLS = int(os.environ.get("TOOLKIT_SOAK", 0)) or 11
+"""A setting's kills; CI's ten settings together are killed more than 100 times."""
 SETTINGS = {
     "adamw-spill": {"optimizer": "adamw", "checkpoints": "spill", "grad_accum": 2, "save_every": 1},
     "adamw-clip": {"optimizer": "adamw", "max_grad_norm": 0.5, "save_every": 3},
@@ -25,8 +26,21 @@ SETTINGS = {
         "max_samples": 1,
         "lr": 0.001,
     },
+    "adamw-8bit": {"optimizer": "adamw-8bit", "save_every": 2, "rank": RANK_8BIT},
+    "last-norm": {
+        "optimizer": "lomo", "max_grad_norm": 0.5, "clipping": "last-norm", "save_every": 2,
+    },
+    "state-spill": {
+        "optimizer": "adamw", "state": "spill", "max_grad_norm": 0.5, "grad_accum": 2,
+        "save_every": 2,
+    },
+    "apollo": {"optimizer": "apollo", "projection_gap": 5, "save_every": 2, "lr": 0.001},
+    "mlorc-spill": {
+        "optimizer": "mlorc", "projection_rank": 2, "state": "spill", "save_every": 2,
+    },
+    "adalomo": {"optimizer": "adalomo", "rms_floor": 0.1, "save_every": 2},
     "momentum-threads": {"optimizer": "sgd", "momentum": 0.9, "threads": 2, "save_every": 2},
-}
+}  # fmt: skip
 
 
 def final(out):
@@ -46,9 +60,10 @@ def live_and_die(words, moment):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
-def test_killed_runs_end_with_the_bits_of_one_that_was_not(case, tmp_path, name):
+def test_killed_runs_end_with_the_bits_of_one_that_was_not(make_case, tmp_path, name):
     chance = random.Random(name)
     settings = {"steps": STEPS, "lr": 0.01, "trace": "steps", **SETTINGS[name]}
+    case = make_case(rank=settings.pop("rank", 4))
     if "keep" in settings:
         settings["eval_data"] = case.other_length
     whole = final(case.train(tmp_path / "whole", **settings))

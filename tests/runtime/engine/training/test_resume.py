@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.oracle.rows import mixed_rows
-from tests.runtime.cases import SEQ_LENS, TOGETHER, VOCAB
+from tests.runtime.cases import RANK_8BIT, SEQ_LENS, TOGETHER, VOCAB
 from tests.runtime.running import error_of, flags, records, run, trainer
 from tests.support.bundles import export_tiny
 from toolkit.data.dataset import write_rows
@@ -18,7 +18,18 @@ SETTINGS = [
     {"optimizer": "adamw", "lr": 0.05, "grad_accum": 2, "schedule": "cosine", "warmup_steps": 2},
     {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "max_grad_norm": 0.5, "checkpoints": "spill"},
     {"optimizer": "lion", "lr": 0.005, "weight_decay": 0.1},
+    {"optimizer": "adamw-8bit", "lr": 0.01, "max_grad_norm": 0.5, "clipping": "last-norm"},
 ]
+SETTINGS += [
+    {"optimizer": "apollo-mini", "lr": 1e-4, "projection_gap": 5, "state": "spill"},
+    {"optimizer": "mlorc", "lr": 0.01, "projection_rank": 2, "max_grad_norm": 0.5},
+    {"optimizer": "adalomo", "lr": 0.01, "rms_floor": 0.1},
+]
+IDS = ["adamw", "sgd", "lion", "adamw-8bit", "apollo-mini-spilled", "mlorc", "adalomo"]
+
+
+def case_of(settings, make_case):
+    return make_case(rank=RANK_8BIT if settings["optimizer"] == "adamw-8bit" else 4)
 
 
 def final(out):
@@ -40,9 +51,10 @@ def wait_for_step(out, step):
     raise AssertionError(f"step {step} never came")
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=["adamw", "sgd", "lion"])
+@pytest.mark.parametrize("settings", SETTINGS, ids=IDS)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, None])
-def test_a_stopped_run_goes_on_with_the_same_bits(case, tmp_path, settings, number):
+def test_a_stopped_run_goes_on_with_the_same_bits(make_case, tmp_path, settings, number):
+    case = case_of(settings, make_case)
     whole = case.train(tmp_path / "whole", steps=300, **settings)
     out = tmp_path / "run"
     process = start(case, out, steps=300, **settings)
@@ -67,8 +79,9 @@ def test_a_stopped_run_goes_on_with_the_same_bits(case, tmp_path, settings, numb
     assert losses == [s["loss"] for s in records(whole, "step")]
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=["adamw", "sgd", "lion"])
-def test_a_killed_run_goes_on_from_what_was_saved(case, tmp_path, settings):
+@pytest.mark.parametrize("settings", SETTINGS, ids=IDS)
+def test_a_killed_run_goes_on_from_what_was_saved(make_case, tmp_path, settings):
+    case = case_of(settings, make_case)
     whole = case.train(tmp_path / "whole", steps=300, **settings)
     out = tmp_path / "run"
     process = start(case, out, steps=300, save_every=4, **settings)

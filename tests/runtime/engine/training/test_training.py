@@ -83,9 +83,24 @@ def test_gradients_are_those_of_pytorch(make_case, tmp_path, model, samples):
         TrainSettings(
             steps=20, learning_rate=1e-3, optimizer="lion", grad_accum=2, weight_decay=0.1
         ),
+        TrainSettings(
+            steps=20, learning_rate=0.1, optimizer="lomo", max_grad_norm=0.5, clipping="twice"
+        ),
+        TrainSettings(
+            steps=20, learning_rate=0.01, optimizer="adamw-8bit", max_grad_norm=0.5,
+            clipping="last-norm",
+        ),
+        TrainSettings(steps=20, learning_rate=0.05, optimizer="adalomo", rms_floor=0.1),
+        TrainSettings(steps=20, learning_rate=1e-3, optimizer="apollo-mini", projection_gap=7),
+        TrainSettings(
+            steps=20, learning_rate=0.01, optimizer="mlorc", projection_rank=2, layers="last:2"
+        ),
     ],
-    ids=["adamw", "adamw-clipped", "sgd-momentum-clipped", "sgd", "lion"],
-)
+    ids=[
+        "adamw", "adamw-clipped", "sgd-momentum-clipped", "sgd", "lion", "lomo-clipped-twice",
+        "adamw-8bit-last-norm", "adalomo", "apollo-mini", "mlorc-top",
+    ],
+)  # fmt: skip
 def test_twenty_steps_are_those_of_pytorch(case, tmp_path, settings):
     model = model_of(case)
     expected = list(train(model, read_rows(case.data), settings))
@@ -111,6 +126,37 @@ def test_twenty_steps_are_those_of_pytorch(case, tmp_path, settings):
     assert worst.relative < 1e-3, worst
     config = json.loads((out / "adapter_config.json").read_text())
     assert config == json.loads((case.bundle / "adapter_config.json").read_text())
+
+
+def test_clipping_without_all_gradients_has_the_same_bits(case, tmp_path):
+    """One block's gradients are alive instead of three; the layers below are of no matter."""
+    options = {"steps": 5, "lr": 0.01, "grad_accum": 2, "max_grad_norm": 0.3, "threads": 2}
+    for layers in ({}, {"layers": "1-2"}):
+        runs, peaks = [], []
+        for clipping in ("keep", "twice"):
+            out = tmp_path / f"{clipping}{len(layers)}"
+            case.train(out, clipping=clipping, **options, **layers)
+            norms = [step["grad_norm"] for step in records(out, "step")]
+            assert min(norms) > 0.3
+            runs.append(((out / "adapter_model.safetensors").read_bytes(), norms))
+            peaks.append(max(phase["ledger"]["gradients"] for phase in records(out, "phase")))
+        assert runs[0] == runs[1]
+        trained = 2 if layers else 3
+        assert peaks[0] * 2 == peaks[1] * (trained + 1)  # and one more, which is added to it
+
+
+def test_clipping_by_the_last_norm_begins_with_the_norm_of_the_first_step(case, tmp_path):
+    options = {"lr": 0.1, "optimizer": "sgd", "max_grad_norm": 0.3, "order": "sequential"}
+    adapters = []
+    for clipping in ("twice", "last-norm"):
+        out = case.train(tmp_path / clipping, steps=1, clipping=clipping, **options)
+        adapters.append((out / "adapter_model.safetensors").read_bytes())
+    assert adapters[0] == adapters[1]
+
+
+def test_how_to_clip_is_nothing_without_a_norm(case, tmp_path):
+    message = error_of("train", **case.options(tmp_path / "run", clipping="twice"), code=2)
+    assert "--clipping says how --max-grad-norm is kept to" in message
 
 
 @pytest.mark.parametrize("model", [("llama", True, "mesp"), ("qwen2", False, "mebp")])

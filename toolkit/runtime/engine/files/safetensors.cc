@@ -14,7 +14,8 @@ constexpr char kNoChecksum[] = "00000000";
 
 }  // namespace
 
-void write_safetensors(const std::string& path, const std::vector<NamedTensor>& tensors) {
+void write_safetensors(const std::string& path, const std::vector<NamedTensor>& tensors,
+                       const Visited& visited) {
   std::string header = std::string(kBeforeChecksum) + kNoChecksum + "\"}";
   uint64_t offset = 0;
   std::vector<uint64_t> sizes;
@@ -36,13 +37,19 @@ void write_safetensors(const std::string& path, const std::vector<NamedTensor>& 
 
   const uint64_t length = header.size();  // little-endian, like every processor we build for
   uint32_t sum = crc32(crc32(0, &length, sizeof(length)), header.data(), header.size());
-  for (size_t i = 0; i < tensors.size(); ++i) sum = crc32(sum, tensors[i].data, sizes[i]);
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    sum = crc32(sum, tensors[i].data, sizes[i]);
+    if (visited) visited(tensors[i].data, sizes[i]);
+  }
   header.replace(sizeof(kBeforeChecksum) - 1, sizeof(kNoChecksum) - 1, format("%08x", sum));
 
   AtomicFile file(path);
   file.write(&length, sizeof(length));
   file.write(header.data(), header.size());
-  for (size_t i = 0; i < tensors.size(); ++i) file.write(tensors[i].data, sizes[i]);
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    file.write(tensors[i].data, sizes[i]);
+    if (visited) visited(tensors[i].data, sizes[i]);
+  }
   file.commit();
 }
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 
 namespace toolkit {
 
@@ -15,11 +16,21 @@ const char* category_name(Category category);
 class Ledger {
  public:
   void add(Category category, int64_t bytes) { bytes_[int(category)] += bytes; }
+  // The same for what is pages of a file.
+  void add_of_file(Category category, int64_t bytes) {
+    add(category, bytes);
+    of_file_ += bytes;
+  }
   int64_t get(Category category) const { return bytes_[int(category)]; }
+  int64_t of_file() const { return of_file_; }
 
  private:
   std::atomic<int64_t> bytes_[kCategories] = {};
+  std::atomic<int64_t> of_file_{0};
 };
+
+// Called with memory that was read or filled and that will not be needed soon.
+using Visited = std::function<void(const void* data, size_t bytes)>;
 
 // Zero-filled anonymous mapping, page aligned; pages become resident when touched. The open
 // Runtime's ledger counts it.

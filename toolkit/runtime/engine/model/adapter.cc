@@ -47,6 +47,15 @@ size_t AdapterLayout::largest_floats() const {
   return most;
 }
 
+std::vector<size_t> AdapterLayout::begins_from(int64_t lowest) const {
+  std::vector<size_t> begins;
+  for (const size_t begin : begins_) {
+    begins.push_back((begin - std::min(begin, begins_[lowest])) * sizeof(float));
+  }
+  for (int64_t layer = 0; layer < lowest; ++layer) begins[layer] = 0;
+  return begins;
+}
+
 const AdapterTensor& AdapterLayout::tensor(size_t kind, const std::string& key) const {
   for (const AdapterTensor& tensor : tensors_[kind]) {
     if (tensor.key == key) return tensor;
@@ -54,7 +63,8 @@ const AdapterTensor& AdapterLayout::tensor(size_t kind, const std::string& key) 
   fail("the bundle's methods disagree about adapter tensor %s. Export it again", key.c_str());
 }
 
-void load_adapter(const FlatTensorFile& file, const AdapterLayout& layout, float* values) {
+void load_adapter(const FlatTensorFile& file, const AdapterLayout& layout, float* values,
+                  const Visited& visited) {
   const std::string& path = file.path();
   size_t found = 0;
   for (int64_t layer = 0; layer < layout.layers(); ++layer) {
@@ -77,6 +87,7 @@ void load_adapter(const FlatTensorFile& file, const AdapterLayout& layout, float
         fail("%s: %s holds numbers that are not finite. Use another adapter", path.c_str(),
              key.c_str());
       }
+      if (visited) visited(target, spec.bytes);
       ++found;
     }
   }
@@ -87,10 +98,10 @@ void load_adapter(const FlatTensorFile& file, const AdapterLayout& layout, float
 }
 
 Sha256 load_start(const Bundle& bundle, const std::string& path, const AdapterLayout& layout,
-                  float* values) {
+                  float* values, const Visited& visited) {
   const FlatTensorFile file(path.empty() ? bundle.directory() + "/adapter.ptd" : path);
   if (path.empty()) bundle.identity().check_part("adapter.ptd", file, bundle.identity().adapter);
-  load_adapter(file, layout, values);
+  load_adapter(file, layout, values, visited);
   return file.sha256();
 }
 

@@ -34,6 +34,8 @@ class AdapterLayout {
   size_t layer_floats(int64_t layer) const { return begins_[layer + 1] - begins_[layer]; }
   size_t largest_floats() const;
   size_t total_floats() const { return begins_.back(); }
+  // In bytes, where every layer begins and the end, in memory without the layers below `lowest`.
+  std::vector<size_t> begins_from(int64_t lowest) const;
   int64_t parameters() const { return parameters_; }
   // The tensor of a key in layers of a kind; throws Error when absent.
   const AdapterTensor& tensor(size_t kind, const std::string& key) const;
@@ -50,12 +52,13 @@ class AdapterLayout {
 // Reads adapter values into `values` [total_floats]. Throws Error when a tensor is missing,
 // damaged, not finite or of another shape, or when the file holds one that the bundle does not
 // train.
-void load_adapter(const FlatTensorFile& file, const AdapterLayout& layout, float* values);
+void load_adapter(const FlatTensorFile& file, const AdapterLayout& layout, float* values,
+                  const Visited& visited = {});
 
 // The same with the adapter that a run or evaluation starts from: the file `path`, or the bundle's
 // own where that is empty. Returns the SHA-256 of its content.
 Sha256 load_start(const Bundle& bundle, const std::string& path, const AdapterLayout& layout,
-                  float* values);
+                  float* values, const Visited& visited = {});
 
 // The key of a layer's first tensor that is not finite, empty if all are.
 std::string first_not_finite(const AdapterLayout& layout, const float* values, int64_t layer);
@@ -75,6 +78,7 @@ std::vector<int64_t> all_layers(const AdapterLayout& layout);
 
 // Writes a safetensors file of fp32 tensors atomically. Its metadata are {"format": "pt"} and
 // "toolkit_crc32", the CRC-32 of the whole file with zeros for its own eight hexadecimal digits.
-void write_safetensors(const std::string& path, const std::vector<NamedTensor>& tensors);
+void write_safetensors(const std::string& path, const std::vector<NamedTensor>& tensors,
+                       const Visited& visited = {});
 
 }  // namespace toolkit

@@ -40,6 +40,7 @@ void Profile::begin() {
   if (!enabled_) return;
   baseline_ = resident_now();
   keep(baseline_);
+  of_file_before_ = of_file_;
   times_.clear();
 }
 
@@ -53,6 +54,7 @@ void Profile::sample() {
 void Profile::keep(const Residency& present) {
   peak_ = present;
   for (int i = 0; i < kCategories; ++i) held_[i] = ledger_.get(Category(i));
+  of_file_ = ledger_.of_file();
   held_[int(Category::scratch)] += int64_t(workspace_bytes());
 }
 

@@ -36,6 +36,8 @@ class Profile {
   Residency baseline() const { return baseline_; }  // at begin()
   Residency peak() const { return peak_; }          // reading with the largest total since
   int64_t held(Category category) const { return held_[int(category)]; }  // bytes, at the peak
+  // Of it what is pages of files, beyond those at begin().
+  int64_t held_of_file() const { return of_file_ - of_file_before_; }
   std::string operators_json() const;  // {"name": {"calls": 1, "ns": 2}, ...}
 
  private:
@@ -46,6 +48,7 @@ class Profile {
   bool enabled_ = false;
   Residency baseline_, peak_;
   int64_t held_[kCategories] = {};
+  int64_t of_file_ = 0, of_file_before_ = 0;
   int64_t unsampled_ = 0;  // ns of operators since the last reading
   std::vector<OperatorTime> times_;
 };

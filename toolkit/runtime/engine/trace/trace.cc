@@ -213,10 +213,11 @@ void Trace::close() {
 std::string Trace::ledger_json() const {
   int64_t bytes[kCategories];
   for (int i = 0; i < kCategories; ++i) bytes[i] = profile_.held(Category(i));
-  // Pages of files beyond those at the phase's begin are weights, the others code of the runtime,
-  // some of which was first used or given back since it was measured.
+  // Pages of files beyond those at the phase's begin are weights, unless the ledger has them, the
+  // others code of the runtime, some of which was first used or given back since it was measured.
   const Residency begin = profile_.baseline(), peak = profile_.peak();
-  bytes[int(Category::base)] += std::max<int64_t>(0, peak.file_kib - begin.file_kib) * 1024;
+  const int64_t more = (peak.file_kib - begin.file_kib) * 1024 - profile_.held_of_file();
+  bytes[int(Category::base)] += std::max<int64_t>(0, more);
   bytes[int(Category::runtime)] += (runtime_.total_kib + begin.file_kib - runtime_.file_kib) * 1024;
   Json json;
   for (int i = 0; i < kCategories; ++i) json.field(category_name(Category(i)), bytes[i]);

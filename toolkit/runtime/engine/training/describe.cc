@@ -101,7 +101,7 @@ std::string states_json(const Optimizer& optimizer, Shape shape) {
 }
 
 std::string optimizer_json(const OptimizerRow& row, const Options& options) {
-  const auto optimizer = row.make(options);
+  const auto optimizer = row.make(with_defaults_of(row, options));
   Json json;
   json.field("name", row.name).field("help", row.help).raw("options", uses_json(row.options));
   json.raw("states", array_of(shapes_from(options.shape),

@@ -28,9 +28,10 @@ std::string KeptAdapters::file_of(int64_t step) const {
   return of_step(step) + "/adapter_model.safetensors";
 }
 
-void KeptAdapters::write(int64_t step, const std::vector<NamedTensor>& tensors) const {
+void KeptAdapters::write(int64_t step, const std::vector<NamedTensor>& tensors,
+                         const Visited& visited) const {
   make_directories(of_step(step));
-  write_safetensors(file_of(step), tensors);
+  write_safetensors(file_of(step), tensors, visited);
 }
 
 bool KeptAdapters::has(int64_t step) const { return file_exists(file_of(step)); }

@@ -15,7 +15,8 @@ class KeptAdapters {
  public:
   explicit KeptAdapters(const std::string& folder) : folder_(folder) {}
 
-  void write(int64_t step, const std::vector<NamedTensor>& tensors) const;  // throws Error
+  // Throws Error.
+  void write(int64_t step, const std::vector<NamedTensor>& tensors, const Visited& visited) const;
   bool has(int64_t step) const;
   // Steps that have a folder, the lowest first.
   std::vector<int64_t> steps() const;

@@ -100,14 +100,18 @@ bool reads(const std::vector<OptionUse>& uses, const std::string& name) {
   return false;
 }
 
+void fill_in(Options& options, const std::vector<OptionUse>& uses) {
+  for (const OptionUse& use : uses) {
+    if (use.fallback == nullptr || options.given(use.name)) continue;
+    assign(options, row_of(use), use.fallback);
+  }
+}
+
 /// Gives options that only some methods or optimizers read the defaults of the chosen one, and
 /// refuses those that it does not read.
 template <typename Row>
 void settle(Options& options, const char* kind, const Row& chosen, const std::vector<Row>& rows) {
-  for (const OptionUse& use : chosen.options) {
-    if (use.fallback == nullptr || options.given(use.name)) continue;
-    assign(options, row_of(use), use.fallback);
-  }
+  fill_in(options, chosen.options);
   for (const Row& row : rows) {
     for (const OptionUse& use : row.options) {
       if (reads(chosen.options, use.name)) continue;
@@ -156,6 +160,11 @@ Options parse_options(Command command, const std::vector<OptionValue>& values) {
     settle(options, "optimizer", optimizer_row(options.optimizer), optimizers());
     settle(options, "method", method_row(options.method), methods());
   }
+  return options;
+}
+
+Options with_defaults_of(const OptimizerRow& optimizer, Options options) {
+  fill_in(options, optimizer.options);
   return options;
 }
 

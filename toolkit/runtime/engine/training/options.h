@@ -34,6 +34,10 @@ struct OptionValue {
 // and those that the chosen method or optimizer does not read.
 Options parse_options(Command command, const std::vector<OptionValue>& values);
 
+struct OptimizerRow;
+// The same options with the optimizer's own defaults for those that were not given.
+Options with_defaults_of(const OptimizerRow& optimizer, Options options);
+
 // "--name value" and "--name=value" words to pairs. Throws UsageError.
 std::vector<OptionValue> split_arguments(Command command, const std::vector<std::string>& words);
 

@@ -80,6 +80,7 @@ LossSum Passes::gradients(const std::vector<int64_t>& samples, const float* valu
   for (int64_t layer = network_.bundle().layers; layer-- > lowest_;) {
     backward(layer, samples, values, states, gradients_of(layer));
     layer_done(layer);
+    rest_values(layer);
   }
   return sum;
 }
@@ -114,6 +115,7 @@ void Passes::forward(const std::vector<int64_t>& samples, const float* values,
   for (int64_t layer = 0; layer < layers; ++layer) {
     Phase phase(trace_, "forward", layer);
     prefetcher_.begin(layer);
+    use_values(layer);
     WeightMapping weights(network_.bundle().base().file(), checked(Kind::block_forward, layer),
                           &prefetcher_);
     const int64_t from = state_of(layer), to = state_of(layer + 1);
@@ -134,6 +136,7 @@ void Passes::forward(const std::vector<int64_t>& samples, const float* values,
       states.rest(to, s);
     }
     phase.snapshot();
+    rest_values(layer);
   }
 }
 
@@ -170,6 +173,7 @@ void Passes::backward(int64_t layer, const std::vector<int64_t>& samples, const 
                       HiddenStates& states, float* gradients) {
   Phase phase(trace_, "backward", layer);
   prefetcher_.begin(2 * network_.bundle().layers - layer);
+  use_values(layer);
   const AdapterLayout& layout = network_.adapter();
   const size_t count = layout.layer_floats(layer);
   const int64_t from = state_of(layer), to = from + 1;
@@ -235,6 +239,7 @@ std::vector<double> Passes::losses(const std::vector<int64_t>& samples, const Va
   }
   for (int64_t layer = 0; layer < layers; ++layer) {
     prefetcher_.begin(layer);
+    use_values(layer);
     WeightMapping weights(file, checked(Kind::block_forward, layer), &prefetcher_);
     for (size_t s = 0; s < rows(samples); ++s) {
       Frame frame = row_of(samples, s);
@@ -245,6 +250,7 @@ std::vector<double> Passes::losses(const std::vector<int64_t>& samples, const Va
       if (frame.kept_out != nullptr) states.give_back(frame.kept_out);
       states.put(0, s, frame.hidden_out);
     }
+    rest_values(layer);
   }
   prefetcher_.begin(layers);
   WeightMapping weights(file, checked(Kind::head_loss, 0), &prefetcher_);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/memory/checkpoints.h"
+#include "engine/memory/layer_memory.h"
 #include "engine/memory/weights.h"
 #include "engine/model/batch.h"
 #include "engine/model/dataset.h"
@@ -32,6 +33,9 @@ class Passes {
         trace_(trace),
         prefetcher_(prefetcher),
         batch_(data, together) {}
+
+  // Layers of the adapter that lie there are put away once a pass is done with them; borrowed.
+  void put_away(LayerMemory& values) { values_ = &values; }
 
   // Called with the layer whose gradients are complete.
   using LayerDone = std::function<void(int64_t layer)>;
@@ -75,6 +79,13 @@ class Passes {
   Frame row_of(const std::vector<int64_t>& samples, size_t row) {
     return batch_.frame(&samples[row * size_t(batch_.sequences())]);
   }
+  // Around the use of a layer's adapter.
+  void use_values(int64_t layer) const {
+    if (values_ != nullptr) values_->use(layer);
+  }
+  void rest_values(int64_t layer) const {
+    if (values_ != nullptr) values_->rest(layer, false);
+  }
   // Weights of a method that were held against their checksums.
   const std::vector<WeightRef>& checked(Kind kind, int64_t layer);
   // Does the same with the embedding as a whole, of which a step reads some rows only: in the
@@ -99,6 +110,7 @@ class Passes {
   Trace& trace_;
   Prefetcher& prefetcher_;
   Batch batch_;
+  LayerMemory* values_ = nullptr;
   int64_t lowest_ = 0;       // of the layers that the backward pass runs
   Buffer second_gradients_;  // one layer's, when several rows add up
 };

@@ -165,7 +165,7 @@ const std::string* find_field(const std::vector<Field>& fields, const std::strin
 }
 
 void save_state(const std::string& path, const RunState& state,
-                const std::vector<StateArray>& arrays) {
+                const std::vector<StateArray>& arrays, const Visited& visited) {
   const std::string text = text_of(state, arrays);
   Head head = {};
   std::memcpy(head.magic, kMagic, sizeof(kMagic));
@@ -179,13 +179,16 @@ void save_state(const std::string& path, const RunState& state,
   };
   put(&head, sizeof(head));
   put(text.data(), text.size());
-  for (const StateArray& array : arrays) put(array.data, bytes_of(array));
+  for (const StateArray& array : arrays) {
+    put(array.data, bytes_of(array));
+    if (visited) visited(array.data, bytes_of(array));
+  }
   file.write(&sum, sizeof(sum));
   file.commit();
 }
 
 RunState load_state(const std::string& path, const std::vector<Field>& identity,
-                    const std::vector<StateArray>& arrays) {
+                    const std::vector<StateArray>& arrays, const Visited& visited) {
   const File file(path, O_RDONLY);
   const Head head = checked_head(file);
   std::string text(head.text_bytes, ' ');
@@ -196,6 +199,7 @@ RunState load_state(const std::string& path, const std::vector<Field>& identity,
   int64_t offset = int64_t(sizeof(head)) + head.text_bytes;
   for (const StateArray& array : arrays) {
     file.read_at(array.data, bytes_of(array), offset);
+    if (visited) visited(array.data, bytes_of(array));
     offset += bytes_of(array);
   }
   return parsed.state;

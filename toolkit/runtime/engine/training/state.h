@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/memory/memory.h"
 #include "engine/training/held_out.h"
 
 namespace toolkit {
@@ -45,11 +46,11 @@ struct RunState {
 const std::string* find_field(const std::vector<Field>& fields, const std::string& name);
 
 void save_state(const std::string& path, const RunState& state,
-                const std::vector<StateArray>& arrays);
+                const std::vector<StateArray>& arrays, const Visited& visited = {});
 
 // Fills `arrays`, which must be those of the file. Throws Error when the file is damaged or belongs
 // to a run of another `identity` (run_identity.h); the arrays are then undefined.
 RunState load_state(const std::string& path, const std::vector<Field>& identity,
-                    const std::vector<StateArray>& arrays);
+                    const std::vector<StateArray>& arrays, const Visited& visited = {});
 
 }  // namespace toolkit

@@ -5,6 +5,7 @@
 
 #include "engine/error.h"
 #include "engine/files/files.h"
+#include "engine/memory/memory_stats.h"
 
 namespace toolkit {
 namespace {
@@ -76,22 +77,25 @@ void Trainer::open_model() {
   trace_->measure_runtime();
 
   const AdapterLayout& layout = network_->adapter();
-  values_ = Buffer(layout.total_floats() * sizeof(float), Category::adapters, "toolkit adapters");
   trained_ = std::make_unique<TrainedLayers>(options_.layers, layout);
-  updater_ = std::make_unique<Updater>(options_, layout, *trained_, values_.floats());
+  make_room_for_state();
+  updater_ = std::make_unique<Updater>(options_, layout, *trained_, *values_, spill_.get());
   sequences_per_step_ = options_.batch_size * options_.grad_accum;
   prefetcher_ =
       std::make_unique<Prefetcher>(bundle_->base().file(), page_cache_from(options_.page_cache));
   passes_ = std::make_unique<Passes>(*network_, *data_, *trace_, *prefetcher_, options_.batch_size);
-  method_ = method.make({options_, *network_, *passes_, *trained_, *updater_, *trace_});
+  passes_->put_away(*values_);
+  method_ =
+      method.make({options_, *network_, *passes_, *trained_, *updater_, *trace_, spill_.get()});
   if (eval_data_ != nullptr) {
     Network& network = eval_network_ != nullptr ? *eval_network_ : *network_;
     eval_passes_ = std::make_unique<Passes>(network, *eval_data_, *trace_, *prefetcher_);
+    eval_passes_->put_away(*values_);
   }
   identity_ = identity_of(options_, *bundle_, *data_, *trained_);
   // The adapter is saved twice, for use and with the state, and once more where it is kept.
   const int64_t copies = options_.keep_checkpoints > 0 ? 2 : 1;
-  const int64_t save_bytes = copies * int64_t(values_.bytes()) + bytes_of(state_arrays());
+  const int64_t save_bytes = copies * int64_t(values_->bytes()) + bytes_of(state_arrays());
   saves_ = std::make_unique<SaveSchedule>(options_.save_every, options_.given("save-every"),
                                           options_.save_minutes, save_bytes,
                                           1e-9 * double(trace_->now()));
@@ -103,6 +107,20 @@ void Trainer::open_model() {
   settle_kept();
   copy_file(options_.bundle + "/adapter_config.json", path("adapter_config.json"));
   write_run_record();
+}
+
+void Trainer::make_room_for_state() {
+  const AdapterLayout& layout = network_->adapter();
+  state_place_ = choose_place(checkpoints_from(options_.state),
+                              bytes_of_state(options_, layout, *trained_), memory_available_kib());
+  if (state_place_.spilled) spill_ = std::make_unique<SpillFile>(options_.out);
+  values_ = std::make_unique<LayerMemory>(layout.begins_from(0), Category::adapters,
+                                          "toolkit adapters", spill_.get());
+}
+
+Visited Trainer::put_away() const {
+  if (spill_ == nullptr) return {};
+  return [this](const void* data, size_t bytes) { spill_->drop(data, bytes); };
 }
 
 bool Trainer::nothing_left() const {
@@ -121,8 +139,8 @@ void Trainer::restore() {
   if (options_.resume && file_exists(path("state.bin"))) {
     position = resume();
   } else {
-    started_from_ =
-        hexadecimal(load_start(*bundle_, options_.adapter, network_->adapter(), values_.floats()));
+    started_from_ = hexadecimal(
+        load_start(*bundle_, options_.adapter, network_->adapter(), values_->floats(), put_away()));
     updater_->initialize();
     if (options_.resume) start_events_.push_back({"restarted", "nothing was saved: starts again"});
   }
@@ -133,9 +151,11 @@ void Trainer::restore() {
 
 /// Continues where the run was saved and returns the sampler's position.
 int64_t Trainer::resume() {
-  const RunState saved = load_state(path("state.bin"), identity_, state_arrays());
-  for (int64_t layer = 0; layer < bundle_->layers; ++layer)
+  const RunState saved = load_state(path("state.bin"), identity_, state_arrays(), put_away());
+  for (int64_t layer = 0; layer < bundle_->layers; ++layer) {
     updater_->check_values(layer, "in state.bin");
+    values_->rest(layer, false);
+  }
   report_.step = resumed_from_ = saved_step_ = saved.step;
   if (const std::string* adapter = find_field(saved.settings, "adapter.sha256")) {
     started_from_ = *adapter;
@@ -214,7 +234,7 @@ std::string Trainer::kept() const {
 void Trainer::train_step() {
   const int64_t step = report_.step + 1;
   trace_->begin_step(step);
-  const int64_t begin = trace_->now(), spilled = spilled_bytes();
+  const int64_t begin = trace_->now(), spilled = spilled_bytes(), changed = changed_bytes();
   std::vector<int64_t> samples;
   for (int64_t i = 0; i < sequences_per_step_; ++i) samples.push_back(sampler_->next());
   report_.lr = options_.lr * schedule_factor(schedule_, step - 1, options_.warmup_steps,
@@ -227,7 +247,7 @@ void Trainer::train_step() {
   report_.grad_norm = result.grad_norm;
   report_.seconds = 1e-9 * double(trace_->now() - begin);
   report_.peak_kib = trace_->step_peak();
-  write_step(report_, samples, spilled_bytes() - spilled);
+  write_step(report_, samples, spilled_bytes() - spilled, changed_bytes() - changed);
 }
 
 int64_t Trainer::spilled_bytes() const {

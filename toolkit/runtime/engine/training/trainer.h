@@ -58,6 +58,7 @@ class Trainer {
  private:
   void open_run();
   void open_model();
+  void make_room_for_state();
   void start();
   void write_run_record();
   void restore();
@@ -68,6 +69,9 @@ class Trainer {
   RunState run_state() const;
   void train_step();
   int64_t spilled_bytes() const;
+  int64_t changed_bytes() const { return spill_ != nullptr ? spill_->changed_bytes() : 0; }
+  // Has what was read or filled leave memory, if it is in a file.
+  Visited put_away() const;
   // What is made of losses on held-out data; trainer_held_out.cc.
   void check_held_out() const;
   void evaluate();
@@ -92,7 +96,7 @@ class Trainer {
   bool stop_requested();
   void finish(const char* status, const std::string& error);
   void write_step(const StepReport& report, const std::vector<int64_t>& samples,
-                  int64_t spilled_bytes);
+                  int64_t spilled_bytes, int64_t state_bytes);
   std::string path(const char* name) const { return options_.out + "/" + name; }
 
   Runtime& runtime_;
@@ -113,6 +117,7 @@ class Trainer {
   std::unique_ptr<Bundle> bundle_;
   std::unique_ptr<Dataset> data_, eval_data_;
   std::unique_ptr<Network> network_, eval_network_;
+  std::unique_ptr<SpillFile> spill_;  // of the state; null: that is in RAM
   std::unique_ptr<Prefetcher> prefetcher_;
   std::unique_ptr<Passes> passes_, eval_passes_;
   std::unique_ptr<TrainedLayers> trained_;
@@ -125,7 +130,8 @@ class Trainer {
   std::string started_from_;         // SHA-256 of the adapter the run began with
   Schedule schedule_;
   double lr_floor_ = 0;  // share of the learning rate
-  Buffer values_;
+  CheckpointChoice state_place_;
+  std::unique_ptr<LayerMemory> values_;
 };
 
 // The `gradients` and `evaluate` commands; each result line is given to `print`.

@@ -80,7 +80,7 @@ void Trainer::evaluate() {
   const int64_t samples = held_out_samples();
   bool interrupted = false;
   const LossSum sum = eval_passes_->evaluate(
-      samples, values_.floats(), kEvaluationMemory, [&](int64_t done, const LossSum&) {
+      samples, values_->floats(), kEvaluationMemory, [&](int64_t done, const LossSum&) {
         return interrupted = stop_requested() && done < samples;
       });
   if (interrupted) return;
@@ -104,12 +104,12 @@ void Trainer::evaluate() {
 void Trainer::write_best() {
   Phase phase(*trace_, "save");
   const int64_t before = trace_->written_bytes();
-  best_.write(report_.step, adapter_tensors());
+  best_.write(report_.step, adapter_tensors(), put_away());
   best_.keep(
       [&](int64_t step) { return step == report_.step || step == saved_held_out_.best_step; });
   const int64_t written = trace_->written_bytes() - before;
   counted_bytes_ += written;
-  saves_->wrote(int64_t(values_.bytes()));
+  saves_->wrote(int64_t(values_->bytes()));
   phase.end();
   tell_best(written);
 }

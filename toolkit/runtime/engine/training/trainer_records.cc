@@ -4,6 +4,17 @@
 #include "kernels/parallel.h"
 
 namespace toolkit {
+namespace {
+
+std::string choice_json(const CheckpointChoice& choice) {
+  return Json()
+      .field("place", choice.spilled ? "spill" : "ram")
+      .field("bytes", choice.bytes)
+      .field("reason", choice.reason)
+      .str();
+}
+
+}  // namespace
 
 void Trainer::write_run_record() {
   Json json;
@@ -34,22 +45,16 @@ void Trainer::write_run_record() {
                          .field("tokenizer", data_->tokenizer())
                          .str());
   }
+  if (values_ != nullptr) json.raw("state", choice_json(state_place_));
   const HiddenStates* states = method_ != nullptr ? method_->checkpoints() : nullptr;
-  if (states != nullptr) {
-    const CheckpointChoice& choice = states->choice();
-    json.raw("checkpoints", Json()
-                                .field("place", choice.spilled ? "spill" : "ram")
-                                .field("bytes", choice.bytes)
-                                .field("reason", choice.reason)
-                                .str());
-  }
+  if (states != nullptr) json.raw("checkpoints", choice_json(states->choice()));
   json.raw("device", device_json(threads(), trace_->can_reset_peak()));
   trace_->record("run", json);
   started_ = true;
 }
 
 void Trainer::write_step(const StepReport& report, const std::vector<int64_t>& samples,
-                         int64_t spilled_bytes) {
+                         int64_t spilled_bytes, int64_t state_bytes) {
   // What became dirty since the last step, with its trace but without saves, which are counted
   // where they are recorded. Spilled states that overwrite pages not yet on storage cost nothing
   // there, and the kernel does not count them.
@@ -69,7 +74,8 @@ void Trainer::write_step(const StepReport& report, const std::vector<int64_t>& s
                              .field("peak", report.peak_kib)
                              .raw("samples", "[" + list + "]")
                              .field("written_bytes", written)
-                             .field("spilled_bytes", spilled_bytes));
+                             .field("spilled_bytes", spilled_bytes)
+                             .field("state_bytes", state_bytes));
 }
 
 }  // namespace toolkit

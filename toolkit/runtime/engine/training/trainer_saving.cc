@@ -64,9 +64,9 @@ void Trainer::write_save() {
   Phase phase(*trace_, "save");
   const int64_t before = trace_->written_bytes();
   const std::vector<NamedTensor> adapter = adapter_tensors();
-  if (options_.keep_checkpoints > 0) checkpoints_.write(report_.step, adapter);
-  write_safetensors(path("adapter_model.safetensors"), adapter);
-  save_state(path("state.bin"), run_state(), state_arrays());
+  if (options_.keep_checkpoints > 0) checkpoints_.write(report_.step, adapter, put_away());
+  write_safetensors(path("adapter_model.safetensors"), adapter, put_away());
+  save_state(path("state.bin"), run_state(), state_arrays(), put_away());
   saved_held_out_ = held_out_;
   if (keeps_best()) best_.keep([&](int64_t step) { return step == held_out_.best_step; });
   if (options_.keep_checkpoints > 0) checkpoints_.keep_last(options_.keep_checkpoints);
@@ -85,7 +85,7 @@ void Trainer::write_save() {
 
 std::vector<NamedTensor> Trainer::adapter_tensors() const {
   const AdapterLayout& layout = network_->adapter();
-  return named_tensors(layout, all_layers(layout), values_.floats(), "base_model.model.model.");
+  return named_tensors(layout, all_layers(layout), values_->floats(), "base_model.model.model.");
 }
 
 }  // namespace toolkit

@@ -2,6 +2,7 @@
 
 #include "engine/error.h"
 #include "engine/model/finite.h"
+#include "engine/runtime.h"
 
 namespace toolkit {
 namespace {
@@ -15,22 +16,42 @@ bool is_b(const std::string& key) { return key.find(".lora_B.") != std::string::
 
 }  // namespace
 
+int64_t bytes_of_state(const Options& options, const AdapterLayout& layout,
+                       const TrainedLayers& trained) {
+  const auto optimizer = optimizer_row(options.optimizer).make(options);
+  size_t bytes = layout.begins_from(0).back();
+  if (options.max_grad_norm > 0 && options.clipping == "keep") {
+    bytes += layout.begins_from(trained.first()).back();
+  }
+  for (int64_t layer : trained.list()) {
+    for (const AdapterTensor& tensor : layout.tensors(layer)) {
+      for (const StateSpec& spec : optimizer->states(shape_of(tensor))) bytes += held_bytes(spec);
+    }
+  }
+  return int64_t(bytes);
+}
+
 Updater::Updater(const Options& options, const AdapterLayout& layout, const TrainedLayers& trained,
-                 float* values)
+                 LayerMemory& values, SpillFile* spill)
     : layout_(layout),
       trained_(trained),
       values_(values),
       b_rate_(options.lora_plus_ratio),
-      optimizer_(optimizer_row(options.optimizer).make(options)) {
+      optimizer_(optimizer_row(options.optimizer).make(options)),
+      begins_(begins_of_states()),
+      states_(begins_, Category::optimizer, "toolkit optimizer", spill) {}
+
+std::vector<size_t> Updater::begins_of_states() {
   std::vector<int64_t> bytes;
-  for (size_t kind = 0; kind < layout.kinds(); ++kind)
-    bytes.push_back(add_kind(layout.of_kind(kind)));
-  int64_t end = 0;
-  for (int64_t layer = 0; layer < layout.layers(); ++layer) {
-    begins_.push_back(end);
-    if (trained.has(layer)) end += bytes[layout.kind_of(layer)];
+  for (size_t kind = 0; kind < layout_.kinds(); ++kind) {
+    bytes.push_back(add_kind(layout_.of_kind(kind)));
   }
-  if (end > 0) states_ = Buffer(end, Category::optimizer, "toolkit optimizer");
+  std::vector<size_t> begins = {0};
+  for (int64_t layer = 0; layer < layout_.layers(); ++layer) {
+    const bool has = trained_.has(layer);
+    begins.push_back(begins.back() + size_t(has ? bytes[layout_.kind_of(layer)] : 0));
+  }
+  return begins;
 }
 
 int64_t Updater::add_kind(const std::vector<AdapterTensor>& tensors) {
@@ -58,7 +79,7 @@ void Updater::each_tensor(int64_t layer, Body body) const {
       if (!trained_.has(layer)) break;
       states.push_back(static_cast<char*>(states_.data()) + begins_[layer] + state.offset);
     }
-    float* values = values_ + layout_.begin(layer) + places[i].offset;
+    float* values = values_.floats() + layout_.begin(layer) + places[i].offset;
     const std::string name = layer_key(places[i].key, layer);
     body(TrainedTensor{name, layer, tensors[i].shape, values, states.data()}, places[i],
          tensors[i]);
@@ -70,19 +91,26 @@ void Updater::initialize() {
     each_tensor(layer, [&](const TrainedTensor& tensor, const AdapterTensor&, const Tensor&) {
       optimizer_->initialize(tensor);
     });
+    values_.rest(layer, false);
+    states_.rest(layer, false);
   }
 }
 
 void Updater::update(int64_t layer, float* gradients, StepSize size) {
+  values_.use(layer);
+  states_.use(layer);
   each_tensor(
       layer, [&](const TrainedTensor& tensor, const AdapterTensor& place, const Tensor& own) {
         optimizer_->update(tensor, gradients + place.offset, {size.lr * own.rate, size.step});
       });
   check_values(layer, "after the update");
+  if (values_.spilled()) Runtime::current()->profile().sample();
+  values_.rest(layer, true);
+  states_.rest(layer, true);
 }
 
 void Updater::check_values(int64_t layer, const char* when) const {
-  const std::string key = first_not_finite(layout_, values_, layer);
+  const std::string key = first_not_finite(layout_, values_.floats(), layer);
   if (key.empty()) return;
   fail("%s is not finite %s. Use a lower learning rate or clip gradients", key.c_str(), when);
 }

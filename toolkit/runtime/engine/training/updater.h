@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/memory/memory.h"
+#include "engine/memory/layer_memory.h"
 #include "engine/model/adapter.h"
 #include "engine/training/layers.h"
 #include "engine/training/optimizers/optimizer.h"
@@ -14,12 +14,17 @@
 
 namespace toolkit {
 
+// What a run keeps of all layers beside the model: adapters, what the optimizer remembers of those
+// that are trained, and their gradients where all are kept. In bytes.
+int64_t bytes_of_state(const Options& options, const AdapterLayout& layout,
+                       const TrainedLayers& trained);
+
 class Updater {
  public:
-  // `layout`, `trained` and `values` [total_floats] are borrowed. The states of a layer lie
-  // together; layers that are not trained have none.
+  // `layout`, `trained`, `values` [total_floats] and `spill` are borrowed. The states of a layer
+  // lie together, in the file if there is one; layers that are not trained have none.
   Updater(const Options& options, const AdapterLayout& layout, const TrainedLayers& trained,
-          float* values);
+          LayerMemory& values, SpillFile* spill);
 
   // Before the first step of a run that is not resumed.
   void initialize();
@@ -29,7 +34,7 @@ class Updater {
   // Throws Error unless a layer's values are finite; `when` ends the sentence.
   void check_values(int64_t layer, const char* when) const;
 
-  float* values() const { return values_; }
+  float* values() const { return values_.floats(); }
   const AdapterLayout& layout() const { return layout_; }
   // What a resumed run needs, in the order of the file.
   std::vector<StateArray> arrays() const;
@@ -45,18 +50,19 @@ class Updater {
     std::vector<Place> places;
   };
   int64_t add_kind(const std::vector<AdapterTensor>& tensors);  // returns the bytes of a layer
+  std::vector<size_t> begins_of_states();
   // Calls a body with every tensor of a layer.
   template <typename Body>
   void each_tensor(int64_t layer, Body body) const;
 
   const AdapterLayout& layout_;
   const TrainedLayers& trained_;
-  float* const values_;
+  LayerMemory& values_;
   const double b_rate_;
   const std::unique_ptr<Optimizer> optimizer_;
   std::vector<std::vector<Tensor>> tensors_;  // of every kind of block, as in the layout
-  std::vector<int64_t> begins_;               // in bytes, where every layer's states begin
-  Buffer states_;
+  std::vector<size_t> begins_;                // in bytes, where every layer's states begin
+  LayerMemory states_;
 };
 
 }  // namespace toolkit

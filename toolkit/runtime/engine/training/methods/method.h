@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/memory/checkpoints.h"
+#include "engine/memory/layer_memory.h"
 #include "engine/training/layers.h"
 #include "engine/training/optimizers/optimizer.h"
 #include "engine/training/passes.h"
@@ -24,6 +25,7 @@ struct MethodParts {
   const TrainedLayers& trained;
   Updater& updater;
   Trace& trace;
+  SpillFile* spill;  // for what a method keeps of every layer; null: that stays in RAM
 };
 
 struct StepResult {

@@ -5,10 +5,12 @@
 
 namespace toolkit {
 
-extern const OptimizerRow kAdamW, kLion, kSgd;
+extern const OptimizerRow kAdaLomo, kAdamW, kAdamW8bit, kApollo, kApolloMini, kLion, kLomo, kMlorc,
+    kSgd;
 
 const std::vector<OptimizerRow>& optimizers() {
-  static const std::vector<OptimizerRow> rows = {kSgd, kAdamW, kLion};
+  static const std::vector<OptimizerRow> rows = {kSgd,     kAdamW,  kLion,       kLomo, kAdamW8bit,
+                                                 kAdaLomo, kApollo, kApolloMini, kMlorc};
   return rows;
 }
 

@@ -75,7 +75,9 @@ data class RunSettings(
     fun json(): JSONObject = JSONObject(options() as Map<*, *>).put("threads", threads)
 
     companion object {
-        val OPTIMIZERS = listOf("adamw", "sgd", "lion")
+        val OPTIMIZERS = listOf(
+            "adamw", "adamw-8bit", "apollo", "apollo-mini", "mlorc", "lion", "adalomo", "lomo", "sgd",
+        )
         val SCHEDULES = listOf("constant", "linear", "cosine")
         val TRACES = listOf("full", "steps")
         val ORDERS = listOf("shuffled", "sequential")

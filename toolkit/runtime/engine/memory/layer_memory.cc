@@ -1,0 +1,104 @@
+#include "engine/memory/layer_memory.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "engine/error.h"
+#include "engine/runtime.h"
+
+namespace toolkit {
+namespace {
+
+// Pages that the kernel maps around one that was asked for.
+constexpr uintptr_t kAround = 64 << 10;
+
+/// Has the storage set the file's blocks aside: what is mapped has no way to say that it is full.
+void extend(File& file, int64_t begin, int64_t end) {
+  if (fallocate(file.fd(), 0, begin, end - begin) == 0) return;
+  if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) {
+    fail_errno("make room for the state in", file.path());
+  }
+  const std::vector<char> zeros(256 << 10);
+  for (int64_t at = begin; at < end; at += int64_t(zeros.size())) {
+    file.write_at(zeros.data(), size_t(std::min(end - at, int64_t(zeros.size()))), at);
+  }
+}
+
+}  // namespace
+
+SpillFile::SpillFile(const std::string& directory)
+    : file_(directory + "/state.tmp", O_RDWR | O_CREAT | O_TRUNC, 0600) {
+  remove_file(file_.path());
+}
+
+SpillFile::~SpillFile() {
+  for (const Mapping& mapping : mappings_) munmap(mapping.data, mapping.bytes);
+}
+
+void* SpillFile::map(size_t bytes) {
+  const size_t page = page_size(), whole = (bytes + page - 1) / page * page;
+  if (whole == 0) return nullptr;
+  extend(file_, end_, end_ + int64_t(whole));
+  void* data = mmap(nullptr, whole, PROT_READ | PROT_WRITE, MAP_SHARED, file_.fd(), end_);
+  if (data == MAP_FAILED) fail_errno("map", file_.path());
+  end_ += int64_t(whole);
+  mappings_.push_back({static_cast<char*>(data), whole});
+  return data;
+}
+
+void SpillFile::drop(const void* data, size_t bytes) const {
+  const uintptr_t page = page_size(), begin = uintptr_t(data), end = begin + bytes;
+  for (const Mapping& mapping : mappings_) {
+    const uintptr_t first = uintptr_t(mapping.data), last = first + mapping.bytes;
+    if (begin < first || begin >= last) continue;
+    const uintptr_t from = std::max(first, (begin - std::min(begin, kAround)) / page * page);
+    const uintptr_t to = std::min(last, (end + kAround + page - 1) / page * page);
+    madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
+  }
+}
+
+LayerMemory::LayerMemory(const std::vector<size_t>& begins, Category category, const char* name,
+                         SpillFile* file)
+    : begins_(begins), category_(category), file_(file) {
+  if (file_ == nullptr) buffer_ = Buffer(bytes(), category, name);
+  data_ = file_ == nullptr ? buffer_.data() : file_->map(bytes());
+}
+
+LayerMemory::~LayerMemory() {
+  if (used_ >= 0) account(-int64_t(layer_bytes(used_)));
+}
+
+void LayerMemory::use(int64_t layer) {
+  if (file_ == nullptr || used_ == layer) return;
+  if (used_ >= 0) rest(used_, false);
+  used_ = layer;
+  account(int64_t(layer_bytes(layer)));
+  read_ahead(last_ < 0 || last_ == layer ? layer : 2 * layer - last_);
+  last_ = layer;
+}
+
+void LayerMemory::rest(int64_t layer, bool changed) {
+  if (file_ == nullptr) return;
+  if (changed) file_->count_changed(layer_bytes(layer));
+  if (used_ == layer) {
+    account(-int64_t(layer_bytes(layer)));
+    used_ = -1;
+  }
+  file_->drop(at(layer), layer_bytes(layer));
+}
+
+void LayerMemory::account(int64_t bytes) const {
+  if (Runtime* runtime = Runtime::current()) runtime->ledger().add_of_file(category_, bytes);
+}
+
+void LayerMemory::read_ahead(int64_t layer) const {
+  if (layer < 0 || layer + 1 >= int64_t(begins_.size())) return;
+  const uintptr_t page = page_size(), begin = uintptr_t(at(layer)) / page * page;
+  const uintptr_t end = uintptr_t(at(layer)) + layer_bytes(layer);
+  if (end > begin) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);
+}
+
+}  // namespace toolkit
