@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from toolkit.api.devices import Deployment, Device, open_device
+    from toolkit.api.exchanging import convert, merge
     from toolkit.api.finetuning import finetune
     from toolkit.api.judging import EvaluationReport, evaluate, verify
     from toolkit.api.making import export
@@ -61,9 +62,11 @@ _PLACES = {
     "Wandb": "toolkit.tracking.wandb",
     "analyze": "toolkit.api.reading",
     "compare": "toolkit.api.reading",
+    "convert": "toolkit.api.exchanging",
     "evaluate": "toolkit.api.judging",
     "export": "toolkit.api.making",
     "finetune": "toolkit.api.finetuning",
+    "merge": "toolkit.api.exchanging",
     "open_device": "toolkit.api.devices",
     "plan": "toolkit.api.planning",
     "prepare_data": "toolkit.api.preparing",
@@ -92,9 +95,11 @@ __all__ = [
     "__version__",
     "analyze",
     "compare",
+    "convert",
     "evaluate",
     "export",
     "finetune",
+    "merge",
     "open_device",
     "plan",
     "prepare_data",

@@ -50,6 +50,28 @@ def atomic_file(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
 
 
 @contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a path to write a file at; it becomes `path` only when the block ends without an error.
+
+    For who opens files by name; others use `atomic_file`.
+    """
+    path = Path(path)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+        _sync_directory(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
     """Yield a directory that replaces `path` only when the block ends without an error."""
     path = Path(path)

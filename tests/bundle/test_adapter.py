@@ -17,7 +17,8 @@ from toolkit.bundle.adapter import (
 )
 from toolkit.bundle.export import ExportSettings, export_bundle
 from toolkit.bundle.layout import adapter_specs
-from toolkit.bundle.peft_files import PEFT_PREFIX, peft_config, read_peft_settings
+from toolkit.bundle.peft_config import peft_config
+from toolkit.bundle.peft_files import PEFT_PREFIX, read_peft_settings
 from toolkit.errors import ToolkitError
 from toolkit.lora import PROJECTIONS, LoraSettings
 from toolkit.sources import open_source

@@ -74,7 +74,7 @@ def test_a_recipe(place: Path, monkeypatch: pytest.MonkeyPatch, by_path: bool) -
     """The model's weights come from a directory that stands for the hub's."""
     asked = []
 
-    def download(model: str) -> tuple[Path, str]:
+    def download(model: str, revision: str = "") -> tuple[Path, str]:
         asked.append(model)
         return save_directory(place / "downloaded"), "0" * 40
 

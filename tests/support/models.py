@@ -59,6 +59,7 @@ def write_gguf(
     rope_freqs: np.ndarray | None = None,
     tokenizer: PreTrainedTokenizerFast | None = None,
     metadata: dict[str, Any] | None = None,
+    vocabulary: bool = True,
 ) -> None:
     """Write a model as llama.cpp's converter does, rows of q and k permuted where it does that.
 
@@ -71,17 +72,21 @@ def write_gguf(
         rope_freqs: Factors of Llama 3's rotary scaling.
         tokenizer: A byte-level one; else the file names tokens that no text is made of.
         metadata: Keys of the architecture, without its name, to add; None leaves one out.
+        vocabulary: Whether the file names tokens at all; llama.cpp reads no made-up ones.
     """
     config = model.config
-    writer = gguf.GGUFWriter(path, config.model_type)
+    architecture = config.model_type.removesuffix("_text")
+    writer = gguf.GGUFWriter(path, architecture)
     _add_metadata(writer, config)
-    writer.add_tokenizer_model("gpt2")
-    if tokenizer is None:
+    writer.add_tokenizer_model("gpt2" if vocabulary else "no_vocab")
+    if not vocabulary:
+        pass
+    elif tokenizer is None:
         writer.add_token_list([f"t{i}" for i in range(config.vocab_size)])
     else:
         _add_tokenizer(writer, tokenizer)
     for key, value in (metadata or {}).items():
-        name = f"{config.model_type}.{key}"
+        name = f"{architecture}.{key}"
         writer.kv_data[0].pop(name, None)
         if value is not None:
             writer.add_key_value(name, value, gguf.GGUFValueType.get_type(value))
@@ -96,6 +101,8 @@ def write_gguf(
             kind = embedding if stored in ("token_embd.weight", "output.weight") else linear
         kind = gguf.GGMLQuantizationType[(kinds or {}).get(stored, kind)]
         rows = _rows(stored, value.numpy(), config)
+        if architecture == "gemma3" and stored.endswith("norm.weight"):
+            rows = rows + 1
         writer.add_tensor(stored, quants.quantize(rows, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -113,12 +120,13 @@ def _add_metadata(writer: gguf.GGUFWriter, config: PretrainedConfig) -> None:
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    rope = config.rope_parameters.get("full_attention", config.rope_parameters)
+    writer.add_rope_freq_base(rope["rope_theta"])
     writer.add_vocab_size(config.vocab_size)
     if head_dimension(config) * config.num_attention_heads != config.hidden_size:
         writer.add_key_length(head_dimension(config))
         writer.add_value_length(head_dimension(config))
-    if config.model_type == "phi3":
+    if config.model_type in ("phi3", "gemma3_text"):
         writer.add_sliding_window(config.sliding_window or 0)
     if config.model_type == "granite":
         writer.add_attention_scale(config.attention_multiplier)
@@ -163,6 +171,9 @@ def stored_name(name: str, family: str = "llama") -> str:
     """Return llama.cpp's name of a parameter."""
     if family == "olmo2":
         name = name.replace("post_attention_layernorm", "post_attention_norm")
+    if family == "gemma3_text":
+        name = name.replace("post_attention_layernorm", "post_attention_norm")
+        name = name.replace("pre_feedforward_layernorm", "ffn_norm")
     pairs = {
         "model.embed_tokens": "token_embd",
         "model.norm": "output_norm",

@@ -149,11 +149,14 @@ class TrainingRun:
         Raises:
             ToolkitError: The folder holds something else, or a file arrives damaged.
         """
+        from toolkit.exchange.card import write_run_card
+
         run = self.device_run
         pulled = pull_run(
             run.device, run.name, Path(folder), with_state=with_state, progress=progress
         )
         check_pulled(Path(folder), run.name, run.device)
+        write_run_card(Path(folder))
         return Result(Path(folder), pulled.files, pulled.left, pulled.best_step)
 
     def __repr__(self) -> str:

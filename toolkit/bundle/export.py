@@ -13,8 +13,9 @@ from toolkit.bundle import adapter as adapters
 from toolkit.bundle import layout, manifest, weights
 from toolkit.bundle.flat_tensor import TensorSpec, flat_tensor_bytes, write_flat_tensor
 from toolkit.bundle.identity import write_identity
+from toolkit.bundle.model_config import save_config
 from toolkit.bundle.output import check_space, check_target, new_directory
-from toolkit.bundle.peft_files import peft_config
+from toolkit.bundle.peft_config import peft_config
 from toolkit.data.fingerprint import describe_tokenizer
 from toolkit.errors import ToolkitError
 from toolkit.families import family_of, head_dimension
@@ -123,7 +124,7 @@ def export_bundle(
         write_flat_tensor(directory / manifest.BASE, base_specs, tensors, on_bytes=progress.advance)
         progress.stage("Writing adapter and tokenizer")
         _write_adapter(directory, source, settings, adapter_specs)
-        _write_config(directory, source)
+        save_config(directory, source.config)
         tokenizer = _write_tokenizer(directory, source)
         progress.stage("Hashing")
         _write_identity(directory, tokenizer)
@@ -177,18 +178,10 @@ def _write_adapter(
         else adapters.peft_weights(settings.adapter, specs)
     )
     write_flat_tensor(directory / manifest.ADAPTER, specs, tensors)
-    content = peft_config(settings.lora, source.config.num_hidden_layers, source.base_model)
+    layers = source.config.num_hidden_layers
+    content = peft_config(settings.lora, layers, source.base_model, source.revision)
     with atomic_file(directory / manifest.ADAPTER_CONFIG, "w") as file:
         json.dump(content, file, indent=2)
-
-
-def _write_config(directory: Path, source: Source) -> None:
-    config = source.config
-    if not getattr(config, "architectures", None):
-        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-        config.architectures = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[config.model_type]]
-    config.save_pretrained(directory)
 
 
 def _write_tokenizer(directory: Path, source: Source) -> dict[str, str] | None:

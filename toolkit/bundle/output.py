@@ -26,14 +26,14 @@ def check_target(output: Path) -> None:
         )
 
 
-def check_space(output: Path, wanted: int) -> None:
-    """Refuse to begin what will not fit on the disk; `wanted` is in bytes."""
+def check_space(output: Path, wanted: int, what: str = "bundle") -> None:
+    """Refuse to begin what will not fit on the disk; `wanted` is in bytes, of `what`."""
     candidates = [output.absolute(), *output.absolute().parents]
     existing = next(path for path in candidates if path.exists())
     free = shutil.disk_usage(existing).free
     if free < wanted:
         raise ToolkitError(
-            f"{existing} has {free / 1e6:,.0f} MB free, the bundle needs {wanted / 1e6:,.0f} MB",
+            f"{existing} has {free / 1e6:,.0f} MB free, the {what} needs {wanted / 1e6:,.0f} MB",
             "Free some space or choose another output",
         )
 

@@ -1,10 +1,10 @@
-"""PEFT's files of an adapter: what adapter_config.json says, read and written."""
+"""PEFT's files of an adapter: its settings and its tensors."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
+from toolkit.bundle.peft_config import read_peft_config, require_folder
 from toolkit.errors import ToolkitError
 from toolkit.layers import layers_text
 from toolkit.lora import PROJECTIONS, LoraSettings
@@ -47,7 +47,7 @@ def read_peft_settings(directory: Path) -> LoraSettings:
     Raises:
         ToolkitError: There is no LoRA adapter, or it uses a variant that is not supported.
     """
-    config = _read_config(directory)
+    config = read_peft_config(directory)
     _check_variant(directory, config)
     modules = sorted(
         {name.rpartition(".lora_")[0] for name in open_peft_weights(directory).names()} - {""}
@@ -117,67 +117,13 @@ def _by_target(
     return tuple(sorted((name, value) for name, value in found.items() if value != default))
 
 
-def peft_base_model(directory: Path) -> str:
-    """Return what an adapter says its base model is, or nothing."""
-    return str(_read_config(directory).get("base_model_name_or_path") or "")
-
-
-def peft_config(settings: LoraSettings, layers: int, base_model: str) -> dict[str, Any]:
-    """Return the content of adapter_config.json, as `peft` reads it.
-
-    Args:
-        settings: With targets by name.
-        layers: Of the model.
-        base_model: Where it is.
-    """
-    return {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base_model,
-        "r": settings.rank,
-        "lora_alpha": _number(settings.alpha),
-        "lora_dropout": 0.0,
-        "target_modules": list(settings.targets),
-        "layers_to_transform": list(settings.layers_of(layers)) if settings.layers else None,
-        "rank_pattern": dict(settings.rank_pattern),
-        "alpha_pattern": {name: _number(alpha) for name, alpha in settings.alpha_pattern},
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "init_lora_weights": True,
-        "use_rslora": settings.rslora,
-        "use_dora": False,
-        "modules_to_save": None,
-        "inference_mode": True,
-    }
-
-
-def _number(value: float) -> int | float:
-    return int(value) if value.is_integer() else value
-
-
-def _read_config(directory: Path) -> dict[str, Any]:
-    _require_folder(directory)
-    path = directory / "adapter_config.json"
-    if not path.exists():
-        raise ToolkitError(
-            f"{directory} has no adapter_config.json", "Give the directory that peft saved"
-        )
-    try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ToolkitError(f"{path} cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise ToolkitError(f"{path} is not an adapter's configuration")
-    return config
-
-
 def open_peft_weights(directory: Path) -> SafetensorsFile:
     """Open an adapter's tensors.
 
     Raises:
         ToolkitError: There are none.
     """
-    _require_folder(directory)
+    require_folder(directory)
     path = directory / "adapter_model.safetensors"
     if not path.exists():
         old = (directory / "adapter_model.bin").exists()
@@ -193,12 +139,3 @@ def open_peft_weights(directory: Path) -> SafetensorsFile:
             "Pull it again, or save it without the metadata that it was read with",
         )
     return SafetensorsFile(path)
-
-
-def _require_folder(directory: Path) -> None:
-    if directory.is_dir():
-        return
-    what = "is a file, not an adapter's folder" if directory.exists() else "does not exist"
-    raise ToolkitError(
-        f"{directory} {what}", "Give the folder that peft saved or `toolkit pull` brought"
-    )

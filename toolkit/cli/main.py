@@ -35,6 +35,8 @@ COMMANDS = {
     "compare": "Show what grew from one run to another; a guard for memory budgets.",
     "verify": "Check a device's gradients against PyTorch, tensor by tensor.",
     "evaluate": "Measure loss and perplexity on a device, with and without an adapter.",
+    "merge": "Fold an adapter into its model, for programs that know no adapters.",
+    "convert": "Write an adapter for llama.cpp.",
     "runtime": "Build the runtime that runs on devices.",
 }
 """Every command and its line in `toolkit --help`; its code is in toolkit/cli/NAME.py."""

@@ -34,7 +34,8 @@ def pull(
 ) -> None:
     """Bring a run's trace and adapter back from a device.
 
-    The adapter is in PEFT's format: the last one, or the best of a run with --keep best. Those of
+    The adapter is in PEFT's format: the last one, or the best of a run with --keep best. README.md,
+    a model card, says what it was made of and how to load it. Those of
     earlier saves (--keep-checkpoints) come to its checkpoints/step-K. Files that were damaged on
     the device are named, and the exit code is 1 then. A run that still goes on gives its trace up
     to now. From an app that is no debug build it comes through the phone's Downloads.
@@ -55,6 +56,7 @@ def pull(
                 )
             pulled = pull_export(phone, run, target, progress)
             check_pulled(target, run, phone)
+            _write_card(target)
         else:
             source = inside_app(phone) if app else phone
             there = TrainingRun(Run(source, run))
@@ -75,3 +77,9 @@ def pull(
             highlight=False,
         )
     console.print(f"next: toolkit analyze {target}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _write_card(folder: Path) -> None:
+    from toolkit.exchange.card import write_run_card
+
+    write_run_card(folder)

@@ -50,7 +50,7 @@ def send_adapter(
             "Name a folder that peft saved or `toolkit pull` brought, or an adapter.ptd",
         )
     from toolkit.bundle.adapter import write_peft_adapter
-    from toolkit.bundle.peft_files import peft_base_model
+    from toolkit.bundle.peft_config import peft_base_model
 
     manifest = read_json(device, f"{bundle.path}/manifest.json")
     own = read_json(device, f"{bundle.path}/adapter_config.json").get("base_model_name_or_path")

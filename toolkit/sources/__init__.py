@@ -6,17 +6,18 @@ from pathlib import Path
 from toolkit.errors import ToolkitError
 from toolkit.sources.base import Source
 
-__all__ = ["Source", "open_source"]
+__all__ = ["Source", "find_gguf", "open_source"]
 
 MANIFEST = "manifest.json"
 
 
-def open_source(model: str) -> Source:
+def open_source(model: str, revision: str = "") -> Source:
     """Open a model by what the user calls it.
 
     Args:
         model: A directory with safetensors files, a .gguf file, or a hub id such as
             "Qwen/Qwen2.5-0.5B-Instruct", which is downloaded or taken from the cache.
+        revision: Of a hub id; empty: the newest.
 
     Raises:
         ToolkitError: There is no such model, or it is stored in a way that cannot be read.
@@ -49,8 +50,24 @@ def open_source(model: str) -> Source:
         )
     from toolkit.sources.huggingface import HuggingFaceSource
 
-    directory, revision = download(model)
-    return HuggingFaceSource(directory, name=model, revision=revision)
+    directory, commit = download(model, revision)
+    return HuggingFaceSource(directory, name=model, revision=commit)
+
+
+def find_gguf(folder: Path, name: str) -> Path:
+    """Return the GGUF file of a model in a folder: the one of its name, or the only one.
+
+    Raises:
+        ToolkitError: There is none, or it cannot be told from others.
+    """
+    named = folder / f"{name}.gguf"
+    if name and named.is_file():
+        return named
+    found = sorted(folder.glob("*.gguf"))
+    if len(found) != 1:
+        what = "several .gguf files" if found else "neither config.json nor a .gguf file"
+        raise ToolkitError(f"the base model's folder {folder} has {what}")
+    return found[0]
 
 
 def _made_of(bundle: Path) -> str:

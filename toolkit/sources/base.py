@@ -82,3 +82,7 @@ class Source(ABC):
     def save_tokenizer(self, directory: Path) -> bool:
         """Save the tokenizer as `transformers` saves it; False if the source has none."""
         return False
+
+    def generation_config(self) -> Path | None:
+        """Return the file with the settings that text is generated with, if the source has one."""
+        return None

@@ -13,12 +13,12 @@ from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 from transformers.integrations.gguf.gguf_config_mapping import GGUF_CONFIG_ARCHS
 
-from toolkit.bundle.layout import parameter_shapes
 from toolkit.errors import ToolkitError
 from toolkit.families import Family, family_of_gguf
 from toolkit.sources.base import Groups, Source
 from toolkit.sources.gguf_blocks import is_representable, read_groups
 from toolkit.sources.gguf_metadata import Metadata, apply_fields, read_fields
+from toolkit.sources.gguf_names import row_order, stored_names
 from toolkit.sources.gguf_rope import restore_llama3_scaling, rope_parameters
 
 
@@ -60,16 +60,7 @@ class GgufSource(Source):
         metadata = Metadata(reader, family.gguf_architecture)
         del reader
         self.config = self._read_config(metadata, family)
-        self._stored = _stored_names(family.gguf_architecture, self.config)
-        # llama.cpp stores the rows of q and k so that rotated pairs are neighbours.
-        self._heads = (
-            {
-                "q_proj": self.config.num_attention_heads,
-                "k_proj": self.config.num_key_value_heads,
-            }
-            if family.gguf.pairs_rotated
-            else {}
-        )
+        self._stored = stored_names(self.config)
 
     @property
     def base_model(self) -> str:
@@ -135,19 +126,12 @@ class GgufSource(Source):
         """Return the bytes of rows [begin, end) as `transformers` orders them: uint8 [n, bytes]."""
         _, shape, offset, nbytes = self._entry(name)
         row = nbytes // shape[0]
-        order = self._row_order(name, shape[0])
+        order = row_order(self.config, name, shape[0])
         if order is None:
             data = self._bytes(offset + begin * row, (end - begin) * row)
             return torch.frombuffer(bytearray(data), dtype=torch.uint8).reshape(end - begin, row)
         whole = torch.frombuffer(bytearray(self._bytes(offset, nbytes)), dtype=torch.uint8)
         return whole.reshape(shape[0], row)[order[begin:end]]
-
-    def _row_order(self, name: str, n: int) -> Tensor | None:
-        """Return for each row of q or k of a Llama model where the file has it."""
-        heads = self._heads.get(name.rsplit(".", 2)[-2])
-        if heads is None:
-            return None
-        return torch.arange(n).reshape(heads, n // heads // 2, 2).transpose(1, 2).reshape(n)
 
     def _bytes(self, offset: int, count: int) -> bytes:
         with self.path.open("rb") as file:
@@ -156,19 +140,6 @@ class GgufSource(Source):
         if len(data) != count:
             raise ToolkitError(f"{self.path} is shorter than before")
         return data
-
-
-def _stored_names(architecture: str, config: PretrainedConfig) -> dict[str, str]:
-    """Return what the gguf package calls every parameter, by its name in `transformers`."""
-    by_name = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}
-    names = gguf.get_tensor_name_map(by_name[architecture], config.num_hidden_layers)
-    own = [name.rpartition(".")[0] for name in parameter_shapes(config)]
-    # A bias that the model lacks has a name too, to be refused by.
-    return {
-        f"{name}{kind}": names.get_name(f"{name}{kind}", try_suffixes=(kind,)) or ""
-        for name in dict.fromkeys(own)
-        for kind in (".weight", ".bias")
-    }
 
 
 def _add_architecture(family: Family) -> None:

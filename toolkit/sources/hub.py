@@ -29,8 +29,12 @@ def download_config(model: str) -> Path:
         return Path(hf_hub_download(model, "config.json"))
 
 
-def download(model: str) -> tuple[Path, str]:
+def download(model: str, revision: str = "") -> tuple[Path, str]:
     """Download a model's weights, configuration and tokenizer into the hub's cache.
+
+    Args:
+        model: Hub id.
+        revision: Commit, branch or tag; empty: the newest.
 
     Returns:
         The directory and the repository's commit.
@@ -38,7 +42,7 @@ def download(model: str) -> tuple[Path, str]:
     Raises:
         ToolkitError: It does not exist, needs a login, or cannot be reached and is not cached.
     """
-    directory = _snapshot(model, _WANTED)
+    directory = _snapshot(model, _WANTED, revision)
     return directory, directory.name
 
 
@@ -51,11 +55,14 @@ def download_tokenizer(model: str) -> Path:
     return _snapshot(model, _TOKENIZER)
 
 
-def _snapshot(model: str, patterns: list[str]) -> Path:
+def _snapshot(model: str, patterns: list[str], revision: str = "") -> Path:
     from huggingface_hub import snapshot_download
 
     with _readable_errors(model):
-        return Path(snapshot_download(model, allow_patterns=patterns, ignore_patterns=["*/*"]))
+        found = snapshot_download(
+            model, revision=revision or None, allow_patterns=patterns, ignore_patterns=["*/*"]
+        )
+        return Path(found)
 
 
 @contextmanager

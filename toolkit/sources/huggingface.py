@@ -58,6 +58,10 @@ class HuggingFaceSource(Source):
             ) from error
         return True
 
+    def generation_config(self) -> Path | None:
+        path = self.directory / "generation_config.json"
+        return path if path.is_file() else None
+
 
 def _config(directory: Path) -> PretrainedConfig:
     if not (directory / "config.json").exists():

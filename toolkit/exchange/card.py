@@ -1,0 +1,229 @@
+"""Model cards: what a pulled run and a merged model say of themselves, and how to load them.
+
+What a device says is shown as text: no markup of its own gets into a card.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toolkit.bundle.peft_config import peft_base_model, peft_revision, read_peft_config
+from toolkit.errors import ToolkitError
+from toolkit.exchange.output import MARK, is_ours
+from toolkit.exchange.run_record import read_run_record
+from toolkit.files import atomic_file
+from toolkit.sources import find_gguf
+from toolkit.sources.hub import is_hub_id
+from toolkit.trace.analysis import Analysis, read_analysis
+from toolkit.trace.units import count, duration, megabytes, number, plural
+
+if TYPE_CHECKING:
+    from toolkit.exchange.base import Base
+
+CARD = "README.md"
+_SETTINGS = (
+    *("method", "optimizer", "lr", "schedule", "warmup_steps", "weight_decay"),
+    *("batch_size", "grad_accum", "max_grad_norm", "lora_plus_ratio", "seed"),
+)
+_UNSAFE = re.compile(r"[^\w .,:;/()+=@%?!'-]")
+_LONGEST = 200
+
+
+def write_run_card(run: Path) -> Path | None:
+    """Write README.md of a pulled run; one that somebody else wrote stays.
+
+    Returns:
+        The card; None where there is no adapter to tell of, or another card.
+    """
+    card = run / CARD
+    if card.exists() and not is_ours(card):
+        return None
+    if not (run / "adapter_model.safetensors").exists() or not (run / "trace.jsonl").exists():
+        card.unlink(missing_ok=True)
+        return None
+    try:
+        text = run_card(run)
+    except ToolkitError:  # of a damaged run: what is wrong with it others say
+        card.unlink(missing_ok=True)
+        return None
+    with atomic_file(card, "w") as file:
+        file.write(text)
+    return card
+
+
+def run_card(run: Path) -> str:
+    """Return the card of a pulled run.
+
+    Raises:
+        ToolkitError: Trace or adapter cannot be read.
+    """
+    analysis = read_analysis(run)
+    base = peft_base_model(run)
+    name = _plain(analysis.trace.run.model) or "a language model"
+    settings = _lora_rows(run)
+    front = _front({"library_name": "peft", "pipeline_tag": "text-generation"}, base, ["lora"])
+    parts = [
+        front,
+        MARK,
+        f"# LoRA adapter of {name}",
+        "Trained with `toolkit` on a device, against quantized weights of the base model.",
+        "## Load it",
+        _loading(run, base, analysis.trace.run.model),
+        "## Base model",
+        _base_table(run, base, analysis),
+        "## Adapter and training",
+        _table([*settings, *_training(analysis)]),
+        "## Before and after",
+        _before_and_after(analysis),
+    ]
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
+def write_merged_card(
+    directory: Path, output: Path, adapter: Path, base: "Base", dtype: str
+) -> None:
+    """Write README.md of a directory with a merged model, which is to become `output`."""
+    source = base.source
+    name = peft_base_model(adapter) or source.origin
+    fields = {"library_name": "transformers", "pipeline_tag": "text-generation"}
+    if source.license:
+        fields["license"] = source.license
+    rows = [
+        ("base model", _plain(source.name)),
+        ("revision", _plain(source.revision)),
+        ("weights", _plain(base.describe())),
+        ("adapter", _plain(adapter.absolute().name)),
+        ("numbers", dtype),
+    ]
+    load = f"AutoModelForCausalLM.from_pretrained({json.dumps(output.as_posix())})"
+    load = "from transformers import AutoModelForCausalLM\n\nmodel = " + load
+    parts = [
+        _front(fields, name, ["lora", "merged"]),
+        MARK,
+        f"# {_plain(source.name)} with the adapter {_plain(adapter.absolute().name)}",
+        "The adapter is folded into the weights: nothing but `transformers` is needed.",
+        _code(load),
+        _table([row for row in rows if row[1]]),
+    ]
+    with atomic_file(directory / CARD, "w") as file:
+        file.write("\n\n".join(parts) + "\n")
+
+
+def _front(fields: dict[str, str], base: str, tags: list[str]) -> str:
+    """Return the lines that the hub reads."""
+    lines = [f"{key}: {json.dumps(_plain(value))}" for key, value in fields.items()]
+    if is_hub_id(base) and not Path(base).exists():
+        lines.append(f"base_model: {base}")
+    lines += ["tags:", *(f"- {tag}" for tag in tags)]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _loading(run: Path, base: str, model: str) -> str:
+    folder = Path(base)
+    words = json.dumps(run.as_posix())
+    note = ""
+    if folder.is_dir() and not (folder / "config.json").exists():
+        try:
+            words += f", gguf_file={json.dumps(find_gguf(folder, model).name)}"
+        except ToolkitError:
+            note = _unresolved(base)
+    elif not folder.exists() and not is_hub_id(base):
+        note = _unresolved(base)
+    name = "AutoPeftModelForCausalLM"
+    code = f"from peft import {name}\n\nmodel = {name}.from_pretrained({words})"
+    tools = f"toolkit merge {run.as_posix()} -o merged\ntoolkit convert {run.as_posix()} --to gguf"
+    texts = [note] if note else [_code(code)]
+    texts.append("Without peft, or in llama.cpp:")
+    return "\n\n".join([*texts, _code(tools, "sh")])
+
+
+def _unresolved(base: str) -> str:
+    return (
+        f"`peft` finds no base model by the name {_plain(base) or '(none)'}: load the model that "
+        "was exported, then `PeftModel.from_pretrained(model, FOLDER)`."
+    )
+
+
+def _base_table(run: Path, base: str, analysis: Analysis) -> str:
+    bundle = read_run_record(run).bundle
+    rows = [
+        ("name", _plain(analysis.trace.run.model)),
+        ("from", _plain(base)),
+        ("revision", _plain(peft_revision(run))),
+        ("SHA-256 of the quantized weights", _plain(bundle.base_sha256 or "")),
+        ("their size", megabytes(bundle.base_bytes) if bundle.base_bytes else ""),
+    ]
+    return _table([row for row in rows if row[1]])
+
+
+def _lora_rows(run: Path) -> list[tuple[str, str]]:
+    config = read_peft_config(run)
+    targets = config.get("target_modules")
+    names = ", ".join(map(str, targets)) if isinstance(targets, list) else str(targets)
+    rows = [("rank", config.get("r")), ("alpha", config.get("lora_alpha")), ("targets", names)]
+    patterns = ("rank_pattern", "alpha_pattern", "layers_to_transform", "use_rslora")
+    rows += [(name.replace("_", " "), config.get(name)) for name in patterns if config.get(name)]
+    return [(name, _plain(str(value))) for name, value in rows]
+
+
+def _training(analysis: Analysis) -> Iterable[tuple[str, str]]:
+    run, training, trace = analysis.trace.run, analysis.training, analysis.trace
+    yield "parameters", count(run.bundle.adapter_parameters)
+    yield "data", f"{count(run.data.sequences)} sequences of {count(run.bundle.seq_len)} tokens"
+    if run.data.sha256:
+        yield "SHA-256 of the data", _plain(run.data.sha256)
+    steps = len(trace.steps)
+    seen = count(float(trace.steps["tokens"].sum())) if steps else "0"
+    yield "steps", f"{plural(steps, 'step')} over {seen} tokens, {analysis.status}"
+    if training.kept_step is not None:
+        yield "kept", f"the adapter of step {training.kept_step}, the best on held-out data"
+    for name in _SETTINGS:
+        value = run.settings.get(name)
+        if isinstance(value, float):
+            yield name.replace("_", " "), number(value)
+        elif isinstance(value, str | int):
+            yield name.replace("_", " "), _plain(str(value))
+    device = ", ".join(_plain(word) for word in (run.device.model, run.device.abi) if word)
+    yield "device", device or "this machine"
+    yield "time", duration(float(trace.steps["seconds"].sum()) if steps else None)
+    if analysis.peak:
+        yield "peak memory", megabytes(analysis.peak.bytes)
+
+
+def _before_and_after(analysis: Analysis) -> str:
+    training = analysis.training
+    lines = []
+    known = [e for e in training.evaluations if e.loss is not None]
+    if known:
+        last = next((e for e in known if e.step == training.kept_step), known[-1])
+        shown = [known[0], last] if last is not known[0] else [last]
+        lines = [
+            "| held-out data | loss | perplexity |",
+            "|---|---|---|",
+            *(
+                f"| after step {e.step} | {number(e.loss)} | {number(e.perplexity)} |"
+                for e in shown
+            ),
+        ]
+    if training.first_loss is not None:
+        lines += [""] if lines else []
+        lines.append(
+            f"Training loss {number(training.first_loss)} at the start, "
+            f"{number(training.last_loss)} at the end (means of {plural(training.window, 'step')})."
+        )
+    return "\n".join(lines) or "Nothing was measured."
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> str:
+    return "| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows)
+
+
+def _code(text: str, language: str = "python") -> str:
+    return f"```{language}\n{text}\n```"
+
+
+def _plain(text: str) -> str:
+    """Return a text of somebody else's without what markdown or YAML would read in it."""
+    return " ".join(_UNSAFE.sub(" ", text).split())[:_LONGEST]
