@@ -82,6 +82,12 @@ def test_what_a_device_says_is_no_markup(here, tmp_path):
     text = write_run_card(run).read_text()
     assert "# LoRA adapter of a b c script d ---\n" in text
     assert "<script>" not in text and "\n# d" not in text
+    config = json.loads((run / "adapter_config.json").read_text())
+    for base, shown in (("x" * 5000, "(none)"), ("a\0`b", "a b"), ("", "(none)")):
+        named = json.dumps(config | {"base_model_name_or_path": base})
+        (run / "adapter_config.json").write_text(named)
+        card = write_run_card(run).read_text()
+        assert f"`peft` finds no base model by the name {shown}: load" in card
 
 
 def test_merging_by_command(here):

@@ -22,6 +22,7 @@ from toolkit.lora import PROJECTIONS
 from toolkit.programs import build_programs, program_functions
 from toolkit.quantization.schemes import quantize
 from toolkit.sources import open_source
+from toolkit.sources.huggingface import HuggingFaceSource
 from toolkit.sources.random import RandomSource
 
 LORA = LoraSettings(4, 8.0, PROJECTIONS)
@@ -249,6 +250,16 @@ def test_rows_are_quantized_alike_in_one_piece_and_in_many(monkeypatch):
             assert (a is None and b is None) or torch.equal(a, b)
         assert entry.relative_error == pytest.approx(same.relative_error, rel=1e-6)
         assert entry.nbytes == whole.nbytes
+
+
+def test_the_adapter_of_a_hub_model_names_its_commit(tmp_path, shared_lowering):
+    """`peft` loads that one then, whatever the hub's newest is."""
+    save_model(tmp_path / "model", "llama")
+    for revision, named in (("c0ffee", "c0ffee"), ("", None)):
+        source = HuggingFaceSource(tmp_path / "model", name="some/model", revision=revision)
+        export_bundle(source, tmp_path / "bundle", ExportSettings(LORA, (8,)))
+        config = json.loads((tmp_path / "bundle" / "adapter_config.json").read_text())
+        assert config["base_model_name_or_path"] == "some/model" and config["revision"] == named
 
 
 def test_a_gguf_file_and_an_adapter(tmp_path):

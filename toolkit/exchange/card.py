@@ -60,7 +60,7 @@ def run_card(run: Path) -> str:
         ToolkitError: Trace or adapter cannot be read.
     """
     analysis = read_analysis(run)
-    base = peft_base_model(run)
+    base = _named_base(run)
     name = _plain(analysis.trace.run.model) or "a language model"
     settings = _lora_rows(run)
     front = _front({"library_name": "peft", "pipeline_tag": "text-generation"}, base, ["lora"])
@@ -111,6 +111,16 @@ def write_merged_card(
         file.write("\n\n".join(parts) + "\n")
 
 
+def _named_base(run: Path) -> str:
+    """Return what the adapter names as its base model; nothing where that can be no path."""
+    base = peft_base_model(run)
+    try:
+        Path(base).exists()
+    except (OSError, ValueError):
+        return ""
+    return base
+
+
 def _front(fields: dict[str, str], base: str, tags: list[str]) -> str:
     """Return the lines that the hub reads."""
     lines = [f"{key}: {json.dumps(_plain(value))}" for key, value in fields.items()]
@@ -124,12 +134,12 @@ def _loading(run: Path, base: str, model: str) -> str:
     folder = Path(base)
     words = json.dumps(run.as_posix())
     note = ""
-    if folder.is_dir() and not (folder / "config.json").exists():
+    if base and folder.is_dir() and not (folder / "config.json").exists():
         try:
             words += f", gguf_file={json.dumps(find_gguf(folder, model).name)}"
         except ToolkitError:
             note = _unresolved(base)
-    elif not folder.exists() and not is_hub_id(base):
+    elif not base or (not folder.exists() and not is_hub_id(base)):
         note = _unresolved(base)
     name = "AutoPeftModelForCausalLM"
     code = f"from peft import {name}\n\nmodel = {name}.from_pretrained({words})"
