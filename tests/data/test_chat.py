@@ -50,7 +50,7 @@ def chatml_mask(text: str, tokenizer) -> tuple[list[int], list[bool]]:
 
 
 def test_tokens_are_those_of_the_template_and_runs_are_the_replies(tokenizer):
-    encoded = ChatEncoder(tokenizer).encode(CHAT)
+    (encoded,) = ChatEncoder(tokenizer).encode(CHAT)
     expected = tokenizer.apply_chat_template(CHAT, return_dict=True)["input_ids"]
     assert encoded.tokens.tolist() == expected
     assert learned(encoded, tokenizer) == [
@@ -64,7 +64,7 @@ def test_tokens_are_those_of_the_template_and_runs_are_the_replies(tokenizer):
 def test_mask_agrees_with_the_grammar_of_chatml(tokenizer, chat):
     text = tokenizer.apply_chat_template(chat, tokenize=False)
     tokens, mask = chatml_mask(text, tokenizer)
-    encoded = ChatEncoder(tokenizer).encode(chat)
+    (encoded,) = ChatEncoder(tokenizer).encode(chat)
     assert encoded.tokens.tolist() == tokens
     # char_to_token finds no token for the characters of some trimmed spaces and composed
     # accents; whatever it finds must agree, and the rest may only add learned tokens.
@@ -91,7 +91,7 @@ def test_mask_agrees_with_tokenizing_turn_by_turn(tokenizer, replies):
         expected_tokens = prompt_tokens + reply_tokens
         expected_mask = prompt_mask + [True] * len(reply_tokens)
         chat.append({"role": "assistant", "content": reply})
-    encoded = ChatEncoder(tokenizer).encode(chat)
+    (encoded,) = ChatEncoder(tokenizer).encode(chat)
     newline = len(encoded.tokens) - len(expected_tokens)  # the template's "\n" after the last turn
     assert encoded.tokens.tolist()[:-newline] == expected_tokens
     assert encoded.mask.tolist() == expected_mask + [False] * newline
@@ -99,7 +99,7 @@ def test_mask_agrees_with_tokenizing_turn_by_turn(tokenizer, replies):
 
 def test_a_token_across_the_border_is_learned(smollm2):
     chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "\n"}]
-    encoded = ChatEncoder(smollm2).encode(chat)
+    (encoded,) = ChatEncoder(smollm2).encode(chat)
     assert len(smollm2("\n\n", add_special_tokens=False).input_ids) == 1, "test needs this merge"
     assert learned(encoded, smollm2) == ["\n\n<|im_end|>"]
 
@@ -114,7 +114,7 @@ def test_marked_template_is_taken_at_its_word():
     )
     plain, other = make_tokenizer(SMOLLM2), make_tokenizer(marked)
     assert ChatEncoder(other).marked and not ChatEncoder(plain).marked
-    expected, actual = ChatEncoder(plain).encode(CHAT), ChatEncoder(other).encode(CHAT)
+    (expected,), (actual,) = ChatEncoder(plain).encode(CHAT), ChatEncoder(other).encode(CHAT)
     assert actual.tokens.tolist() == expected.tokens.tolist()
     assert actual.mask.tolist() == expected.mask.tolist()
 
@@ -143,23 +143,32 @@ def test_marked_template_is_taken_at_its_word():
 )
 def test_other_templates(template, expected):
     tokenizer = make_tokenizer(template)
-    assert learned(ChatEncoder(tokenizer).encode(CHAT), tokenizer) == expected
+    (encoded,) = ChatEncoder(tokenizer).encode(CHAT)
+    assert learned(encoded, tokenizer) == expected
 
 
 def test_assistant_may_speak_first(smollm2):
     chat = [{"role": "assistant", "content": "hello"}, *CHAT[:2]]
-    encoded = ChatEncoder(smollm2).encode(chat)
+    (encoded,) = ChatEncoder(smollm2).encode(chat)
     assert learned(encoded, smollm2) == ["hello<|im_end|>", " how are  you? <|im_end|>"]
+
+
+def test_replies_that_later_turns_hide_are_learned_in_renderings_of_their_own():
+    tokenizer = make_tokenizer(
+        "{% for m in messages %}{{ m.role }}:{% if m.role == 'user' or loop.last %}"
+        "{{ m.content }}{% endif %}<|im_end|>{% endfor %}"
+    )
+    encoder = ChatEncoder(tokenizer)
+    last, first = encoder.encode(CHAT)
+    assert learned(last, tokenizer) == ["fine\n\nand you<|im_end|>"]
+    assert learned(first, tokenizer) == [" how are  you? <|im_end|>"]
+    (alone,) = encoder.encode(CHAT[:2])
+    assert first.tokens.tolist() == alone.tokens.tolist()
 
 
 @pytest.mark.parametrize(
     ("template", "cause"),
     [
-        (
-            "{% for m in messages %}{{ m.role }}:{% if m.role == 'user' or loop.last %}"
-            "{{ m.content }}{% endif %}\n{% endfor %}",
-            "renders earlier turns differently",
-        ),
         ("{% for m in messages %}{{ m.role }}\n{% endfor %}", "does not show the assistant"),
         ("{{ raise_exception('only one turn') }}", "refuses the messages: only one turn"),
     ],

@@ -86,7 +86,7 @@ def test_masks_with_the_real_template(bundle):
     with CHATS.open() as source:
         chats = [json.loads(line)["messages"] for line in itertools.islice(source, 40)]
     for messages in chats:
-        encoded = encoder.encode(messages)
+        (encoded,) = encoder.encode(messages)
         expected = tokenizer.apply_chat_template(messages)["input_ids"]
         assert encoded.tokens.tolist() == expected
         edges = np.flatnonzero(np.diff(np.concatenate([[0], encoded.mask.astype(int), [0]])))

@@ -60,6 +60,7 @@ def write_gguf(
     tokenizer: PreTrainedTokenizerFast | None = None,
     metadata: dict[str, Any] | None = None,
     vocabulary: bool = True,
+    splits: str | None = None,
 ) -> None:
     """Write a model as llama.cpp's converter does, rows of q and k permuted where it does that.
 
@@ -73,6 +74,7 @@ def write_gguf(
         tokenizer: A byte-level one; else the file names tokens that no text is made of.
         metadata: Keys of the architecture, without its name, to add; None leaves one out.
         vocabulary: Whether the file names tokens at all; llama.cpp reads no made-up ones.
+        splits: How the tokenizer splits text, as llama.cpp names it.
     """
     config = model.config
     architecture = config.model_type.removesuffix("_text")
@@ -85,6 +87,8 @@ def write_gguf(
         writer.add_token_list([f"t{i}" for i in range(config.vocab_size)])
     else:
         _add_tokenizer(writer, tokenizer)
+    if splits is not None:
+        writer.add_tokenizer_pre(splits)
     for key, value in (metadata or {}).items():
         name = f"{architecture}.{key}"
         writer.kv_data[0].pop(name, None)

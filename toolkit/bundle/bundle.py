@@ -12,6 +12,7 @@ from toolkit.bundle import manifest as manifests
 from toolkit.bundle.flat_tensor import FlatTensorReader
 from toolkit.errors import ToolkitError
 from toolkit.quantization.packing import QuantizedTensor
+from toolkit.sources.tokenizer import open_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -125,9 +126,7 @@ class Bundle:
                 f"The bundle {self.path} has no tokenizer",
                 "Make data for it with: toolkit data --random",
             )
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(self.path)
+        return cast("PreTrainedTokenizerBase", open_tokenizer(self.path))
 
     def check_hashes(self) -> None:
         """Check the SHA-256 of every file.

@@ -28,6 +28,7 @@ from toolkit.programs.kinds import program_kinds
 from toolkit.quantization.packing import GROUP
 from toolkit.quantization.report import TensorQuality
 from toolkit.sources import Source
+from toolkit.sources.tokenizer import open_tokenizer
 
 
 class Progress(Protocol):
@@ -187,10 +188,8 @@ def _write_adapter(
 def _write_tokenizer(directory: Path, source: Source) -> dict[str, str] | None:
     if not source.save_tokenizer(directory):
         return None
-    from transformers import AutoTokenizer
-
     # As `toolkit data --tokenizer BUNDLE` loads it: the two descriptions have to agree.
-    return describe_tokenizer(AutoTokenizer.from_pretrained(directory), source.name)
+    return describe_tokenizer(open_tokenizer(directory), source.name)
 
 
 def _write_identity(directory: Path, tokenizer: dict[str, str] | None) -> None:

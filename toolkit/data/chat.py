@@ -2,12 +2,15 @@
 
 The template is rendered as a whole and tokenized once, so the tokens are the ones inference sees.
 The assistant's part of turn i is the text between `render(messages[:i], generation prompt)` and
-`render(messages[:i + 1])`; a token belongs to it when it carries any character of that text. White
-space that the template puts after the end-of-turn token is left out: generation has stopped there.
-Templates with a `{% generation %}` marker are taken at their word instead.
+`render(messages[:i + 1])`; a token belongs to it when it carries any character of that text. Left
+out is what generation never writes: a special token of the header that takes the white space behind
+it, white space after the end-of-turn token, and a token that closes a chat which asks for no reply
+(Phi). `{% generation %}` markers are taken at their word but for these and the generation prompt.
+
+A template may render a reply differently once others follow: Qwen3 drops the reasoning of earlier
+turns. Such a reply is learned in a rendering of its own that ends with it, as it was written.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,7 @@ from jinja2.exceptions import TemplateError, TemplateSyntaxError
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from toolkit.data.samples import Encoded
-from toolkit.data.template import ChatTemplate
+from toolkit.data.template import ChatTemplate, on_one_day
 from toolkit.errors import ToolkitError
 
 Messages = list[dict[str, Any]]
@@ -63,45 +66,72 @@ class ChatEncoder:
         tokens = self._tokenize(self._render(messages, tools))[0]
         return Encoded(tokens, np.ones(len(tokens), dtype=bool))
 
-    def encode(self, messages: Messages, tools: list[Any] | None = None) -> Encoded:
+    def encode(self, messages: Messages, tools: list[Any] | None = None) -> list[Encoded]:
         """Return the chat's tokens; the mask covers the assistant's tokens and end-of-turn.
+
+        There are several renderings where earlier turns are rendered differently once others
+        follow, the longest first; each reply is learned in one of them.
 
         Raises:
             ToolkitError: The template refuses the messages or cannot be masked.
         """
-        text = self._render(messages, tools)
-        tokens, begins, ends = self._tokenize(text)
+        replies = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+        found = []
+        while True:
+            text = self._render(messages, tools)
+            if self.marked:
+                spans, missed = self._marked_spans(text, messages, tools, replies), []
+            else:
+                spans, missed = self._spans(text, messages, tools, replies)
+            if spans or not replies:
+                found.append(self._masked(text, spans))
+            if not missed:
+                return found
+            messages, replies = messages[: missed[-1] + 1], missed
+
+    def _masked(self, text: str, spans: list[tuple[int, int]]) -> Encoded:
+        tokens, special, begins, ends = self._tokenize(text)
         mask = np.zeros(len(tokens), dtype=bool)
-        spans = self._marked_spans(messages, tools) if self.marked else None
-        for start, end in self._spans(text, messages, tools) if spans is None else spans:
-            inside = (begins < end) & (ends > start)
-            if spans is None:
-                inside = self._without_tail(inside, tokens, text, ends, end)
-            mask |= inside
+        for start, end in spans:
+            inside = (begins < end) & (ends > start) & ~(special & (begins < start))
+            mask |= self._without_tail(inside, special, text, ends, end)
         return Encoded(tokens, mask)
 
     def _spans(
-        self, text: str, messages: Messages, tools: list[Any] | None
-    ) -> Iterator[tuple[int, int]]:
-        """Yield the characters of every assistant's turn, its header left out."""
-        for index, message in enumerate(messages):
-            if message["role"] == "assistant":
-                yield self._span(text, messages, index, tools)
+        self, text: str, messages: Messages, tools: list[Any] | None, replies: list[int]
+    ) -> tuple[list[tuple[int, int]], list[int]]:
+        """Return the characters of every reply, its header left out, and which are not there."""
+        spans, missed = [], []
+        closing = self._closing(text, messages, tools)
+        for index in replies:
+            through = self._render(messages[: index + 1], tools)
+            if closing and through.endswith(closing):
+                through = self._unclosed(through, closing)
+            if not text.startswith(through):
+                missed.append(index)
+                continue
+            start = self._prompt_length(through, messages, index, tools)
+            if start is None:
+                start = self._content_start(messages, index, tools)
+            spans.append((start, len(through)))
+        return spans, missed
 
-    def _span(
-        self, text: str, messages: Messages, index: int, tools: list[Any] | None
-    ) -> tuple[int, int]:
-        through = self._render(messages[: index + 1], tools)
-        if not text.startswith(through):
-            raise ToolkitError(
-                "the chat template renders earlier turns differently once others follow, "
-                "so the assistant's tokens cannot be found",
-                _REMEDY,
-            )
-        start = self._prompt_length(through, messages, index, tools)
-        if start is None:
-            start = self._content_start(messages, index, tools)
-        return start, len(through)
+    def _closing(self, text: str, messages: Messages, tools: list[Any] | None) -> str:
+        """Return the token that the template ends a chat with when no reply is asked for, or ""."""
+        end = self.tokenizer.eos_token
+        if not end or not text.endswith(end):
+            return ""
+        try:
+            prompt = self._render(messages, tools, add_generation_prompt=True)
+        except ToolkitError:
+            return ""
+        return "" if prompt.startswith(text) else str(end)
+
+    def _unclosed(self, text: str, closing: str) -> str:
+        """Leave the closing token away, unless it is all that ends the reply."""
+        rest = text.removesuffix(closing)
+        special = self._tokenize(rest.rstrip())[1]
+        return rest if special[-1:].any() else text
 
     def _prompt_length(
         self, through: str, messages: Messages, index: int, tools: list[Any] | None
@@ -133,52 +163,60 @@ class ChatEncoder:
         return next(i for i, (first, second) in enumerate(same) if first != second)
 
     def _without_tail(
-        self, inside: np.ndarray, tokens: np.ndarray, text: str, ends: np.ndarray, end: int
+        self, inside: np.ndarray, special: np.ndarray, text: str, ends: np.ndarray, end: int
     ) -> np.ndarray:
-        special = [i for i in np.flatnonzero(inside) if int(tokens[i]) in self._special]
-        if not special or text[ends[special[-1]] : end].strip():
+        marks = np.flatnonzero(inside & special)
+        if not len(marks) or text[ends[marks[-1]] : end].strip():
             return inside
         inside = inside.copy()
-        inside[special[-1] + 1 :] = False
+        inside[marks[-1] + 1 :] = False
         return inside
 
-    def _marked_spans(self, messages: Messages, tools: list[Any] | None) -> list[tuple[int, int]]:
-        """Return the characters inside `{% generation %}` blocks.
+    def _marked_spans(
+        self, text: str, messages: Messages, tools: list[Any] | None, replies: list[int]
+    ) -> list[tuple[int, int]]:
+        """Return the characters inside `{% generation %}` blocks, generation prompts left out.
 
         The tokenizer's own `return_assistant_tokens_mask` drops a turn that begins with a space
         whose offset the tokenizer trims, so the characters are mapped to tokens here.
         """
-        template = self.tokenizer.get_chat_template(self._template, tools=tools)
         rendered: Any = render_jinja_template(
             conversations=[messages],
             tools=tools,
-            chat_template=template,
+            chat_template=self._text(tools),
             return_assistant_tokens_mask=True,
             **self.tokenizer.special_tokens_map,
         )
-        spans: list[tuple[int, int]] = rendered[1][0]
-        return spans
+        prompts = [self._prompt_length(text, messages, index, tools) for index in replies]
+        return [
+            (max([start, *(p for p in prompts if p is not None and start < p <= end)]), end)
+            for start, end in rendered[1][0]
+        ]
 
     def _render(self, messages: Messages, tools: list[Any] | None, **options: Any) -> str:
         try:
             template = self.tokenizer.apply_chat_template
-            options |= {"chat_template": self._template, "tokenize": False}
+            options |= {"chat_template": self._text(tools), "tokenize": False}
             return str(template(messages, tools=tools, **options))
         except (TemplateError, TypeError, ValueError) as error:
             raise ToolkitError(f"the chat template refuses the messages: {error}") from error
 
-    def _tokenize(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return tokens [n] and the first and past-the-last character of each, int64 [n]."""
+    def _text(self, tools: list[Any] | None) -> str:
+        return on_one_day(self.tokenizer.get_chat_template(self._template, tools=tools))
+
+    def _tokenize(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return tokens [n], which are special, first and past-the-last character, int64 [n]."""
         encoded = self.tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
         tokens = np.array(encoded["input_ids"], dtype=np.int32)
+        special = np.isin(tokens, list(self._special))
         offsets = np.array(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
-        # Byte-level tokenizers trim leading spaces from offsets; a token owns the characters
-        # since the one before it.
+        # Byte-level tokenizers trim leading spaces from offsets; a token of text owns the
+        # characters since the one before it.
         ends = np.maximum.accumulate(offsets[:, 1]) if len(offsets) else offsets[:, 1]
-        begins = np.minimum(offsets[:, 0], np.concatenate([[0], ends[:-1]]))
-        return tokens, begins, ends
+        since = np.minimum(offsets[:, 0], np.concatenate([[0], ends[:-1]]))
+        return tokens, special, np.where(special, offsets[:, 0], since), ends
 
 
 def _compiled(template: ChatTemplate) -> ChatTemplate:

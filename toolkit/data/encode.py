@@ -14,6 +14,8 @@ from toolkit.data.samples import Encoded, Piece, split, to_piece, truncate
 from toolkit.data.template import ChatTemplate
 from toolkit.errors import ToolkitError
 
+_LINE = "\n"  # no token of SentencePiece joins it with what follows
+
 
 @dataclass
 class Tally:
@@ -99,27 +101,45 @@ class DocumentEncoder:
         if self.template:
             turns = [("user", document.prompt), ("assistant", document.completion)]
             return self._chat_parts([{"role": role, "content": text} for role, text in turns], None)
-        return self._fitted(self._joined(document.prompt, document.completion or ""))
+        return [self._fitted(self._joined(document.prompt, document.completion or ""))]
 
     def _text_parts(self, text: str) -> list[Encoded]:
         if not text.strip():
             raise _Dropped("empty")
-        tokens = self._with_end(self.tokenizer(text, verbose=False)["input_ids"])
+        tokens = self._with_end(self._begun(text))
         encoded = _all(tokens)
         if len(tokens) <= self.seq_len + 1 or self.long != "split":
-            return self._fitted(encoded)
+            return [self._fitted(encoded)]
         self.tally.split += 1
         return split(encoded, self.seq_len)
 
     def _joined(self, prompt: str, completion: str) -> Encoded:
         """Tokenize prompt and completion apart, as at inference, where the prompt comes alone."""
-        head = self.tokenizer(prompt, verbose=False)["input_ids"]
-        tail = self.tokenizer(completion, add_special_tokens=False, verbose=False)["input_ids"]
-        tail = self._with_end(tail)
+        head = self._begun(prompt)
+        tail = self._with_end(self._continued(completion))
         mask = np.ones(len(head) + len(tail), dtype=bool)
         if self.loss == "assistant":
             mask[: len(head)] = False
         return Encoded(np.array(head + tail, dtype=np.int32), mask)
+
+    def _begun(self, text: str) -> list[int]:
+        """Tokenize the beginning of a document; it may be written with the token that begins it."""
+        tokens = list(self.tokenizer(text, verbose=False)["input_ids"])
+        twice = len(tokens) > 1 and tokens[0] == tokens[1] == self.tokenizer.bos_token_id
+        return tokens[1:] if twice else tokens
+
+    def _continued(self, text: str) -> list[int]:
+        """Tokenize what follows other text, without the space that some put before every text."""
+        tokens = self._plain(text)
+        twice = self._plain("a") * 2
+        if self.tokenizer.decode(twice, clean_up_tokenization_spaces=False).endswith("aa"):
+            return tokens
+        before, both = self._plain(_LINE), self._plain(_LINE + text)
+        return both[len(before) :] if both[: len(before)] == before else tokens
+
+    def _plain(self, text: str) -> list[int]:
+        encoded = self.tokenizer(text, add_special_tokens=False, verbose=False)
+        return list(encoded["input_ids"])
 
     def _with_end(self, tokens: list[int]) -> list[int]:
         end = self.tokenizer.eos_token_id
@@ -130,13 +150,15 @@ class DocumentEncoder:
             messages = _until_last_reply(messages)
         if not messages:
             raise _Dropped("no assistant message" if self.loss == "assistant" else "empty")
-        chat = self._chat_encoder()
-        if self.long != "split" or chat.length(messages, tools) <= self.seq_len + 1:
-            return self._fitted(self._encode(messages, tools))
-        chats = list(self._conversations(messages, tools))
+        chats = [messages]
+        if self.long == "split" and not self._fits(messages, tools):
+            chats = list(self._conversations(messages, tools))
         if len(chats) > 1:
             self.tally.split += 1
-        return [self._fitted(self._encode(part, tools))[0] for part in chats]
+        return [self._fitted(part) for chat in chats for part in self._encode(chat, tools)]
+
+    def _fits(self, messages: Messages, tools: list[Any] | None) -> bool:
+        return self._chat_encoder().length(messages, tools) <= self.seq_len + 1
 
     def _conversations(self, messages: Messages, tools: list[Any] | None) -> Iterator[Messages]:
         """Cut a long chat before user turns into chats that fit, each with the system message.
@@ -146,26 +168,23 @@ class DocumentEncoder:
         system, exchanges = _exchanges(messages)
         current: Messages = []
         for exchange in exchanges:
-            longer = [*system, *current, *exchange]
-            fits = self._chat_encoder().length(longer, tools) <= self.seq_len + 1
-            if current and not fits:
+            if current and not self._fits([*system, *current, *exchange], tools):
                 yield [*system, *current]
                 current = []
             current = [*current, *exchange]
         yield [*system, *current]
 
-    def _encode(self, messages: Messages, tools: list[Any] | None) -> Encoded:
+    def _encode(self, messages: Messages, tools: list[Any] | None) -> list[Encoded]:
         if self.loss == "all":
-            return self._chat_encoder().encode_all(messages, tools)
+            return [self._chat_encoder().encode_all(messages, tools)]
         return self._chat_encoder().encode(messages, tools)
 
-    def _fitted(self, encoded: Encoded) -> list[Encoded]:
-        if not encoded.mask[self.seq_len + 1 :].any():
-            return [truncate(encoded, self.seq_len)]  # Nothing that is learned goes missing.
-        if self.long == "drop":
-            raise _Dropped("longer than the sequence length")
-        self.tally.truncated += 1
-        return [truncate(encoded, self.seq_len)]
+    def _fitted(self, encoded: Encoded) -> Encoded:
+        if encoded.mask[self.seq_len + 1 :].any():  # Else nothing that is learned goes missing.
+            if self.long == "drop":
+                raise _Dropped("longer than the sequence length")
+            self.tally.truncated += 1
+        return truncate(encoded, self.seq_len)
 
     def _chat_encoder(self) -> ChatEncoder:
         if self._chat is None:

@@ -9,6 +9,20 @@ from toolkit.errors import ToolkitError
 FILE = "chat_template.jinja"
 """What a template is called in data directories and beside adapters, as `transformers` calls it."""
 
+# A day that templates take for today, by the codes of strftime; Llama 3.2 falls back to it.
+_DAY = {
+    "%d": "26",
+    "%-d": "26",
+    "%e": "26",
+    "%m": "07",
+    "%b": "Jul",
+    "%B": "July",
+    "%y": "24",
+    "%Y": "2024",
+    "%a": "Fri",
+    "%A": "Friday",
+}
+
 
 @dataclass(frozen=True)
 class ChatTemplate:
@@ -47,3 +61,17 @@ def read_template(path: Path) -> ChatTemplate:
             "Give the Jinja template itself, such as a model's chat_template.jinja",
         )
     return ChatTemplate(path.name, text)
+
+
+def on_one_day(text: str) -> str:
+    """Return a template that writes the same date whenever it is rendered.
+
+    Templates of Llama 3.2, SmolLM3 and Granite write today's date, but the same documents have to
+    give the same data on any day.
+    """
+    if "strftime_now" not in text:
+        return text
+    replaced = "".join(f" | replace('{code}', '{value}')" for code, value in _DAY.items())
+    # On the first line, and ended so that the text keeps its own first line end.
+    macro = f"{{% macro strftime_now(format) %}}{{{{ format{replaced} }}}}{{% endmacro %}}"
+    return macro + "{{ '' }}" + text

@@ -34,10 +34,8 @@ def load_tokenizer(source: str) -> Any:
     Raises:
         ToolkitError: There is none, for example in a bundle of random weights.
     """
-    # Imported late: transformers takes seconds, and `--help` should not.
-    from transformers import AutoTokenizer
-
     from toolkit.sources.hub import download_tokenizer
+    from toolkit.sources.tokenizer import open_tokenizer
 
     path = Path(source).expanduser()
     if not path.exists():  # `check_source` has seen that it has the form of a hub id
@@ -46,11 +44,8 @@ def load_tokenizer(source: str) -> Any:
         raise ToolkitError(
             f"{source} has no tokenizer", "Name a model's directory, or use --random for tokens"
         )
-    options: dict[str, Any] = {}
-    if path.suffix == ".gguf":
-        path, options = path.parent, {"gguf_file": path.name}
     try:
-        return AutoTokenizer.from_pretrained(path, **options)
+        return open_tokenizer(path)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         raise ToolkitError(

@@ -10,7 +10,7 @@ import gguf
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig
 from transformers.integrations.gguf.gguf_config_mapping import GGUF_CONFIG_ARCHS
 
 from toolkit.errors import ToolkitError
@@ -20,6 +20,7 @@ from toolkit.sources.gguf_blocks import is_representable, read_groups
 from toolkit.sources.gguf_metadata import Metadata, apply_fields, read_fields
 from toolkit.sources.gguf_names import row_order, stored_names
 from toolkit.sources.gguf_rope import restore_llama3_scaling, rope_parameters
+from toolkit.sources.tokenizer import open_tokenizer
 
 
 class GgufSource(Source):
@@ -91,7 +92,7 @@ class GgufSource(Source):
 
     def save_tokenizer(self, directory: Path) -> bool:
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.path.parent, gguf_file=self.path.name)
+            tokenizer = open_tokenizer(self.path)
         except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
             raise ToolkitError(f"The tokenizer of {self.path} cannot be read: {error}") from error
         tokenizer.save_pretrained(directory)

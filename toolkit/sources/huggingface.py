@@ -5,12 +5,13 @@ import re
 from pathlib import Path
 
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig
 
 from toolkit.errors import ToolkitError
 from toolkit.families import check_family
 from toolkit.sources.base import Source
 from toolkit.sources.safetensors_file import SafetensorsFile
+from toolkit.sources.tokenizer import open_tokenizer
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
@@ -51,7 +52,7 @@ class HuggingFaceSource(Source):
         if not any((self.directory / file).exists() for file in _TOKENIZER_FILES):
             return False
         try:
-            AutoTokenizer.from_pretrained(self.directory).save_pretrained(directory)
+            open_tokenizer(self.directory).save_pretrained(directory)
         except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
             raise ToolkitError(
                 f"The tokenizer of {self.origin} cannot be loaded: {error}"
