@@ -19,13 +19,15 @@ test: setup lint
 test-fast: setup
 	$(BIN)/pytest -m "not slow"
 
-# What CI does for minutes, for hours: kills, damaged files, kernels at full size, mutated traces.
+# What CI does for minutes, for hours: kills, damaged files, kernels at full size, mutated traces,
+# tokenizers of full size (after `make android`).
 soak: setup
 	TOOLKIT_SOAK=400 $(BIN)/pytest tests/runtime/engine/training/test_kills.py
 	TOOLKIT_SOAK=3000 $(BIN)/pytest tests/runtime/engine/model/test_damage.py
 	TOOLKIT_SOAK=7000 $(BIN)/pytest tests/cli/test_damage.py
 	TOOLKIT_SOAK=1 $(BIN)/pytest tests/runtime/kernels/test_full_size.py tests/oracle/test_full_size.py
 	$(BIN)/python tools/fuzz_traces.py
+	$(BIN)/python tools/android/real_tokenizers.py
 
 # The app: tests on the JVM with the real engine, then a signed debug APK. No Android SDK is needed.
 android: setup

@@ -1,6 +1,9 @@
 """Bundles of tiny random models."""
 
 from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
 
 from tests.support.chatml import SMOLLM2, make_tokenizer
 from tests.support.tiny import tiny_config
@@ -12,10 +15,16 @@ from toolkit.sources.random import RandomSource
 
 
 class SourceWithTokenizer(RandomSource):
-    """Random weights with the tokenizer of `tests.support.chatml`, 400 tokens."""
+    """Random weights with a tokenizer, that of `tests.support.chatml` with 400 tokens if none."""
+
+    def __init__(
+        self, *arguments: Any, tokenizer: PreTrainedTokenizerFast | None = None, **options: Any
+    ) -> None:
+        super().__init__(*arguments, **options)
+        self._tokenizer = tokenizer or make_tokenizer(SMOLLM2)
 
     def save_tokenizer(self, directory: Path) -> bool:
-        make_tokenizer(SMOLLM2).save_pretrained(directory)
+        self._tokenizer.save_pretrained(directory)
         return True
 
 

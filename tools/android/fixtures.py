@@ -14,10 +14,12 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import tokenizer_cases  # noqa: E402
+from transformers import PreTrainedTokenizerFast  # noqa: E402
 
 from tests.support import tiny  # noqa: E402
 from tests.support.bundles import SourceWithTokenizer, export_tiny  # noqa: E402
 from tests.support.chatml import SMOLLM2, make_tokenizer  # noqa: E402
+from tests.support.family_tokenizers import wrapped  # noqa: E402
 from tests.support.trainer import run_trainer  # noqa: E402
 from toolkit.bundle.export import ExportSettings, export_bundle  # noqa: E402
 from toolkit.bundle.layout import parameter_shapes  # noqa: E402
@@ -27,7 +29,13 @@ from toolkit.lora import PROJECTIONS, LoraSettings  # noqa: E402
 
 TARGET = ROOT / "build/android/fixtures"
 SEQ_LEN = 24
-TEXTS = ["hello there, how are you doing today?\n" * 9, "I am fine thank you! 東京 🙂", "x"]
+CASES = 6000  # tools/android/real_tokenizers.py has more
+TEXTS = [
+    "hello there, how are you doing today?\n" * 9,
+    "I am fine thank you! 東京 🙂",
+    "x",
+    "<bos>Hello<eos>",
+]
 
 
 def main() -> None:
@@ -35,22 +43,26 @@ def main() -> None:
     shutil.rmtree(TARGET, ignore_errors=True)
     export_tiny(TARGET / "bundles/tiny", "llama", seq_lens=(SEQ_LEN,))
     prepare_random(12, SEQ_LEN, 150, 5, TARGET / "data/rows")
-    write_text_bundle(TARGET / "bundles/words")
-    write_text_rows(TARGET / "texts")
+    tokenizers = tokenizer_cases.small()
+    pieces = wrapped("gemma3", tokenizers["gemma3"], None)
+    for name, tokenizer in (("words", make_tokenizer(SMOLLM2)), ("pieces", pieces)):
+        write_text_bundle(TARGET / "bundles" / name, tokenizer)
+        write_text_rows(TARGET / "texts" / name, tokenizer)
     write_reference(TARGET / "reference")
-    tokenizer_cases.write(TARGET / "tokenizers")
+    tokenizer_cases.write(TARGET / "tokenizers", CASES, tokenizers)
 
 
-def write_text_bundle(folder: Path) -> None:
-    """Export a tiny model whose vocabulary is that of a real byte-level tokenizer, with it."""
+def write_text_bundle(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Export a tiny model with a tokenizer and its vocabulary."""
     config = tiny.tiny_config("llama")
-    config.vocab_size = 400
+    config.vocab_size = len(tokenizer)
     config.initializer_range = 0.2
-    source = SourceWithTokenizer(config, parameter_shapes(config), "tiny-words", seed=2)
+    name = f"tiny-{folder.name}"
+    source = SourceWithTokenizer(config, parameter_shapes(config), name, 2, tokenizer=tokenizer)
     export_bundle(source, folder, ExportSettings(LoraSettings(4, 8.0, PROJECTIONS), (SEQ_LEN,)))
 
 
-def write_text_rows(folder: Path) -> None:
+def write_text_rows(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     """Write texts and the rows that `toolkit data` makes of them."""
     folder.mkdir(parents=True)
     files = []
@@ -58,7 +70,7 @@ def write_text_rows(folder: Path) -> None:
         files.append(folder / f"{index}.txt")
         files[-1].write_text(text)
     settings = Settings(SEQ_LEN, loss="all", validation=0)
-    prepare(files, make_tokenizer(SMOLLM2), settings, folder / "data")
+    prepare(files, tokenizer, settings, folder / "data")
     rows = read_rows(folder / "data/train.ptd")
     names = ("tokens", "labels", "positions", "start")
     content = {"texts": TEXTS, **{name: getattr(rows, name).tolist() for name in names}}

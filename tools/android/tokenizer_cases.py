@@ -1,8 +1,8 @@
 """Strings that tokenizers differ on, with their tokens by the `tokenizers` library.
 
-For each tokenizer a folder with tokenizer.json, and cases.bin, big-endian: number of cases, then
-per case length and bytes of the text (UTF-8, sometimes broken), then per tokenizer, in the order
-of names.txt, number of tokens and tokens.
+cases.bin, big-endian: number of cases, then per case length and bytes of the text (UTF-8, sometimes
+broken). For each tokenizer a folder with tokenizer.json; tokens.bin, per case the number of tokens
+and the tokens; and plain.bin, the same of the first cases without those added around a text.
 """
 
 import json
@@ -10,19 +10,20 @@ import random
 import struct
 import sys
 import unicodedata
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
+from tests.support.family_tokenizers import FAMILIES, trained
+from toolkit.data.tokenizers import load_tokenizer
+
 ROOT = Path(__file__).parents[2]
 GGUF = ROOT / ".cache/assets/SmolLM2-135M-Instruct.Q4_1.gguf"
-CASES = 100_000
+PLAIN = 2000
+_SMALL = 1500
 
-_CL100K = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|NUMBERS| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 _TEXT = """
 the and Hello WORLD it's I'VE they'Re we'lL don'T x'\u017f 'dare can't
 l'été naïve Straße ﬁn İstanbul
@@ -30,6 +31,13 @@ function() {return x+=1;} https://example.org/a?b=c&d e-mail@host 3.14159 1,000,
 東京都 こんにちは 안녕하세요 สวัสดี नमस्ते שלום مرحبا Привет γειά ไทย ကမ္ဘာ
 👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇩🇪 ❤️ e\u0301 \u1112\u1161\u11ab \u0958 \u212b \ufb01 \u2126
 _ __init__ #tag @you $5 €9 % ... <|im_start|> <|im_end|> <|endoftext|> <|im_ <s>
+<bos> <start_of_turn>user <end_of_turn> <unused7> <table> <h1> [multimodal]
+<0x0A> <0xE2> <unk> \u2581 a\u2581b
+<|user|> <|end|> <|assistant|>x <|begin_of_text|> <|eot_id|> <|start_of_role|>
+<think> </think> </s> <pad> camelCase HTTPServer XMLHttpRequest iPhone15 ǅungla ÀÉÎ straßenBAHN
+SHE'LL
+o'CLOCK
+a/b//c\n/ ...\r\n
 """
 _SPACES = [
     " ",
@@ -49,70 +57,87 @@ _SPACES = [
     "\v",
     "\x85",
     "",
+    "",
+    "      ",
+    "\n\n\n",
+    "\t\t\t",
+    "\r",
+    "\u2581",
 ]
 
 
-def write(folder: Path) -> None:
-    """Write tokenizers and cases."""
-    tokenizers = variants(base_tokenizer())
-    for name, tokenizer in tokenizers.items():
-        (folder / name).mkdir(parents=True)
-        tokenizer.save(str(folder / name / "tokenizer.json"))
-    (folder / "names.txt").write_text("\n".join(tokenizers) + "\n")
-    cases = make_cases(CASES, random.Random(7))
+def write(folder: Path, count: int, tokenizers: Mapping[str, dict[str, Any]]) -> None:
+    """Write cases, and for every tokenizer.json what they become."""
+    folder.mkdir(parents=True)
+    cases = make_cases(count, random.Random(7))
     texts = [case.decode("utf-8", "replace").removeprefix("\ufeff") for case in cases]
-    columns = [
-        [encoding.ids for encoding in tokenizer.encode_batch(texts)]
-        for tokenizer in tokenizers.values()
-    ]
     with (folder / "cases.bin").open("wb") as file:
         file.write(struct.pack(">i", len(cases)))
-        for case, *tokens in zip(cases, *columns, strict=True):
+        for case in cases:
             file.write(struct.pack(">i", len(case)) + case)
-            for ids in tokens:
-                file.write(struct.pack(f">{len(ids) + 1}i", len(ids), *ids))
+    for name, content in tokenizers.items():
+        (folder / name).mkdir()
+        (folder / name / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False))
+        tokenizer = Tokenizer.from_str(json.dumps(content))
+        write_tokens(folder / name / "tokens.bin", tokenizer.encode_batch(texts))
+        plain = tokenizer.encode_batch(texts[:PLAIN], add_special_tokens=False)
+        write_tokens(folder / name / "plain.bin", plain)
 
 
-def base_tokenizer() -> dict[str, Any]:
-    """SmolLM2's vocabulary and merges as a tokenizer.json."""
-    from toolkit.data.tokenizers import load_tokenizer
+def write_tokens(path: Path, encodings: list[Any]) -> None:
+    """Write number and tokens of each text."""
+    with path.open("wb") as file:
+        for encoding in encodings:
+            ids = encoding.ids
+            file.write(struct.pack(f">{len(ids) + 1}i", len(ids), *ids))
 
+
+def small() -> dict[str, dict[str, Any]]:
+    """SmolLM2's own, one of every family trained on this project's text, and other components."""
+    lines = list(corpus([ROOT / "README.md", *sorted((ROOT / "toolkit/data").glob("*.py"))]))
+    found = {name: trained(name, _SMALL, lines) for name in FAMILIES}
+    return {**found, "smollm2": smollm2(), **others(found)}
+
+
+def smollm2() -> dict[str, Any]:
+    """The real tokenizer of SmolLM2."""
     if not GGUF.is_file():
         sys.exit(f"error: {GGUF} is missing. Run tools/setup")
-    return json.loads(load_tokenizer(str(GGUF)).backend_tokenizer.to_str())
+    content: dict[str, Any] = json.loads(load_tokenizer(str(GGUF)).backend_tokenizer.to_str())
+    return content
 
 
-def variants(base: dict[str, Any]) -> dict[str, Tokenizer]:
-    """The same vocabulary behind the pre-tokenizers of the families that the app supports."""
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    plain = {**byte_level, "use_regex": False}
-    gpt2 = {**byte_level, "use_regex": True}
-
-    def split(numbers: str) -> dict[str, Any]:
-        regex = _CL100K.replace("NUMBERS", numbers)
-        return {
-            "type": "Split",
-            "pattern": {"Regex": regex},
-            "behavior": "Isolated",
-            "invert": False,
-        }
-
-    def sequence(*steps: dict[str, Any]) -> dict[str, Any]:
-        return {"type": "Sequence", "pretokenizers": list(steps)}
-
-    def made(pre_tokenizer: dict[str, Any], **changes: Any) -> Tokenizer:
-        content = {**base, "pre_tokenizer": pre_tokenizer, **changes}
-        return Tokenizer.from_str(json.dumps(content))
-
-    digits = {"type": "Digits", "individual_digits": True}
+def others(families: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The same vocabularies behind components that the families' files had at other times."""
+    llama, phi, gemma = families["llama3.2"], families["phi3"], families["gemma3"]
+    metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first"}
+    flags = {"<|user|>": {"lstrip": True}, "<|system|>": {"normalized": True}}
+    tokens = [{**token, **flags.get(token["content"], {})} for token in phi["added_tokens"]]
+    byte_level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True}
     return {
-        "gpt2": made(gpt2),
-        "smollm2": made(sequence(digits, gpt2)),
-        "qwen2": made(sequence(split(r"\p{N}"), plain), normalizer={"type": "NFC"}),
-        "llama3": made(
-            sequence(split(r"\p{N}{1,3}"), plain), model={**base["model"], "ignore_merges": True}
-        ),
+        "gpt2": {**llama, "pre_tokenizer": {**byte_level, "use_regex": True}},
+        "metaspace": {
+            **phi,
+            "normalizer": None,
+            "pre_tokenizer": {**metaspace, "split": True},
+            "added_tokens": tokens,
+        },
+        "marked": {**phi, "added_tokens": tokens},
+        "unknown": {**gemma, "model": without_bytes(gemma["model"], fused=True)},
     }
+
+
+def without_bytes(model: dict[str, Any], *, fused: bool) -> dict[str, Any]:
+    """Return a model that lacks the last byte of the fallback, so that some text is unknown."""
+    vocabulary = {("<lost>" if t == "<0xA9>" else t): i for t, i in model["vocab"].items()}
+    return {**model, "vocab": vocabulary, "fuse_unk": fused}
+
+
+def corpus(files: list[Path]) -> Iterator[str]:
+    """Lines to train on: of files, and of what the cases are made of."""
+    for file in files:
+        yield from file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    yield from _TEXT.splitlines(keepends=True)
 
 
 def make_cases(count: int, source: random.Random) -> list[bytes]:
@@ -133,6 +158,8 @@ def make_cases(count: int, source: random.Random) -> list[bytes]:
         b"a" * 5000,
     ]
     cases += [("é " * 700).encode(), b" " * 300, b"\r\n" * 200, b"1234567890" * 40]
+    cases += ["東".encode() * 3000, "\u2581".encode() * 90, b"\n" * 500, "e\u0301".encode() * 900]
+    cases += [b"ab" * 50_000, ("the " * 20_000).encode(), b"<|user|> \n " * 40, b"<bos>" * 30]
     words = _TEXT.split()
     while len(cases) < count:
         kind = len(cases) % 6

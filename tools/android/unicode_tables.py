@@ -26,6 +26,12 @@ def main() -> None:
         "LETTERS": ("`\\\\p{L}` of a pattern", matching(Split(Regex(r"\p{L}"), "removed"))),
         "NUMBERS": ("`\\\\p{N}` of a pattern", matching(Split(Regex(r"\p{N}"), "removed"))),
         "SPACES": ("`\\\\s` of a pattern", matching(Split(Regex(r"\s"), "removed"))),
+        "CAPITALS": (
+            "`[\\\\p{Lu}\\\\p{Lt}]` of a pattern",
+            matching(Split(Regex(r"[\p{Lu}\p{Lt}]"), "removed")),
+        ),
+        "SMALLS": ("`\\\\p{Ll}` of a pattern", matching(Split(Regex(r"\p{Ll}"), "removed"))),
+        "MARKS": ("`\\\\p{M}` of a pattern", matching(Split(Regex(r"\p{M}"), "removed"))),
         "DIGITS": ("what the pre-tokenizer `Digits` splits off", isolated(Digits(True))),
     }
     lines = [

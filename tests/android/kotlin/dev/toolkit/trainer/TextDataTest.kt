@@ -27,11 +27,17 @@ class TextDataTest {
     @get:Rule val temporary = TemporaryFolder()
 
     @Test
-    fun `makes the rows that toolkit data makes`() {
-        val app = Fixtures.deploy(temporary)
-        val expected = JSONObject(File(Fixtures.folder, "texts/rows.json").readText())
+    fun `makes the rows that toolkit data makes`() = compareRows("words")
+
+    /** Which puts a token before every text, where the text may have it already, and one behind it. */
+    @Test
+    fun `makes them with a tokenizer of SentencePiece's kind`() = compareRows("pieces")
+
+    private fun compareRows(bundle: String) {
+        val app = Fixtures.deploy(temporary, listOf(bundle))
+        val expected = JSONObject(File(Fixtures.folder, "texts/$bundle/rows.json").readText())
         val texts = expected.getJSONArray("texts").let { list -> List(list.length()) { list.getString(it) } }
-        val set = TextData(app.folders).make("mine", app.bundles.require("words"), texts)
+        val set = TextData(app.folders).make("mine", app.bundles.require(bundle), texts)
         assertTrue(set.own)
         assertEquals(expected.getJSONArray("tokens").length(), set.sequences)
         val file = ByteBuffer.wrap(set.train.readBytes()).order(ByteOrder.LITTLE_ENDIAN)

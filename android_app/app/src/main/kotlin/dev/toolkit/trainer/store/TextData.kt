@@ -21,11 +21,14 @@ class TextData(private val folders: AppFolders) {
         if (documents.isEmpty()) throw AppException("There is no text to learn from.")
         val file = TokenizerFile(bundle.folder)
         val tokenizer = file.read()
-        val end = file.endToken(tokenizer)
+        val begin = file.beginToken()
+        val end = file.endToken()
         val length = bundle.sequenceLengths.max()
-        val sequences = Sequences(length, file.padToken(tokenizer))
+        val sequences = Sequences(length, file.padToken())
         for (text in documents) {
-            val tokens = tokenizer.encode(text)
+            var tokens = tokenizer.encode(text)
+            // The text itself may begin with the token that the tokenizer puts first.
+            if (tokens.size > 1 && tokens[0] == begin && tokens[1] == begin) tokens = tokens.copyOfRange(1, tokens.size)
             sequences.add(if (end == null || tokens.lastOrNull() == end) tokens else tokens + end)
         }
         val rows = sequences.rows()

@@ -1,62 +1,79 @@
 package dev.toolkit.trainer.tokenizer
 
-import java.util.PriorityQueue
-
 /**
  * Byte-pair encoding: joins the pair of lowest rank, the leftmost first, until none is left.
  *
- * @param byteIds token of each byte, -1 where the vocabulary has none
+ * @param symbols what a piece begins as
  * @param merges rank and result of each pair that can be joined
+ * @param whole the vocabulary, if a piece that is a token needs no joining (`ignore_merges`)
+ * @param seams where a piece may be cut first
  */
-internal class BytePairs(private val byteIds: IntArray, private val merges: Merges) {
+internal class BytePairs(
+    private val symbols: Symbols,
+    private val merges: Merges,
+    private val whole: Map<String, Int>?,
+    private val seams: Seams?,
+) {
     private val cache = object : LinkedHashMap<String, IntArray>(256, 0.75f, true) {
         override fun removeEldestEntry(eldest: Map.Entry<String, IntArray>) = size > CACHED_WORDS
     }
 
-    /** Tokens of one piece of text, given as UTF-8. */
-    fun encode(piece: ByteArray, tokens: IntList) {
-        if (piece.size > LONGEST_CACHED) {
-            join(piece).forEach(tokens::add)
+    /** Adds the tokens of a piece, given as code points. */
+    fun encode(text: IntArray, begin: Int, end: Int, tokens: IntList) {
+        if (seams == null) return encodePart(text, begin, end, tokens)
+        var from = begin
+        for (i in begin + 1 until end) {
+            if (seams.between(text[i - 1], text[i])) {
+                encodePart(text, from, i, tokens)
+                from = i
+            }
+        }
+        encodePart(text, from, end, tokens)
+    }
+
+    private fun encodePart(text: IntArray, begin: Int, end: Int, tokens: IntList) {
+        if (end - begin > LONGEST_CACHED) {
+            join(text, begin, end).forEach(tokens::add)
             return
         }
-        val key = String(piece, Charsets.ISO_8859_1)
-        val known = cache[key] ?: join(piece).also { cache[key] = it }
+        val key = String(text, begin, end - begin)
+        val known = cache[key] ?: join(text, begin, end).also { cache[key] = it }
         known.forEach(tokens::add)
     }
 
-    private fun join(piece: ByteArray): IntArray {
-        val ids = IntArray(piece.size)
-        var count = 0
-        for (byte in piece) {
-            val id = byteIds[byte.toInt() and 0xff]
-            if (id >= 0) ids[count++] = id
-        }
-        if (count < 2) return ids.copyOf(count)
+    private fun join(text: IntArray, begin: Int, end: Int): IntArray {
+        whole?.get(symbols.written(text, begin, end))?.let { return intArrayOf(it) }
+        val list = IntList()
+        symbols.add(text, begin, end, list)
+        val ids = list.toArray()
+        val count = ids.size
         val next = IntArray(count) { if (it + 1 < count) it + 1 else -1 }
         val previous = IntArray(count) { it - 1 }
-        val queue = PriorityQueue<Long>()
+        val queue = LongHeap(count)
         for (i in 0 until count - 1) push(queue, ids, i, i + 1)
-        while (true) {
-            val best = queue.poll() ?: break
-            val at = (best and 0xffffffffL).toInt()
+        while (!queue.isEmpty()) {
+            val best = queue.poll()
+            val at = best.toInt()
             val right = next[at]
-            // Out of date when its symbols were joined with others since.
             if (ids[at] < 0 || right < 0) continue
-            val merge = merges.find(ids[at], ids[right])
-            if (merge < 0 || merges.rank(merge) != (best ushr 32).toInt()) continue
-            ids[at] = merges.result(merge)
+            // Symbols may have been joined with others since. As in `tokenizers`, what counts is whether the pair
+            // still gives the same token, not whether it has the same rank.
+            val result = merges.result((best ushr 32).toInt())
+            val rank = merges.rank(ids[at], ids[right])
+            if (rank < 0 || merges.result(rank) != result) continue
+            ids[at] = result
             ids[right] = -1
             next[at] = next[right]
             if (next[at] >= 0) previous[next[at]] = at
             if (previous[at] >= 0) push(queue, ids, previous[at], at)
             if (next[at] >= 0) push(queue, ids, at, next[at])
         }
-        return ids.take(count).filter { it >= 0 }.toIntArray()
+        return ids.filter { it >= 0 }.toIntArray()
     }
 
-    private fun push(queue: PriorityQueue<Long>, ids: IntArray, left: Int, right: Int) {
-        val merge = merges.find(ids[left], ids[right])
-        if (merge >= 0) queue.add(merges.rank(merge).toLong() shl 32 or left.toLong())
+    private fun push(queue: LongHeap, ids: IntArray, left: Int, right: Int) {
+        val rank = merges.rank(ids[left], ids[right])
+        if (rank >= 0) queue.add(rank.toLong() shl 32 or left.toLong())
     }
 
     private companion object {
@@ -65,56 +82,56 @@ internal class BytePairs(private val byteIds: IntArray, private val merges: Merg
     }
 }
 
-/** Pairs of tokens to rank and result: an open hash table without objects, for there are 150,000 of them. */
+/** Pairs of tokens to rank and result: an open hash table without objects, for there are up to 500,000 of them. */
 internal class Merges(expected: Int) {
-    private val mask = Integer.highestOneBit(maxOf(16, expected * 2 - 1)) * 2 - 1
-    private val keys = LongArray(mask + 1) { EMPTY }
-    private val ranks = IntArray(mask + 1)
-    private val results = IntArray(mask + 1)
+    private var keys = LongArray(tableSize(expected)) { EMPTY }
+    private var ranks = IntArray(keys.size)
+    private val results = IntList()
 
-    fun put(left: Int, right: Int, rank: Int, result: Int) {
-        val key = key(left, right)
-        var slot = slot(key)
-        while (keys[slot] != EMPTY && keys[slot] != key) slot = slot + 1 and mask
+    val size get() = results.size
+
+    /** Adds the pair of the next rank; of two that are equal the later counts. */
+    fun add(left: Int, right: Int, result: Int) {
+        if (2 * (size + 1) > keys.size) grow()
+        put(key(left, right), size)
+        results.add(result)
+    }
+
+    /** The rank of a pair, -1 if it is not joined. */
+    fun rank(left: Int, right: Int): Int {
+        val slot = slot(key(left, right))
+        return if (keys[slot] == EMPTY) -1 else ranks[slot]
+    }
+
+    /** What the pair of a rank becomes. */
+    fun result(rank: Int): Int = results[rank]
+
+    private fun put(key: Long, rank: Int) {
+        val slot = slot(key)
         keys[slot] = key
         ranks[slot] = rank
-        results[slot] = result
     }
 
-    /** A handle for [rank] and [result], or -1. */
-    fun find(left: Int, right: Int): Int {
-        val key = key(left, right)
-        var slot = slot(key)
-        while (keys[slot] != EMPTY) {
-            if (keys[slot] == key) return slot
-            slot = slot + 1 and mask
-        }
-        return -1
+    private fun grow() {
+        val (oldKeys, oldRanks) = keys to ranks
+        keys = LongArray(2 * oldKeys.size) { EMPTY }
+        ranks = IntArray(keys.size)
+        for (i in oldKeys.indices) if (oldKeys[i] != EMPTY) put(oldKeys[i], oldRanks[i])
     }
-
-    fun rank(handle: Int): Int = ranks[handle]
-
-    fun result(handle: Int): Int = results[handle]
 
     private fun key(left: Int, right: Int): Long = left.toLong() shl 32 or right.toLong()
 
-    private fun slot(key: Long): Int = ((key * -7046029254386353131L) ushr 40).toInt() and mask
+    /** Where a key is, or the empty place for it. */
+    private fun slot(key: Long): Int {
+        val mask = keys.size - 1
+        var slot = ((key * -7046029254386353131L) ushr 40).toInt() and mask
+        while (keys[slot] != EMPTY && keys[slot] != key) slot = slot + 1 and mask
+        return slot
+    }
 
     private companion object {
         const val EMPTY = -1L
+
+        fun tableSize(expected: Int): Int = 2 * Integer.highestOneBit(maxOf(16, 2 * expected - 1))
     }
-}
-
-/** A growing list of tokens. */
-class IntList {
-    private var values = IntArray(64)
-    var size = 0
-        private set
-
-    fun add(value: Int) {
-        if (size == values.size) values = values.copyOf(2 * size)
-        values[size++] = value
-    }
-
-    fun toArray(): IntArray = values.copyOf(size)
 }

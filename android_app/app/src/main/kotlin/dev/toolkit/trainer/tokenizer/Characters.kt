@@ -8,6 +8,9 @@ internal object Characters {
     private val numbers = decode(UnicodeRanges.NUMBERS)
     private val spaces = decode(UnicodeRanges.SPACES)
     private val digits = decode(UnicodeRanges.DIGITS)
+    private val capitals by lazy { decode(UnicodeRanges.CAPITALS) }
+    private val smalls by lazy { decode(UnicodeRanges.SMALLS) }
+    private val marks by lazy { decode(UnicodeRanges.MARKS) }
 
     fun isLetter(c: Int): Boolean = letters[c]
 
@@ -20,6 +23,12 @@ internal object Characters {
 
     /** Neither space nor letter nor number. */
     fun isOther(c: Int): Boolean = !spaces[c] && !letters[c] && !numbers[c]
+
+    /** `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`: also letters without case. */
+    fun isUpper(c: Int): Boolean = letters[c] && !smalls[c] || marks[c]
+
+    /** `[\p{Ll}\p{Lm}\p{Lo}\p{M}]` */
+    fun isLower(c: Int): Boolean = letters[c] && !capitals[c] || marks[c]
 
     fun isLineEnd(c: Int): Boolean = c == '\r'.code || c == '\n'.code
 

@@ -2,7 +2,7 @@ package dev.toolkit.trainer.tokenizer
 
 /** Cuts a piece of text, given as code points, into smaller pieces. */
 internal fun interface Splitter {
-    /** Calls [piece] for every part of [begin, end) in order; together they cover it. */
+    /** Calls [piece] for every part of [begin, end) in order; what is in none of them is left out. */
     fun split(text: IntArray, begin: Int, end: Int, piece: (Int, Int) -> Unit)
 }
 
@@ -20,107 +20,84 @@ internal class DigitSplitter(private val individual: Boolean) : Splitter {
     }
 }
 
-/**
- * The patterns of byte-level tokenizers, as scanners instead of regular expressions: `java.util.regex` is a
- * different engine with a different Unicode on every Android release. Each alternative of a pattern is one
- * function that returns where its match ends, or -1.
- */
-internal abstract class PatternSplitter : Splitter {
+/** What becomes of a delimiter, named as tokenizer.json names it. */
+internal enum class Delimiter { Removed, Isolated, MergedWithPrevious, MergedWithNext, Contiguous }
+
+/** `Split` by a text that is no pattern. */
+internal class LiteralSplitter(private val literal: IntArray, private val delimiter: Delimiter) : Splitter {
     override fun split(text: IntArray, begin: Int, end: Int, piece: (Int, Int) -> Unit) {
-        var at = begin
-        while (at < end) {
-            val next = match(text, at, end)
-            check(next > at) { "no alternative matches" }
-            piece(at, next)
-            at = next
+        when (delimiter) {
+            Delimiter.MergedWithPrevious -> mergedWithPrevious(text, begin, end, piece)
+            Delimiter.MergedWithNext -> mergedWithNext(text, begin, end, piece)
+            Delimiter.Contiguous -> contiguous(text, begin, end, piece)
+            else -> parts(text, begin, end) { from, to, match ->
+                if (!match || delimiter == Delimiter.Isolated) piece(from, to)
+            }
         }
     }
 
-    /** Where the match at [at] ends; every character is matched by some alternative. */
-    protected abstract fun match(text: IntArray, at: Int, end: Int): Int
-
-    /** `'s|'t|'re|'ve|'m|'ll|'d` */
-    protected fun contraction(text: IntArray, at: Int, end: Int, anyCase: Boolean): Int {
-        if (text[at] != '\''.code || at + 1 >= end) return -1
-        val first = fold(text[at + 1], anyCase)
-        if (first in ONE_LETTER) return at + 2
-        if (at + 2 >= end) return -1
-        val second = fold(text[at + 2], anyCase)
-        val two = (first == 'r' || first == 'v') && second == 'e' || first == 'l' && second == 'l'
-        return if (two) at + 3 else -1
+    /** A delimiter right behind another stands alone. */
+    private fun mergedWithPrevious(text: IntArray, begin: Int, end: Int, piece: (Int, Int) -> Unit) {
+        var waiting = begin
+        var previous = false
+        parts(text, begin, end) { from, to, match ->
+            if (match && !previous || from == begin) {
+                if (match) {
+                    piece(waiting, to)
+                    waiting = to
+                }
+            } else {
+                if (waiting < from) piece(waiting, from)
+                waiting = from
+            }
+            previous = match
+        }
+        if (waiting < end) piece(waiting, end)
     }
 
-    private fun fold(c: Int, anyCase: Boolean): Char = when {
-        c > 0xffff -> '\u0000'
-        !anyCase -> c.toChar()
-        c == LONG_S -> 's'
-        c < 0x80 -> c.toChar().lowercaseChar()
-        else -> c.toChar()
+    /** A delimiter right before another stands alone. */
+    private fun mergedWithNext(text: IntArray, begin: Int, end: Int, piece: (Int, Int) -> Unit) {
+        var waiting = -1
+        parts(text, begin, end) { from, to, match ->
+            if (waiting >= 0 && match) piece(waiting, from)
+            if (match) {
+                waiting = from
+            } else {
+                piece(if (waiting >= 0) waiting else from, to)
+                waiting = -1
+            }
+        }
+        if (waiting >= 0) piece(waiting, end)
     }
 
-    protected inline fun run(text: IntArray, at: Int, end: Int, most: Int = Int.MAX_VALUE, member: (Int) -> Boolean): Int {
-        var next = at
-        while (next < end && next - at < most && member(text[next])) next++
-        return next
+    private fun contiguous(text: IntArray, begin: Int, end: Int, piece: (Int, Int) -> Unit) {
+        var waiting = begin
+        var previous = false
+        parts(text, begin, end) { from, _, match ->
+            if (match != previous && waiting < from) {
+                piece(waiting, from)
+                waiting = from
+            }
+            previous = match
+        }
+        if (waiting < end) piece(waiting, end)
     }
 
-    /** ` ?X+` */
-    protected inline fun afterSpace(text: IntArray, at: Int, end: Int, member: (Int) -> Boolean): Int {
-        val first = if (text[at] == ' '.code) at + 1 else at
-        val next = run(text, first, end, member = member)
-        return if (next > first) next else -1
+    private inline fun parts(text: IntArray, begin: Int, end: Int, part: (Int, Int, Boolean) -> Unit) {
+        var from = begin
+        var at = begin
+        while (at <= end - literal.size) {
+            if (matches(text, at)) {
+                if (from < at) part(from, at, false)
+                part(at, at + literal.size, true)
+                at += literal.size
+                from = at
+            } else {
+                at++
+            }
+        }
+        if (from < end) part(from, end, false)
     }
 
-    /** `\s+(?!\S)|\s+`: leaves the last space to what follows it. */
-    protected fun spaces(text: IntArray, at: Int, end: Int): Int {
-        val next = run(text, at, end) { Characters.isSpace(it) }
-        return if (next < end && next - at > 1) next - 1 else next
-    }
-
-    private companion object {
-        const val ONE_LETTER = "stmd"
-        const val LONG_S = 0x17f
-    }
-}
-
-/** GPT-2, and with digits split before it SmolLM2: `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+` */
-internal object Gpt2Splitter : PatternSplitter() {
-    override fun match(text: IntArray, at: Int, end: Int): Int {
-        val next = contraction(text, at, end, anyCase = false)
-        if (next >= 0) return next
-        afterSpace(text, at, end) { Characters.isLetter(it) }.let { if (it >= 0) return it }
-        afterSpace(text, at, end) { Characters.isNumber(it) }.let { if (it >= 0) return it }
-        afterSpace(text, at, end) { Characters.isOther(it) }.let { if (it >= 0) return it }
-        return spaces(text, at, end)
-    }
-}
-
-/**
- * Qwen2 with [digits] = 1, Llama 3 with 3:
- * `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,digits}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
- */
-internal class Cl100kSplitter(private val digits: Int) : PatternSplitter() {
-    override fun match(text: IntArray, at: Int, end: Int): Int {
-        contraction(text, at, end, anyCase = true).let { if (it >= 0) return it }
-        word(text, at, end).let { if (it >= 0) return it }
-        run(text, at, end, digits) { Characters.isNumber(it) }.let { if (it > at) return it }
-        afterSpace(text, at, end) { Characters.isOther(it) }.let { if (it >= 0) return run(text, it, end) { c -> Characters.isLineEnd(c) } }
-        lines(text, at, end).let { if (it >= 0) return it }
-        return spaces(text, at, end)
-    }
-
-    /** `[^\r\n\p{L}\p{N}]?\p{L}+` */
-    private fun word(text: IntArray, at: Int, end: Int): Int {
-        val c = text[at]
-        val first = if (Characters.isLetter(c) || Characters.isNumber(c) || Characters.isLineEnd(c)) at else at + 1
-        val next = run(text, first, end) { Characters.isLetter(it) }
-        return if (next > first) next else -1
-    }
-
-    /** `\s*[\r\n]+`: to the last line end of a run of spaces. */
-    private fun lines(text: IntArray, at: Int, end: Int): Int {
-        var next = run(text, at, end) { Characters.isSpace(it) }
-        while (next > at && !Characters.isLineEnd(text[next - 1])) next--
-        return if (next > at) next else -1
-    }
+    private fun matches(text: IntArray, at: Int): Boolean = literal.indices.all { text[at + it] == literal[it] }
 }
