@@ -124,6 +124,7 @@ def others(families: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         },
         "marked": {**phi, "added_tokens": tokens},
         "unknown": {**gemma, "model": without_bytes(gemma["model"], fused=True)},
+        "unknowns": {**gemma, "model": without_bytes(gemma["model"], fused=False)},
     }
 
 

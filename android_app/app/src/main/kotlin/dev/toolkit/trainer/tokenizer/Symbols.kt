@@ -10,12 +10,21 @@ internal interface Symbols {
     fun written(text: IntArray, begin: Int, end: Int): String
 }
 
-/** What stands for text that the vocabulary lacks: nothing, or one token, for a run of it or for each character. */
+/**
+ * What stands for text that the vocabulary lacks: nothing, or one token, for a run of it or for each character. As in
+ * `tokenizers`, the token waits until known text, or if it is for one character the next unknown one, comes.
+ */
 internal class Unknown(private val token: Int?, private val fused: Boolean) {
-    /** Adds what text that was waiting becomes. [waiting] is how many characters it has; returns how many are left. */
-    fun flush(waiting: Int, tokens: IntList): Int {
-        if (waiting > 0 && token != null) repeat(if (fused) 1 else waiting) { tokens.add(token) }
-        return 0
+    /** Called for an unknown character, [waiting] if one came before; returns that one is waiting now. */
+    fun another(waiting: Boolean, tokens: IntList): Boolean {
+        if (!fused) flush(waiting, tokens)
+        return true
+    }
+
+    /** Called before known text and at the end; returns that none is waiting any more. */
+    fun flush(waiting: Boolean, tokens: IntList): Boolean {
+        if (waiting && token != null) tokens.add(token)
+        return false
     }
 }
 
@@ -24,11 +33,11 @@ internal class ByteSymbols(vocabulary: Map<String, Int>, private val unknown: Un
     private val ids = IntArray(256) { vocabulary[ByteCharacters.of(it)] ?: -1 }
 
     override fun add(text: IntArray, begin: Int, end: Int, tokens: IntList) {
-        var waiting = 0
+        var waiting = false
         for (i in begin until end) {
             eachByte(text[i]) { byte ->
                 if (ids[byte] < 0) {
-                    waiting++
+                    waiting = unknown.another(waiting, tokens)
                 } else {
                     waiting = unknown.flush(waiting, tokens)
                     tokens.add(ids[byte])
@@ -62,14 +71,14 @@ internal class CharacterSymbols(
     fun knows(character: Int): Boolean = Arrays.binarySearch(characters, character) >= 0
 
     override fun add(text: IntArray, begin: Int, end: Int, tokens: IntList) {
-        var waiting = 0
+        var waiting = false
         for (i in begin until end) {
             val at = Arrays.binarySearch(characters, text[i])
             if (at >= 0) {
                 waiting = unknown.flush(waiting, tokens)
                 tokens.add(ids[at])
             } else if (!addBytes(text[i], tokens)) {
-                waiting++
+                waiting = unknown.another(waiting, tokens)
             }
         }
         unknown.flush(waiting, tokens)
