@@ -43,12 +43,19 @@ PARAMETERS = {
     "olmo2-1b": 1_484_916_736,
     "gemma3-270m": 268_098_176,
     "gemma3-1b": 999_885_952,
+    "gemma3-4b": 3_880_263_168,  # its text part
     "phi-3-mini": 3_821_079_552,
     "phi-4-mini": 3_836_021_760,
 }
 WAYS = ("forward", "backward")
 # Trainable parameters at rank 8 that arXiv 2510.03425 reports.
-TRAINABLE = {"qwen2.5-0.5b": 4.39e6, "qwen2.5-1.5b": 9.23e6, "qwen2.5-3b": 14.97e6}
+TRAINABLE = {
+    "qwen2.5-0.5b": 4.39e6,
+    "qwen2.5-1.5b": 9.23e6,
+    "qwen2.5-3b": 14.97e6,
+    "gemma3-1b": 6.52e6,
+    "gemma3-4b": 14.90e6,
+}
 
 
 def test_every_recipe_has_a_size_from_its_model_card():
