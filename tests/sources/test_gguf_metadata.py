@@ -3,30 +3,13 @@
 import numpy as np
 import pytest
 
-from tests.support.models import plain_model, tiny_model, write_gguf
+from tests.support.models import LLAMA_3_2, llama3_factors, plain_model, tiny_model, write_gguf
 from tests.support.tiny import tiny_config
 from toolkit.bundle.layout import base_parts
 from toolkit.errors import ToolkitError
 from toolkit.families import head_dimension
 from toolkit.families.rope import plain_rope
 from toolkit.sources import open_source
-
-
-def llama3_factors(config):
-    """What llama.cpp's converter writes for the scaling of Llama 3.2, from its description."""
-    head_dim = config.hidden_size // config.num_attention_heads
-    frequencies = 500000.0 ** (-np.arange(0, head_dim, 2) / head_dim)
-    factors = []
-    for frequency in frequencies:
-        wavelength = 2 * np.pi / frequency
-        if wavelength < 8192 / 4:
-            factors.append(1.0)
-        elif wavelength > 8192:
-            factors.append(32.0)
-        else:
-            smooth = (8192 / wavelength - 1) / 3
-            factors.append(1 / ((1 - smooth) / 32 + smooth))
-    return np.array(factors)
 
 
 def rope_model():
@@ -37,28 +20,20 @@ def rope_model():
 
 def test_llama3_scaling_is_restored(tmp_path):
     model = rope_model()
-    write_gguf(tmp_path / "tiny.gguf", model, rope_freqs=llama3_factors(model.config))
-    rope = open_source(str(tmp_path / "tiny.gguf")).config.rope_parameters
-    assert rope == {
-        "rope_type": "llama3",
-        "rope_theta": 500000.0,
-        "factor": 32.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    }
+    write_gguf(tmp_path / "tiny.gguf", model, rope_freqs=llama3_factors(LLAMA_3_2, 16))
+    assert open_source(str(tmp_path / "tiny.gguf")).config.rope_parameters == LLAMA_3_2
 
 
 def test_unknown_scaling_is_refused(tmp_path):
     model = rope_model()
-    write_gguf(tmp_path / "tiny.gguf", model, rope_freqs=llama3_factors(model.config) * 1.5)
+    write_gguf(tmp_path / "tiny.gguf", model, rope_freqs=llama3_factors(LLAMA_3_2, 16) * 1.5)
     with pytest.raises(ToolkitError, match="rotary"):
         open_source(str(tmp_path / "tiny.gguf"))
 
 
 def test_two_scalings_at_once_are_refused(tmp_path):
     model = rope_model()
-    factors = llama3_factors(model.config)
+    factors = llama3_factors(LLAMA_3_2, 16)
     path = tmp_path / "tiny.gguf"
     write_gguf(path, model, rope_freqs=factors, metadata={"rope.scaling.factor": 4.0})
     with pytest.raises(ToolkitError, match=r"rope_freqs.*beside its scaling 'linear'"):

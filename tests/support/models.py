@@ -1,6 +1,7 @@
 """Tiny models on disk: Hugging Face directories and GGUF files."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,19 @@ from transformers import (
 )
 
 from tests.support.tiny import tiny_config
-from toolkit.families import head_dimension
+from toolkit.families import FAMILIES, head_dimension
 
 PAIRS_ROTATED = ("llama", "smollm3", "granite")
 """Families for which llama.cpp's converter permutes the rows of q and k."""
+LLAMA_3_2 = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 32.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+"""The rotary scaling of Llama 3.2, which GGUF files have as factors."""
 
 
 def tiny_model(
@@ -43,6 +53,18 @@ def plain_model(family: str, **options) -> PreTrainedModel:
     return tiny_model(family, config=config)
 
 
+def stored_config(family: str, **options) -> PretrainedConfig:
+    """Return a tiny configuration that a GGUF file can hold."""
+    config = tiny_config(family, **options)
+    if family == "llama":
+        config.rope_parameters = LLAMA_3_2
+    if family == "smollm3":  # what llama.cpp takes for granted
+        config.no_rope_layers = [int((i + 1) % 4 != 0) for i in range(config.num_hidden_layers)]
+    if family == "gemma3_text":
+        config.query_pre_attn_scalar = config.head_dim
+    return config
+
+
 def save_model(folder: Path, family: str, shard: str = "5GB", **options) -> PreTrainedModel:
     """Save a tiny model as `transformers` does, in shards of at most `shard`."""
     model = tiny_model(family, **options)
@@ -62,7 +84,10 @@ def write_gguf(
     vocabulary: bool = True,
     splits: str | None = None,
 ) -> None:
-    """Write a model as llama.cpp's converter does, rows of q and k permuted where it does that.
+    """Write a model as llama.cpp's converter does.
+
+    Rows of q and k are permuted, one is added to norms, and rotary scaling becomes keys and tensors
+    where the converter does that.
 
     Args:
         path: The .gguf file.
@@ -70,16 +95,17 @@ def write_gguf(
         linear: GGUF type of the linear layers.
         embedding: GGUF type of embedding and head.
         kinds: GGUF type of single tensors, by GGUF name.
-        rope_freqs: Factors of Llama 3's rotary scaling.
+        rope_freqs: Factors of rotary scaling, instead of those of the model.
         tokenizer: A byte-level one; else the file names tokens that no text is made of.
         metadata: Keys of the architecture, without its name, to add; None leaves one out.
         vocabulary: Whether the file names tokens at all; llama.cpp reads no made-up ones.
         splits: How the tokenizer splits text, as llama.cpp names it.
     """
     config = model.config
-    architecture = config.model_type.removesuffix("_text")
-    writer = gguf.GGUFWriter(path, architecture)
+    family = FAMILIES[config.model_type]
+    writer = gguf.GGUFWriter(path, family.gguf_architecture)
     _add_metadata(writer, config)
+    _add_rope(writer, config, rope_freqs)
     writer.add_tokenizer_model("gpt2" if vocabulary else "no_vocab")
     if not vocabulary:
         pass
@@ -90,12 +116,10 @@ def write_gguf(
     if splits is not None:
         writer.add_tokenizer_pre(splits)
     for key, value in (metadata or {}).items():
-        name = f"{architecture}.{key}"
+        name = f"{family.gguf_architecture}.{key}"
         writer.kv_data[0].pop(name, None)
         if value is not None:
             writer.add_key_value(name, value, gguf.GGUFValueType.get_type(value))
-    if rope_freqs is not None:
-        writer.add_tensor("rope_freqs.weight", rope_freqs.astype(np.float32))
     for name, value in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
@@ -104,9 +128,9 @@ def write_gguf(
         if value.ndim == 2:
             kind = embedding if stored in ("token_embd.weight", "output.weight") else linear
         kind = gguf.GGMLQuantizationType[(kinds or {}).get(stored, kind)]
-        rows = _rows(stored, value.numpy(), config)
-        if architecture == "gemma3" and stored.endswith("norm.weight"):
-            rows = rows + 1
+        rows = _rows(stored, value.float().numpy(), config)
+        if name.endswith("norm.weight"):
+            rows = rows + np.float32(family.norm_offset)
         writer.add_tensor(stored, quants.quantize(rows, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -124,19 +148,63 @@ def _add_metadata(writer: gguf.GGUFWriter, config: PretrainedConfig) -> None:
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    rope = config.rope_parameters.get("full_attention", config.rope_parameters)
-    writer.add_rope_freq_base(rope["rope_theta"])
     writer.add_vocab_size(config.vocab_size)
     if head_dimension(config) * config.num_attention_heads != config.hidden_size:
         writer.add_key_length(head_dimension(config))
         writer.add_value_length(head_dimension(config))
     if config.model_type in ("phi3", "gemma3_text"):
         writer.add_sliding_window(config.sliding_window or 0)
+    if config.model_type == "gemma3_text":
+        writer.add_sliding_window_pattern([k == "sliding_attention" for k in config.layer_types])
     if config.model_type == "granite":
         writer.add_attention_scale(config.attention_multiplier)
         writer.add_embedding_scale(config.embedding_multiplier)
         writer.add_residual_scale(config.residual_multiplier)
         writer.add_logit_scale(config.logits_scaling)
+
+
+def _add_rope(
+    writer: gguf.GGUFWriter, config: PretrainedConfig, rope_freqs: np.ndarray | None
+) -> None:
+    rope = config.rope_parameters
+    if "full_attention" in rope:
+        writer.add_rope_freq_base_swa(rope["sliding_attention"]["rope_theta"])
+        rope = rope["full_attention"]
+    writer.add_rope_freq_base(rope["rope_theta"])
+    turned = int(rope.get("partial_rotary_factor", 1.0) * head_dimension(config))
+    if config.model_type == "phi3":
+        writer.add_rope_dimension_count(turned)
+        writer.add_rope_scaling_orig_ctx_len(config.original_max_position_embeddings)
+    if rope["rope_type"] == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
+    if rope["rope_type"] == "longrope":
+        original = rope["original_max_position_embeddings"]
+        growth = math.log(config.max_position_embeddings / original) / math.log(original)
+        writer.add_rope_scaling_attn_factors(rope.get("attention_factor", math.sqrt(1 + growth)))
+        for which in ("short", "long"):
+            factors = np.array(rope[f"{which}_factor"], dtype=np.float32)
+            writer.add_tensor(f"rope_factors_{which}.weight", factors)
+    if rope["rope_type"] == "llama3" and rope_freqs is None:
+        rope_freqs = llama3_factors(rope, head_dimension(config))
+    if rope_freqs is not None:
+        writer.add_tensor("rope_freqs.weight", rope_freqs.astype(np.float32))
+
+
+def llama3_factors(rope: dict[str, Any], head_dim: int) -> np.ndarray:
+    """What the frequencies of Llama 3 are divided by, float64 [head_dim / 2], by its description.
+
+    Wavelengths that turn four times in the original length stay, those that turn less than once are
+    divided by the factor, between them the inverse goes from one to the other in proportion.
+    """
+    original, low, high = (
+        rope[name]
+        for name in ("original_max_position_embeddings", "low_freq_factor", "high_freq_factor")
+    )
+    frequencies = rope["rope_theta"] ** (-np.arange(0, head_dim, 2) / head_dim)
+    turns = original * frequencies / (2 * np.pi)
+    kept = np.clip((turns - low) / (high - low), 0, 1)
+    return 1 / ((1 - kept) / rope["factor"] + kept)
 
 
 def _rows(stored: str, value: np.ndarray, config: PretrainedConfig) -> np.ndarray:
@@ -173,11 +241,8 @@ def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
 
 def stored_name(name: str, family: str = "llama") -> str:
     """Return llama.cpp's name of a parameter."""
-    if family == "olmo2":
+    if family in ("olmo2", "gemma3_text"):
         name = name.replace("post_attention_layernorm", "post_attention_norm")
-    if family == "gemma3_text":
-        name = name.replace("post_attention_layernorm", "post_attention_norm")
-        name = name.replace("pre_feedforward_layernorm", "ffn_norm")
     pairs = {
         "model.embed_tokens": "token_embd",
         "model.norm": "output_norm",
@@ -185,6 +250,7 @@ def stored_name(name: str, family: str = "llama") -> str:
         "model.layers.": "blk.",
         "input_layernorm": "attn_norm",
         "post_attention_layernorm": "ffn_norm",
+        "pre_feedforward_layernorm": "ffn_norm",
         "post_feedforward_layernorm": "post_ffw_norm",
         "self_attn.q_norm": "attn_q_norm",
         "self_attn.k_norm": "attn_k_norm",

@@ -20,7 +20,12 @@ from toolkit.sources import Source
 
 _CHUNK = 1 << 22
 """Elements read and quantized at a time: 16 MiB of float32."""
-_DERIVED = ("rotary_emb.inv_freq", "rope_freqs.weight")
+_DERIVED = (
+    "rotary_emb.inv_freq",
+    "rope_freqs.weight",
+    "rope_factors_short.weight",
+    "rope_factors_long.weight",
+)
 _Quantized = tuple[list[Tensor], TensorQuality | None]
 DEFAULT_SCHEMES = {"linear": "int4", "embedding": "int8", "head": "int8"}
 

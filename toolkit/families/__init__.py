@@ -68,12 +68,7 @@ def family_of_gguf(architecture: str | None) -> Family:
     """
     for family in FAMILIES.values():
         if family.gguf_architecture == architecture:
-            if family.gguf.readable:
-                return family
-            raise ToolkitError(
-                f"GGUF files of the family '{family.model_type}' are not supported",
-                "Use the model's safetensors files",
-            )
+            return family
     raise _unknown(architecture)
 
 

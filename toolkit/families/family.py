@@ -43,21 +43,31 @@ LLAMA_FIELDS = {
 class Gguf:
     """How a GGUF file holds the family.
 
+    Keys are those of the file's metadata, without the architecture before them.
+
     Attributes:
         architecture: What the file calls it; "" for `model_type`.
         pairs_rotated: Whether the rows of q and k lie so that rotated pairs are neighbours.
-        fields: Metadata keys (without the architecture) and the configuration's fields, where
-            `transformers` does not read files of this architecture; None where it does.
-        readable: Whether such files can be read.
-        neutral: Metadata keys (without the architecture) that change what llama.cpp computes, and
-            the only value that is supported, which is also what a missing key says.
+        fields: Keys that its files have beyond `LLAMA_FIELDS`, and the configuration's fields.
+        rope: Kinds of rotary scaling that its configuration can hold.
+        partial: Whether a part of each head may turn.
+        neutral: Keys that change what llama.cpp computes for this family only, and the value that
+            is supported, which is also what a missing key says.
+        reads: Keys that `complete` takes care of.
+        complete: Returns what of the configuration does not stand in a field: given all keys of the
+            file and the fields so far, `rope_parameters` among them.
     """
 
     architecture: str = ""
     pairs_rotated: bool = False
-    fields: Mapping[str, str] | None = None
-    readable: bool = True
-    neutral: Mapping[str, object] = field(default_factory=lambda: {"expert_count": 0})
+    fields: Mapping[str, str] = field(default_factory=dict)
+    rope: frozenset[str] = frozenset({"default", "linear", "yarn", "llama3"})
+    partial: bool = False
+    neutral: Mapping[str, object] = field(default_factory=dict)
+    reads: frozenset[str] = frozenset()
+    complete: Callable[[Mapping[str, Any], dict[str, Any]], dict[str, Any]] = (
+        lambda _keys, _fields: {}
+    )
 
 
 @dataclass(frozen=True)

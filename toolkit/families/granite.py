@@ -4,7 +4,7 @@ The embedding is multiplied, what attention and MLP add to the residual stream t
 factor of their own instead of one over the square root of a head's width, logits are divided.
 """
 
-from toolkit.families.family import LLAMA_FIELDS, Family, Gguf
+from toolkit.families.family import Family, Gguf
 from toolkit.families.parts import attention, gated_mlp, rms_norm
 
 FAMILY = Family(
@@ -21,12 +21,11 @@ FAMILY = Family(
     gguf=Gguf(
         pairs_rotated=True,
         fields={
-            **LLAMA_FIELDS,
             "attention.scale": "attention_multiplier",
             "embedding_scale": "embedding_multiplier",
             "residual_scale": "residual_multiplier",
             "logit_scale": "logits_scaling",
         },
-        neutral={"expert_count": 0, "rope.scaling.finetuned": True},  # False: no rotary positions
+        neutral={"rope.scaling.finetuned": True},  # False: no rotary positions
     ),
 )

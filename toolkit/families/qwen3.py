@@ -1,6 +1,6 @@
 """Qwen3 (dense): a Llama whose q and k are normed, head by head, before they turn."""
 
-from toolkit.families.family import LLAMA_FIELDS, Family, Gguf
+from toolkit.families.family import Family
 from toolkit.families.parts import gated_mlp, normed_attention, rms_norm
 
 FAMILY = Family(
@@ -8,5 +8,4 @@ FAMILY = Family(
     modeling="transformers.models.qwen3.modeling_qwen3",
     layer="Qwen3DecoderLayer",
     parts={"Qwen3Attention": normed_attention, "Qwen3MLP": gated_mlp, "Qwen3RMSNorm": rms_norm},
-    gguf=Gguf(fields=LLAMA_FIELDS),
 )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from torch import nn
 from transformers import PretrainedConfig
 
-from toolkit.families.family import LLAMA_FIELDS, Family, Gguf
+from toolkit.families.family import Family, Gguf
 from toolkit.families.parts import Attention, attention, gated_mlp, rms_norm
 
 
@@ -26,5 +26,5 @@ FAMILY = Family(
     kind=_kind,
     supports=frozenset({"no_rope_layers"}),
     # llama.cpp, too, turns all layers but every fourth, which its files do not say.
-    gguf=Gguf(pairs_rotated=True, fields=LLAMA_FIELDS),
+    gguf=Gguf(pairs_rotated=True),
 )

@@ -1,6 +1,7 @@
 """A GGUF file of llama.cpp: 4- and 8-bit blocks are taken over unchanged, the rest is expanded.
 
-Configuration and tokenizer come from the conversion in `transformers`, names from the gguf package.
+The configuration is made of the file's metadata, the tokenizer comes from the conversion in
+`transformers`, names from the gguf package.
 """
 
 from pathlib import Path
@@ -9,17 +10,19 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
-from transformers import AutoConfig, PretrainedConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 from transformers.integrations.gguf.gguf_config_mapping import GGUF_CONFIG_ARCHS
+from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
 from toolkit.errors import ToolkitError
 from toolkit.families import Family, family_of_gguf
 from toolkit.sources.base import Groups, Source
 from toolkit.sources.gguf_blocks import is_representable, read_groups
-from toolkit.sources.gguf_metadata import Metadata, apply_fields, read_fields
+from toolkit.sources.gguf_metadata import Metadata, read_fields
 from toolkit.sources.gguf_names import row_order, stored_names
-from toolkit.sources.gguf_rope import restore_llama3_scaling, rope_parameters
+from toolkit.sources.gguf_rope import LLAMA3, LONGROPE, restore_llama3_scaling, rope_parameters
 from toolkit.sources.tokenizer import open_tokenizer
 
 
@@ -61,6 +64,7 @@ class GgufSource(Source):
         metadata = Metadata(reader, family.gguf_architecture)
         del reader
         self.config = self._read_config(metadata, family)
+        self._norm_offset = family.norm_offset
         self._stored = stored_names(self.config)
 
     @property
@@ -80,9 +84,11 @@ class GgufSource(Source):
         kind, shape, _, _ = self._entry(name)
         raw = self._raw(name, begin, end)
         values = gguf.quants.dequantize(raw.numpy(), gguf.GGMLQuantizationType[kind])
-        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).reshape(
-            end - begin, *shape[1:]
-        )
+        result = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+        # llama.cpp's files have what the norms multiply with. The difference is exact where the sum
+        # was rounded from it, and adding the offset again gives the file's value.
+        offset = self._norm_offset if name.endswith("norm.weight") else 0.0
+        return (result - offset if offset else result).reshape(end - begin, *shape[1:])
 
     def can_take_over(self, name: str, scheme: str) -> bool:
         return is_representable(self._entry(name)[0], scheme)
@@ -100,19 +106,30 @@ class GgufSource(Source):
 
     def _read_config(self, metadata: Metadata, family: Family) -> PretrainedConfig:
         fields = read_fields(metadata, family)
+        factors = {
+            name: self._read_stored(name)
+            for name in (LLAMA3, *LONGROPE.values())
+            if name in self._tensors
+        }
+        llama3 = factors.get(LLAMA3)
+        if llama3 is not None and torch.equal(llama3, torch.ones_like(llama3)):
+            del factors[LLAMA3]
+        fields["rope_parameters"] = rope_parameters(metadata, fields, family.gguf, factors)
+        fields |= family.gguf.complete(metadata.all, fields)
+        fields["tie_word_embeddings"] = "output.weight" not in self._tensors
+        del fields["rope_theta"]  # it is one of the rotary parameters
+        plain = fields["head_dim"] == fields["hidden_size"] // fields["num_attention_heads"]
+        if plain and "head_dim" not in CONFIG_MAPPING[family.model_type].__dataclass_fields__:
+            del fields["head_dim"]
         try:
-            config: PretrainedConfig = AutoConfig.from_pretrained(
-                self.path.parent, gguf_file=self.path.name
+            config: PretrainedConfig = AutoConfig.for_model(
+                family.model_type, **metadata.special, **fields
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ToolkitError(f"The settings in {self.path} cannot be used: {error}") from error
-        apply_fields(config, fields)
-        config.tie_word_embeddings = "output.weight" not in self._tensors
-        config.rope_parameters = rope_parameters(
-            metadata, fields["rope_theta"], config.max_position_embeddings, self._tensors
-        )
-        if "rope_freqs.weight" in self._tensors:
-            restore_llama3_scaling(config, self._read_stored("rope_freqs.weight"))
+        except (ValueError, KeyError, TypeError, StrictDataclassError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise ToolkitError(f"The settings in {self.path} cannot be used: {reason}") from error
+        if LLAMA3 in factors:
+            restore_llama3_scaling(config, factors[LLAMA3])
         return config
 
     def _entry(self, name: str) -> tuple[str, tuple[int, ...], int, int]:
@@ -144,23 +161,12 @@ class GgufSource(Source):
 
 
 def _add_architecture(family: Family) -> None:
-    """Have `transformers` read the configuration of a file of a family that it does not know."""
-    if family.gguf.fields is None:
+    """Have `transformers` find the tokenizer in a file of a family that it does not know."""
+    if family.gguf_architecture in GGUF_SUPPORTED_ARCHITECTURES:
         return
-    fields = family.gguf.fields
 
-    def config(metadata: dict[str, Any], tensor_names: tuple[str, ...]) -> dict[str, Any]:
-        found = {
-            name: metadata[f"{family.gguf_architecture}.{key}"]
-            for key, name in fields.items()
-            if f"{family.gguf_architecture}.{key}" in metadata
-        }
-        tokens = {
-            f"{name}_token_id": metadata.get(f"tokenizer.ggml.{key}_token_id")
-            for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"))
-        }
-        found.setdefault("vocab_size", metadata.get("tokenizer.ggml.tokens"))  # their number
-        return {"model_type": family.model_type, **tokens, **found}
+    def config(_metadata: dict[str, Any], _names: tuple[str, ...]) -> dict[str, Any]:
+        return {"model_type": family.model_type}
 
     GGUF_CONFIG_ARCHS.setdefault(family.gguf_architecture, config)
 
