@@ -5,8 +5,15 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.integrations.gguf.dequant import dequantize
 
-from tests.support.models import plain_model, stored_config, tiny_model, write_gguf
+from tests.support.models import (
+    plain_model,
+    stored_config,
+    stored_name,
+    tiny_model,
+    write_gguf,
+)
 from tests.support.tiny import SPECIAL
 from toolkit.bundle.layout import base_parts
 from toolkit.bundle.weights import choose_schemes, quantize_part
@@ -110,6 +117,32 @@ def test_another_scheme_on_request(tmp_path):
         quantized, entry = quantize_part(source, part, scheme)
         assert not entry.taken_over and 0 < entry.relative_error < 0.15
         assert torch.equal(quantized.codes, quantize(source.read(part.source), scheme).codes)
+
+
+@pytest.mark.parametrize("kind", ["Q4_K", "Q5_K", "Q6_K"])
+def test_blocks_of_256_are_expanded_and_quantized_again(tmp_path, kind):
+    """As another implementation expands them, with the error of the second quantization said."""
+    config = stored_config("qwen3")
+    config.hidden_size = config.intermediate_size = 256
+    config.head_dim = 64
+    path = tmp_path / "tiny.gguf"
+    write_gguf(path, tiny_model("qwen3", config=config), kind, "Q6_K")
+    source = open_source(str(path))
+    parts = base_parts(source.config)
+    schemes = choose_schemes(source, parts, "auto", "auto")
+    assert schemes == {"linear": "int4", "embedding": "int8", "head": "int8"}
+    stored = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+    matrices = [part for part in parts if part.kind != "vector"]
+    for part in matrices:
+        tensor = stored[stored_name(part.source)]
+        bits = torch.from_numpy(tensor.data.copy()).reshape(part.shape[0], -1)
+        expected = dequantize(bits, tensor.tensor_type.value).reshape(part.shape)
+        values = source.read(part.source)
+        assert torch.allclose(values, expected, rtol=1e-6, atol=1e-8) and values.any(), part.source
+        quantized, entry = quantize_part(source, part, schemes[part.kind])
+        error = ((quantized.dequantize()[: len(values)] - values).norm() / values.norm()).item()
+        assert entry.relative_error == pytest.approx(error, rel=1e-4) and not entry.taken_over
+        assert 0 < error < (0.1 if part.kind == "linear" else 0.01), part.source
 
 
 def test_damaged_files(tmp_path):

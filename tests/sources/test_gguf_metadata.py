@@ -3,11 +3,18 @@
 import numpy as np
 import pytest
 
-from tests.support.models import LLAMA_3_2, llama3_factors, plain_model, tiny_model, write_gguf
+from tests.support.models import (
+    LLAMA_3_2,
+    llama3_factors,
+    plain_model,
+    stored_config,
+    tiny_model,
+    write_gguf,
+)
 from tests.support.tiny import tiny_config
 from toolkit.bundle.layout import base_parts
 from toolkit.errors import ToolkitError
-from toolkit.families import head_dimension
+from toolkit.families import family_of, head_dimension
 from toolkit.families.rope import plain_rope
 from toolkit.sources import open_source
 
@@ -117,6 +124,12 @@ def test_yarn_is_llama_cpps(tmp_path, family, more, own):
         ({"rope.dimension_count": 4}, r"rope\.dimension_count=4 .* width of a head, 16"),
         ({"attention.value_length": 32}, r"value_length=32 .* width of a head, 16"),
         ({"expert_count": 8}, r"llama\.expert_count=8 is not supported"),
+        ({"attention.sliding_window": 64}, r"llama\.attention\.sliding_window=64 is not"),
+        ({"attention.sliding_window_pattern": 4}, "sliding_window_pattern=4 is not supported"),
+        ({"attention.scale": 0.5}, r"attention\.scale=0\.5 is not supported"),
+        ({"final_logit_softcapping": 30.0}, r"final_logit_softcapping=30\.0 is not supported"),
+        ({"logit_scale": 16.0}, r"logit_scale=16\.0 is not supported"),
+        ({"attention.causal": False}, r"attention\.causal=False is not supported"),
     ],
 )
 def test_what_turns_otherwise_is_refused_by_name(tmp_path, keys, named):
@@ -131,6 +144,7 @@ def test_keys_that_change_nothing_are_taken(tmp_path):
     keys = {
         "rope.scaling.type": "none", "rope.scaling.factor": 4.0, "rope.scaling.attn_factor": 1.0,
         "rope.scaling.finetuned": False, "expert_count": 0, "rope.dimension_count": 16,
+        "attention.sliding_window": 256, "logit_scale": 1.0, "final_logit_softcapping": 0.0,
     }  # fmt: skip
     write_gguf(path, plain_model("llama"), metadata=keys)
     expected = {"rope_type": "default", "rope_theta": 10000.0}
@@ -186,6 +200,101 @@ def test_defaults_are_llama_cpps(tmp_path, family):
         assert getattr(source.config, name) == getattr(config, name), name
     for part in base_parts(source.config):
         assert source.shape(part.source) == tuple(model.get_parameter(part.source).shape)
+
+
+def gemma(tmp_path, layers=6, **metadata):
+    """A file of a model that has nothing but what llama.cpp takes for granted."""
+    config = stored_config("gemma3_text", layers=layers)
+    kinds = ["sliding_attention"] * 5 + ["full_attention"]
+    config.layer_types = (kinds * layers)[:layers]
+    config.rope_parameters["sliding_attention"]["rope_theta"] = 10000.0
+    path = tmp_path / "tiny.gguf"
+    keys = dict.fromkeys(("attention.sliding_window_pattern", "rope.freq_base_swa"))
+    write_gguf(path, tiny_model("gemma3_text", config=config), metadata={**keys, **metadata})
+    return config, path
+
+
+@pytest.mark.parametrize("pattern", [{}, {"attention.sliding_window_pattern": 6}])
+def test_gemmas_defaults_are_llama_cpps(tmp_path, pattern):
+    config, path = gemma(tmp_path, layers=7, **pattern)
+    found = open_source(str(path)).config
+    assert found.layer_types == config.layer_types
+    assert found.rope_parameters == config.rope_parameters
+    assert found.query_pre_attn_scalar == config.head_dim != config.hidden_size // 4
+    assert found.sliding_window == config.sliding_window
+
+
+def test_the_largest_gemma_scales_by_its_width(tmp_path):
+    _, path = gemma(tmp_path, layers=62)
+    assert open_source(str(path)).config.query_pre_attn_scalar == 64 // 4
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ({"attention.sliding_window": None}, r"lacks gemma3\.attention\.sliding_window"),
+        ({"attention.sliding_window": 0}, r"gemma3\.attention\.sliding_window=0"),
+        ({"attention.sliding_window_pattern": 0}, "with the pattern 0"),
+        ({"attention.sliding_window_pattern": [True]}, r"the pattern \[True\] of 6 layers"),
+        ({"final_logit_softcapping": 30.0}, r"final_logit_softcapping=30\.0"),
+        (
+            {"rope.scaling.type": "longrope"},
+            "'longrope' is not supported.*linear, yarn, no scaling",
+        ),
+    ],
+)
+def test_what_gemma_does_not_compute_is_refused(tmp_path, keys, named):
+    _, path = gemma(tmp_path, **keys)
+    with pytest.raises(ToolkitError, match=named):
+        open_source(str(path))
+
+
+def test_llama3_factors_of_gemma_are_refused(tmp_path):
+    config = stored_config("gemma3_text")
+    model = tiny_model("gemma3_text", config=config)
+    path = tmp_path / "tiny.gguf"
+    write_gguf(path, model, rope_freqs=np.ones(24))
+    open_source(str(path))
+    write_gguf(path, model, rope_freqs=np.full(24, 2.0))
+    with pytest.raises(ToolkitError, match=r"rotary factors \(rope_freqs\).*not supported"):
+        open_source(str(path))
+
+
+def test_longropes_factor_on_cos_and_sin_is_the_files(tmp_path):
+    config = stored_config("phi3")
+    model = tiny_model("phi3", config=config)
+    path = tmp_path / "tiny.gguf"
+    write_gguf(path, model)
+    found = open_source(str(path)).config.rope_parameters
+    assert found == config.rope_parameters and "attention_factor" not in found
+    write_gguf(path, model, metadata={"rope.scaling.attn_factor": 1.25})
+    source = open_source(str(path))
+    assert source.config.rope_parameters["attention_factor"] == 1.25
+    assert family_of(source.config).ropes(source.config)["rope"].scaling == 1.25
+
+
+@pytest.mark.parametrize(
+    ("change", "metadata", "named"),
+    [
+        ({"short_factor": [1.0] * 5}, {}, r"rope_factors_short\.weight with 6 factors.*has 5"),
+        ({"long_factor": [1.0] * 7}, {}, r"rope_factors_long\.weight with 6 factors.*has 7"),
+        ({}, {"rope.scaling.attn_factor": None}, r"lacks phi3\.rope\.scaling\.attn_factor"),
+        ({}, {"rope.scaling.factor": 4.0}, r"phi3\.rope\.scaling\.factor=4\.0"),
+        ({}, {"rope.dimension_count": 20}, r"dimension_count=20 .* width of a head, 16"),
+        (None, {"rope.scaling.type": "longrope"}, r"longrope and needs rope_factors_short.*none"),
+        (None, {"rope.scaling.factor": 4.0}, "'linear' is not supported.*longrope, no scaling"),
+    ],
+)
+def test_longrope_that_is_not_whole_is_refused(tmp_path, change, metadata, named):
+    config = stored_config("phi3")
+    if change is None:
+        config.rope_parameters = {"rope_type": "default", "rope_theta": 10000.0}
+    model = tiny_model("phi3", config=config)
+    model.config.rope_parameters = {**model.config.rope_parameters, **(change or {})}
+    path = tmp_path / "tiny.gguf"
+    write_gguf(path, model, metadata=metadata)
+    with pytest.raises(ToolkitError, match=named):
+        open_source(str(path))
 
 
 def test_layers_of_several_shapes_are_refused(tmp_path):

@@ -131,7 +131,8 @@ def write_gguf(
         rows = _rows(stored, value.float().numpy(), config)
         if name.endswith("norm.weight"):
             rows = rows + np.float32(family.norm_offset)
-        writer.add_tensor(stored, quants.quantize(rows, kind), raw_dtype=kind)
+        made = k_blocks if kind.name.endswith("_K") else quants.quantize
+        writer.add_tensor(stored, made(rows, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -225,6 +226,23 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: PreTrainedTokenizerFast) 
     writer.add_token_merges([" ".join(pair) for pair in content["model"]["merges"]])
     writer.add_eos_token_id(tokenizer.eos_token_id)
     writer.add_chat_template(tokenizer.chat_template)
+
+
+def k_blocks(rows: np.ndarray, kind: gguf.GGMLQuantizationType) -> np.ndarray:
+    """Return blocks of a type that the gguf package cannot write, uint8 [n, bytes].
+
+    They are random, of values as small as weights are: only their shape is that of `rows`.
+    """
+    weights, size = gguf.GGML_QUANT_SIZES[kind]
+    blocks = rows.size // weights
+    generator = np.random.default_rng(blocks)
+    data = generator.integers(0, 256, (blocks, size), dtype=np.uint8)
+    # d, and dmin where there is one: d is the last field of Q6_K and Q3_K, else the first is.
+    fields = [size - 2] if kind.name in ("Q6_K", "Q3_K") else [0, 2]
+    for first in fields:
+        halves = generator.uniform(1e-5, 1e-4, (blocks, 1)).astype(np.float16)
+        data[:, first : first + 2] = halves.view(np.uint8)
+    return data.reshape(len(rows), -1)
 
 
 def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
