@@ -16,7 +16,7 @@ from toolkit.quantization.packing import unpack, unpack_groups
 from toolkit.quantization.schemes import SCHEMES, quantize
 
 # Relative error on Gaussian weights, slightly above what the module's docstring states.
-GAUSSIAN_ERROR = {"int4": 0.0730, "int4-symmetric": 0.0838, "int8": 0.0058}
+GAUSSIAN_ERROR = {"int4": 0.0720, "int4-symmetric": 0.0822, "int8": 0.0058}
 
 
 def gaussian(n: int = 512, k: int = 512, seed: int = 0) -> torch.Tensor:
@@ -68,6 +68,37 @@ def test_better_than_ranges_alone(scheme, mapping, dtype, low, high, heavy_tails
         assert ratio < 1.01
     else:
         assert ratio < (0.97 if heavy_tails else 0.92)
+
+
+def range_alone(groups, scheme):
+    """Scale and offset of each group's range as float16 holds them, least and last code."""
+    low, high = groups.amin(-1, True), groups.amax(-1, True)
+    if scheme == "int4":
+        return ((high - low) / 15).half().double(), low.half().double(), 0, 15
+    if scheme == "int8":
+        scale = groups.abs().amax(-1, True) / 127
+        return scale.half().double(), torch.zeros_like(scale).double(), -127, 127
+    # Code -8 for the value of largest magnitude, unless that clips the other side.
+    scale = torch.where(
+        high > -low, -torch.maximum(high / 8, -low / 7), torch.maximum(-low / 8, high / 7)
+    )
+    return scale.half().double(), torch.zeros_like(scale).double(), -8, 7
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("power", [1, 3], ids=["gaussian", "heavy-tails"])
+def test_no_group_is_worse_than_by_its_range_alone(scheme, power):
+    weight = (gaussian() * 50) ** power
+    weight[5, :32], weight[6, :32] = 0.25, 0.0
+    groups = weight.unflatten(1, (-1, 32)).double()
+    scale, offset, low, high = range_alone(weight.unflatten(1, (-1, 32)), scheme)
+    codes = ((groups - offset) / scale).nan_to_num(0).round().clamp(low, high)
+    theirs = (codes * scale + offset - groups).square().sum(-1)
+    ours = quantize(weight, scheme).dequantize().double().unflatten(1, (-1, 32)) - groups
+    ours = ours.square().sum(-1)
+    # Sums of 32 float32 squares decide between candidates.
+    assert (ours <= theirs * (1 + 32 * 2**-23) + 1e-12).all()
+    assert scheme == "int8" or ours.sum() < 0.9 * theirs.sum()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
