@@ -12,12 +12,15 @@ from toolkit.layers import parse_layers
 __all__ = [
     "ALL_LINEAR",
     "PROJECTIONS",
+    "TEXT_MODULE",
     "LoraSettings",
     "LowRank",
     "parse_pattern",
     "parse_targets",
 ]
 
+TEXT_MODULE = "model"
+"""Path of the module with the decoder layers in a causal language model of `transformers`."""
 ALL_LINEAR = "all-linear"
 """Stands for every linear layer of a block, until a model says which these are."""
 

@@ -1,6 +1,7 @@
 """Exports of tiny models: what is in a bundle, and that it is complete or absent."""
 
 import json
+import math
 import zlib
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.support.bundles import export_tiny
+from tests.support.chatml import QWEN2, make_tokenizer
 from tests.support.models import save_model, tiny_model, write_gguf
 from tests.support.tiny import relative_error, tiny_config
 from toolkit.bundle import manifest as manifests
@@ -17,6 +19,7 @@ from toolkit.bundle.export import ExportSettings, export_bundle
 from toolkit.bundle.flat_tensor import FlatTensorReader
 from toolkit.bundle.layout import adapter_specs, base_parts, parameter_shapes
 from toolkit.bundle.weights import quantize_part
+from toolkit.cli.export import left_out_line, weights_line
 from toolkit.errors import ToolkitError
 from toolkit.lora import PROJECTIONS
 from toolkit.programs import build_programs, program_functions
@@ -39,8 +42,6 @@ def random_source(family="llama", **changes):
 def exported(tmp_path_factory):
     """A Qwen2 model with an untied head in shards, exported for two lengths."""
     folder = tmp_path_factory.mktemp("export")
-    from tests.support.chatml import QWEN2, make_tokenizer
-
     model = save_model(folder / "model", "qwen2", "60KB", tied=False)
     make_tokenizer(QWEN2).save_pretrained(folder / "model")
     (folder / "model" / "README.md").write_text("---\nlicense: mit\n---\n")
@@ -82,6 +83,37 @@ def test_the_report_holds_the_true_errors(exported):
         expected = relative_error(parameters[name], value)
         assert entry["relative_error"] == pytest.approx(expected, rel=1e-4), name
         assert entry["shape"] == list(value.shape) and not entry["taken_over"]
+
+
+def test_bits_and_error_of_all_weights(exported):
+    """Blocks of 5 bits a weight, embedding and head of 8.5, 150 rows padded to 160."""
+    model, _, manifest = exported
+    linear = sum(p.numel() for n, p in model.named_parameters() if p.ndim == 2 and ".layers." in n)
+    rows, padded = 2 * 150 * 64, 2 * 160 * 64
+    found = manifest["quantization"]
+    assert found["bits_per_weight"] == pytest.approx(
+        (5 * linear + 8.5 * padded) / (linear + rows), rel=1e-12
+    )
+    errors = {entry["name"]: entry["relative_error"] for entry in found["tensors"]}
+    sizes = {entry["name"]: math.prod(entry["shape"]) for entry in found["tensors"]}
+    mean = sum(errors[name] * sizes[name] for name in errors) / sum(sizes.values())
+    assert found["mean_error"] == pytest.approx(mean) and 0.01 < mean < 0.1
+    assert weights_line(manifest).endswith(f"mean relative error {mean:.4f}")
+    assert left_out_line(manifest) == ""
+
+
+def test_a_file_of_blocks_says_what_it_kept(tmp_path, shared_lowering):
+    config = tiny_config("qwen2")
+    config.vocab_size = 400
+    path, settings = tmp_path / "tiny.gguf", ExportSettings(LORA, (8,))
+    options = {"tokenizer": make_tokenizer(QWEN2)}
+    write_gguf(path, tiny_model("qwen2", config=config), "Q4_0", "Q8_0", **options)
+    manifest = export_bundle(open_source(str(path)), tmp_path / "bundle", settings)
+    assert weights_line(manifest).endswith("as the file has them, bit by bit")
+    kinds = {"blk.1.ffn_down.weight": "Q5_0"}
+    write_gguf(path, tiny_model("qwen2", config=config), "Q4_0", "Q8_0", kinds, **options)
+    manifest = export_bundle(open_source(str(path)), tmp_path / "bundle", settings)
+    assert "; 14 of 15 tensors are as the file has them" in weights_line(manifest)
 
 
 def test_order_and_alignment_of_the_base(exported):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.bundle.flat_tensor import TensorSpec, write_flat_tensor
-from toolkit.bundle.peft_files import PEFT_PREFIX, open_peft_weights, read_peft_settings
+from toolkit.bundle.peft_files import open_peft_weights, prefix_of, read_peft_settings
 from toolkit.bundle.weights import check_finite
 from toolkit.errors import ToolkitError
 from toolkit.lora import LoraSettings
@@ -55,7 +55,8 @@ def check_peft_weights(directory: Path, specs: list[TensorSpec]) -> None:
         ToolkitError: Naming the first tensor that is missing, different or too many.
     """
     weights = open_peft_weights(directory)
-    wanted = {PEFT_PREFIX + spec.name: spec for spec in specs}
+    prefix = prefix_of(weights.names(), specs[0].name)
+    wanted = {prefix + spec.name: spec for spec in specs}
     for name, spec in wanted.items():
         if name not in weights.names():
             raise ToolkitError(
@@ -136,7 +137,8 @@ def peft_weights(directory: Path, specs: list[TensorSpec]) -> Iterator[Tensor]:
         ToolkitError: Naming the first tensor with a value that is not finite.
     """
     weights = open_peft_weights(directory)
+    prefix = prefix_of(weights.names(), specs[0].name)
     for spec in specs:
-        values = weights.rows(PEFT_PREFIX + spec.name, 0, spec.shape[0])
+        values = weights.rows(prefix + spec.name, 0, spec.shape[0])
         check_finite(f"{spec.name} in {directory}", values)
         yield values

@@ -16,6 +16,7 @@ from toolkit.bundle.identity import write_identity
 from toolkit.bundle.model_config import save_config
 from toolkit.bundle.output import check_space, check_target, new_directory
 from toolkit.bundle.peft_config import peft_config
+from toolkit.bundle.peft_files import peft_prefix
 from toolkit.data.fingerprint import describe_tokenizer
 from toolkit.errors import ToolkitError
 from toolkit.families import family_of, head_dimension
@@ -27,6 +28,7 @@ from toolkit.programs.coverage import check_whole_model
 from toolkit.programs.kinds import program_kinds
 from toolkit.quantization.packing import GROUP
 from toolkit.quantization.report import TensorQuality
+from toolkit.quantization.report_summary import overall
 from toolkit.sources import Source
 from toolkit.sources.tokenizer import open_tokenizer
 
@@ -128,7 +130,7 @@ def export_bundle(
         save_config(directory, source.config)
         tokenizer = _write_tokenizer(directory, source)
         progress.stage("Hashing")
-        _write_identity(directory, tokenizer)
+        _write_identity(directory, tokenizer, source.text_module)
         return manifest.write_manifest(
             directory,
             _content(source, settings, seq_lens, schemes, programs, base_specs, quality)
@@ -180,7 +182,9 @@ def _write_adapter(
     )
     write_flat_tensor(directory / manifest.ADAPTER, specs, tensors)
     layers = source.config.num_hidden_layers
-    content = peft_config(settings.lora, layers, source.base_model, source.revision)
+    content = peft_config(
+        settings.lora, layers, source.base_model, source.revision, source.text_module
+    )
     with atomic_file(directory / manifest.ADAPTER_CONFIG, "w") as file:
         json.dump(content, file, indent=2)
 
@@ -192,10 +196,11 @@ def _write_tokenizer(directory: Path, source: Source) -> dict[str, str] | None:
     return describe_tokenizer(open_tokenizer(directory), source.name)
 
 
-def _write_identity(directory: Path, tokenizer: dict[str, str] | None) -> None:
+def _write_identity(directory: Path, tokenizer: dict[str, str] | None, text_module: str) -> None:
     names = (manifest.PROGRAMS, manifest.BASE, manifest.ADAPTER)
     programs, base, adapter = (directory / name for name in names)
-    write_identity(directory / manifest.IDENTITY, programs, base, adapter, tokenizer)
+    prefix = peft_prefix(text_module)
+    write_identity(directory / manifest.IDENTITY, programs, base, adapter, tokenizer, prefix)
 
 
 def _content(
@@ -208,6 +213,7 @@ def _content(
     quality: list[TensorQuality],
 ) -> dict[str, Any]:
     config = source.config
+    entries = [entry.to_json() for entry in quality]
     return {
         "model": {
             "name": source.name,
@@ -216,6 +222,8 @@ def _content(
             "revision": source.revision,
             "license": source.license,
             "random_weights": source.is_random,
+            "text_module": source.text_module,
+            "left_out": dict(source.left_out),
         },
         "family": config.model_type,
         "shape": {
@@ -235,11 +243,7 @@ def _content(
         "seq_lens": seq_lens,
         "lowering": settings.lowering,
         "lora": {},
-        "quantization": {
-            **schemes,
-            "group": GROUP,
-            "tensors": [entry.to_json() for entry in quality],
-        },
+        "quantization": {**schemes, "group": GROUP, **overall(entries), "tensors": entries},
         "base": _base_sizes(config.num_hidden_layers, base_specs)
         | {"parameters": _count(layout.parameter_shapes(config).values())},
         "methods": {

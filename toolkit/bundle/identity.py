@@ -4,10 +4,12 @@
     programs.sha256   uint8 [32]  SHA-256 of programs.pte
     base.sha256       uint8 [32]  what base.ptd says of its content (toolkit.bundle.checksums)
     adapter.sha256    uint8 [32]  what adapter.ptd says of its content
+    adapter.prefix    uint8 [n]   what `peft` puts before the names of adapter.ptd, UTF-8
     tokenizer.sha256  uint8 [32]  the tokenizer's (toolkit.data.fingerprint)
     tokenizer.name    uint8 [n]   the tokenizer's, UTF-8
 
-A bundle without a tokenizer lacks the last two. Token files have the same two tensors.
+A bundle without a tokenizer lacks the last two. Token files have the same two tensors. A bundle of
+an earlier version lacks the prefix, which is then that of a model of text.
 """
 
 import zlib
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from toolkit.bundle.checksums import SHA256_BYTES
 from toolkit.bundle.flat_tensor import FlatTensorReader, TensorSpec, write_flat_tensor
+from toolkit.bundle.peft_files import PEFT_PREFIX
 from toolkit.files import sha256_file
 
 _ALIGNMENT = 64
@@ -26,7 +29,12 @@ _LONGEST_NAME = 200
 
 
 def write_identity(
-    path: Path, programs: Path, base: Path, adapter: Path, tokenizer: dict[str, str] | None
+    path: Path,
+    programs: Path,
+    base: Path,
+    adapter: Path,
+    tokenizer: dict[str, str] | None,
+    prefix: str = PEFT_PREFIX,
 ) -> None:
     """Write identity.ptd for three files; `tokenizer` is what the manifest says of it."""
     crc = np.array([zlib.crc32(programs.read_bytes())], dtype=np.uint32).view(np.int32)
@@ -35,6 +43,7 @@ def write_identity(
         "programs.sha256": _bytes(bytes.fromhex(sha256_file(programs))),
         "base.sha256": _bytes(FlatTensorReader(base).sha256()),
         "adapter.sha256": _bytes(FlatTensorReader(adapter).sha256()),
+        "adapter.prefix": _bytes(prefix.encode()),
         **tokenizer_tensors(tokenizer),
     }
     specs = [TensorSpec(name, tuple(t.shape), t.dtype) for name, t in tensors.items()]

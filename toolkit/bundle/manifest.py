@@ -2,7 +2,8 @@
 
     format, format_version, toolkit
     model         name, origin, revision, license, random_weights, export (what `toolkit export`
-                  takes to open the model again)
+                  takes to open the model again), text_module (path of the layers in the model that
+                  adapters are for), left_out (what is not text: part -> its number of values)
     family        config.model_type
     shape         layers, hidden_size, intermediate_size, heads, kv_heads, head_dim, vocab_size,
                   tied
@@ -12,7 +13,8 @@
     lora          rank, alpha, targets, rslora, rank_pattern, alpha_pattern, layers (of adapters,
                   "" for all), dropout, parameters, start ("seed N" or an adapter's path)
     tokenizer     name, sha256 (toolkit.data.fingerprint), or null for random weights
-    quantization  linear, embedding, head (schemes), group, tensors (toolkit.quantization.report)
+    quantization  linear, embedding, head (schemes), group, bits_per_weight, mean_error, taken_over
+                  (toolkit.quantization.report_summary), tensors (toolkit.quantization.report)
     base          bytes of embedding, blocks (a list), rest, and parameters
     methods       name -> operators, arena_bytes
     files         name -> sha256, bytes; every file of the bundle but manifest.json

@@ -1,11 +1,12 @@
 """adapter_config.json of PEFT, read and written without a library that takes time to import."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from toolkit.errors import ToolkitError
-from toolkit.lora import LoraSettings
+from toolkit.lora import TEXT_MODULE, LoraSettings
 
 
 def peft_base_model(directory: Path) -> str:
@@ -19,7 +20,11 @@ def peft_revision(directory: Path) -> str:
 
 
 def peft_config(
-    settings: LoraSettings, layers: int, base_model: str, revision: str = ""
+    settings: LoraSettings,
+    layers: int,
+    base_model: str,
+    revision: str = "",
+    text_module: str = TEXT_MODULE,
 ) -> dict[str, Any]:
     """Return the content of adapter_config.json, as `peft` reads it.
 
@@ -28,7 +33,12 @@ def peft_config(
         layers: Of the model.
         base_model: Where it is.
         revision: Commit of a model of the hub.
+        text_module: Path of the module with the layers. Where it is not that of a model of text,
+            targets are a pattern that leaves out other modules of these names, those of a vision
+            tower for example; it finds the text model alone, too.
     """
+    whole = text_module != TEXT_MODULE
+    chosen = list(settings.layers_of(layers)) if settings.layers else None
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -37,8 +47,10 @@ def peft_config(
         "r": settings.rank,
         "lora_alpha": _number(settings.alpha),
         "lora_dropout": 0.0,
-        "target_modules": list(settings.targets),
-        "layers_to_transform": list(settings.layers_of(layers)) if settings.layers else None,
+        "target_modules": _pattern(text_module, chosen, settings.targets)
+        if whole
+        else list(settings.targets),
+        "layers_to_transform": None if whole else chosen,
         "rank_pattern": dict(settings.rank_pattern),
         "alpha_pattern": {name: _number(alpha) for name, alpha in settings.alpha_pattern},
         "bias": "none",
@@ -49,6 +61,12 @@ def peft_config(
         "modules_to_save": None,
         "inference_mode": True,
     }
+
+
+def _pattern(text_module: str, layers: list[int] | None, targets: tuple[str, ...]) -> str:
+    numbers = r"\d+" if layers is None else "|".join(map(str, layers))
+    module = rf"({re.escape(text_module)}|{TEXT_MODULE})"
+    return rf"{module}\.layers\.({numbers})\.\w+\.({'|'.join(map(re.escape, targets))})"
 
 
 def _number(value: float) -> int | float:

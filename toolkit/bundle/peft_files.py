@@ -1,18 +1,20 @@
 """PEFT's files of an adapter: its settings and its tensors."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from toolkit.bundle.peft_config import read_peft_config, require_folder
 from toolkit.errors import ToolkitError
 from toolkit.layers import layers_text
-from toolkit.lora import PROJECTIONS, LoraSettings
+from toolkit.lora import PROJECTIONS, TEXT_MODULE, LoraSettings
+from toolkit.modalities import NOT_TEXT
 from toolkit.safetensors_checksum import has_checksum, is_intact
 from toolkit.sources.safetensors_file import SafetensorsFile
 
 _MODEL_PREFIX = "base_model.model."
-PEFT_PREFIX = f"{_MODEL_PREFIX}model."
+PEFT_PREFIX = f"{_MODEL_PREFIX}{TEXT_MODULE}."
 _LAYER = re.compile(r"layers\.(\d+)\.")
 _UNSUPPORTED = {
     "use_dora": "DoRA",
@@ -115,6 +117,21 @@ def _by_target(
                 "Every layer must have the same rank and alpha",
             )
     return tuple(sorted((name, value) for name, value in found.items() if value != default))
+
+
+def peft_prefix(text_module: str) -> str:
+    """Return what `peft` puts before the names of the layers' tensors."""
+    return f"{_MODEL_PREFIX}{text_module}."
+
+
+def prefix_of(names: Iterable[str], tensor: str) -> str:
+    """Return what an adapter has before a tensor's name, `PEFT_PREFIX` where it has no such tensor.
+
+    Adapters made for a model that also sees and for its text part alone differ in this only.
+    """
+    found = re.compile(rf"({re.escape(_MODEL_PREFIX)}([\w.]+\.)?){re.escape(tensor)}")
+    prefixes = [match[1] for match in map(found.fullmatch, names) if match]
+    return next((one for one in prefixes if not NOT_TEXT.search(one)), PEFT_PREFIX)
 
 
 def open_peft_weights(directory: Path) -> SafetensorsFile:

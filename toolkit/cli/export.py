@@ -167,10 +167,36 @@ def export(
         return
     seconds = time.monotonic() - started
     console.print(f"{output}: {content_line(manifest)} in {seconds:.0f} s", markup=False)
+    for line in (weights_line(manifest), left_out_line(manifest)):
+        if line:
+            console.print(line, markup=False, soft_wrap=True)
     console.print(f"See what is in it with: toolkit inspect {output}", markup=False)
     where = shlex.quote(str(output))
     text = f"FILE --tokenizer {where}" if manifest["tokenizer"] else f"--random 64 --bundle {where}"
     say_next(f"toolkit data {text} -o data")
+
+
+def weights_line(manifest: dict[str, Any]) -> str:
+    """Return bits and error of the quantized weights."""
+    quantization = manifest["quantization"]
+    count, kept = len(quantization["tensors"]), quantization["taken_over"]
+    text = f"Weights: {quantization['bits_per_weight']:.2f} bits each, "
+    if kept == count:
+        return f"{text}as the file has them, bit by bit"
+    text += f"mean relative error {quantization['mean_error']:.4f}"
+    return f"{text}; {kept} of {count} tensors are as the file has them" if kept else text
+
+
+def left_out_line(manifest: dict[str, Any]) -> str:
+    """Return what of the model is not text and not in the bundle, or ""."""
+    parts = manifest["model"]["left_out"].items()
+    if not parts:
+        return ""
+    named = ", ".join(f"{name} ({count / 1e6:.1f} M values)" for name, count in parts)
+    return (
+        f"The text part is taken; left out: {named}. The adapter is named for the whole model, "
+        f"where the layers are in {manifest['model']['text_module']}"
+    )
 
 
 def content_line(manifest: dict[str, Any]) -> str:

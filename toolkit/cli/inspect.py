@@ -115,6 +115,7 @@ def _print_model(bundle: Path, found: dict[str, Any]) -> None:
         "Bundle": f"{bundle} ({made_by})",
         "Model": f"{model['name']} ({found['family']}), {found['base']['parameters'] / 1e6:.1f} M"
         " parameters",
+        "Left out": ", ".join(model.get("left_out", ())),
         "Source": " ".join(filter(None, [model["origin"], model["revision"][:12]])),
         "License": model["license"] or "not stated",
         "Shape": f"{shape['layers']} layers, hidden {shape['hidden_size']}, feed-forward "
@@ -128,7 +129,8 @@ def _print_model(bundle: Path, found: dict[str, Any]) -> None:
         "Lengths": ", ".join(map(str, found["seq_lens"])),
     }
     for name, text in lines.items():
-        console.print(f"{name:<9}{text}", markup=False, highlight=False, soft_wrap=True)
+        if text:
+            console.print(f"{name:<9}{text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_sizes(found: dict[str, Any]) -> None:

@@ -196,15 +196,17 @@ def _identity(config: Path) -> list[Any]:
 
 
 def load_config(directory: Path) -> Any:
-    """Return the configuration in a directory as `transformers` loads it.
+    """Return the configuration in a directory, of the text part where it has others.
 
     Raises:
         ToolkitError: There is none that can be used.
     """
     from transformers import AutoConfig
 
+    from toolkit.sources.multimodal import text_config
+
     try:
-        return AutoConfig.from_pretrained(directory)
+        return text_config(AutoConfig.from_pretrained(directory))
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise ToolkitError(

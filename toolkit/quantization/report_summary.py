@@ -1,11 +1,29 @@
 """Summaries of a bundle's quantization report; needs no torch."""
 
+import math
 from typing import Any
 
 
 def worst_first(tensors: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Sort entries of a report by falling error; equal errors keep the order of the file."""
     return sorted(tensors, key=lambda tensor: -tensor["relative_error"])
+
+
+def overall(tensors: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what all quantized weights of a model come to.
+
+    Returns:
+        `bits_per_weight` in base.ptd, scales and offsets included; `mean_error`, the tensors'
+        relative errors weighted by their sizes; `taken_over`, how many are as the source had them.
+    """
+    sizes = [math.prod(tensor["shape"]) for tensor in tensors]
+    errors = (n * t["relative_error"] for n, t in zip(sizes, tensors, strict=True))
+    count = max(sum(sizes), 1)
+    return {
+        "bits_per_weight": 8 * sum(tensor["nbytes"] for tensor in tensors) / count,
+        "mean_error": sum(errors) / count,
+        "taken_over": sum(tensor["taken_over"] for tensor in tensors),
+    }
 
 
 def summarize(tensors: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
 from toolkit.errors import ToolkitError
+from toolkit.lora import TEXT_MODULE
 
 if TYPE_CHECKING:  # what looks for a model on the hub need not wait for these
     from torch import Tensor
@@ -31,6 +34,8 @@ class Source(ABC):
         license: Licence as the source states it, or "".
         config: Configuration of the model.
         is_random: Whether the weights are made up.
+        text_module: Path of the module with the decoder layers in the model that adapters are for.
+        left_out: Number of values of every part of the model that is not text, by its name.
     """
 
     name: str
@@ -40,6 +45,8 @@ class Source(ABC):
     license: str = ""
     config: PretrainedConfig
     is_random: bool = False
+    text_module: str = TEXT_MODULE
+    left_out: Mapping[str, int] = MappingProxyType({})
 
     @property
     def base_model(self) -> str:

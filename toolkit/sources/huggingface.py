@@ -1,6 +1,10 @@
-"""A model directory as `transformers` saves it: config.json and safetensors, sharded or not."""
+"""A model directory as `transformers` saves it: config.json and safetensors, sharded or not.
+
+Of a model that also sees or hears, the text part is taken.
+"""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -10,6 +14,7 @@ from transformers import AutoConfig, PretrainedConfig
 from toolkit.errors import ToolkitError
 from toolkit.families import check_family
 from toolkit.sources.base import Source
+from toolkit.sources.multimodal import text_config, text_part
 from toolkit.sources.safetensors_file import SafetensorsFile
 from toolkit.sources.tokenizer import open_tokenizer
 
@@ -34,19 +39,29 @@ class HuggingFaceSource(Source):
         self.export_words = (self.origin,)
         self.revision = revision
         self.license = _license(directory / "README.md")
-        self.config = _config(directory)
+        whole = _config(directory)
+        self.config = text_config(whole)
         self._files = _open_files(directory)
+        self._stored = {name: name for name in self._files}
+        if self.config is not whole:
+            part = text_part(whole, self._files)
+            self._stored, self.text_module = part.names, part.module
+            self.left_out = {
+                name: sum(math.prod(self._files[one].shape(one)) for one in members)
+                for name, members in part.left_out.items()
+            }
 
     def names(self) -> list[str]:
-        return list(self._files)
+        return list(self._stored)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
-        file = self._files.get(name)
-        return None if file is None else file.shape(name)
+        stored = self._stored.get(name)
+        return None if stored is None else self._files[stored].shape(stored)
 
     def rows(self, name: str, begin: int, end: int) -> Tensor:
         self.require(name)
-        return self._files[name].rows(name, begin, end)
+        stored = self._stored[name]
+        return self._files[stored].rows(stored, begin, end)
 
     def save_tokenizer(self, directory: Path) -> bool:
         if not any((self.directory / file).exists() for file in _TOKENIZER_FILES):
@@ -71,10 +86,12 @@ def _config(directory: Path) -> PretrainedConfig:
         )
     try:
         raw = json.loads((directory / "config.json").read_text())
-        model_type = raw.get("model_type")
+        text = raw.get("text_config") or {}
+        model_type = text.get("model_type") or raw.get("model_type")
     except (ValueError, AttributeError) as error:
         raise ToolkitError(f"{directory / 'config.json'} is not valid JSON: {error}") from error
-    check_family(model_type)  # before `transformers` complains about a type it does not know
+    if not text or "model_type" in text:
+        check_family(model_type)  # before `transformers` complains about a type it does not know
     if "quantization_config" in raw:
         method = raw["quantization_config"].get("quant_method", "unknown")
         raise ToolkitError(
@@ -83,9 +100,10 @@ def _config(directory: Path) -> PretrainedConfig:
         )
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(directory)
-        return config
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ToolkitError(f"{directory / 'config.json'} cannot be used: {error}") from error
+    check_family(text_config(config).model_type)
+    return config
 
 
 def _open_files(directory: Path) -> dict[str, SafetensorsFile]:

@@ -21,6 +21,12 @@ Sha256 read_sha256(const FlatTensorFile& file, const std::string& key) {
   return digest;
 }
 
+std::string adapter_prefix_of(const FlatTensorFile& file) {
+  if (file.find("adapter.prefix") == nullptr) return "base_model.model.model.";
+  const std::vector<uint8_t> prefix = file.read_bytes("adapter.prefix");
+  return std::string(prefix.begin(), prefix.end());
+}
+
 std::string identity_path(const std::string& directory) {
   std::string path = directory + "/identity.ptd";
   if (!file_exists(path)) {
@@ -47,6 +53,7 @@ BundleIdentity::BundleIdentity(const std::string& directory) : directory_(direct
   base = read_sha256(file, "base.sha256");
   adapter = read_sha256(file, "adapter.sha256");
   tokenizer = tokenizer_of(file);
+  adapter_prefix = adapter_prefix_of(file);
   const TensorSpec& sum = file.require("programs.crc32");
   if (sum.bytes != sizeof(programs_crc32_)) {
     fail("%s: programs.crc32 is no CRC-32. Export it again", file.path().c_str());

@@ -22,6 +22,8 @@ class BundleIdentity {
 
   Sha256 programs, base, adapter;
   Tokenizer tokenizer;
+  // What PEFT puts before the names of adapter.ptd in the model that the adapter is for.
+  std::string adapter_prefix;
 
   // The path of programs.pte, held against its checksum. Throws Error.
   std::string checked_programs() const;

@@ -85,7 +85,8 @@ void Trainer::write_save() {
 
 std::vector<NamedTensor> Trainer::adapter_tensors() const {
   const AdapterLayout& layout = network_->adapter();
-  return named_tensors(layout, all_layers(layout), values_->floats(), "base_model.model.model.");
+  return named_tensors(layout, all_layers(layout), values_->floats(),
+                       bundle_->identity().adapter_prefix);
 }
 
 }  // namespace toolkit
