@@ -98,7 +98,7 @@ def test_no_group_is_worse_than_by_its_range_alone(scheme, power):
     ours = ours.square().sum(-1)
     # Sums of 32 float32 squares decide between candidates.
     assert (ours <= theirs * (1 + 32 * 2**-23) + 1e-12).all()
-    assert scheme == "int8" or ours.sum() < 0.9 * theirs.sum()
+    assert scheme == "int8" or ours.sum() < (0.9 if power == 1 else 0.97) * theirs.sum()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
