@@ -165,7 +165,7 @@ def _add_architecture(family: Family) -> None:
     if family.gguf_architecture in GGUF_SUPPORTED_ARCHITECTURES:
         return
 
-    def config(_metadata: dict[str, Any], _names: tuple[str, ...]) -> dict[str, Any]:
+    def config(metadata: dict[str, Any], tensor_names: tuple[str, ...]) -> dict[str, Any]:
         return {"model_type": family.model_type}
 
     GGUF_CONFIG_ARCHS.setdefault(family.gguf_architecture, config)

@@ -88,7 +88,7 @@ def text_part(config: PretrainedConfig, stored: Iterable[str]) -> TextPart:
 def _text_module(config: PretrainedConfig) -> str:
     """Return the path of the module that has the decoder layers."""
     layer = FAMILIES[config.text_config.model_type].layer
-    found = [
+    found: list[str] = [
         path
         for path, module in _whole_model(config).named_modules()
         if isinstance(layers := getattr(module, "layers", None), nn.ModuleList)
