@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from toolkit.errors import ToolkitError
-from toolkit.settings.training import FLAGS, SETTINGS, TrainSettings, merged
+from toolkit.settings.merging import merged
+from toolkit.settings.training import FLAGS, SETTINGS, TrainSettings
 
 
 def refused(*arguments, **values):

@@ -24,7 +24,8 @@ from toolkit.device.transfer import Progress
 from toolkit.finetuning.shown import Shown
 from toolkit.settings.config import read_config
 from toolkit.settings.declaration import Value
-from toolkit.settings.training import FLAGS, SETTINGS, TrainSettings, merged
+from toolkit.settings.merging import merged
+from toolkit.settings.training import FLAGS, SETTINGS, TrainSettings
 from toolkit.tracking.flags import trackers_of
 
 if TYPE_CHECKING:

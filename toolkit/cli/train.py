@@ -19,7 +19,8 @@ from toolkit.device.run_settings import stored_settings
 from toolkit.errors import ToolkitError
 from toolkit.settings.config import read_config, save_config
 from toolkit.settings.declaration import Value
-from toolkit.settings.training import FLAGS, SETTINGS, TrainSettings, merged
+from toolkit.settings.merging import merged
+from toolkit.settings.training import FLAGS, SETTINGS, TrainSettings
 from toolkit.tracking.feed import Feed
 from toolkit.tracking.flags import TRACKERS, trackers_of
 

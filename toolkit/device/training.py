@@ -16,7 +16,8 @@ from toolkit.device.runs import Run
 from toolkit.device.runtime import check_version, find_runtime
 from toolkit.errors import ToolkitError
 from toolkit.settings.declaration import Value
-from toolkit.settings.training import FLAGS, SETTINGS, TrainSettings, merged
+from toolkit.settings.merging import merged
+from toolkit.settings.training import FLAGS, SETTINGS, TrainSettings
 
 Say = Callable[[str], None]
 

@@ -14,6 +14,7 @@ from toolkit.errors import ToolkitError
 from toolkit.settings.declaration import Setting, Value, by_flag, setting, settings_of
 from toolkit.settings.methods import METHODS
 from toolkit.settings.optimizers import OPTIMIZERS, OPTIONS, default_text
+from toolkit.settings.places import PLACES
 
 _MANY = 9e15
 
@@ -274,34 +275,7 @@ class TrainSettings:
         return value
 
 
-@dataclass(frozen=True)
-class Places:
-    """Where a run takes place, what it works on and where it is shown, beside its settings."""
-
-    device: str = setting("local", "local, a phone's SERIAL, or HOST:PORT.", source="host")
-    out: str | None = setting(None, "Name of the run on the device.", source="host")
-    bundle: str | None = setting(
-        None, "Bundle on the device (default: the last sent).", source="host"
-    )
-    data: str | None = setting(None, "Data on the device (default: the last sent).", source="host")
-    adapter: str | None = setting(
-        None, "Start from this adapter instead of the bundle's: a folder that peft saved or "
-        "`toolkit pull` brought, or an adapter.ptd.", source="host",
-    )  # fmt: skip
-    tensorboard: str | None = setting(
-        None, "Show the steps in TensorBoard: a folder, which gets one for every run.",
-        source="host",
-    )  # fmt: skip
-    csv: str | None = setting(
-        None, "Write the steps to this CSV file, a row for each.", source="host"
-    )
-    wandb: str | None = setting(
-        None, "Show the steps in this project of Weights & Biases.", source="host"
-    )
-
-
 SETTINGS: tuple[Setting, ...] = settings_of(TrainSettings)
-PLACES: tuple[Setting, ...] = settings_of(Places)
 FLAGS: dict[str, Setting] = {known.flag: known for known in (*PLACES, *SETTINGS)}
 """Everything that a config file may say."""
 
@@ -310,18 +284,3 @@ def help_text(known: Setting) -> str:
     """Return help with the default, as command lines show it."""
     default = known.default_text
     return f"{known.help}  [default: {default}]" if default else known.help
-
-
-def merged(base: Mapping[str, Value], over: Mapping[str, Value]) -> dict[str, Value]:
-    """Return values by flag, those of `over` winning; a length replaces the other kind of length,
-    another optimizer what the one before it read, and a constant schedule where another one ended.
-    """
-    given = {flag: value for flag, value in over.items() if value is not None}
-    kept = dict(base)
-    if {"steps", "epochs"} & given.keys():
-        kept = {flag: value for flag, value in kept.items() if flag not in ("steps", "epochs")}
-    if given.get("optimizer") not in (None, kept.get("optimizer", "adamw")):
-        kept = {flag: value for flag, value in kept.items() if flag not in OPTIONS}
-    if given.get("schedule") == "constant":
-        kept.pop("min-lr", None)
-    return kept | given
