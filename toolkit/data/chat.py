@@ -79,8 +79,9 @@ class ChatEncoder:
         found = []
         while True:
             text = self._render(messages, tools)
+            missed: list[int] = []
             if self.marked:
-                spans, missed = self._marked_spans(text, messages, tools, replies), []
+                spans = self._marked_spans(text, messages, tools, replies)
             else:
                 spans, missed = self._spans(text, messages, tools, replies)
             if spans or not replies:
