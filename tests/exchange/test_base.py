@@ -98,7 +98,7 @@ def test_of_a_model_on_the_hub_only_its_shape_is_fetched(tmp_path, monkeypatch):
     save_model(tmp_path / "cached", "llama", layers=3)
     save_adapter(tmp_path / "run", tiny_model("llama"), base="some/model")
     config = tmp_path / "cached" / "config.json"
-    monkeypatch.setattr("toolkit.exchange.base.download_config", lambda model: config)
+    monkeypatch.setattr("toolkit.exchange.base.download_config", lambda model, revision: config)
     found, name = find_config(tmp_path / "run")
     assert found.num_hidden_layers == 3 and name == "some/model"
     found, name = find_config(tmp_path / "run", str(tmp_path / "cached"))

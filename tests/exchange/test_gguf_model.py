@@ -11,13 +11,13 @@ from tests.support.llama_cpp import llama_cpp_logits
 from tests.support.models import plain_model, save_model, write_gguf
 from toolkit.errors import ToolkitError
 from toolkit.exchange.base import Base, find_base
+from toolkit.exchange.gguf_adapter import write_gguf_adapter
 from toolkit.exchange.gguf_blocks import KINDS, SCHEME_OF, encode, kind_of
 from toolkit.exchange.gguf_model import merge_to_gguf
+from toolkit.exchange.output import MERGED
 from toolkit.families import FAMILIES
 from toolkit.quantization.schemes import quantize
 from toolkit.sources import open_source
-
-READABLE = [name for name, family in FAMILIES.items() if family.gguf.readable]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -44,7 +44,7 @@ def merged_values(with_adapter):
     return dict(merged.named_parameters())
 
 
-@pytest.mark.parametrize(("family", "kind"), [(name, "f32") for name in READABLE])
+@pytest.mark.parametrize(("family", "kind"), [(name, "f32") for name in FAMILIES])
 def test_whole_model(tmp_path, family, kind):
     base = tmp_path / "base.gguf"
     model = model_for_llama_cpp(family)
@@ -89,7 +89,7 @@ def test_only_what_the_adapter_changes_is_written_anew(tmp_path, kind):
     assert changed == {"blk.1.attn_q.weight", "blk.1.ffn_down.weight"} and list(after) == [*before]
     assert {after[name][0] for name in changed} == {kind.upper()}
     fields = [{n: f.contents() for n, f in r.fields.items()} for r in (reader, again)]
-    own = {name for name in fields[0] if name.startswith("GGUF.")}
+    own = {MERGED, *(name for name in fields[0] if name.startswith("GGUF."))}
     assert [(n, v) for n, v in fields[0].items() if n not in own] == [
         (n, v) for n, v in fields[1].items() if n not in own
     ]
@@ -127,3 +127,18 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(ToolkitError, match="is the base model itself"):
         merge_to_gguf(tmp_path / "adapter", base, found)
     assert base.read_bytes() == content and not (tmp_path / "m.gguf").exists()
+    write_gguf(tmp_path / "m.gguf", plain_model("llama"))  # somebody's
+    content = (tmp_path / "m.gguf").read_bytes()
+    with pytest.raises(ToolkitError, match="exists and was not written by this command"):
+        merge_to_gguf(tmp_path / "adapter", tmp_path / "m.gguf", found)
+    with pytest.raises(ToolkitError, match="exists and was not written by this command"):
+        write_gguf_adapter(tmp_path / "adapter", tmp_path / "m.gguf", found.source.config, "tiny")
+    assert (tmp_path / "m.gguf").read_bytes() == content
+    partial = plain_model("qwen2")
+    shorter = partial.state_dict
+    partial.state_dict = lambda: {n: v for n, v in shorter().items() if "1.mlp.up" not in n}
+    write_gguf(tmp_path / "part.gguf", partial)
+    source = open_source(str(tmp_path / "part.gguf"))
+    with pytest.raises(ToolkitError, match=r"lacks blk\.1\.ffn_up\.weight, which the adapter"):
+        merge_to_gguf(tmp_path / "adapter", tmp_path / "new.gguf", Base(source, True))
+    assert not (tmp_path / "new.gguf").exists()

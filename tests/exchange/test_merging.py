@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from toolkit.errors import ToolkitError
 from toolkit.exchange import merging
 from toolkit.exchange.base import Base, find_base
 from toolkit.exchange.merging import merge_to_directory
+from toolkit.exchange.output import MARK
 from toolkit.families import FAMILIES
 from toolkit.sources import open_source
 from toolkit.sources.bundle import BundleSource
@@ -146,6 +148,19 @@ def test_what_is_refused(tmp_path):
     (other / "mine.txt").write_text("mine")
     with pytest.raises(ToolkitError, match="exists and is not a merged model"):
         merge_to_directory(tmp_path / "adapter", other, base)
+    # The card of a run is as much ours as that of a merged model.
+    run = tmp_path / "adapter"
+    (run / "README.md").write_text(f"{MARK}\n")
+    with pytest.raises(ToolkitError, match="which would be replaced"):
+        merge_to_directory(run, run, base)
+    shutil.copytree(run, tmp_path / "another")
+    with pytest.raises(ToolkitError, match="exists and is not a merged model"):
+        merge_to_directory(run, tmp_path / "another", base)
+    (tmp_path / "model" / "README.md").write_text(f"{MARK}\n")
+    with pytest.raises(ToolkitError, match="which would be replaced"):
+        merge_to_directory(run, tmp_path / "model", base)
+    for folder in ("adapter", "another", "model"):
+        assert list((tmp_path / folder).glob("*.safetensors")), folder
     save_adapter(tmp_path / "large", model, size=3e4)
     with pytest.raises(ToolkitError, match=r"beyond the range of float16. Choose --type bf16"):
         merge_to_directory(tmp_path / "large", tmp_path / "merged", base, "f16")

@@ -7,7 +7,7 @@ import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.oracle.rows import mixed_rows
 from tests.oracle.test_engine import Case
@@ -20,6 +20,9 @@ from toolkit.bundle.layout import adapter_specs
 from toolkit.bundle.peft_files import read_peft_settings
 from toolkit.cli.export import left_out_line
 from toolkit.errors import ToolkitError
+from toolkit.exchange.base import find_base, find_config
+from toolkit.exchange.gguf_adapter import write_gguf_adapter
+from toolkit.exchange.merging import merge_to_directory
 from toolkit.lora import ALL_LINEAR, PROJECTIONS, LoraSettings
 from toolkit.oracle.batch import labelled, loss_sum
 from toolkit.planning.model import load_config
@@ -139,6 +142,13 @@ def test_what_was_trained_works_in_the_whole_model(tmp_path, chosen):
     )
     assert not extra and not [name for name in missing if ".lora_" in name]
     assert torch.allclose(text.eval()(tokens).logits, whole, rtol=1e-5, atol=1e-5)
+
+    # Folded in, or for llama.cpp, it is the text model's.
+    config, _ = find_config(run, str(tmp_path / "model"))
+    assert write_gguf_adapter(run, tmp_path / "adapter.gguf", config, "tiny") == len(names) // 2
+    merge_to_directory(run, tmp_path / "merged", find_base(run, str(tmp_path / "bundle")), "f32")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert torch.allclose(merged.eval()(tokens).logits, whole, rtol=1e-4, atol=1e-4)
 
     # And so does the engine: it is evaluated with, and training starts from it.
     settings = LoraSettings.from_json(bundle.manifest["lora"])

@@ -9,6 +9,7 @@ from toolkit.bundle.manifest import NAME as MANIFEST
 from toolkit.bundle.peft_config import peft_base_model, peft_revision
 from toolkit.errors import ToolkitError
 from toolkit.exchange.run_record import read_run_record
+from toolkit.planning.model import load_config
 from toolkit.sources import Source, find_gguf, open_source
 from toolkit.sources.bundle import BundleSource
 from toolkit.sources.hub import download_config, is_hub_id
@@ -99,10 +100,9 @@ def find_config(adapter: Path, base: str | None = None) -> "tuple[PretrainedConf
     if not is_hub_id(wanted) or Path(wanted).exists():
         source = find_base(adapter, base).source
         return source.config, source.name
-    from transformers import AutoConfig
-
+    revision = "" if base else peft_revision(adapter)
     try:
-        return AutoConfig.from_pretrained(download_config(wanted).parent), wanted
+        return load_config(download_config(wanted, revision).parent), wanted
     except ToolkitError:
         if base is not None:
             raise

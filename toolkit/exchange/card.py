@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.bundle.peft_config import peft_base_model, peft_revision, read_peft_config
+from toolkit.bundle.peft_files import read_peft_settings
 from toolkit.errors import ToolkitError
 from toolkit.exchange.output import MARK, is_ours
 from toolkit.exchange.run_record import read_run_record
 from toolkit.files import atomic_file
 from toolkit.sources import find_gguf
+from toolkit.sources.gguf_names import read_by_transformers
 from toolkit.sources.hub import is_hub_id
 from toolkit.trace.analysis import Analysis, read_analysis
 from toolkit.trace.units import count, duration, megabytes, number, plural
@@ -29,6 +31,10 @@ _SETTINGS = (
 )
 _UNSAFE = re.compile(r"[^\w .,:;/()+=@%?!'-]")
 _LONGEST = 200
+_UNREAD = (
+    "`transformers` does not read this GGUF model as llama.cpp does (its architecture, or how its "
+    "positions turn): merge, or load the model's own directory and the adapter with `PeftModel`."
+)
 
 
 def write_run_card(run: Path) -> Path | None:
@@ -136,7 +142,9 @@ def _loading(run: Path, base: str, model: str) -> str:
     note = ""
     if base and folder.is_dir() and not (folder / "config.json").exists():
         try:
-            words += f", gguf_file={json.dumps(find_gguf(folder, model).name)}"
+            file = find_gguf(folder, model)
+            words += f", gguf_file={json.dumps(file.name)}"
+            note = "" if read_by_transformers(file) else _UNREAD
         except ToolkitError:
             note = _unresolved(base)
     elif not base or (not folder.exists() and not is_hub_id(base)):
@@ -169,10 +177,11 @@ def _base_table(run: Path, base: str, analysis: Analysis) -> str:
 
 
 def _lora_rows(run: Path) -> list[tuple[str, str]]:
-    config = read_peft_config(run)
-    targets = config.get("target_modules")
-    names = ", ".join(map(str, targets)) if isinstance(targets, list) else str(targets)
-    rows = [("rank", config.get("r")), ("alpha", config.get("lora_alpha")), ("targets", names)]
+    config, adapter = read_peft_config(run), read_peft_settings(run)
+    rows = [("rank", config.get("r")), ("alpha", config.get("lora_alpha"))]
+    rows.append(("targets", ", ".join(adapter.targets)))
+    if isinstance(config.get("target_modules"), str):  # a pattern that names the layers, too
+        rows.append(("layers", adapter.layers))
     patterns = ("rank_pattern", "alpha_pattern", "layers_to_transform", "use_rslora")
     rows += [(name.replace("_", " "), config.get(name)) for name in patterns if config.get(name)]
     return [(name, _plain(str(value))) for name, value in rows]

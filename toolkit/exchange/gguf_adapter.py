@@ -39,7 +39,7 @@ def write_gguf_adapter(adapter: Path, output: Path, config: PretrainedConfig, na
     Raises:
         ToolkitError: It is no adapter of this model, or llama.cpp has no name for a weight.
     """
-    check_file_target(output)
+    check_file_target(output, gguf.Keys.Adapter.TYPE)
     delta = read_delta(adapter, config)
     alpha = delta.settings.alpha
     names = stored_names(config)

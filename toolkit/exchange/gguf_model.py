@@ -12,12 +12,13 @@ from toolkit.exchange.base import Base
 from toolkit.exchange.delta import Delta, LowRankPair, merged_rows, read_delta
 from toolkit.exchange.gguf_blocks import Bytes, encode, kind_of
 from toolkit.exchange.merging import Merged
-from toolkit.exchange.output import check_file_target
+from toolkit.exchange.output import MERGED, check_file_target
 from toolkit.files import atomic_path
 from toolkit.sources.base import Source
 from toolkit.sources.gguf import GgufSource
 from toolkit.sources.gguf_names import row_order, stored_names
 
+_LARGEST = 65504.0
 _FILE_TYPES = {
     "f32": gguf.LlamaFileType.ALL_F32,
     "f16": gguf.LlamaFileType.MOSTLY_F16,
@@ -56,13 +57,20 @@ def merge_to_gguf(
             "llama.cpp's convert_hf_to_gguf.py",
         )
     kind = "q8_0" if kind == "auto" else kind
-    check_file_target(output)
     if output.exists() and output.samefile(source.path):
         raise ToolkitError(f"{output} is the base model itself", "Choose another output")
+    check_file_target(output, MERGED)
     delta = read_delta(adapter, source.config)
     changed = _changed(source, delta)
     reader = gguf.GGUFReader(source.path)
     sizes = {tensor.name: _nbytes(tensor, changed, kind) for tensor in reader.tensors}
+    missing = sorted(name for name in changed if name not in sizes)
+    if missing or len(changed) != len(delta.pairs):
+        lacking = missing[0] if missing else "a weight"
+        raise ToolkitError(
+            f"{source.origin} lacks {lacking}, which the adapter changes",
+            "Give the whole model in one file",
+        )
     total = sum(sizes.values())
     check_space(output, total, "model")
     with atomic_path(output) as path:
@@ -90,16 +98,20 @@ def _nbytes(tensor: gguf.ReaderTensor, changed: dict[str, LowRankPair], kind: st
 def _copy_fields(reader: gguf.GGUFReader, writer: gguf.GGUFWriter, kind: str) -> None:
     """Copy what the file says of itself; the tokenizer is a part of that."""
     for field in reader.fields.values():
-        if field.name == gguf.Keys.General.ARCHITECTURE or field.name.startswith("GGUF."):
+        own = (gguf.Keys.General.ARCHITECTURE, MERGED)
+        if field.name in own or field.name.startswith("GGUF."):
             continue
         value, types = field.contents(), field.types
         if field.name == gguf.Keys.General.ALIGNMENT:
             writer.add_custom_alignment(value)
             continue
+        if value == []:  # which the writer refuses
+            continue
         if field.name == gguf.Keys.General.FILE_TYPE:
             value = int(_FILE_TYPES[kind])
         inner = types[-1] if types[0] == gguf.GGUFValueType.ARRAY else None
         writer.add_key_value(field.name, value, types[0], sub_type=inner)
+    writer.add_bool(MERGED, True)
 
 
 def _add_info(
@@ -145,6 +157,10 @@ def _merged(source: Source, pair: LowRankPair, kind: str) -> Bytes:
     order = row_order(source.config, pair.weight, n)
     whole: Bytes | None = None
     for begin, rows in merged_rows(source, pair.weight, pair):
+        if kind == "f16" and not rows.abs().amax() <= _LARGEST:
+            raise ToolkitError(
+                f"{pair.weight} has values beyond the range of float16", "Choose --type bf16"
+            )
         part = encode(rows, kind)
         if whole is None:
             whole = np.empty((n, part.shape[1]), dtype=np.uint8)

@@ -82,7 +82,7 @@ def merge_to_directory(
         done += nbytes
         on_bytes(done, total)
 
-    with new_model_directory(output) as directory:
+    with new_model_directory(output, (adapter, Path(source.origin))) as directory:
         source.config.dtype = dtype
         save_config(directory, source.config)
         source.save_tokenizer(directory)

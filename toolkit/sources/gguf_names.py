@@ -1,5 +1,7 @@
 """What llama.cpp calls a model's parameters, and in which order it stores their rows."""
 
+from pathlib import Path
+
 import gguf
 import torch
 from torch import Tensor
@@ -21,6 +23,19 @@ def stored_names(config: PretrainedConfig) -> dict[str, str]:
         for name in dict.fromkeys(own)
         for kind in (".weight", ".bias")
     }
+
+
+def read_by_transformers(file: Path) -> bool:
+    """Whether `transformers` computes with a file of a supported family what llama.cpp does.
+
+    It does not know some architectures, and it leaves factors of frequencies unread.
+    """
+    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
+
+    reader = gguf.GGUFReader(file)
+    architecture = reader.get_field(gguf.Keys.General.ARCHITECTURE)
+    known = architecture is not None and architecture.contents() in GGUF_SUPPORTED_ARCHITECTURES
+    return known and not any(tensor.name.startswith("rope_") for tensor in reader.tensors)
 
 
 def row_order(config: PretrainedConfig, name: str, n: int) -> Tensor | None:

@@ -17,8 +17,12 @@ def is_hub_id(model: str) -> bool:
     return _HUB_ID.fullmatch(model) is not None
 
 
-def download_config(model: str) -> Path:
+def download_config(model: str, revision: str = "") -> Path:
     """Download a model's configuration alone and return its path in the hub's cache.
+
+    Args:
+        model: Hub id.
+        revision: Commit, branch or tag; empty: the newest.
 
     Raises:
         ToolkitError: As `download`.
@@ -26,7 +30,7 @@ def download_config(model: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     with _readable_errors(model):
-        return Path(hf_hub_download(model, "config.json"))
+        return Path(hf_hub_download(model, "config.json", revision=revision or None))
 
 
 def download(model: str, revision: str = "") -> tuple[Path, str]:

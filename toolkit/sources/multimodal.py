@@ -31,6 +31,8 @@ def text_config(config: PretrainedConfig) -> PretrainedConfig:
     # The head belongs to the whole model, and so does whether it is tied.
     text.tie_word_embeddings = bool(getattr(config, "tie_word_embeddings", False))
     text.architectures = None
+    if getattr(text, "dtype", None) is None:
+        text.dtype = getattr(config, "dtype", None)
     return text
 
 
