@@ -105,6 +105,44 @@ def resident(pid, name):
     return size
 
 
+LOSES = """
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+int fsync(int fd) {
+  char link[64], path[4096] = "";
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  if (readlink(link, path, sizeof path - 1) > 0 && strstr(path, "state.tmp (deleted)")) {
+    errno = EIO;
+    return -1;
+  }
+  return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd);
+}
+"""
+
+
+def test_a_state_that_the_storage_lost_is_not_saved(make_case, tmp_path):
+    case, out = make_case(), tmp_path / "run"
+    case.train(out, steps=2, state="spill")
+    before = files(out)
+    (tmp_path / "loses.c").write_text(LOSES)
+    library = tmp_path / "loses.so"
+    words = ["gcc", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", library, tmp_path / "loses.c"]
+    subprocess.run([*words, "-ldl"], check=True)
+    options = case.options(out, steps=4, state="spill", resume=True)
+    result = subprocess.run(
+        [str(trainer()), "train", *flags(**options)],
+        env={**os.environ, "LD_PRELOAD": str(library)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert "the storage lost a part of the state in" in result.stderr
+    assert files(out) == before
+
+
 def test_storage_without_room_for_the_state_is_an_error_and_no_crash(make_case, tmp_path):
     case = make_case(rank=64)
     options = case.options(tmp_path / "run", state="spill", checkpoints="ram")

@@ -2,9 +2,11 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include "engine/error.h"
 #include "engine/runtime.h"
@@ -58,6 +60,14 @@ void SpillFile::drop(const void* data, size_t bytes) const {
     const uintptr_t to = std::min(last, (end + kAround + page - 1) / page * page);
     madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
   }
+}
+
+void SpillFile::check() const {
+  if (fsync(file_.fd()) == 0) return;
+  fail(
+      "the storage lost a part of the state in %s: %s. Resume with --state ram, or on other "
+      "storage",
+      file_.path().c_str(), std::strerror(errno));
 }
 
 LayerMemory::LayerMemory(const std::vector<size_t>& begins, Category category, const char* name,

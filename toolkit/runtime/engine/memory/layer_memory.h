@@ -25,6 +25,8 @@ class SpillFile {
   void* map(size_t bytes);
   // Has pages of a mapping leave the process; other memory is left alone.
   void drop(const void* data, size_t bytes) const;
+  // Throws Error where the storage lost changes: reading them back would give older values.
+  void check() const;
   // Changed so far, by whole layers. What changes again before it reaches the storage costs nothing
   // there.
   int64_t changed_bytes() const { return changed_bytes_; }

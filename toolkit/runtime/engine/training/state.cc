@@ -132,9 +132,9 @@ void check_arrays(const std::string& path, const std::vector<StateArray>& saved,
   };
   const auto differs = [&](const StateArray& array, const char* how) {
     fail(
-        "%s was saved %s %s of this optimizer and adapter (%s). Resume with the optimizer, "
-        "momentum "
-        "and bundle of the first run or start a new one",
+        "%s was saved %s %s of this optimizer and adapter (%s). Resume with the optimizer, its "
+        "options (momentum, projection rank, clipping) and the bundle of the first run, or start a "
+        "new one",
         path.c_str(), how, array.name.c_str(), array.tensor.c_str());
   };
   for (size_t i = 0; i < wanted.size(); ++i) {

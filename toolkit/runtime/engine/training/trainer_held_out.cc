@@ -95,6 +95,7 @@ void Trainer::evaluate() {
   json.field("perplexity", std::exp(sum.mean())).field("tokens", sum.tokens);
   if (goes_by_held_out()) json.field("best", best);
   trace_->record("evaluation", json);
+  if (best && keeps_best() && spill_ != nullptr) spill_->check();
   if (best && keeps_best()) when_there_is_room([this] { write_best(); });
   trace_->flush();
 }

@@ -36,6 +36,7 @@ void Trainer::save_if_due() {
 }
 
 void Trainer::save() {
+  if (spill_ != nullptr) spill_->check();
   when_there_is_room([this] { write_save(); });
 }
 

@@ -94,7 +94,8 @@ const OptimizerRow kAdaLomo = {
     "adalomo",
     "lomo with a second moment of rows and columns, steps relative to the size of p: p -= lr "
     "rms(p) "
-    "g / sqrt(v), hardly any state; rates ten times adamw's and more",
+    "g / sqrt(v), hardly any state; steps are relative to a tensor, and a new B is zero: "
+    "--rms-floor",
     {{"weight-decay"}, {"eps", "1e-30"}, {"decay-rate"}, {"update-clip"}, {"rms-floor"}},
     [](const Options& options) -> std::unique_ptr<Optimizer> {
       return std::make_unique<AdaLomo>(options);
