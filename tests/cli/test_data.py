@@ -7,7 +7,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from tests.support.bundles import export_tiny
+from tests.support.bundles import export_tiny, export_with_tokenizer
 from tests.support.chatml import SMOLLM2, make_tokenizer
 from toolkit.cli.main import app
 from toolkit.data.dataset import read_rows
@@ -55,6 +55,20 @@ def test_chats(tmp_path, tokenizer, chats):
     assert report["train"]["sequences"] == 10
     assert read_rows(out / "train.ptd").tokens.shape == (10, 128)
     assert not (out / "validation.ptd").exists()
+
+
+def test_an_added_token_that_the_model_has_no_row_for(tmp_path):
+    """As Gemma 3's for images, of which its small models have nothing."""
+    words = make_tokenizer(SMOLLM2)
+    words.add_tokens(["<image>"], special_tokens=True)
+    bundle = export_with_tokenizer(tmp_path / "bundle", tokenizer=words)
+    text = tmp_path / "text.txt"
+    text.write_text("How many is four? It is four. " * 20)
+    toolkit("data", text, "--tokenizer", bundle, "-o", tmp_path / "out")
+    text.write_text("How many is <image>? It is four. " * 20)
+    said = toolkit("data", text, "--tokenizer", bundle, "-o", tmp_path / "other", code=1).output
+    assert "the text has <image>, of which the bundle's model knows nothing" in said
+    assert not (tmp_path / "other").exists()
 
 
 def test_random_tokens_for_a_bundle(tmp_path, bundle):

@@ -50,10 +50,17 @@ def export_tiny(
     return folder
 
 
-def export_with_tokenizer(folder: Path, *, seq_len: int = 32) -> Path:
-    """Export a tiny model of rank 4 and alpha 8 that has a tokenizer."""
+def export_with_tokenizer(
+    folder: Path, *, seq_len: int = 32, tokenizer: PreTrainedTokenizerFast | None = None
+) -> Path:
+    """Export a tiny model of rank 4 and alpha 8 that has a tokenizer.
+
+    With one of the caller's its vocabulary is that of the tokenizer's model, without added tokens.
+    """
     config = tiny_config("llama")
-    config.vocab_size, config.initializer_range = 448, 0.2
-    source = SourceWithTokenizer(config, parameter_shapes(config), "tiny", seed=1)
+    config.vocab_size = 448 if tokenizer is None else tokenizer.vocab_size
+    config.initializer_range = 0.2
+    shapes = parameter_shapes(config)
+    source = SourceWithTokenizer(config, shapes, "tiny", seed=1, tokenizer=tokenizer)
     export_bundle(source, folder, ExportSettings(LoraSettings(4, 8.0, PROJECTIONS), (seq_len,)))
     return folder

@@ -146,13 +146,30 @@ class Target:
             check_target(out)
         documents = read_input(files, settings)
         tokenizer = load_tokenizer(self.source)
-        if self.bundle and len(tokenizer) > self.bundle.vocab_size:
+        # Tokens that were added may be of another part of the model: Gemma 3's has none for images.
+        if self.bundle and tokenizer.vocab_size > self.bundle.vocab_size:
             raise ToolkitError(
-                f"the tokenizer of {self.source} has {len(tokenizer)} tokens, "
+                f"the tokenizer of {self.source} has {tokenizer.vocab_size} tokens, "
                 f"the bundle {self.bundle.vocab_size}",
                 "Use the tokenizer of the bundle's model",
             )
-        return prepare_documents(documents, files, tokenizer, settings, progress), tokenizer
+        data = prepare_documents(documents, files, tokenizer, settings, progress)
+        if self.bundle:
+            _check_tokens(data, tokenizer, self.bundle.vocab_size)
+        return data, tokenizer
+
+
+def _check_tokens(data: "Prepared", tokenizer: Any, vocab_size: int) -> None:
+    for rows in data.rows.values():
+        highest = max(
+            (int(part.max()) for part in (rows.tokens, rows.labels) if part.size), default=0
+        )
+        if highest >= vocab_size:
+            raise ToolkitError(
+                f"the text has {tokenizer.convert_ids_to_tokens(highest)}, of which the bundle's "
+                "model knows nothing",
+                "Take it out of the text",
+            )
 
 
 def _sequence_length(asked: int | None, available: list[int] | None) -> int:

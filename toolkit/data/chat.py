@@ -76,6 +76,10 @@ class ChatEncoder:
             ToolkitError: The template refuses the messages or cannot be masked.
         """
         replies = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+        # Up to the end of every reply, which several renderings are compared with.
+        through = {}
+        if not self.marked:
+            through = {i: self._render(messages[: i + 1], tools) for i in replies}
         found = []
         while True:
             text = self._render(messages, tools)
@@ -83,7 +87,7 @@ class ChatEncoder:
             if self.marked:
                 spans = self._marked_spans(text, messages, tools, replies)
             else:
-                spans, missed = self._spans(text, messages, tools, replies)
+                spans, missed = self._spans(text, messages, tools, {i: through[i] for i in replies})
             if spans or not replies:
                 found.append(self._masked(text, spans))
             if not missed:
@@ -99,13 +103,15 @@ class ChatEncoder:
         return Encoded(tokens, mask)
 
     def _spans(
-        self, text: str, messages: Messages, tools: list[Any] | None, replies: list[int]
+        self, text: str, messages: Messages, tools: list[Any] | None, replies: dict[int, str]
     ) -> tuple[list[tuple[int, int]], list[int]]:
-        """Return the characters of every reply, its header left out, and which are not there."""
+        """Return the characters of every reply, its header left out, and which are not there.
+
+        `replies` has the chat as it is rendered up to the end of each.
+        """
         spans, missed = [], []
         closing = self._closing(text, messages, tools)
-        for index in replies:
-            through = self._render(messages[: index + 1], tools)
+        for index, through in replies.items():
             if closing and through.endswith(closing):
                 through = self._unclosed(through, closing)
             if not text.startswith(through):
