@@ -94,9 +94,11 @@ def speed_sentence(prediction: Prediction) -> str:
         night = prediction.state.written * _NIGHT / prediction.seconds
         text += (
             f" {megabytes(prediction.state.written)} of it are adapter, gradients and optimizer "
-            f"state, {megabytes(night)} in a night of eight hours; --optimizer adamw-8bit keeps a "
-            "quarter of AdamW's state and apollo-mini an eighth, in RAM."
+            f"state, {megabytes(night)} in a night of eight hours"
         )
+        if prediction.settings.optimizer == "adamw":
+            text += "; --optimizer adamw-8bit or apollo-mini keep far less, in RAM"
+        text += "."
     if prediction.settings.keep_checkpoints:
         text += f" A save writes {megabytes(prediction.saved)}, the kept adapter included."
     return text

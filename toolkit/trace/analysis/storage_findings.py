@@ -88,10 +88,10 @@ def state_on_flash(facts: Facts) -> Finding | None:
     if timing.step_median_seconds:
         night = per_step * _NIGHT / timing.step_median_seconds
         detail += f": {megabytes(night)} in a night of eight hours, and a phone's storage wears"
-    detail += (
-        ". With `--state ram` they stay in memory; `--optimizer adamw-8bit` keeps a quarter of "
-        "AdamW's state and apollo-mini an eighth."
-    )
+    detail += ". With `--state ram` they stay in memory"
+    if facts.trace.run.settings.get("optimizer") == "adamw":
+        detail += "; `--optimizer adamw-8bit` or apollo-mini keep far less"
+    detail += "."
     state = facts.trace.run.state
     if state.reason:
         detail += f" Why they did not stay: {state.reason}."
