@@ -114,7 +114,7 @@ def test_a_merged_model_keeps_the_loss(here, tmp_path):
     toolkit.merge("runs/run1", tmp_path / "merged", base="bundle", type="f16")
     loss = _held_out_loss(tmp_path / "merged")
     assert loss == pytest.approx(with_adapter, rel=1e-3)
-    assert abs(_held_out_loss("model") - with_adapter) > 3e-3 * with_adapter
+    assert abs(_held_out_loss("model") - with_adapter) > 2e-3 * with_adapter
 
 
 def _held_out_loss(folder):

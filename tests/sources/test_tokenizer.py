@@ -14,9 +14,9 @@ from toolkit.sources import open_source
 
 @pytest.fixture(scope="module")
 def model():
-    config = tiny_config("llama")
+    config = tiny_config("qwen2")
     config.vocab_size = 400
-    return tiny_model("llama", config=config)
+    return tiny_model("qwen2", config=config)
 
 
 def steps(tokenizer) -> list[str]:
