@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 export PYTHON
 
-.PHONY: setup demo test test-fast soak android bench lint format clean
+.PHONY: setup demo test test-fast soak android bench reproduce lint format clean
 
 setup:
 	tools/setup
@@ -19,13 +19,14 @@ test: setup lint
 test-fast: setup
 	$(BIN)/pytest -m "not slow"
 
-# What CI does for minutes, for hours: kills, damaged files, kernels at full size, mutated traces,
-# tokenizers of full size (after `make android`).
+# What CI does for minutes, for hours: kills, damaged files, kernels at full size, replies and merges
+# of a real model, mutated traces, tokenizers of full size (after `make android`).
 soak: setup
 	TOOLKIT_SOAK=400 $(BIN)/pytest tests/runtime/engine/training/test_kills.py
 	TOOLKIT_SOAK=3000 $(BIN)/pytest tests/runtime/engine/model/test_damage.py
 	TOOLKIT_SOAK=7000 $(BIN)/pytest tests/cli/test_damage.py
-	TOOLKIT_SOAK=1 $(BIN)/pytest tests/runtime/kernels/test_full_size.py tests/oracle/test_full_size.py
+	TOOLKIT_SOAK=1 $(BIN)/pytest tests/runtime/kernels/test_full_size.py tests/oracle/test_full_size.py tests/api/test_families.py
+	TOOLKIT_SOAK=1 $(BIN)/pytest -s tests/generation/test_real_model.py tests/exchange/test_gguf_adapter.py
 	$(BIN)/python tools/fuzz_traces.py
 	$(BIN)/python tools/android/real_tokenizers.py
 
@@ -34,11 +35,15 @@ android: setup
 	tools/android/build
 
 # Every figure of the README, some hours in all: tables on the terminal, JSON and PNG in .cache/bench.
-BENCHMARKS := step memory gemm threads roofline endurance overlap export scaling
+BENCHMARKS := step memory methods gemm fixed16 threads roofline endurance overlap windows export scaling generate
 bench: setup
 	for name in $(BENCHMARKS); do \
 	    $(BIN)/python tools/bench/$$name.py --json .cache/bench/$$name.json || failed="$$failed $$name"; \
 	done; [ -z "$$failed" ] || { echo "bars missed:$$failed"; exit 1; }
+
+# Tables and figures of papers, some hours in all; goes on where it was: tools/reproduce/README.md.
+reproduce: setup
+	for name in mezo_and_mebp memory_and_length cosine; do $(BIN)/python tools/reproduce/$$name.py || exit 1; done
 
 lint: setup
 	$(BIN)/ruff check .

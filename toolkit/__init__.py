@@ -19,16 +19,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from toolkit.api.devices import Deployment, Device, open_device
     from toolkit.api.exchanging import convert, merge
+    from toolkit.api.federating import Federated, federate
     from toolkit.api.finetuning import finetune
+    from toolkit.api.generating import generate, open_talker
     from toolkit.api.judging import EvaluationReport, evaluate, verify
     from toolkit.api.making import export
     from toolkit.api.planning import Plan, plan
     from toolkit.api.preparing import DataSet, prepare_data
     from toolkit.api.reading import analyze, compare
+    from toolkit.api.replaying import Replayed, replay
     from toolkit.api.runs import Result, Step, TrainingRun
+    from toolkit.api.talking import Reply, Talker
+    from toolkit.api.tasks import TasksReport, evaluate_tasks
     from toolkit.bundle.bundle import Bundle
     from toolkit.errors import ToolkitError
     from toolkit.oracle.verification import Verification
+    from toolkit.settings.generation import ReplySettings
     from toolkit.settings.training import TrainSettings
     from toolkit.trace.analysis import Analysis
     from toolkit.trace.comparison import RunComparison
@@ -50,10 +56,16 @@ _PLACES = {
     "Deployment": "toolkit.api.devices",
     "Device": "toolkit.api.devices",
     "EvaluationReport": "toolkit.api.judging",
+    "Federated": "toolkit.api.federating",
     "Plan": "toolkit.api.planning",
+    "Replayed": "toolkit.api.replaying",
+    "Reply": "toolkit.api.talking",
+    "ReplySettings": "toolkit.settings.generation",
     "Result": "toolkit.api.runs",
     "RunComparison": "toolkit.trace.comparison",
     "Step": "toolkit.api.runs",
+    "Talker": "toolkit.api.talking",
+    "TasksReport": "toolkit.api.tasks",
     "TensorBoard": "toolkit.tracking.tensorboard",
     "ToolkitError": "toolkit.errors",
     "TrainSettings": "toolkit.settings.training",
@@ -64,12 +76,17 @@ _PLACES = {
     "compare": "toolkit.api.reading",
     "convert": "toolkit.api.exchanging",
     "evaluate": "toolkit.api.judging",
+    "evaluate_tasks": "toolkit.api.tasks",
     "export": "toolkit.api.making",
+    "federate": "toolkit.api.federating",
     "finetune": "toolkit.api.finetuning",
+    "generate": "toolkit.api.generating",
     "merge": "toolkit.api.exchanging",
     "open_device": "toolkit.api.devices",
+    "open_talker": "toolkit.api.generating",
     "plan": "toolkit.api.planning",
     "prepare_data": "toolkit.api.preparing",
+    "replay": "toolkit.api.replaying",
     "verify": "toolkit.api.judging",
 }
 
@@ -82,10 +99,16 @@ __all__ = [
     "Deployment",
     "Device",
     "EvaluationReport",
+    "Federated",
     "Plan",
+    "Replayed",
+    "Reply",
+    "ReplySettings",
     "Result",
     "RunComparison",
     "Step",
+    "Talker",
+    "TasksReport",
     "TensorBoard",
     "ToolkitError",
     "TrainSettings",
@@ -97,12 +120,17 @@ __all__ = [
     "compare",
     "convert",
     "evaluate",
+    "evaluate_tasks",
     "export",
+    "federate",
     "finetune",
+    "generate",
     "merge",
     "open_device",
+    "open_talker",
     "plan",
     "prepare_data",
+    "replay",
     "verify",
 ]
 

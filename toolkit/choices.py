@@ -1,4 +1,4 @@
-"""Names that an export chooses from, each list once; imports nothing, so that `--help` is quick."""
+"""Names that an export or a run chooses from, once each; imports nothing, so `--help` is quick."""
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The linear layers of a decoder layer that take an adapter where nothing else is asked for."""
@@ -11,3 +11,11 @@ LOWERINGS = ("mesp", "mebp")
 
 SCHEMES = ("int4", "int4-symmetric", "int8")
 """Quantization of a weight (`toolkit.quantization.layout`)."""
+
+ARITHMETICS = ("float32", "fixed16")
+"""What the operands of products with quantized weights are rounded to, the default first."""
+
+ISAS = (
+    "neon", "neon_dotprod", "neon_i8mm", "avx2", "avxvnni", "avx512", "avx512vnni", "plain",
+)  # fmt: skip
+"""Instruction sets that the kernels are compiled for."""

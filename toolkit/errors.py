@@ -1,4 +1,4 @@
-"""Errors that a user can act on."""
+"""Errors and warnings that a user can act on."""
 
 import errno
 import os
@@ -16,6 +16,10 @@ class ToolkitError(Exception):
         super().__init__(cause if not remedy else f"{cause}. {remedy}")
         self.cause = cause
         self.remedy = remedy
+
+
+class ToolkitWarning(UserWarning):
+    """Something that may not be what the user meant; the command line shows it as a line."""
 
 
 _REMEDIES = {

@@ -41,7 +41,8 @@ class LoraSettings:
     Attributes:
         rank: R, of targets that `rank_pattern` does not name.
         alpha: The same of `alpha_pattern`.
-        targets: Names of projections, or ALL_LINEAR alone.
+        targets: Names of projections, or ALL_LINEAR alone. All of PROJECTIONS, the default, stand
+            for ALL_LINEAR in a family that fuses some of them.
         rslora: The product is scaled by alpha / sqrt(R) (arXiv 2312.03732), not by alpha / R.
         rank_pattern, alpha_pattern: Pairs of a target and its own rank or alpha.
         layers: Layers with adapters, as `toolkit.layers` reads them; empty: all.

@@ -17,6 +17,7 @@ A model that is already quantized in groups of 32 hides what a scheme costs: its
 levels that quantizing again finds back. Its rows are therefore measured with groups moved by 16
 columns, so that every group straddles two of the model's own, and marked "shifted". This still
 flatters: half of a shifted group lies on one line. A model with its original weights is better.
+docs/quantization.md has the table of the default model, which takes some 20 minutes.
 """
 
 import argparse

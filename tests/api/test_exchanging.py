@@ -16,6 +16,7 @@ from tests.support.adapters import save_adapter
 from toolkit import ToolkitError
 from toolkit.cli.main import app
 from toolkit.data.dataset import read_rows
+from toolkit.data.tokenizers import load_tokenizer
 from toolkit.exchange.card import write_run_card
 from toolkit.exchange.output import MARK
 from toolkit.oracle.batch import mean_loss
@@ -102,10 +103,16 @@ def test_merging_by_command(here):
     assert "made of weights dequantized from the bundle bundle" in said.stdout.replace("\n", "")
     error = command("merge", "runs/run1", "-o", "out", "--type", "q8_0", code=1).stderr
     assert "a directory has no q8_0 numbers" in error
-    error = command("merge", "runs/run1", "-o", "out.gguf", "--to", "gguf", code=1).stderr
-    assert "is no .gguf file, which a merged one is made of" in error.replace("\n", " ")
+    found = json.loads(
+        command("merge", "runs/run1", "-o", "out.gguf", "--to", "gguf", "--json").stdout
+    )
+    assert (found["type"], found["weights"], found["original"]) == ("f16", 14, True)
+    text = "hello there"
+    own = toolkit.Bundle.open("bundle").tokenizer()
+    assert load_tokenizer("out.gguf")(text)["input_ids"] == own(text)["input_ids"]
     command("merge", "runs/run1", "-o", "out", "--to", "onnx", code=2)
     shutil.rmtree("out")
+    Path("out.gguf").unlink()
 
 
 def test_a_merged_model_keeps_the_loss(here, tmp_path):

@@ -201,7 +201,7 @@ def test_values_that_are_not_finite_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["directory", "gguf"])
-def test_the_adapter_says_where_its_model_is(tmp_path, monkeypatch, shared_lowering, kind):
+def test_the_adapter_says_where_its_model_is(tmp_path, monkeypatch, kind):
     """AutoPeftModel finds the model of a local export by itself, from any working directory."""
     from peft import AutoPeftModelForCausalLM
 

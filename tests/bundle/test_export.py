@@ -102,7 +102,7 @@ def test_bits_and_error_of_all_weights(exported):
     assert left_out_line(manifest) == ""
 
 
-def test_a_file_of_blocks_says_what_it_kept(tmp_path, shared_lowering):
+def test_a_file_of_blocks_says_what_it_kept(tmp_path):
     config = tiny_config("qwen2")
     config.vocab_size = 400
     path, settings = tmp_path / "tiny.gguf", ExportSettings(LORA, (8,))
@@ -201,7 +201,8 @@ def test_the_reference_model_has_the_dequantized_weights(exported):
     assert error < 0.5  # int4 weights: alike, not equal
 
 
-def test_exports_are_reproducible(tmp_path, shared_lowering):
+def test_exports_are_reproducible(tmp_path, monkeypatch):
+    monkeypatch.setattr("toolkit.bundle.export.build_programs", build_programs)
     for name in ("a", "b"):
         export_bundle(random_source(), tmp_path / name, ExportSettings(LORA, (8,)))
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
@@ -213,7 +214,7 @@ def test_exports_are_reproducible(tmp_path, shared_lowering):
         Bundle.open(tmp_path / "a").tokenizer()
 
 
-def test_an_older_bundle_is_replaced_and_nothing_else(tmp_path, shared_lowering):
+def test_an_older_bundle_is_replaced_and_nothing_else(tmp_path):
     target = tmp_path / "bundle"
     export_bundle(random_source(), target, ExportSettings(LORA, (8,)))
     export_bundle(random_source(), target, ExportSettings(LORA, (8,), seed=9))
@@ -245,7 +246,7 @@ def test_what_is_not_supported_is_refused_and_leaves_nothing(tmp_path, changes, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_weights_that_do_not_fit_the_configuration(tmp_path, shared_lowering):
+def test_weights_that_do_not_fit_the_configuration(tmp_path):
     save_model(tmp_path / "model", "llama")
     path = tmp_path / "model" / "config.json"
     config = json.loads(path.read_text())
@@ -256,7 +257,7 @@ def test_weights_that_do_not_fit_the_configuration(tmp_path, shared_lowering):
         )
 
 
-def test_weights_that_are_not_finite_are_named(tmp_path, shared_lowering):
+def test_weights_that_are_not_finite_are_named(tmp_path):
     model = tiny_model("llama")
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight[3, 5] = float("inf")
@@ -284,7 +285,7 @@ def test_rows_are_quantized_alike_in_one_piece_and_in_many(monkeypatch):
         assert entry.nbytes == whole.nbytes
 
 
-def test_the_adapter_of_a_hub_model_names_its_commit(tmp_path, shared_lowering):
+def test_the_adapter_of_a_hub_model_names_its_commit(tmp_path):
     """`peft` loads that one then, whatever the hub's newest is."""
     save_model(tmp_path / "model", "llama")
     for revision, named in (("c0ffee", "c0ffee"), ("", None)):
@@ -344,7 +345,7 @@ def test_identity_binds_the_files(exported):
         "model.norm.weight",
     ],
 )
-def test_values_that_are_not_finite_are_named(tmp_path, shared_lowering, monkeypatch, name, value):
+def test_values_that_are_not_finite_are_named(tmp_path, monkeypatch, name, value):
     source = random_source("qwen2")
     rows = source.rows
 
@@ -361,7 +362,7 @@ def test_values_that_are_not_finite_are_named(tmp_path, shared_lowering, monkeyp
 
 
 @pytest.mark.parametrize("scheme", ["int4", "int4-symmetric", "int8"])
-def test_scales_beyond_float16_are_named(tmp_path, shared_lowering, monkeypatch, scheme):
+def test_scales_beyond_float16_are_named(tmp_path, monkeypatch, scheme):
     source = random_source()
     name, rows = "model.layers.1.mlp.up_proj.weight", source.rows
     monkeypatch.setattr(source, "rows", lambda n, b, e: rows(n, b, e) * (1e9 if n == name else 1.0))
@@ -370,7 +371,7 @@ def test_scales_beyond_float16_are_named(tmp_path, shared_lowering, monkeypatch,
         export_bundle(source, tmp_path / "bundle", settings)
 
 
-def test_a_scale_in_a_gguf_file_is_named(tmp_path, shared_lowering):
+def test_a_scale_in_a_gguf_file_is_named(tmp_path):
     import numpy as np
 
     path = tmp_path / "tiny.gguf"
@@ -384,7 +385,7 @@ def test_a_scale_in_a_gguf_file_is_named(tmp_path, shared_lowering):
         export_bundle(open_source(str(path)), tmp_path / "b", ExportSettings(LORA, (8,)))
 
 
-def test_tensors_that_the_model_has_no_place_for_are_named(tmp_path, shared_lowering):
+def test_tensors_that_the_model_has_no_place_for_are_named(tmp_path):
 
     save_model(tmp_path / "model", "llama")
     file = tmp_path / "model" / "model.safetensors"
@@ -400,7 +401,7 @@ def test_tensors_that_the_model_has_no_place_for_are_named(tmp_path, shared_lowe
             )
 
 
-def test_a_bias_in_a_gguf_file_that_its_configuration_lacks_is_named(tmp_path, shared_lowering):
+def test_a_bias_in_a_gguf_file_that_its_configuration_lacks_is_named(tmp_path):
     """llama.cpp stores Llama's attention biases, and the conversion's configuration has none."""
     config = tiny_config("llama")
     config.attention_bias = True

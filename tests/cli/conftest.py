@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.talking import made, own_home  # noqa: F401  (fixtures)
 from tests.cli.test_devices import toolkit
 from tests.support.fake_trainer import write_fake_bundle, write_fake_runtime
 from toolkit import __version__

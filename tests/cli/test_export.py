@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 
 import pytest
 import torch
@@ -33,11 +34,12 @@ def test_a_directory_with_every_option(model, tmp_path):
         *("-o", tmp_path / "bundle", "--seq-len", 8, "--seq-len", 12, "--rank", 2),
         *("--alpha", 4, "--targets", "v_proj, q_proj", "--lowering", "mebp"),
         *("--quantization", "int8", "--embedding-quantization", "int4-symmetric", "--seed", 5),
-        "--json",
+        *("--json", "--zip"),
     )
     assert result.exit_code == 0, result.output
     manifest = json.loads(result.stdout)
     assert manifest == Bundle.open(tmp_path / "bundle").manifest
+    assert_archived(tmp_path / "bundle", tmp_path / "bundle.zip")
     assert manifest["model"]["name"] == "tiny-llama"
     assert (manifest["seq_lens"], manifest["lowering"]) == ([8, 12], "mebp")
     assert manifest["lora"]["rank"] == 2 and manifest["lora"]["alpha"] == 4.0
@@ -45,6 +47,21 @@ def test_a_directory_with_every_option(model, tmp_path):
     assert manifest["lora"]["start"] == "seed 5"
     assert manifest["quantization"]["linear"] == "int8"
     assert manifest["quantization"]["embedding"] == "int4-symmetric"
+
+
+def assert_archived(bundle, archive):
+    """The zip holds the bundle's files as they are, the manifest first, and is there alone."""
+    assert sorted(path.name for path in bundle.parent.iterdir()) == [bundle.name, archive.name]
+    with zipfile.ZipFile(archive) as read:
+        entries = read.infolist()
+        assert entries[0].filename == f"{bundle.name}/manifest.json"
+        assert {entry.filename for entry in entries} == {
+            f"{bundle.name}/{path.relative_to(bundle)}" for path in bundle.rglob("*")
+        }
+        assert all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+        # Sizes stand before the content, for who reads it as a stream.
+        assert not any(entry.flag_bits & 8 for entry in entries)
+        assert all(read.read(e) == (bundle.parent / e.filename).read_bytes() for e in entries)
 
 
 def test_random_weights_take_the_recipe(monkeypatch, tmp_path):

@@ -261,3 +261,15 @@ def test_downloads_are_seen_coming(monkeypatch, terminal):
 )
 def test_bytes_have_three_digits_and_no_exponent(count, text):
     assert bytes_text(count) == text
+
+
+def test_warnings_that_are_for_users_are_shown_as_lines():
+    code = (
+        "import warnings; from toolkit.cli.main import _silence_libraries\n"
+        "from toolkit.errors import ToolkitWarning\n"
+        "_silence_libraries()\n"
+        "warnings.warn('of no interest', DeprecationWarning)\n"
+        "warnings.warn('model.gguf is odd', ToolkitWarning)\n"
+    )
+    result = process(code=code)
+    assert result.stderr == "warning: model.gguf is odd\n", result.stderr

@@ -86,13 +86,13 @@ def test_failures_are_one_line(tmp_path: Path) -> None:
 def test_a_device_gives_speed_and_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def measured(device, threads, status) -> Machine:
-        seen.append((device.spec, threads))
+    def measured(device, threads, status, arithmetic) -> Machine:
+        seen.append((device.spec, threads, arithmetic))
         return Machine(name="test phone", available=60_000_000, measured=True)
 
     monkeypatch.setattr("toolkit.planning.measure.measure", measured)
     value = plan("smollm2-135m", "--device", "local")
-    assert seen == [("local", 0)]
+    assert seen == [("local", 0, "float32")]
     assert value["budget_bytes"] == 60_000_000 and value["fits"]
     assert value["best"]["machine"]["measured"] is True
     assert "--device local" in value["best"]["commands"][-1]

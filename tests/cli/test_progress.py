@@ -102,7 +102,7 @@ def test_exports_show_size_speed_and_time_left(screen, console, kind):
 
 @pytest.mark.usefixtures("console", "every_move")
 def test_evaluations_show_how_many_how_fast_and_how_long(screen, kind):
-    with _counting("with adapter", 40) as count:
+    with _counting("sequence")("with adapter", 40) as count:
         for done in (1, 2, 3):
             count(done, 40)
     check(screen.getvalue(), kind, "with adapter", " 3/40", "/s", "0:00:")

@@ -18,6 +18,7 @@ from tests.support.fake_trainer import (
 )
 from toolkit import __version__
 from toolkit.sealed_json import seal
+from toolkit.settings.methods import METHOD_OPTIONS, METHODS
 from toolkit.settings.optimizers import OPTIMIZERS, OPTIONS
 from toolkit.settings.training import SETTINGS
 
@@ -198,6 +199,13 @@ def test_resume_keeps_the_adapter(environment, tmp_path):
     assert read(tmp_path / "home/adapters" / pushed.rpartition("/")[2]) == "an adapter"
     error = toolkit(*words, "--resume", "--adapter", str(adapter), code=1, **environment)
     assert "a run keeps the adapter that it started from" in error
+    taken = ("--resume", "--take-adapter", str(adapter), "--take-at", "3", "--until", "4")
+    toolkit(*words, *taken, **environment)
+    flags = last_flags(tmp_path)
+    assert flags["--take-adapter"] == last_flags(tmp_path, "run2")["--adapter"]
+    assert (flags["--adapter"], flags["--until"], flags["--take-at"]) == (pushed, "4", "3")
+    toolkit(*words, "--resume", "--lr", "0.5", **environment)
+    assert not {"--take-adapter", "--take-at", "--until"} & last_flags(tmp_path).keys()
     config = ("--config", str(tmp_path / "home/runs/run1/settings.json"), "--steps", "6")
     toolkit("train", *config, "--out", "run1", "--resume", **environment)
     assert last_flags(tmp_path)["--adapter"] == pushed
@@ -246,21 +254,29 @@ def another_value(known):
     return known.choices[-1] if known.choices else {int: "7", float: "0.5", str: "0"}[known.type]
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_every_option_reaches_the_trainer(environment, tmp_path, optimizer):
-    """And the trainer has no option that the command lacks, but for those it fills in itself."""
+@pytest.mark.parametrize(
+    ("method", "optimizer"),
+    [*(("exact", name) for name in OPTIMIZERS), *((name, "sgd") for name in list(METHODS)[1:])],
+)
+def test_every_option_reaches_the_trainer(environment, tmp_path, method, optimizer):
+    """And the trainer has no option that the command lacks, but for those it fills in itself and
+    those of a session, which no run begins with."""
     ours = {known.flag: known for known in SETTINGS if known.source == "trainer"}
     filled_in = {"bundle", "data", "out", "resume", "adapter", "eval-data"}
-    assert trainer_options().keys() == ours.keys() | filled_in
+    session = {"until", "take-adapter", "take-at"}
+    assert trainer_options().keys() == ours.keys() | filled_in | session
     others = set(OPTIONS) - OPTIMIZERS[optimizer].options.keys()
+    others |= set(METHOD_OPTIONS) - METHODS[method].options.keys()
+    others |= {"momentum"} if METHODS[method].updates else set()
     values = {flag: another_value(known) for flag, known in ours.items() if flag not in others}
-    values |= {"optimizer": optimizer, "steps": "1"}
+    values |= {"method": method, "optimizer": optimizer, "steps": "1"}
     (tmp_path / "home/data/data/validation.ptd").write_bytes(b"tokens")
     words = [word for name, value in values.items() for word in (f"--{name}", value)]
     toolkit("train", "--out", "run1", *words, **environment)
     flags = last_flags(tmp_path)
     assert {name: flags[f"--{name}"] for name in values} == values
-    assert not {f"--{flag}" for flag in others} & flags.keys()
+    left = {flag for flag in others - {"momentum"} if ours[flag].default is None}
+    assert not {f"--{flag}" for flag in left} & flags.keys()
 
 
 def test_help_shows_the_trainers_defaults():
@@ -328,6 +344,10 @@ def test_a_refused_start_leaves_the_name_free(environment, tmp_path):
         ("--out", "run1"),
         ("--attach", "run1", "--out", "run2"),
         ("--attach", "run1", "--lr", "1"),
+        ("--attach", "run1", "--until", "1"),
+        ("--out", "run1", "--steps", "5", "--take-adapter", "runs/other"),
+        ("--out", "run1", "--steps", "5", "--until", "0"),
+        ("--out", "run1", "--steps", "5", "--until", "2", "--app"),
         ("--steps", "0", "--out", "run1"),
         ("--steps", "1", "--out", "run1", "--optimizer", "adam"),
         ("--steps", "many", "--out", "run1"),

@@ -209,3 +209,20 @@ def test_a_tokenizer_is_loaded_as_its_file_has_it(tmp_path):
     own, loaded = Tokenizer.from_str(json.dumps(content)), load_tokenizer(str(tmp_path))
     for text in (" hello", "hello  there", " 12 <|end|>  x"):
         assert loaded(text)["input_ids"] == own.encode(text).ids
+
+
+@pytest.mark.parametrize("text", ["fine\n\nand you", "4", " hello to", "東京 🙂", "e"])
+def test_a_reply_behind_a_prompt_has_the_tokens_that_are_learned(tokenizers, family, text):
+    """From its text on: what the template puts before every reply is a part of the prompt."""
+    tokenizer = tokenizers[family]
+    encoder = ChatEncoder(tokenizer)
+    chat = [{"role": "user", "content": "hello there"}]
+    tokens, first = encoder.reply(chat, text)
+    learned = encoder.encode([*chat, {"role": "assistant", "content": text}])[0]
+    assert tokens == learned.tokens[: len(tokens)].tolist()
+    assert learned.mask[first : len(tokens)].all()
+    prompt = encoder.prompt(chat)
+    assert tokens[: len(prompt)] == prompt and first >= len(prompt)
+    assert tokenizer.decode(tokens[first:]).strip() == text.strip()
+    header = tokenizer.decode(tokens[len(prompt) : first])
+    assert header.strip() == (NO_THOUGHT.strip() if family == "qwen3" else "")

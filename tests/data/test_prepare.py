@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.chatml import make_tokenizer
 from toolkit.data.dataset import random_rows, read_rows
 from toolkit.data.prepare import prepare, prepare_random
 from toolkit.data.samples import IGNORED
@@ -81,6 +82,23 @@ def test_long_chats_are_split_before_user_turns_with_the_system_message(tmp_path
     for tokens in rows.tokens:
         assert smollm2.decode(tokens).startswith("<|im_start|>system\nSYS<|im_end|>\n<|im_start|>u")
     assert replies(out / "train.ptd", smollm2) == [f"fine {i}<|im_end|>" for i in range(1, 5)]
+
+
+def test_long_chats_are_split_where_only_an_earlier_reply_is_too_long(tmp_path):
+    """A template that hides earlier replies: the whole fits, the part with the second does not."""
+    tokenizer = make_tokenizer(
+        "{% for m in messages %}{{ m.role }}:{% if m.role == 'user' or loop.last %}"
+        "{{ m.content }}{% endif %}<|im_end|>{% endfor %}"
+    )
+    long = "fine " * 20
+    record = chat("hello " * 15, "one", "hello", long + "2", "hello", "three")
+    path = write_lines(tmp_path / "long.jsonl", [record])
+    report = prepare([path], tokenizer, Settings(50, pack=False, validation=0), tmp_path / "out")
+    assert report["split"] == 1 and report["truncated"] == 0
+    expected = {"one<|im_end|>", f"{long}2<|im_end|>", "three<|im_end|>"}
+    assert set(replies(tmp_path / "out/train.ptd", tokenizer)) == expected
+    report = prepare([path], tokenizer, Settings(60, pack=False, validation=0), tmp_path / "out")
+    assert report["split"] == 0, "and is left whole where all of it fits"
 
 
 def test_truncated_and_dropped_are_counted(tmp_path, smollm2):

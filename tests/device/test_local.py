@@ -166,7 +166,7 @@ def test_wrapping_ends_comments_and_here_documents():
     assert "\n)" in wrap("true # comment").line
 
 
-@pytest.mark.parametrize("spec", ["", "-s", "a b", ":5555", ":5555x", "h:99999", "a;b", "../x"])
+@pytest.mark.parametrize("spec", ["", "-s", "a b", ":5555", ":5555x", "h:99999", "a;b", "x/y"])
 def test_strange_specs_are_refused(spec):
     with pytest.raises(ToolkitError):
         open_device(spec)
@@ -178,3 +178,21 @@ def test_a_command_has_ended_when_the_whole_marker_is_there():
     assert command.ended(end)
     for length in range(len(end)):
         assert not command.ended(end[:length])
+
+
+def test_a_folder_is_a_device_of_its_own(tmp_path, monkeypatch):
+    """Named with a slash, beside the one in TOOLKIT_HOME."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
+    with open_device("./lab/a") as device:
+        assert (device.spec, device.root) == ("./lab/a", str(tmp_path / "lab/a"))
+        device.write(f"{device.root}/x", b"1")
+    assert (tmp_path / "lab/a/x").is_file() and not (tmp_path / "home").exists()
+
+
+def test_bytes_to_and_from_a_device_are_counted(tmp_path):
+    with LocalDevice(tmp_path) as device:
+        device.write(f"{device.root}/x", bytes(100_000))
+        assert 100_000 <= device.traffic.sent < 102_000 and device.traffic.received < 1000
+        device.read(f"{device.root}/x")
+        assert 100_000 <= device.traffic.received < 101_000 and device.traffic.sent < 102_000

@@ -12,12 +12,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import toolkit
 from tests.device.test_adb import run_case
+from tests.runtime.kernels.native import kernels_probe
 from tests.support.bundles import export_tiny
+from tests.support.generation import Replier
 from tests.support.tiny import relative_error
+from toolkit.bundle.bundle import Bundle
 from toolkit.data.prepare import prepare_random
 from toolkit.device import runtime_build
 from toolkit.errors import ToolkitError
+from toolkit.oracle.verification import write_perturbed_adapter
 from toolkit.runtime import runtime_directory
 
 _CACHE = Path(__file__).resolve().parents[2] / ".cache/toolkit"
@@ -117,6 +122,60 @@ def test_arm64_trains_like_this_machine(arm64, model, tmp_path):
         losses[name] = torch.tensor([r["loss"] for r in records if r["type"] == "step"])
     assert len(losses["here"]) == 4
     torch.testing.assert_close(losses["there"], losses["here"], rtol=1e-4, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "isa"), [("gemma3_text", "neon"), ("phi3", "plain")])
+def test_arm64_replies_as_this_machine_does(arm64, tmp_path, monkeypatch, family, isa):
+    """Greedy, past windows and the change of Phi's frequencies, with an adapter and without."""
+    bundle, adapter = export_tiny(tmp_path / "bundle", family, generation=True), tmp_path / "a.ptd"
+    write_perturbed_adapter(Bundle.open(bundle), adapter, seed=3)
+    prompt = [3, 140, 77, 5, 9, 9, 61, 120, 33, 8, 101]
+    replies, scores = {}, {}
+    for machine, start in (("here", native()), ("there", emulated(arm64))):
+        with Replier(bundle, start=start, threads=1, part=4, max_tokens=24) as replier:
+            for name in ("none", adapter):
+                replies[machine, name] = replier.reply(prompt, adapter=name)[0]
+                scores[machine, name] = torch.tensor(replier.score(prompt))
+        monkeypatch.setenv("TOOLKIT_ISA", isa)
+    for name in ("none", adapter):
+        assert replies["there", name] == replies["here", name] and len(replies["here", name]) == 24
+        torch.testing.assert_close(scores["there", name], scores["here", name], rtol=0, atol=1e-4)
+    assert (scores["here", "none"] - scores["here", adapter]).abs().max() > 0.01
+
+
+CPUS = {
+    "cortex-a53": {"neon", "plain"},
+    "neoverse-n1": {"neon_dotprod", "neon", "plain"},
+    "max": {"neon_i8mm", "neon_dotprod", "neon", "plain"},
+}
+
+
+@pytest.mark.slow
+def test_arm64_multiplies_in_fixed16_to_this_machines_bits(arm64):
+    """On processors with and without the units, each by all the code that it has."""
+    builds = (_CACHE / "build").glob("arm64-v8a-*")
+    work = max(builds, key=lambda path: path.stat().st_mtime)
+    make = [runtime_build._cmake(), "--build", work, "--target", "kernels_probe"]
+    subprocess.run(make, check=True, capture_output=True)
+    expected = {line.split()[1] for line in kernels_probe("products")}
+    assert len(expected) == 1
+    for cpu, isas in CPUS.items():
+        start = ["qemu-aarch64", "-cpu", cpu, "-L", "/usr/aarch64-linux-gnu"]
+        words = [*start, work / "kernels_probe", "products"]
+        result = subprocess.run(words, capture_output=True, text=True, check=True)
+        found = dict(line.split() for line in result.stdout.splitlines())
+        assert found.keys() == isas, cpu
+        assert set(found.values()) == expected, (cpu, found)
+
+
+@pytest.mark.slow
+def test_what_arm64_estimates_is_replayed_bit_by_bit(arm64, model, tmp_path):
+    """Its random directions are those of every other instruction set, and of Python."""
+    words = ("--method", "mezo", "--steps", "3", "--lr", "0.01", "--threads", "1", "--out")
+    trainer(emulated(arm64), "train", model, *words, tmp_path / "run")
+    replayed = toolkit.replay(tmp_path / "run", tmp_path / "again", bundle=model / "bundle")
+    assert (replayed.steps, replayed.same_as_run) == (3, True)
 
 
 @pytest.mark.slow

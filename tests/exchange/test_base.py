@@ -10,7 +10,7 @@ from tests.support.bundles import export_tiny
 from tests.support.models import plain_model, save_model, tiny_model, write_gguf
 from toolkit.bundle.bundle import Bundle
 from toolkit.errors import ToolkitError
-from toolkit.exchange.base import find_base, find_config
+from toolkit.exchange.base import find_base, find_config, find_run_bundle
 
 
 def write_trace(run, bundle, sha256=None, model="tiny"):
@@ -47,7 +47,13 @@ def test_a_folder_of_gguf_files(tmp_path, run):
     with pytest.raises(ToolkitError, match=r"has neither config.json nor a \.gguf file"):
         find_base(run)
     write_gguf(tmp_path / "model" / "a.gguf", plain_model("llama"))
-    assert find_base(run).source.name == "a"
+    found = find_base(run)
+    assert found.source.name == "a"
+    file = tmp_path / "model" / "a.gguf"
+    assert found.describe() == f"the weights of {file}, quantized (Q4_1, Q8_0)"
+    write_gguf(tmp_path / "f16.gguf", plain_model("llama"), "F16", "F16")
+    found = find_base(run, str(tmp_path / "f16.gguf"))
+    assert found.describe() == f"the original weights of {tmp_path / 'f16.gguf'}"
     shutil.copy(tmp_path / "model" / "a.gguf", tmp_path / "model" / "b.gguf")
     with pytest.raises(ToolkitError, match=r"has several \.gguf files"):
         find_base(run)
@@ -76,6 +82,24 @@ def test_the_bundle_of_the_run(tmp_path, run, monkeypatch):
     assert find_base(moved).source.origin == "bundle"
     save_model(tmp_path / "model", "llama")
     assert find_base(moved).original
+
+
+def test_bundles_that_are_damaged_or_of_another_version_hide_none(tmp_path, run, monkeypatch):
+    bundle = export_tiny(tmp_path / "made", "llama")
+    write_trace(run, bundle)
+    damaged = shutil.copytree(bundle, tmp_path / "bundle")
+    (damaged / "base.ptd").write_bytes(b"no bundle")
+    (tmp_path / "here").mkdir()
+    old = shutil.copytree(bundle, tmp_path / "here" / "bundle") / "manifest.json"
+    old.write_text(json.dumps(json.loads(old.read_text()) | {"format_version": 0}))
+    monkeypatch.chdir(tmp_path / "here")
+    assert find_base(run).source.origin == str(bundle)
+    assert find_run_bundle(run) == bundle
+    write_trace(run, bundle, "0" * 64)
+    with pytest.raises(ToolkitError, match="is not near it") as error:
+        find_run_bundle(run)
+    for reason in (f"{damaged}", "version 0", f"{bundle} has other weights"):
+        assert reason in error.value.cause
 
 
 def test_a_hub_id_with_its_revision(tmp_path, monkeypatch):

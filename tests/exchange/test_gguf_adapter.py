@@ -97,10 +97,11 @@ def test_on_quantized_weights(tmp_path):
 
 @pytest.mark.slow
 def test_on_a_real_model(tmp_path):
-    """SmolLM2-135M in Q4_1, a file that llama.cpp's own converter wrote.
+    """SmolLM2-135M in Q4_1, a file that llama.cpp's own converter wrote; `make soak`: in float32.
 
-    With the adapter llama.cpp is about as far from PyTorch as it is without one, where it rounds
-    the same activations to 8 bits; the adapter itself moves the logits by much more.
+    On the same weights in float32 the adapter computes what it does in PyTorch. On the file itself
+    llama.cpp rounds activations to 8 bits, with an adapter and without: it is about as far from
+    PyTorch either way, and the adapter moves the logits by much more.
     """
     if not MODEL.is_file():
         message = "the demo's model is missing (tools/fetch_demo_assets.py)"
@@ -112,12 +113,25 @@ def test_on_a_real_model(tmp_path):
     with_adapter = save_adapter(tmp_path / "adapter", model, size=0.05)
     write_gguf_adapter(tmp_path / "adapter", tmp_path / "a.gguf", model.config, "smollm2")
     without, expected = logits_of(model, tokens), logits_of(with_adapter, tokens)
+    if os.environ.get("TOOLKIT_SOAK"):
+        write_gguf(tmp_path / "f32.gguf", model, "F32", "F32", vocabulary=False)
+        exact = llama_cpp_logits(tmp_path / "f32.gguf", tokens, tmp_path / "a.gguf")
+        compare(exact, expected, without, 1e-3)
+        print("float32 weights with the adapter:", of_range(exact - expected.numpy(), expected))
     plain = llama_cpp_logits(MODEL, tokens) - without.numpy()
     error = llama_cpp_logits(MODEL, tokens, tmp_path / "a.gguf") - expected.numpy()
     rounding, off, moved = (
         float(torch.as_tensor(x).square().mean().sqrt()) for x in (plain, error, expected - without)
     )
+    print("Q4_1 without the adapter:", of_range(plain, without))
+    print("Q4_1 with the adapter:", of_range(error, expected))
     assert off < 2 * rounding < 0.2 * moved, (off, rounding, moved)
+
+
+def of_range(error, logits) -> str:
+    """Say how far logits are at worst and in the mean square, as a part of their range."""
+    span = float(logits.max() - logits.min())
+    return f"{np.abs(error).max() / span:.2e} at worst, {np.sqrt((error**2).mean()) / span:.2e} rms"
 
 
 def source_tokens(source, folder):

@@ -119,6 +119,19 @@ def test_what_else_is_in_the_directory(tmp_path):
     merge_to_directory(tmp_path / "adapter", tmp_path / "merged", find_base(tmp_path / "adapter"))
 
 
+def test_the_card_names_the_model_that_was_taken(tmp_path):
+    """The adapter's own, unless another was named: the hub would list the model under it."""
+    model = save_model(tmp_path / "model", "qwen2")
+    save_adapter(tmp_path / "adapter", model, base="somebody/model")
+    for base, named in (
+        (find_base(tmp_path / "adapter", str(tmp_path / "model")), False),
+        (Base(open_source(str(tmp_path / "model")), True), True),
+    ):
+        merge_to_directory(tmp_path / "adapter", tmp_path / "merged", base)
+        card = (tmp_path / "merged/README.md").read_text()
+        assert ("base_model: somebody/model" in card) == named
+
+
 def test_a_bundles_tokenizer_comes_along(tmp_path):
     bundle = export_with_tokenizer(tmp_path / "bundle")
     assert BundleSource(bundle).save_tokenizer(tmp_path)

@@ -163,7 +163,8 @@ def test_every_recipe_exports(name, tmp_path):
     )
     manifest = export_bundle(source, tmp_path / "bundle", settings)
     blocks = [f"{k.name}_{way}" for k in family_of(config).block_kinds(config) for way in WAYS]
-    expected = {"embed", *blocks, "head_loss", "head_backward"}
+    steps = [f"{k.name}_step" for k in family_of(config).block_kinds(config)]
+    expected = {"embed", *blocks, "head_loss", "head_backward", "embed_step", *steps, "head_logits"}
     assert {method.rsplit("_t", 1)[0] for method in manifest["methods"]} == expected
     bundle = Bundle.open(tmp_path / "bundle")
     bundle.check_hashes()

@@ -63,7 +63,8 @@ def substitute(args: list, old: list[Tensor], new: tuple[Tensor, ...]) -> list:
 
 
 def test_every_operator_is_in_a_table():
-    covered = {*DIFFERENTIABLE, *BACKWARD, "quantized_embedding", "window_start"}
+    without = {"quantized_embedding", "window_start", "attention_cached"}
+    covered = {*DIFFERENTIABLE, *BACKWARD, *without}
     assert covered == set(OPERATORS)
 
 

@@ -8,6 +8,7 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
+from typer.testing import CliRunner
 
 from tests.oracle.rows import mixed_rows
 from tests.oracle.test_engine import Case
@@ -19,10 +20,10 @@ from toolkit.bundle.export import ExportSettings, export_bundle
 from toolkit.bundle.layout import adapter_specs
 from toolkit.bundle.peft_files import read_peft_settings
 from toolkit.cli.export import left_out_line
+from toolkit.cli.main import app
 from toolkit.errors import ToolkitError
 from toolkit.exchange.base import find_base, find_config
 from toolkit.exchange.gguf_adapter import write_gguf_adapter
-from toolkit.exchange.merging import merge_to_directory
 from toolkit.lora import ALL_LINEAR, PROJECTIONS, LoraSettings
 from toolkit.oracle.batch import labelled, loss_sum
 from toolkit.planning.model import load_config
@@ -32,6 +33,7 @@ VISION = {
     "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
     "image_size": 32, "patch_size": 8,
 }  # fmt: skip
+_OLD_HEAD = "model.language_model.lm_head.weight"
 IMAGE = 149  # a token that no row has
 WHOLE = {
     "gemma3": ("gemma3_text", "siglip_vision_model", {"mm_tokens_per_image": 4}),
@@ -146,7 +148,25 @@ def test_what_was_trained_works_in_the_whole_model(tmp_path, chosen):
     # Folded in, or for llama.cpp, it is the text model's.
     config, _ = find_config(run, str(tmp_path / "model"))
     assert write_gguf_adapter(run, tmp_path / "adapter.gguf", config, "tiny") == len(names) // 2
-    merge_to_directory(run, tmp_path / "merged", find_base(run, str(tmp_path / "bundle")), "f32")
+    base = find_base(run, str(tmp_path / "bundle"))
+    assert base.source.text_module == source.text_module
+    assert base.source.left_out == source.left_out
+    words = [
+        "merge",
+        run,
+        "-o",
+        tmp_path / "merged",
+        "--base",
+        tmp_path / "bundle",
+        "--type",
+        "f32",
+    ]
+    said = CliRunner().invoke(app, list(map(str, words))).stdout
+    assert "It is the text part alone; left out: " in said
+    card = (tmp_path / "merged/README.md").read_text()
+    for told in (said, card):
+        assert "vision_tower (0.0 M values)" in told
+    assert "This is the text part of the base model." in card
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert torch.allclose(merged.eval()(tokens).logits, whole, rtol=1e-4, atol=1e-4)
 
@@ -189,6 +209,14 @@ def change(folder, function):
             "has 2 text models",
         ),
         (lambda t: t.pop("model.language_model.embed_tokens.weight"), "has no text models"),
+        (
+            lambda t: t.update({"model.norm.weight": torch.ones(64)}),
+            r"has model\.norm\.weight of the text model twice",
+        ),
+        (
+            lambda t: t.update({n: torch.ones(150, 64) for n in ("lm_head.weight", _OLD_HEAD)}),
+            r"has lm_head\.weight of the text model twice",
+        ),
     ],
 )
 def test_what_is_neither_text_nor_known_is_refused(tmp_path, function, message):

@@ -62,11 +62,12 @@ def test_what_a_plan_does_not_know_is_not_told(device):
 
 
 def test_what_was_measured_comes_back_whole(device):
-    assert measured.recall(device.connection, 2) is None
+    assert measured.recall(device.connection, 2, "float32") is None
     measured.remember(device.connection, 2, MACHINE)
-    found = measured.recall(device.connection, 2)
+    found = measured.recall(device.connection, 2, "float32")
+    assert measured.recall(device.connection, 2, "fixed16") is None
     assert found.available > 1e8 and replace(found, available=None) == MACHINE
     [path] = (measured.cache_root() / "machines").iterdir()
     for content in ("", "[]", json.dumps({**json.loads(path.read_text()), "rates": {}})):
         path.write_text(content)
-        assert measured.recall(device.connection, 2) is None
+        assert measured.recall(device.connection, 2, "float32") is None

@@ -21,10 +21,11 @@ from toolkit.sources.random import RandomSource
 
 LENGTHS = (64, 256)
 RUNS = [
-    (64, "adamw", "ram", 1),
-    (64, "sgd", "ram", 4),
-    (256, "sgd", "ram", 1),
-    (256, "adamw", "spill", 2),
+    (64, "exact", "adamw", "ram", 1),
+    (64, "exact", "sgd", "ram", 4),
+    (256, "exact", "sgd", "ram", 1),
+    (256, "exact", "adamw", "spill", 2),
+    (256, "mezo", "sgd", "auto", 1),
 ]
 TOLERANCE = 0.04  # RESERVE of toolkit.planning.search: what a prediction may be wrong by
 FOLIOS = 3e6  # of weights, where the page cache holds their file in pieces that are mapped whole
@@ -48,15 +49,22 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seq_len", "optimizer", "place", "sequences"), RUNS)
+@pytest.mark.parametrize(("seq_len", "method", "optimizer", "place", "sequences"), RUNS)
 def test_peaks_are_what_the_kernel_counts(
-    exported: Path, tmp_path: Path, seq_len: int, optimizer: str, place: str, sequences: int
+    exported: Path,
+    tmp_path: Path,
+    seq_len: int,
+    method: str,
+    optimizer: str,
+    place: str,
+    sequences: int,
 ) -> None:
     """The peak of a real run (VmHWM), with a model as large as people have."""
     model = open_model(str(exported))
     settings = replace(
         model.settings,
         seq_len=seq_len,
+        method=method,
         optimizer=optimizer,
         checkpoints=place,
         sequences=sequences,
@@ -64,6 +72,7 @@ def test_peaks_are_what_the_kernel_counts(
     write_rows(tmp_path / "data.ptd", random_rows(8, seq_len, 49152, 0))
     words = {"bundle": exported, "data": tmp_path / "data.ptd", "out": tmp_path / "run"}
     words |= {"steps": 2, "threads": 2, "optimizer": optimizer, "checkpoints": place}
+    words |= {"method": method}
     words |= {"grad-accum": sequences, "trace": "full"}
     run_trainer("train", *(word for name, v in words.items() for word in (f"--{name}", v)))
     [device] = [record["device"] for record in read_trace(tmp_path / "run", "run")]
@@ -100,6 +109,10 @@ def test_methods_differ_as_they_should(smol: Planner) -> None:
     assert mebp.base_bytes == mesp.base_bytes
     sgd = smol.predict(replace(settings, optimizer="sgd"), Machine())
     assert sgd.memory["optimizer"] == 0
+    mezo = smol.predict(replace(settings, method="mezo", optimizer="sgd"), Machine())
+    assert [p.name for p in mezo.phases] == ["embed", "forward", "head", "optimizer"]
+    assert mezo.memory["gradients"] == mezo.memory["optimizer"] == mezo.written == 0
+    assert mezo.peak < sgd.peak and 0.6 < mezo.seconds / sgd.seconds < 0.9
     assert mesp.memory["optimizer"] == 2 * mesp.memory["adapters"]
     # A save: the adapter for use and for a resume, moments, and the adapter that is kept.
     kept = smol.predict(replace(settings, keep_checkpoints=3), Machine())

@@ -184,6 +184,15 @@ def test_another_activation_of_gemma_is_refused_by_name():
         functions(config)
 
 
+def test_a_layer_that_cannot_be_built_is_one_clear_message():
+    config = tiny_config("qwen3")
+    config.layer_types = config.layer_types[:1]
+    with pytest.raises(
+        ToolkitError, match="cannot build layer 1 of the family 'qwen3': list index"
+    ):
+        FAMILIES["qwen3"].block_kinds(config)
+
+
 def test_features_that_change_nothing_are_accepted():
     """As Qwen2's and Llama's published configurations have them."""
     config = tiny_config("qwen2")

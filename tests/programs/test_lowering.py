@@ -1,5 +1,7 @@
 """What lowering makes of a model: operators, inputs and clear refusals."""
 
+import sys
+
 import pytest
 from transformers import GPT2Config
 
@@ -19,18 +21,29 @@ def _build(config, **changes):
         "lowering": "mesp",
         "schemes": SCHEMES,
         "model_name": "tiny",
+        "generation": False,
     }
     return build_programs(config, **(settings | changes))
 
 
 @pytest.mark.parametrize("lowering", ["mesp", "mebp"])
 def test_programs_consist_of_our_operators_only(lowering):
-    programs = _build(tiny_config("llama"), lowering=lowering, seq_lens=[8, 16])
+    programs = _build(tiny_config("llama"), lowering=lowering, seq_lens=[8, 16], generation=True)
     kinds = {"embed", "block_forward", "block_backward", "head_loss", "head_backward"}
-    assert set(programs.methods) == {f"{kind}_t{t}" for kind in kinds for t in (8, 16)}
+    generating = {"embed_step", "block_step", "head_logits"}
+    trained = {f"{kind}_t{t}" for kind in kinds for t in (8, 16)}
+    assert set(programs.methods) == trained | generating
     for name, report in programs.methods.items():
         assert report.operators, name
         assert all(op.startswith("toolkit::") for op in report.operators), (name, report.operators)
+
+
+def test_nothing_is_lost_without_the_search_for_decompositions(monkeypatch):
+    built = _build(tiny_config("llama"), generation=True)
+    # By its name in sys.modules: the package has a function of that name.
+    module = sys.modules["toolkit.programs.lower"]
+    monkeypatch.setattr(module, "undecomposed", lambda program: program)
+    assert _build(tiny_config("llama"), generation=True).buffer == built.buffer
 
 
 def test_backward_recomputes_no_more_than_it_needs():

@@ -7,15 +7,18 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from tests.runtime.running import run, trainer
+from toolkit.choices import ARITHMETICS
 from toolkit.cli.train import train
 from toolkit.settings.declaration import Setting
-from toolkit.settings.methods import METHODS
+from toolkit.settings.methods import METHOD_OPTIONS, METHODS
 from toolkit.settings.optimizers import OPTIMIZERS, OPTIONS
 from toolkit.settings.training import FLAGS, SETTINGS, TrainSettings
 
 SHAPES = [(8, 896), (4864, 8), (3, 5), (1, 1)]
-# Which files a run works on is said in other words on the host; to resume is no setting.
+# Which files a run works on is said in other words on the host; what is asked of one session, as to
+# resume, is no setting.
 FILES = {"bundle", "data", "out", "adapter", "eval-data", "resume"}
+FILES |= {"take-adapter", "take-at", "until"}
 
 
 def describe(**options: Any) -> dict[str, Any]:
@@ -53,7 +56,7 @@ def test_defaults_are_the_trainers(train_options):
     """Of those that optimizers have of their own, see below; steps have none."""
     left_to_the_trainer = {"save-every": 50, "eval-every": 0, "layers": ""}
     for flag, known in declared().items():
-        if flag in OPTIONS:
+        if flag in OPTIONS or (flag in METHOD_OPTIONS and known.default is None):
             assert known.default is None
             assert known.default_text.split(",")[0] == f"{train_options[flag]['default']:g}"
         else:
@@ -64,6 +67,7 @@ def test_defaults_are_the_trainers(train_options):
 
 def test_flags_of_train_are_the_declaration_and_nothing_else():
     own = {"config", "save_to", "resume", "attach_to", "detach", "app", "atrace", "as_json"}
+    own |= {"take_adapter", "take_at", "until"}
     assert set(get_type_hints(train)) - {"return"} == own | {known.name for known in FLAGS.values()}
     hints = get_type_hints(train)
     for known in FLAGS.values():
@@ -102,16 +106,20 @@ def test_optimizers_remember_what_python_says(momentum):
 
 
 def test_methods_are_those_python_knows():
-    [exact] = describe()["methods"]
-    assert {exact["name"]: exact["help"]} == METHODS
-    assert exact["backward"] and exact["checkpoints"] and exact["gradients"]
+    theirs = {row["name"]: row for row in describe()["methods"]}
+    assert list(theirs) == list(METHODS)
+    for name, ours in METHODS.items():
+        row = theirs[name]
+        assert (row["help"], row["options"]) == (ours.help, dict(ours.options)), name
+        assert row["backward"] == row["checkpoints"] == row["gradients"] == ours.backward, name
+        assert row["updates"] == ours.updates, name
 
 
 def test_instruction_sets_begin_with_the_one_in_use():
     info = json.loads(run("info").stdout)
     facts = describe()
     assert facts["instruction_sets"][0] == info["isa"] and "plain" in facts["instruction_sets"]
-    assert facts["version"] == info["version"] and facts["arithmetic"] == ["float32"]
+    assert facts["version"] == info["version"] and facts["arithmetic"] == list(ARITHMETICS)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 
 from toolkit.errors import ToolkitError
 from toolkit.settings.merging import merged
+from toolkit.settings.methods import METHODS
 from toolkit.settings.training import FLAGS, SETTINGS, TrainSettings
 
 
@@ -81,6 +82,36 @@ def test_what_wins_is_what_is_said_last():
     }
     assert merged(base, {"optimizer": "sgd"}) == {"steps": 10, "lr": 0.1, "optimizer": "sgd"}
     assert merged(base, {"optimizer": "adamw"}) == base
+
+
+def test_a_method_that_updates_settles_the_optimizer():
+    mezo = TrainSettings(method="mezo")
+    assert mezo.optimizer == "sgd" and TrainSettings.of(mezo.flags()) == mezo
+    assert (mezo.effective().zo_eps, TrainSettings().effective().zo_eps) == (1e-3, None)
+    for values, flag in (
+        ({"optimizer": "lion"}, "optimizer"),
+        ({"optimizer": "adamw"}, "optimizer"),
+        ({"optimizer": "sgd", "momentum": 0.9}, "momentum"),
+    ):
+        message = refused({"method": "mezo", **values})
+        assert "--method mezo changes the adapter itself, as --optimizer sgd would" in message
+        assert f"reads no --{flag}" in message
+    for values in (
+        {"max-grad-norm": 1.0},
+        {"max-grad-norm": 1.0, "clipping": "twice"},
+        {"checkpoints": "spill"},
+    ):
+        assert "is not an option of --method mezo" in refused({"method": "mezo", **values})
+    assert "--zo-eps is not an option of --method exact" in refused(zo_eps=0.01)
+    assert FLAGS["zo-eps"].default_text == f"{METHODS['mezo'].options['zo-eps']:g}"
+
+
+def test_another_method_leaves_what_the_one_before_read():
+    base = {"lr": 0.1, "optimizer": "adamw", "max-grad-norm": 1.0, "checkpoints": "spill"}
+    assert merged(base, {"method": "exact"}) == base | {"method": "exact"}
+    assert merged(base, {"method": "mezo"}) == {"lr": 0.1, "method": "mezo"}
+    mezo = {"method": "mezo", "optimizer": "sgd", "zo-eps": 0.01}
+    assert merged(mezo, {"method": "exact"}) == {"method": "exact"}
 
 
 @pytest.mark.parametrize(

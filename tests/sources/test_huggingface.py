@@ -8,6 +8,7 @@ import torch
 
 from tests.support.models import save_model
 from toolkit.errors import ToolkitError
+from toolkit.planning.model import load_config
 from toolkit.sources import hub, open_source
 from toolkit.sources.safetensors_file import SafetensorsFile
 
@@ -38,6 +39,17 @@ def test_half_precision_is_widened(tmp_path, dtype):
     source = open_source(str(tmp_path))
     for name, value in model.named_parameters():
         assert torch.equal(source.read(name), value.float()), name
+
+
+def test_a_width_that_is_null_is_one_clear_message(tmp_path):
+    """Phi-3's class takes it as it is and fails."""
+    save_model(tmp_path, "phi3")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "head_dim": None}))
+    with pytest.raises(ToolkitError, match=r"cannot be used: .*head_dim is null there: leave it"):
+        open_source(str(tmp_path))
+    with pytest.raises(ToolkitError, match=r"has no configuration that can be used: .*NoneType"):
+        load_config(tmp_path)
 
 
 def test_license_and_tokenizer(tmp_path):

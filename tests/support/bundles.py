@@ -39,19 +39,28 @@ def export_tiny(
     rank: int = 4,
     lora: LoraSettings | None = None,
     seed: int = 1,
+    generation: bool = False,
 ) -> Path:
-    """Export a tiny model with random weights, large enough that no gradient is tiny."""
+    """Export a tiny model with random weights, large enough that no gradient is tiny.
+
+    Programs that generate take time to make, so only who needs them asks for them.
+    """
     config = tiny_config(family, layers=layers, tied=tied)
     config.initializer_range = 0.2
     source = RandomSource(config, parameter_shapes(config), f"tiny-{family}", seed=seed)
     lora = lora or LoraSettings(rank, 2.0 * rank, PROJECTIONS)
-    settings = ExportSettings(lora, seq_lens, lowering)
+    settings = ExportSettings(lora, seq_lens, lowering, generation=generation)
     export_bundle(source, folder, settings)
     return folder
 
 
 def export_with_tokenizer(
-    folder: Path, *, seq_len: int = 32, tokenizer: PreTrainedTokenizerFast | None = None
+    folder: Path,
+    *,
+    seq_len: int = 32,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    generation: bool = False,
+    context: int = 256,
 ) -> Path:
     """Export a tiny model of rank 4 and alpha 8 that has a tokenizer.
 
@@ -60,7 +69,9 @@ def export_with_tokenizer(
     config = tiny_config("llama")
     config.vocab_size = 448 if tokenizer is None else tokenizer.vocab_size
     config.initializer_range = 0.2
+    config.max_position_embeddings = context
     shapes = parameter_shapes(config)
     source = SourceWithTokenizer(config, shapes, "tiny", seed=1, tokenizer=tokenizer)
-    export_bundle(source, folder, ExportSettings(LoraSettings(4, 8.0, PROJECTIONS), (seq_len,)))
+    lora = LoraSettings(4, 8.0, PROJECTIONS)
+    export_bundle(source, folder, ExportSettings(lora, (seq_len,), generation=generation))
     return folder

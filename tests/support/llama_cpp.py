@@ -1,4 +1,4 @@
-"""llama.cpp's own libraries, called from Python: logits of a GGUF model, with adapters or without.
+"""llama.cpp's own libraries, called from Python: tokens, and logits with adapters or without.
 
 Its structures of settings are read as words of 32 bits: the places of those that are changed here
 are checked by their defaults, so that a version with others is noticed.
@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 LIBRARIES = Path(__file__).parents[2] / ".cache/llama_cpp"
-_CONTEXT, _BATCH, _PART, _FLASH, _KEYS, _VALUES = 0, 1, 2, 13, 26, 27
-_DEFAULTS = {_CONTEXT: 512, _BATCH: 2048, _PART: 512, _FLASH: 0xFFFFFFFF, _KEYS: 1, _VALUES: 1}
+CONTEXT, _BATCH, _PART, _FLASH, _KEYS, _VALUES = 0, 1, 2, 13, 26, 27
+_DEFAULTS = {CONTEXT: 512, _BATCH: 2048, _PART: 512, _FLASH: 0xFFFFFFFF, _KEYS: 1, _VALUES: 1}
 _WORDS = 128
 
 
@@ -33,7 +33,7 @@ class _Batch(ctypes.Structure):
 
 
 @functools.cache
-def _library() -> ctypes.CDLL:
+def load_library() -> ctypes.CDLL:
     if not (LIBRARIES / ".sha256").is_file():
         message = "llama.cpp is not here (tools/fetch_llama_cpp.py)"
         pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
@@ -59,6 +59,11 @@ def _library() -> ctypes.CDLL:
     library.llama_decode.argtypes = [ctypes.c_void_p, _Batch]
     library.llama_get_logits.argtypes = [ctypes.c_void_p]
     library.llama_get_logits.restype = ctypes.POINTER(ctypes.c_float)
+    library.llama_tokenize.argtypes = (
+        [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int32, ctypes.POINTER(ctypes.c_int32)]
+        + [ctypes.c_int32]
+        + [ctypes.c_bool] * 2
+    )
     for name in ("load_from_file", "get_vocab"):
         getattr(library, f"llama_model_{name}").restype = ctypes.c_void_p
     for name in ("init_from_model", "adapter_lora_init"):
@@ -77,6 +82,29 @@ def _quiet(level: int, text: bytes, data: int) -> None:
         print(text.decode(errors="replace"), end="")
 
 
+def llama_cpp_tokens(model: Path, texts: list[str]) -> list[list[int]]:
+    """Return the tokens of texts, with those that the model's file adds to every text."""
+    library = load_library()
+    loaded = library.llama_model_load_from_file(
+        str(model).encode(), library.llama_model_default_params()
+    )
+    assert loaded, f"llama.cpp does not load {model}"
+    found = []
+    try:
+        vocabulary = library.llama_model_get_vocab(loaded)
+        for text in texts:
+            data = text.encode()
+            tokens = (ctypes.c_int32 * (len(data) + 2))()
+            count = library.llama_tokenize(
+                vocabulary, data, len(data), tokens, len(tokens), True, True
+            )
+            assert count >= 0
+            found.append(list(tokens[:count]))
+    finally:
+        library.llama_model_free(loaded)
+    return found
+
+
 def llama_cpp_logits(
     model: Path, tokens: list[int], adapter: Path | None = None
 ) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
@@ -85,7 +113,7 @@ def llama_cpp_logits(
     Keys and values are kept in float32 and attention is the plain one, so that what differs from
     PyTorch is the weights' arithmetic alone.
     """
-    library = _library()
+    library = load_library()
     loaded = library.llama_model_load_from_file(
         str(model).encode(), library.llama_model_default_params()
     )
@@ -113,7 +141,7 @@ def _context_settings(library: ctypes.CDLL, tokens: int) -> _Settings:
     settings = library.llama_context_default_params()
     for place, default in _DEFAULTS.items():
         assert settings.words[place] == default, f"word {place} of llama_context_params has moved"
-    settings.words[_CONTEXT] = settings.words[_BATCH] = settings.words[_PART] = max(tokens, 32)
+    settings.words[CONTEXT] = settings.words[_BATCH] = settings.words[_PART] = max(tokens, 32)
     settings.words[_FLASH] = settings.words[_KEYS] = settings.words[_VALUES] = 0
     return settings
 

@@ -225,6 +225,8 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: PreTrainedTokenizerFast) 
     writer.add_token_types([kinds[by_id[i] not in special] for i in range(len(by_id))])
     writer.add_token_merges([" ".join(pair) for pair in content["model"]["merges"]])
     writer.add_eos_token_id(tokenizer.eos_token_id)
+    if tokenizer.bos_token_id is not None:
+        writer.add_bos_token_id(tokenizer.bos_token_id)
     writer.add_chat_template(tokenizer.chat_template)
 
 

@@ -141,6 +141,20 @@ def _attention(draw: Draw) -> dict:
     }
 
 
+def _attention_cached(draw: Draw) -> dict:
+    """Few rows follow many tokens, more rows some."""
+    s = draw.sizes
+    past = 600 if s.t < 9 else 13
+    rows = (past + s.t + 3, s.kv_heads * s.head_dim)
+    return {
+        **_attention(draw),
+        "keys": draw.real(*rows),
+        "values": draw.real(*rows),
+        "positions": torch.arange(past, past + s.t, dtype=torch.int32),
+        "window": s.window,
+    }
+
+
 def _mlp(draw: Draw) -> dict:
     s = draw.sizes
     values: dict = {"x": draw.real(1, s.t, s.d), "grad": draw.real(1, s.t, s.d), "scaling": 1.75}
@@ -189,6 +203,7 @@ _FAMILIES: dict[str, Callable[[Draw], dict]] = {
     "window_start": _window,
     "attention": _attention,
     "attention_saved": _attention,
+    "attention_cached": _attention_cached,
     "swiglu_mlp": _mlp,
     "fused_swiglu_mlp": _fused_mlp,
     "swiglu": _silu_mul,

@@ -11,14 +11,11 @@ from executorch.exir.passes import MemoryPlanningPass
 from torch import Tensor, nn
 
 from toolkit.ops import OPERATORS
+from toolkit.programs.lower import undecomposed
 
 
 class Calls(nn.Module):
-    """One graph that calls operators, each on its own arguments.
-
-    Exporting it costs little more than exporting a single call: most of the time goes into torch's
-    per-method search for decompositions.
-    """
+    """One graph that calls operators, each on its own arguments."""
 
     def __init__(self, calls: dict[str, list]) -> None:
         super().__init__()
@@ -49,7 +46,9 @@ def lower_calls(methods: dict[str, dict[str, list]]) -> ExecutorchProgramManager
     Inputs and outputs of the methods are the caller's; `.buffer` of the result is the .pte.
     """
     exported = {
-        method: torch.export.export(Calls(calls), tuple(tensors_of(calls)), strict=False)
+        method: undecomposed(
+            torch.export.export(Calls(calls), tuple(tensors_of(calls)), strict=False)
+        )
         for method, calls in methods.items()
     }
     edge = to_edge_transform_and_lower(

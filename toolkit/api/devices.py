@@ -17,6 +17,7 @@ from toolkit.device.info import DeviceInfo
 from toolkit.device.layout import bundle_path, check_name, data_path
 from toolkit.device.runs import Run, attach
 from toolkit.device.runtime import Runtime, deploy_runtime, runtime_folder
+from toolkit.device.session import Session
 from toolkit.device.transfer import LocalFile, Progress, Report, push_folder
 from toolkit.settings.declaration import Value, by_flag
 from toolkit.settings.training import SETTINGS, TrainSettings
@@ -137,6 +138,7 @@ class Device:
         bundle: str | None = None,
         data: str | None = None,
         adapter: str | PathLike[str] | None = None,
+        until: int | None = None,
         trackers: Sequence[Tracker] = (),
         say: Callable[[str], None] = _log.warning,
     ) -> TrainingRun:
@@ -148,6 +150,7 @@ class Device:
             bundle: Name of a bundle on the device; None: the last sent. So is `data`.
             adapter: What to start from instead of the bundle's: a folder that peft saved or `pull`
                 brought, or an adapter .ptd.
+            until: Save and end the session after so many of the run's steps; `resume` goes on.
             trackers: Where its steps are shown: `CsvFile`, `TensorBoard`, `Wandb`.
             say: Called with warnings.
 
@@ -171,6 +174,7 @@ class Device:
             bundle=bundle,
             data=data,
             adapter=None if adapter is None else Path(adapter),
+            until=until,
             say=say,
         )
         return TrainingRun(run, began=True, feed=feed)
@@ -197,6 +201,9 @@ class Device:
         *,
         bundle: str | None = None,
         data: str | None = None,
+        until: int | None = None,
+        take_adapter: str | PathLike[str] | None = None,
+        take_at: int | None = None,
         trackers: Sequence[Tracker] = (),
         say: Callable[[str], None] = _log.warning,
         **changes: Value,
@@ -206,6 +213,11 @@ class Device:
         Args:
             name: Its name on the device.
             bundle, data: Their names there if they were deployed again under others.
+            until: Save and end the session after so many of the run's steps.
+            take_adapter: Go on with this adapter in place of the saved one, named as `train` takes
+                one; what the optimizer remembers and the place in the data stay.
+            take_at: The step after which it is taken, if not the saved one: a run that took it
+                there and is further goes on as it is.
             trackers: Where its steps are shown; those that show it already go on there.
             say: Called with what changes.
             changes: Settings, by their names in `TrainSettings`, that are to be others from now on.
@@ -215,10 +227,11 @@ class Device:
         """
         changed = by_flag(changes, SETTINGS, "the call")
         places = {"bundle": bundle, "data": data}
+        session = Session(until, take_adapter, take_at)
         feed = Feed(check_name(name, "run"), trackers)
         if feed:
             feed.require_same(Run(self.connection, name).history(whole=True))
-        run = training.resume(self.connection, name, changed, **places, say=say)
+        run = training.resume(self.connection, name, changed, **places, session=session, say=say)
         return TrainingRun(run, feed=feed)
 
     def run(self, name: str, *, trackers: Sequence[Tracker] = ()) -> TrainingRun:
@@ -265,7 +278,8 @@ def open_device(spec: str = "local") -> Device:
     """Return a device; `with` connects it.
 
     Args:
-        spec: "local" for this machine, a phone's serial, or HOST:PORT.
+        spec: "local" for this machine, a folder ("./lab" or a whole path) for this machine with
+            bundles, data and runs of its own, a phone's serial, or HOST:PORT.
 
     Raises:
         ToolkitError: It is nothing of these, or (when it is connected) cannot be reached.

@@ -47,14 +47,17 @@ def merge(
         output: Directory or .gguf file to write; `to` says which.
         base: The model as `export` takes it, or a bundle; None: what the adapter names, else the
             run's bundle near it, dequantized.
-        to: "directory", as `transformers` loads it, or "gguf", made of a model that is one.
-        type: Numbers of the directory, or of the weights that the adapter changes in a GGUF file:
-            "f32", "f16", "bf16", there also "q8_0", "q4_1", "q4_0". "auto" is what the model has,
-            there "q8_0".
+        to: "directory", as `transformers` loads it, or "gguf", as llama.cpp does, with the
+            tokenizer.
+        type: Numbers of the directory or of a GGUF file: "f32", "f16", "bf16", there also "q8_0",
+            "q4_1", "q4_0". Where the model is a GGUF file, of the weights that the adapter changes;
+            the others stay byte by byte. "auto" is what the model has, "f16" in a GGUF file, "q8_0"
+            where the model is one.
         progress: Told bytes written and bytes in all.
 
     Raises:
-        ToolkitError: The model is not to be found, or the adapter is not one of it.
+        ToolkitError: The model is not to be found, the adapter is not one of it, or llama.cpp
+            has no such model or tokenizer.
 
     Example:
         >>> merged = toolkit.merge("runs/run1", "merged", type="f32")

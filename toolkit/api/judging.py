@@ -11,6 +11,7 @@ from typing import Any
 from toolkit.api.devices import Bars, Device, no_bars, open_device
 from toolkit.bundle.adapter import write_peft_adapter
 from toolkit.bundle.bundle import Bundle
+from toolkit.choices import ARITHMETICS
 from toolkit.data.dataset import count_rows, first_rows, read_rows, write_rows
 from toolkit.data.samples import Rows
 from toolkit.device.commands import send_bundle, send_runtime
@@ -23,11 +24,12 @@ from toolkit.device.computing import (
 )
 from toolkit.device.contents import check_data
 from toolkit.errors import ToolkitError
+from toolkit.exchange.base import check_bundle
 from toolkit.lora import LoraSettings
 from toolkit.oracle.gradients import step_gradients
 from toolkit.oracle.model import build_exact_model, build_model
 from toolkit.oracle.verification import (
-    TOLERANCE,
+    TOLERANCES,
     Verification,
     judge,
     judge_rounding,
@@ -40,7 +42,8 @@ Counting = Callable[[str, int], AbstractContextManager[Callable[[int, int], None
 
 
 @contextmanager
-def _count_nothing(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
+def count_nothing(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """Show no progress."""
     yield lambda done, total: None
 
 
@@ -86,8 +89,9 @@ def evaluate(
     split: str | None = None,
     max_samples: int = 0,
     threads: int = 0,
+    arithmetic: str = ARITHMETICS[0],
     bars: Bars = no_bars,
-    counting: Counting = _count_nothing,
+    counting: Counting = count_nothing,
 ) -> EvaluationReport:
     """Measure loss and perplexity on a device, with and without an adapter.
 
@@ -98,6 +102,7 @@ def evaluate(
         split: "validation" or "train"; None: validation, if the data has it.
         max_samples: Only so many samples from the start; 0 is all.
         threads: On the device; 0 leaves it to it.
+        arithmetic: Of products with quantized weights: float32 or fixed16.
         bars, counting: Show progress.
 
     Raises:
@@ -116,7 +121,7 @@ def evaluate(
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         adapters = _adapters(opened, adapter, Path(folder))
-        with _target(device, opened.path, threads, bars) as target:
+        with open_target(device, opened.path, threads, arithmetic, bars) as target:
             for name, path in adapters.items():
                 what = name.replace("_", " ")
                 with ExitStack() as sent:
@@ -144,14 +149,21 @@ def _adapters(bundle: Bundle, adapter: str | PathLike[str] | None, folder: Path)
     write_zero_adapter(bundle, adapters["without_adapter"])
     if adapter is not None:
         adapters["with_adapter"] = folder / "adapter.ptd"
+        check_bundle(bundle, Path(adapter))
         specs, lora = bundle.adapter.specs(), LoraSettings.from_json(bundle.manifest["lora"])
         write_peft_adapter(Path(adapter), specs, lora, adapters["with_adapter"])
     return adapters
 
 
 @contextmanager
-def _target(device: str | Device, bundle: Path, threads: int, bars: Bars) -> Iterator[Target]:
+def open_target(
+    device: str | Device, bundle: Path, threads: int, arithmetic: str, bars: Bars
+) -> Iterator[Target]:
     """Yield a device that has the runtime and the bundle."""
+    if arithmetic not in ARITHMETICS:
+        raise ToolkitError(
+            f"no arithmetic is named {arithmetic!r}", f"Use {' or '.join(ARITHMETICS)}"
+        )
     context: AbstractContextManager[Device]
     context = open_device(device) if isinstance(device, str) else nullcontext(device)
     with context as opened:
@@ -159,7 +171,7 @@ def _target(device: str | Device, bundle: Path, threads: int, bars: Bars) -> Ite
             runtime = send_runtime(opened.connection, progress)
         with bars("bundle") as progress:
             remote = send_bundle(opened.connection, bundle, progress)
-        yield Target(opened.connection, runtime, remote, threads)
+        yield Target(opened.connection, runtime, remote, threads, arithmetic)
 
 
 def verify(
@@ -170,8 +182,9 @@ def verify(
     samples: int = 4,
     seq_len: int | None = None,
     seed: int = 0,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     threads: int = 0,
+    arithmetic: str = ARITHMETICS[0],
     bars: Bars = no_bars,
     say: Callable[[str], None] = lambda line: None,
 ) -> Verification:
@@ -183,8 +196,9 @@ def verify(
         samples: Samples of the step.
         seq_len: Of random tokens; None: the bundle's shortest.
         seed: Of random tokens and of what is added to the adapter, whose B would else be 0.
-        tolerance: Largest relative error that passes.
+        tolerance: Largest relative error that passes; None: what the arithmetic is held to.
         threads: On the device; 0 leaves it to it.
+        arithmetic: Of the device's products with quantized weights: float32 or fixed16.
         bars: Shows the progress of transfers.
         say: Called with what is being done.
 
@@ -199,7 +213,7 @@ def verify(
     rows = _rows(opened, None if data is None else Path(data), samples, seq_len, seed)
     with (
         tempfile.TemporaryDirectory() as folder,
-        _target(device, opened.path, threads, bars) as target,
+        open_target(device, opened.path, threads, arithmetic, bars) as target,
     ):
         files, adapter = Path(folder) / "data.ptd", Path(folder) / "adapter.ptd"
         write_rows(files, rows, opened.manifest["tokenizer"])
@@ -212,7 +226,8 @@ def verify(
             actual = device_gradients(target, remote, indices)
         say("gradients in PyTorch")
         expected = step_gradients(build_model(opened, adapter), rows, indices)
-        verdict = judge(actual, expected, tolerance)
+        limit = TOLERANCES[arithmetic] if tolerance is None else tolerance
+        verdict = judge(actual, expected, limit)
         if verdict.passed:
             return verdict
         say("gradients above the tolerance: the same in float64")

@@ -14,12 +14,12 @@ from toolkit.planning import report
 from toolkit.planning.commands import commands
 from toolkit.planning.model import Model, open_model
 from toolkit.planning.predict import Planner, Prediction
-from toolkit.planning.scratch import Kernels
 from toolkit.planning.search import Proposal, propose
 from toolkit.planning.settings import Machine, Settings
 from toolkit.planning.sizes import parse_size
 from toolkit.settings.declaration import Value, by_flag
-from toolkit.settings.training import SETTINGS
+from toolkit.settings.methods import METHODS
+from toolkit.settings.training import SETTINGS, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,12 @@ def plan(
         seq_len: Tokens of a sequence. `rank`, `targets`, `rank_pattern`, `layers` and `lowering`
             are as in `export`.
         sequences: Sequences of a step: batch size times accumulation.
-        threads, isa: Of the device: their number, and neon, avx2, avx512 or plain.
+        threads, isa: Of the device: their number, and one of `toolkit.choices.ISAS`.
         say: Called with what is being done.
-        settings: Those of `TrainSettings` that memory or flash depend on: optimizer, momentum,
-            projection_rank, max_grad_norm, clipping, batch_size, checkpoints, state,
-            keep_checkpoints. What is given here and above is kept; the rest may be changed to fit.
+        settings: Those of `TrainSettings` that memory or flash depend on: method, queries, blocks,
+            optimizer, momentum, projection_rank, max_grad_norm, clipping, batch_size, arithmetic,
+            checkpoints, state, keep_checkpoints. What is given here and above is kept; the rest
+            may be changed to fit.
 
     Raises:
         ToolkitError: The model or a setting is not supported.
@@ -133,7 +134,7 @@ def plan(
     opened = open_model(fspath(model))
     planner = Planner(opened)
     asked = _settings(opened.settings, fixed)
-    machine = _machine(device, threads, isa, say)
+    machine = _machine(device, threads, isa, asked.arithmetic, say)
     name = device if device is None or isinstance(device, str) else device.spec
     if limit is None and device is not None and machine.available:
         limit = machine.available
@@ -150,6 +151,9 @@ def _fixed(
     """Return what was given, by its name in `Settings`."""
     known = [row for row in SETTINGS if row.plan]
     checked = by_flag(of_run, known, "the plan")
+    run = TrainSettings.of(checked, "the plan")
+    if METHODS[run.method].updates:
+        checked["optimizer"] = run.optimizer
     given = of_export | {row.name: checked.get(row.flag) for row in known}
     batch = given["batch_size"]
     if sequences is not None and sequences % (batch or 1):
@@ -172,7 +176,11 @@ def _settings(defaults: Settings, fixed: dict[str, Any]) -> Settings:
 
 
 def _machine(
-    device: str | Connection | None, threads: int | None, isa: str | None, say: Any
+    device: str | Connection | None,
+    threads: int | None,
+    isa: str | None,
+    arithmetic: str,
+    say: Any,
 ) -> Machine:
     machine = Machine()
     if device is not None:
@@ -180,8 +188,9 @@ def _machine(
 
         if isinstance(device, str):
             with open_device(device) as opened:
-                machine = measure(opened, threads or 0, say)
+                machine = measure(opened, threads or 0, say, arithmetic=arithmetic)
         else:
-            machine = measure(device, threads or 0, say)
-    kernels = Kernels(isa or machine.kernels.isa, threads or machine.kernels.threads)
+            machine = measure(device, threads or 0, say, arithmetic=arithmetic)
+    own = machine.kernels
+    kernels = replace(own, isa=isa or own.isa, threads=threads or own.threads)
     return replace(machine, kernels=kernels)

@@ -129,7 +129,7 @@ class TrainingRun:
         return self
 
     def stop(self) -> None:
-        """Ask the run to save and end after the current step; it can be resumed."""
+        """Ask the run to save and end before or after the current step; it can be resumed."""
         self.watching.request_stop()
 
     def pull(

@@ -124,7 +124,7 @@ class Bundle:
         if "tokenizer_config.json" not in self.manifest["files"]:
             raise ToolkitError(
                 f"The bundle {self.path} has no tokenizer",
-                "Make data for it with: toolkit data --random",
+                "Export a model that has one; data without text comes from: toolkit data --random",
             )
         return cast("PreTrainedTokenizerBase", open_tokenizer(self.path))
 

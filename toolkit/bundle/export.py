@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,6 +66,7 @@ class ExportSettings:
         embedding_quantization: Scheme of embedding and head, or "auto".
         seed: Seed of a fresh adapter.
         adapter: Directory of a PEFT adapter to start from.
+        generation: Whether to write the programs that generate, beside those that train.
     """
 
     lora: LoraSettings
@@ -74,6 +76,7 @@ class ExportSettings:
     embedding_quantization: str = "auto"
     seed: int = 0
     adapter: Path | None = None
+    generation: bool = True
 
 
 def export_bundle(
@@ -117,6 +120,7 @@ def export_bundle(
         lowering=settings.lowering,
         schemes=schemes,
         model_name=source.name,
+        generation=settings.generation,
     )
     quality: list[TensorQuality] = []
     with new_directory(output) as directory:
@@ -129,6 +133,8 @@ def export_bundle(
         _write_adapter(directory, source, settings, adapter_specs)
         save_config(directory, source.config)
         tokenizer = _write_tokenizer(directory, source)
+        if generation := source.generation_config():  # it names tokens that end a reply
+            shutil.copyfile(generation, directory / manifest.GENERATION_CONFIG)
         progress.stage("Hashing")
         _write_identity(directory, tokenizer, source.text_module)
         return manifest.write_manifest(
@@ -151,11 +157,9 @@ def _checked_lengths(seq_lens: tuple[int, ...], context: int) -> list[int]:
 
 def _covered_parts(source: Source) -> list[layout.Part]:
     """Return the parts of base.ptd once model and source have nothing beside them."""
-    parts = layout.base_parts(source.config)
-    check_whole_model(source.config, (part.source for part in parts))
-    weights.check_shapes(source, parts)
-    weights.check_nothing_left(source, parts)
-    return parts
+    names = (part.source for part in layout.base_parts(source.config))
+    check_whole_model(source.config, names)
+    return weights.checked_parts(source)
 
 
 def _base_tensors(

@@ -40,6 +40,7 @@ BASE = "base.ptd"
 ADAPTER = "adapter.ptd"
 ADAPTER_CONFIG = "adapter_config.json"
 CONFIG = "config.json"
+GENERATION_CONFIG = "generation_config.json"
 IDENTITY = "identity.ptd"
 REQUIRED_FILES = (PROGRAMS, BASE, ADAPTER, ADAPTER_CONFIG, CONFIG, IDENTITY)
 _FIELDS: dict[str, type | tuple[type, ...]] = {

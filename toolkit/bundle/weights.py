@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toolkit.bundle.layout import Part
+from toolkit.bundle.layout import Part, base_parts
 from toolkit.errors import ToolkitError
 from toolkit.quantization.layout import weight_layout
 from toolkit.quantization.packing import PANEL, QuantizedTensor
@@ -65,12 +65,20 @@ def _most_kept(source: Source, parts: list[Part], kind: str) -> str:
     return best if kept[best] else DEFAULT_SCHEMES[kind]
 
 
-def check_shapes(source: Source, parts: list[Part]) -> None:
-    """Check that the source has every weight in the shape that its configuration says.
+def checked_parts(source: Source) -> list[Part]:
+    """Return the frozen tensors of a source once it has them, in their shapes, and nothing else.
 
     Raises:
-        ToolkitError: Naming the first weight that is missing or different.
+        ToolkitError: Naming the first tensor that is missing, different or not used.
     """
+    parts = base_parts(source.config)
+    _check_shapes(source, parts)
+    _check_nothing_left(source, parts)
+    return parts
+
+
+def _check_shapes(source: Source, parts: list[Part]) -> None:
+    """Check that the source has every weight in the shape that its configuration says."""
     for part in parts:
         shape = source.require(part.source)
         if tuple(shape) != part.shape:
@@ -81,14 +89,11 @@ def check_shapes(source: Source, parts: list[Part]) -> None:
             )
 
 
-def check_nothing_left(source: Source, parts: list[Part]) -> None:
+def _check_nothing_left(source: Source, parts: list[Part]) -> None:
     """Check that the checkpoint has no tensor that the model of its configuration does not use.
 
     Rotary frequencies, which old checkpoints hold, follow from the configuration; a head beside a
     tied embedding is the embedding, as it is for `transformers`.
-
-    Raises:
-        ToolkitError: Naming the first such tensor.
     """
     used = {part.source for part in parts}
     for name in source.names():

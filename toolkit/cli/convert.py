@@ -6,26 +6,18 @@ from typing import Annotated, Literal
 import typer
 
 from toolkit.cli.common import console, print_json, say_next
-from toolkit.cli.options import AsJson
+from toolkit.cli.options import AdapterFolder, AsJson, OfModel
 from toolkit.cli.units import bytes_text
 from toolkit.trace.units import plural
 
 
 def convert(
-    run: Annotated[
-        Path, typer.Argument(help="Folder of a PEFT adapter, as `toolkit pull` brings it.")
-    ],
+    run: AdapterFolder,
     to: Annotated[Literal["gguf"], typer.Option(help="llama.cpp's format of adapters.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File to write (default: RUN.gguf).")
     ] = None,
-    base: Annotated[
-        str | None,
-        typer.Option(
-            help="Model (directory, hub id, .gguf) or bundle. Default: what the adapter names, "
-            "else the run's bundle near it."
-        ),
-    ] = None,
+    base: OfModel = None,
     as_json: AsJson = False,
 ) -> None:
     """Write an adapter for llama.cpp, which adds it to its model when it loads both.

@@ -10,6 +10,7 @@ import typer
 from toolkit.cli.common import console, error_console, print_json, say_next
 from toolkit.cli.options import Lowering, Scheme
 from toolkit.lora import PROJECTIONS, parse_pattern, parse_targets
+from toolkit.modalities import parts_text
 
 
 def export(
@@ -114,6 +115,12 @@ def export(
             show_default=False,
         ),
     ] = None,
+    as_zip: Annotated[
+        bool,
+        typer.Option(
+            "--zip", help="Also write OUTPUT.zip, one file that the app imports without a computer."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
     """Turn a model into a bundle of training programs and quantized weights.
@@ -130,6 +137,7 @@ def export(
       toolkit export ./my-llama -o bundle --layers last:8
       toolkit export ./my-llama -o bundle --adapter runs/run1
       toolkit export --random-weights qwen2.5-0.5b --seed 0 -o bundle
+      toolkit export HuggingFaceTB/SmolLM2-135M-Instruct -o smollm2 --zip
     """
     if (model is None) == (random_weights is None):
         raise typer.BadParameter("give either MODEL or --random-weights RECIPE")
@@ -137,6 +145,7 @@ def export(
         raise typer.BadParameter("give the bundle's directory with -o")
 
     import toolkit
+    from toolkit.bundle.archive import write_archive
     from toolkit.cli.export_progress import ExportProgress
 
     started = time.monotonic()
@@ -161,15 +170,24 @@ def export(
             random_weights=random_weights,
             progress=progress,
         )
-    manifest = bundle.manifest
+        archive = None
+        if as_zip:
+            progress.stage("Writing zip")
+            archive = write_archive(bundle, output.with_name(f"{output.absolute().name}.zip"))
     if as_json:
-        print_json(manifest)
+        print_json(bundle.manifest)
         return
-    seconds = time.monotonic() - started
+    _tell(bundle.manifest, output, time.monotonic() - started, archive)
+
+
+def _tell(manifest: dict[str, Any], output: Path, seconds: float, archive: Path | None) -> None:
+    """Print what was written and what comes next."""
     console.print(f"{output}: {content_line(manifest)} in {seconds:.0f} s", markup=False)
     for line in (weights_line(manifest), left_out_line(manifest)):
         if line:
             console.print(line, markup=False, soft_wrap=True)
+    if archive is not None:
+        console.print(f"One file to import in the app: {archive}", markup=False, soft_wrap=True)
     console.print(f"See what is in it with: toolkit inspect {output}", markup=False)
     where = shlex.quote(str(output))
     text = f"FILE --tokenizer {where}" if manifest["tokenizer"] else f"--random 64 --bundle {where}"
@@ -189,13 +207,12 @@ def weights_line(manifest: dict[str, Any]) -> str:
 
 def left_out_line(manifest: dict[str, Any]) -> str:
     """Return what of the model is not text and not in the bundle, or ""."""
-    parts = manifest["model"]["left_out"].items()
+    parts = manifest["model"]["left_out"]
     if not parts:
         return ""
-    named = ", ".join(f"{name} ({count / 1e6:.1f} M values)" for name, count in parts)
     return (
-        f"The text part is taken; left out: {named}. The adapter is named for the whole model, "
-        f"where the layers are in {manifest['model']['text_module']}"
+        f"The text part is taken; left out: {parts_text(parts)}. The adapter is named for the "
+        f"whole model, where the layers are in {manifest['model']['text_module']}"
     )
 
 

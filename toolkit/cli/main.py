@@ -8,14 +8,14 @@ import signal
 import sys
 import warnings
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 from typer.core import TyperGroup
 
 from toolkit import __version__
 from toolkit.cli.common import say
-from toolkit.errors import ToolkitError, explain_os_error
+from toolkit.errors import ToolkitError, ToolkitWarning, explain_os_error
 from toolkit.terminal import may_draw
 
 COMMANDS = {
@@ -27,14 +27,18 @@ COMMANDS = {
     "deploy": "Copy runtime, bundle and data to a device.",
     "finetune": "All in one: from a model and data to an adapter, trained on a device.",
     "train": "Train on a device, with progress; can be stopped and resumed.",
-    "stop": "End a run after its current step, with everything saved.",
+    "federate": "Train one adapter on many devices, whose data stays on them.",
+    "stop": "End a run with everything saved.",
     "list": "Show what a device holds: bundles, data, runs, with sizes.",
     "remove": "Free what a device holds.",
     "pull": "Bring a run's trace and adapter back from a device.",
     "analyze": "Explain where a run's memory and time went.",
     "compare": "Show what grew from one run to another; a guard for memory budgets.",
+    "replay": "Make the adapter of a zeroth-order run again from its list of estimates.",
     "verify": "Check a device's gradients against PyTorch, tensor by tensor.",
-    "evaluate": "Measure loss and perplexity on a device, with and without an adapter.",
+    "evaluate": "Measure loss, or tasks done right, with and without an adapter.",
+    "generate": "Let a model reply on a device, with its adapter and without.",
+    "chat": "Talk with a model on a device, with its adapter and without.",
     "merge": "Fold an adapter into its model, for programs that know no adapters.",
     "convert": "Write an adapter for llama.cpp.",
     "runtime": "Build the runtime that runs on devices.",
@@ -144,6 +148,22 @@ def _silence_libraries() -> None:
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+        warnings.simplefilter("default", ToolkitWarning)
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if issubclass(category, ToolkitWarning):
+        say(f"warning: {message}")
+    else:
+        say(warnings.formatwarning(message, category, filename, lineno, line).rstrip())
 
 
 def _load(name: str) -> Any:

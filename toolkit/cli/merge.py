@@ -7,9 +7,10 @@ import typer
 
 from toolkit.api.exchanging import FORMATS, TYPES
 from toolkit.cli.common import console, print_json, say_next
-from toolkit.cli.options import AsJson
+from toolkit.cli.options import AdapterFolder, AsJson, OfModel
 from toolkit.cli.transfers import transfer_bar
 from toolkit.cli.units import bytes_text
+from toolkit.modalities import parts_text
 from toolkit.trace.units import plural
 
 if TYPE_CHECKING:
@@ -21,25 +22,18 @@ else:
 
 
 def merge(
-    run: Annotated[
-        Path, typer.Argument(help="Folder of a PEFT adapter, as `toolkit pull` brings it.")
-    ],
+    run: AdapterFolder,
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory or file to write.")],
-    base: Annotated[
-        str | None,
-        typer.Option(
-            help="Model (directory, hub id, .gguf) or bundle. Default: what the adapter names, "
-            "else the run's bundle near it."
-        ),
-    ] = None,
+    base: OfModel = None,
     to: Annotated[
         _Format, typer.Option(help="A directory of transformers, or a GGUF file of llama.cpp.")
     ] = "directory",
     type: Annotated[
         _Type,
         typer.Option(
-            help="Numbers of the directory (auto: the model's own), or of the weights that the "
-            "adapter changes in a GGUF file (auto: q8_0; the others stay byte by byte)."
+            help="Numbers of the directory (auto: the model's own); of a GGUF file (auto: f16), "
+            "where embedding and head keep 8 bits beside 4; or, where the model is a GGUF file, of "
+            "the weights that the adapter changes (auto: q8_0; the others stay byte by byte)."
         ),
     ] = "auto",
     as_json: AsJson = False,
@@ -53,6 +47,7 @@ def merge(
     Examples:
       toolkit merge runs/run1 -o merged
       toolkit merge runs/run1 -o merged --base bundle --type f16
+      toolkit merge runs/run1 -o merged.gguf --to gguf --type q8_0
       toolkit merge runs/run1 -o merged.gguf --to gguf --base model.Q4_1.gguf
     """
     import toolkit
@@ -75,6 +70,7 @@ def merge(
                 "weights": merged.weights,
                 "type": merged.kind,
                 "bytes": merged.nbytes,
+                "left_out": dict(merged.left_out),
             }
         )
         return
@@ -85,4 +81,7 @@ def merge(
         highlight=False,
         soft_wrap=True,
     )
+    if merged.left_out:
+        line = f"It is the text part alone; left out: {parts_text(merged.left_out)}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     say_next(f"llama-cli -m {output}" if to == "gguf" else f"toolkit export {output} -o bundle2")

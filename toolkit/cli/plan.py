@@ -1,12 +1,12 @@
 """`toolkit plan`: what a training step will take, before anything is exported."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from toolkit.cli.common import console, error_console, print_json
 from toolkit.cli.flags import takes
-from toolkit.cli.options import Lowering
+from toolkit.cli.options import Isa, Lowering
 from toolkit.lora import parse_pattern, parse_targets
 from toolkit.settings.declaration import Value
 from toolkit.settings.training import SETTINGS
@@ -58,7 +58,7 @@ def plan(
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads on the device.")] = None,
     isa: Annotated[
-        Literal["neon", "avx2", "avx512", "plain"] | None,
+        Isa | None,
         typer.Option(help="Instruction set of the device."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,

@@ -21,7 +21,10 @@ def stop(
     app: Annotated[bool, typer.Option("--app", help="In the Android app on the phone.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """End a run after its current step, with everything saved, and wait until it has ended.
+    """End a run with everything saved, and wait until it has ended.
+
+    A step that has changed nothing yet is dropped, and computed when the run goes on; any other is
+    brought to its end.
 
     \b
     Examples:
@@ -39,7 +42,7 @@ def stop(
         if not there.alive():
             raise ToolkitError(f"run {run!r} does not run now", f"Go on with it: `{resume}`")
         there.request_stop()
-        say("stopping after the current step ...")
+        say("stopping ...")
         while there.alive():
             time.sleep(_POLL_SECONDS)
         status = there.status()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from toolkit.device import Device as Connection
 from toolkit.device import training
 from toolkit.device.layout import check_name, choose
 from toolkit.device.run_settings import stored_settings
+from toolkit.device.session import Session
 from toolkit.errors import ToolkitError
 from toolkit.settings.config import read_config, save_config
 from toolkit.settings.declaration import Value
@@ -51,6 +52,30 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run --out where it was saved.")
     ] = False,
+    take_adapter: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --resume: go on with this adapter in place of the run's own; what the "
+            "optimizer remembers and the place in the data stay. Given again it is taken once.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    take_at: Annotated[
+        int | None,
+        typer.Option(
+            help="With --take-adapter: only if the run was saved after so many steps.",
+            metavar="N",
+            min=0,
+        ),
+    ] = None,
+    until: Annotated[
+        int | None,
+        typer.Option(
+            help="Save and end this session after so many of the run's steps; --resume goes on.",
+            metavar="N",
+            min=1,
+        ),
+    ] = None,
     attach_to: Annotated[
         str | None, typer.Option("--attach", help="Watch this run instead of starting one.")
     ] = None,
@@ -72,10 +97,10 @@ def train(
 ) -> None:
     """Train on a device, with progress.
 
-    The run goes on when the connection breaks. Ctrl-C stops it after the current step with
-    everything saved; a second Ctrl-C leaves it running. With --resume flags that are not given keep
-    the values the run was started with, bundle, data and adapter included. What is in effect is
-    kept with the run, and `toolkit pull` brings it as settings.json.
+    The run goes on when the connection breaks. Ctrl-C stops it with everything saved, before or
+    after the current step; a second Ctrl-C leaves it running. With --resume flags that are not
+    given keep the values the run was started with, bundle, data and adapter included. What is in
+    effect is kept with the run, and `toolkit pull` brings it as settings.json.
 
     --tensorboard, --csv and --wandb show loss, learning rate, gradient norm, tokens/s, peak and
     held-out loss as they come (pip install "toolkit[tensorboard]" or "toolkit[wandb]"); with
@@ -93,6 +118,8 @@ def train(
       toolkit train --attach run2
       toolkit train --attach run2 --csv run2.csv --tensorboard tensorboard
       toolkit train --steps 50 --adapter runs/run1 --out run3
+      toolkit train --steps 90 --until 30 --out run8
+      toolkit train --out run8 --resume --until 60 --take-adapter averaged
       toolkit train --device SERIAL --steps 5 --out run4 --atrace
     """
     given = flags if config is None else merged(read_config(config), flags)
@@ -100,7 +127,8 @@ def train(
         save_config(save_to, given)
         say_next(f"toolkit train --config {save_to}")
         return
-    _check_usage(given, attach_to, resume)
+    session = Session(until, take_adapter, take_at)
+    _check_usage(given, attach_to, resume, session, app)
     ending = ["--atrace"] * atrace + [f"--{flag}" for flag in TRACKERS if flag in given]
     if detach and ending:
         raise typer.BadParameter(f"{ending[0]} ends with this command, so it takes no --detach")
@@ -108,12 +136,12 @@ def train(
     name = str(attach_to or given["out"])
     device = open_device(str(given.get("device", "local")))
     with device, system_trace(device.connection, name, atrace):
-        run = _run(device, name, given, trackers, resume, attach_to is not None, app)
+        run = _run(device, name, given, trackers, session, resume, attach_to is not None, app)
         if detach:
             _announce(run, as_json)
         else:
             steps = given.get("steps")
-            total = steps if isinstance(steps, int) else None
+            total = until or (steps if isinstance(steps, int) else None)
             watch(run.watching, total, as_json=as_json, forecast=attach_to is None)
 
 
@@ -122,6 +150,7 @@ def _run(
     name: str,
     given: dict[str, Value],
     trackers: "list[Tracker]",
+    session: Session,
     resume: bool,
     attached: bool,
     app: bool,
@@ -131,7 +160,8 @@ def _run(
     bundle, data, adapter = (None if place is None else str(place) for place in places)
     if resume and adapter not in (None, stored_settings(device.connection, name).get("adapter")):
         raise ToolkitError(
-            "a run keeps the adapter that it started from", "Leave --adapter away with --resume"
+            "a run keeps the adapter that it started from",
+            "Leave --adapter away with --resume; --take-adapter puts another into its saved state",
         )
     if app:
         feed = Feed(check_name(name, "run"), trackers)
@@ -140,22 +170,30 @@ def _run(
     if attached:
         return device.run(name, trackers=trackers)
     if resume:
-        return device.resume(name, bundle=bundle, data=data, trackers=trackers, say=say, **settings)
+        asked: dict[str, Any] = {**vars(session), **settings}
+        return device.resume(name, bundle=bundle, data=data, trackers=trackers, say=say, **asked)
     chosen = TrainSettings.of(settings)
     say_time(device.estimate(chosen, bundle=bundle, data=data))
-    return device.train(
-        name, chosen, bundle=bundle, data=data, adapter=adapter, trackers=trackers, say=say
-    )
+    where: dict[str, Any] = {"bundle": bundle, "data": data, "adapter": adapter}
+    return device.train(name, chosen, **where, until=session.until, trackers=trackers, say=say)
 
 
-def _check_usage(given: Mapping[str, Value], attach_to: str | None, resume: bool) -> None:
+def _check_usage(
+    given: Mapping[str, Value], attach_to: str | None, resume: bool, session: Session, app: bool
+) -> None:
+    asked = ["--until"] * (session.until is not None)
+    asked += ["--take-adapter"] * (session.take_adapter is not None)
+    if app and asked:
+        raise typer.BadParameter(f"the app has no {asked[0]}")
+    if session.take_adapter is not None and not resume and attach_to is None:
+        raise typer.BadParameter("--take-adapter is for --resume; a new run has --adapter")
     if attach_to is None:
         long = resume or "steps" in given or "epochs" in given
         if "out" not in given or not long:
             raise typer.BadParameter("--out and --steps or --epochs are needed (or --attach RUN)")
         return
     starting = [f"--{flag}" for flag in given if flag not in ("device", *TRACKERS)]
-    starting += ["--resume"] if resume else []
+    starting += [*asked, *["--resume"] * resume]
     if starting:
         raise typer.BadParameter(f"--attach starts nothing, so it takes no {', '.join(starting)}")
 

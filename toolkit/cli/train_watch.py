@@ -177,7 +177,7 @@ def watch(
             if interrupts.count and not stop_requested:
                 watching.request_stop()
                 stop_requested = True
-                view.say("stopping after this step; Ctrl-C again leaves it running")
+                view.say("stopping; Ctrl-C again leaves it running")
             if interrupts.count > 1:
                 view.say(how_to_attach(run, f"run {run.name} goes on"))
                 return

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from toolkit.choices import ARITHMETICS
 from toolkit.cli.common import console, error_console, print_json, say_next
-from toolkit.cli.options import OnDevice
+from toolkit.cli.options import InArithmetic, OnDevice
 from toolkit.cli.transfers import transfer_bar
 
 if TYPE_CHECKING:
@@ -32,8 +33,14 @@ def verify(
         int | None, typer.Option(min=1, help="Of random tokens. Default: the bundle's shortest.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of random tokens and adapter.")] = 0,
-    tolerance: Annotated[float, typer.Option(help="Largest relative error that passes.")] = 1e-4,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest relative error that passes.", show_default="1e-4, in fixed16 3e-3"
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=0, help="On the device; 0 leaves it to it.")] = 0,
+    arithmetic: InArithmetic = ARITHMETICS[0],
     as_json: Annotated[bool, typer.Option("--json", help="Print every tensor as JSON.")] = False,
 ) -> None:
     """Check a device's gradients against PyTorch, tensor by tensor.
@@ -66,6 +73,7 @@ def verify(
             seed=seed,
             tolerance=tolerance,
             threads=threads,
+            arithmetic=arithmetic,
             bars=bars,
             say=say,
         )
@@ -80,8 +88,8 @@ def verify(
             worst = result.errors[0]
             error_console.print(
                 f"error: {worst.name} is off by {worst.relative:.1e}, the loss by "
-                f"{result.loss_error:.1e}, more than {tolerance:.1e}. Deploy the runtime again, "
-                "and report it if it stays",
+                f"{result.loss_error:.1e}, more than {result.tolerance:.1e}. Deploy the runtime "
+                "again, and report it if it stays",
                 markup=False,
                 highlight=False,
                 soft_wrap=True,

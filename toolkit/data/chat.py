@@ -61,6 +61,58 @@ class ChatEncoder:
         """Return the number of tokens of a chat."""
         return len(self._tokenize(self._render(messages, tools))[0])
 
+    def prompt(self, messages: Messages) -> list[int]:
+        """Return the tokens up to where the next reply begins.
+
+        Raises:
+            ToolkitError: The template refuses the messages.
+        """
+        tokens: list[int] = self._tokenize(
+            self._render(messages, None, add_generation_prompt=True)
+        )[0].tolist()
+        return tokens
+
+    def reply(self, messages: Messages, text: str) -> tuple[list[int], int] | None:
+        """Return the tokens of a chat with a reply, as it is learned, and the place of its first.
+
+        What the template puts around the text is left out behind it and not counted before it.
+        None: the template does not show the text, or hides where a reply is.
+        """
+        chat = [*messages, {"role": "assistant", "content": text}]
+        try:
+            rendered = self._render(chat, None)
+            mask = self.encode(chat)[0].mask
+        except ToolkitError:
+            return None
+        tokens, special, begins, ends = self._tokenize(rendered)
+        learned = np.flatnonzero(mask)
+        if not len(learned) or len(mask) != len(tokens):
+            return None
+        breaks = np.flatnonzero(np.diff(learned) > 1)
+        last = learned[breaks[-1] + 1 if len(breaks) else 0 :]
+        last = last[~special[last]]
+        if not len(last):
+            return None
+        begin = rendered.rfind(text.strip(), int(begins[last[0]]), int(ends[last[-1]]))
+        end = begin + len(text.strip())
+        inside = last[(begin >= 0) & (ends[last] > begin) & (begins[last] < end)]
+        if not len(inside):
+            return None
+        return tokens[: inside[-1] + 1].tolist(), int(inside[0])
+
+    def end_of_reply(self) -> int | None:
+        """Return the special token that the template puts behind a reply.
+
+        None: it puts none there, or it does not show where a reply is.
+        """
+        chat = [{"role": role, "content": role} for role in ("user", "assistant")]
+        try:
+            encoded = self.encode(chat)[0]
+        except ToolkitError:
+            return None
+        last = encoded.tokens[encoded.mask][-1:].tolist()
+        return next((token for token in last if token in self._special), None)
+
     def encode_all(self, messages: Messages, tools: list[Any] | None = None) -> Encoded:
         """Return the chat's tokens, all of them to be learned."""
         tokens = self._tokenize(self._render(messages, tools))[0]

@@ -12,9 +12,8 @@ from toolkit.data.documents import Document
 from toolkit.data.refusals import RowRefused
 from toolkit.data.samples import Encoded, Piece, split, to_piece, truncate
 from toolkit.data.template import ChatTemplate
+from toolkit.data.tokenizers import begin_text, continue_text
 from toolkit.errors import ToolkitError
-
-_LINE = "\n"  # no token of SentencePiece joins it with what follows
 
 
 @dataclass
@@ -106,7 +105,7 @@ class DocumentEncoder:
     def _text_parts(self, text: str) -> list[Encoded]:
         if not text.strip():
             raise _Dropped("empty")
-        tokens = self._with_end(self._begun(text))
+        tokens = self._with_end(begin_text(self.tokenizer, text))
         encoded = _all(tokens)
         if len(tokens) <= self.seq_len + 1 or self.long != "split":
             return [self._fitted(encoded)]
@@ -115,31 +114,12 @@ class DocumentEncoder:
 
     def _joined(self, prompt: str, completion: str) -> Encoded:
         """Tokenize prompt and completion apart, as at inference, where the prompt comes alone."""
-        head = self._begun(prompt)
-        tail = self._with_end(self._continued(completion))
+        head = begin_text(self.tokenizer, prompt)
+        tail = self._with_end(continue_text(self.tokenizer, completion))
         mask = np.ones(len(head) + len(tail), dtype=bool)
         if self.loss == "assistant":
             mask[: len(head)] = False
         return Encoded(np.array(head + tail, dtype=np.int32), mask)
-
-    def _begun(self, text: str) -> list[int]:
-        """Tokenize the beginning of a document; it may be written with the token that begins it."""
-        tokens = list(self.tokenizer(text, verbose=False)["input_ids"])
-        twice = len(tokens) > 1 and tokens[0] == tokens[1] == self.tokenizer.bos_token_id
-        return tokens[1:] if twice else tokens
-
-    def _continued(self, text: str) -> list[int]:
-        """Tokenize what follows other text, without the space that some put before every text."""
-        tokens = self._plain(text)
-        twice = self._plain("a") * 2
-        if self.tokenizer.decode(twice, clean_up_tokenization_spaces=False).endswith("aa"):
-            return tokens
-        before, both = self._plain(_LINE), self._plain(_LINE + text)
-        return both[len(before) :] if both[: len(before)] == before else tokens
-
-    def _plain(self, text: str) -> list[int]:
-        encoded = self.tokenizer(text, add_special_tokens=False, verbose=False)
-        return list(encoded["input_ids"])
 
     def _with_end(self, tokens: list[int]) -> list[int]:
         end = self.tokenizer.eos_token_id
@@ -150,29 +130,45 @@ class DocumentEncoder:
             messages = _until_last_reply(messages)
         if not messages:
             raise _Dropped("no assistant message" if self.loss == "assistant" else "empty")
-        chats = [messages]
-        if self.long == "split" and not self._fits(messages, tools):
-            chats = list(self._conversations(messages, tools))
+        if self.long != "split":
+            return [self._fitted(part) for part in self._encode(messages, tools)]
+        whole = self._fitting(messages, tools)
+        chats = [whole] if whole is not None else list(self._conversations(messages, tools))
         if len(chats) > 1:
             self.tally.split += 1
-        return [self._fitted(part) for chat in chats for part in self._encode(chat, tools)]
+        return [self._fitted(part) for chat in chats for part in chat]
 
-    def _fits(self, messages: Messages, tools: list[Any] | None) -> bool:
-        return self._chat_encoder().length(messages, tools) <= self.seq_len + 1
+    def _fitting(self, messages: Messages, tools: list[Any] | None) -> list[Encoded] | None:
+        """Encode a chat, None where one of its renderings does not fit.
 
-    def _conversations(self, messages: Messages, tools: list[Any] | None) -> Iterator[Messages]:
+        One that ends with an earlier reply may be longer than the whole: it has its reasoning.
+        """
+        if self._chat_encoder().length(messages, tools) > self.seq_len + 1:
+            return None
+        parts = self._encode(messages, tools)
+        return parts if all(len(part.tokens) <= self.seq_len + 1 for part in parts) else None
+
+    def _conversations(
+        self, messages: Messages, tools: list[Any] | None
+    ) -> Iterator[list[Encoded]]:
         """Cut a long chat before user turns into chats that fit, each with the system message.
 
         An exchange that is too long on its own comes out as a chat of its own, to be truncated.
         """
-        system, exchanges = _exchanges(messages)
+        system, parts = exchanges(messages)
         current: Messages = []
-        for exchange in exchanges:
-            if current and not self._fits([*system, *current, *exchange], tools):
-                yield [*system, *current]
+        encoded: list[Encoded] = []
+        for exchange in parts:
+            longer = self._fitting([*system, *current, *exchange], tools)
+            if longer is None and current:
+                yield encoded
                 current = []
+                longer = self._fitting([*system, *exchange], tools)
             current = [*current, *exchange]
-        yield [*system, *current]
+            if longer is None:
+                longer = self._encode([*system, *current], tools)
+            encoded = longer
+        yield encoded
 
     def _encode(self, messages: Messages, tools: list[Any] | None) -> list[Encoded]:
         if self.loss == "all":
@@ -201,20 +197,20 @@ def _until_last_reply(messages: Messages) -> Messages:
     return messages[: replies[-1] + 1] if replies else []
 
 
-def _exchanges(messages: Messages) -> tuple[Messages, list[Messages]]:
+def exchanges(messages: Messages) -> tuple[Messages, list[Messages]]:
     """Return leading system messages and the rest cut before each user turn after a reply."""
     head = 0
     while head < len(messages) and messages[head]["role"] in ("system", "developer"):
         head += 1
-    exchanges: list[Messages] = []
+    parts: list[Messages] = []
     replied = True
     for message in messages[head:]:
-        if replied and (message["role"] == "user" or not exchanges):
-            exchanges.append([])
+        if replied and (message["role"] == "user" or not parts):
+            parts.append([])
             replied = False
-        exchanges[-1].append(message)
+        parts[-1].append(message)
         replied = replied or message["role"] == "assistant"
-    return messages[:head], exchanges
+    return messages[:head], parts
 
 
 def _all(tokens: list[int]) -> Encoded:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from toolkit.bundle.manifest import NAME, read_manifest
 from toolkit.errors import ToolkitError
 
+_LINE = "\n"  # no token of SentencePiece joins it with what follows
 _FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 
 
@@ -52,6 +53,33 @@ def load_tokenizer(source: str) -> Any:
             f"cannot load a tokenizer from {source}: {reason}",
             "Name a bundle, a model's directory or a hub id",
         ) from error
+
+
+def begin_text(tokenizer: Any, text: str) -> list[int]:
+    """Tokenize the beginning of a text, which may be written with the token that begins it.
+
+    The token that some put behind every text is left out, unless it is written.
+    """
+    tokens = list(tokenizer(text, verbose=False)["input_ids"])
+    twice = len(tokens) > 1 and tokens[0] == tokens[1] == tokenizer.bos_token_id
+    tokens = tokens[1:] if twice else tokens
+    end = [tokenizer.eos_token_id]
+    added = tokens[-1:] == end and plain_tokens(tokenizer, text)[-1:] != end
+    return tokens[:-1] if added else tokens
+
+
+def continue_text(tokenizer: Any, text: str) -> list[int]:
+    """Tokenize what follows other text, without the space that some put before every text."""
+    tokens, twice = plain_tokens(tokenizer, text), plain_tokens(tokenizer, "a") * 2
+    if tokenizer.decode(twice, clean_up_tokenization_spaces=False).endswith("aa"):
+        return tokens
+    before, both = plain_tokens(tokenizer, _LINE), plain_tokens(tokenizer, _LINE + text)
+    return both[len(before) :] if both[: len(before)] == before else tokens
+
+
+def plain_tokens(tokenizer: Any, text: str) -> list[int]:
+    """Tokenize a text without the tokens that begin or end one."""
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 class BundleFacts(NamedTuple):

@@ -1,6 +1,7 @@
 """Devices that train: this machine and Android phones over adb."""
 
 import re
+from pathlib import Path
 
 from toolkit.device.adb import AdbDevice, split_address
 from toolkit.device.adb_server import ServerDevice, server_phones
@@ -12,21 +13,27 @@ from toolkit.errors import ToolkitError
 
 __all__ = ["Device", "DeviceCommandError", "DeviceInfo", "DeviceLost", "open_device"]
 
+_FOLDERS = ("./", "../", "/", "~/")
 _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def open_device(spec: str) -> Device:
-    """Return the device of `spec` ("local", SERIAL, HOST:PORT); `with` connects it.
+    """Return the device of `spec` ("local", FOLDER, SERIAL, HOST:PORT); `with` connects it.
+
+    A folder (./NAME, ../NAME, /NAME or ~/NAME) is this machine with its own bundles, data and
+    runs, as "local" has them in $TOOLKIT_HOME.
 
     A phone that a running adb server has is reached through it; the server would not let go of it.
     Others are reached directly, over USB or TCP.
     """
     if spec == "local":
         return LocalDevice()
+    if spec.startswith(_FOLDERS):
+        return LocalDevice(Path(spec).expanduser(), spec)
     if ":" in spec:
         split_address(spec)
     elif not _SERIAL.fullmatch(spec):
-        raise ToolkitError(f"{spec!r} is not a device", "Use local, SERIAL or HOST:PORT")
+        raise ToolkitError(f"{spec!r} is not a device", "Use local, ./FOLDER, SERIAL or HOST:PORT")
     return ServerDevice(spec) if _is_the_servers(spec) else AdbDevice(spec)
 
 

@@ -4,6 +4,8 @@ import io
 import posixpath
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import IO, Protocol, Self
 
 from toolkit.device import parsers
@@ -22,6 +24,14 @@ _STAT_FORMAT = "%f %s %Y %n"
 OnBytes = Callable[[int], None]
 
 
+@dataclass
+class Traffic:
+    """Bytes of commands and files to a device, and of output and files from it."""
+
+    sent: int = 0
+    received: int = 0
+
+
 class Device(Protocol):
     """Somewhere a trainer runs: this machine or a phone. Paths on it are absolute.
 
@@ -33,6 +43,8 @@ class Device(Protocol):
     kind: str
     root: str
 
+    @property
+    def traffic(self) -> Traffic: ...
     def connect(self) -> None: ...
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...
@@ -68,6 +80,11 @@ class ShellDevice(ABC):
     spec: str
     kind: str
     root: str
+
+    @cached_property
+    def traffic(self) -> Traffic:
+        """What has gone to the device and come from it since this object was made."""
+        return Traffic()
 
     @abstractmethod
     def connect(self) -> None:
@@ -110,7 +127,7 @@ class ShellDevice(ABC):
         """
         wrapped = wrap(f"( {command}\n) 2>/dev/null", reads_input=input_open)
         tail = b""
-        for data in self._exchange(wrapped, None, timeout):
+        for data in self._counted(wrapped, None, timeout):
             tail += data
             if ready := len(tail) - wrapped.held(tail):
                 yield tail[:ready]
@@ -226,6 +243,20 @@ class ShellDevice(ABC):
         """Read the device's properties."""
         return parse_info(self.check(info_command(self.root)), device=self.spec, kind=self.kind)
 
+    def _counted(
+        self, command: WrappedCommand, source: Iterator[bytes] | None, timeout: float
+    ) -> Iterator[bytes]:
+        """Run a command as `_exchange` does, and count what went to and fro."""
+        self.traffic.sent += len(command.line)
+        for data in self._exchange(command, source and self._counted_source(source), timeout):
+            self.traffic.received += len(data)
+            yield data
+
+    def _counted_source(self, source: Iterator[bytes]) -> Iterator[bytes]:
+        for data in source:
+            self.traffic.sent += len(data)
+            yield data
+
     def _run(
         self,
         command: str,
@@ -234,7 +265,7 @@ class ShellDevice(ABC):
         reads_input: bool = False,
     ) -> ShellResult:
         wrapped = wrap(command, reads_input=reads_input)
-        result = wrapped.split(b"".join(self._exchange(wrapped, source, timeout)))
+        result = wrapped.split(b"".join(self._counted(wrapped, source, timeout)))
         if result is None:
             raise DeviceLost(self.spec, "a command ended early")
         return result

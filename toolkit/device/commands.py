@@ -3,6 +3,7 @@
 Runs that train are started detached instead, see `toolkit.device.runs`.
 """
 
+import math
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,26 +22,36 @@ from toolkit.errors import ToolkitError
 from toolkit.files import sha256_file
 
 _SILENCE_SECONDS = 3600.0
+_KILL_SECONDS = 10.0  # a device has to end what has run too long
 _LINE_LIMIT = 1 << 20
 _OUTPUT_LIMIT = 16 << 30
 
 
 def run_trainer(
-    device: Device, runtime: Runtime, *arguments: str | int | float, scratch: str | None = None
+    device: Device,
+    runtime: Runtime,
+    *arguments: str | int | float,
+    scratch: str | None = None,
+    seconds: float | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Run a trainer command to its end and yield the JSON objects it prints, as they come.
 
     The command ends with this side: interrupted, killed or cut off, it leaves nothing running on
-    the device, and `scratch`, a folder there, is removed.
+    the device, and `scratch`, a folder there, is removed. After `seconds` the device kills it,
+    whatever it prints, and one that does not answer then either is lost.
 
     Raises:
-        ToolkitError: The trainer failed; with the cause it printed.
+        ToolkitError: The trainer failed, with the cause it printed, or was killed.
+        DeviceLost: The connection broke, or nothing came for too long.
     """
-    last = ""
+    last, silence, run = "", _SILENCE_SECONDS, runtime.command(*arguments)
+    if seconds is not None:
+        run = f"( sleep {math.ceil(seconds)}; kill -9 0 ) >/dev/null 2>&1 & {run}"
+        silence = min(silence, seconds + _KILL_SECONDS)
     on_loss = command_line("rm", "-rf", scratch) if scratch else "true"
-    command = lifeline(f"{runtime.command(*arguments)} 2>&1", on_loss)
+    command = lifeline(f"{run} 2>&1", on_loss)
     try:
-        for line in _lines(device.stream(command, _SILENCE_SECONDS, input_open=True)):
+        for line in _lines(device.stream(command, silence, input_open=True)):
             record = parse_object(line)
             if record is not None:
                 yield record

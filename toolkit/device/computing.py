@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.flat_tensor import write_flat_tensor
+from toolkit.choices import ARITHMETICS
 from toolkit.device import Device
 from toolkit.device.commands import fetch_file, run_trainer, scratch_folder, send_file
 from toolkit.device.runtime import Runtime
@@ -29,6 +30,7 @@ class Target:
     runtime: Runtime
     bundle: str
     threads: int = 0
+    arithmetic: str = ARITHMETICS[0]
 
 
 @contextmanager
@@ -110,6 +112,7 @@ def _arguments(target: Target, folder: str) -> list[str]:
         *("--data", f"{folder}/data.ptd"),
         *("--adapter", f"{folder}/adapter.ptd"),
         *("--threads", str(target.threads)),
+        *("--arithmetic", target.arithmetic),
     ]
 
 

@@ -29,12 +29,14 @@ from toolkit.device.same_run import check_target, identity_on_device, remove_sta
 from toolkit.device.shell import quote
 from toolkit.errors import ToolkitError
 from toolkit.files import sha256_file
+from toolkit.replaying.estimates import FILE as ESTIMATES
 
 _GIB = 1 << 30
 # What a run consists of, with the most bytes each file may have. state.bin only on request.
 RUN_FILES = {
     "trace.jsonl": 2 * _GIB,
     ADAPTER: MOST_BYTES,
+    ESTIMATES: 2 * _GIB,
     "adapter_config.json": 1 << 20,
     TEMPLATE_FILE: 1 << 20,
     "settings.json": 1 << 20,

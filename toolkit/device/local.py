@@ -25,8 +25,8 @@ def local_root() -> Path:
 class LocalDevice(ShellDevice):
     """This machine, through its own shell, so that everything above it is what a phone gets."""
 
-    def __init__(self, root: str | Path | None = None) -> None:
-        self.spec = "local"
+    def __init__(self, root: str | Path | None = None, spec: str = "local") -> None:
+        self.spec = spec
         self.kind = "local"
         self.root = str(Path(root).absolute() if root else local_root())
 
@@ -37,7 +37,9 @@ class LocalDevice(ShellDevice):
         except OSError as error:
             raise ToolkitError(
                 f"cannot create {self.root}: {error.strerror}",
-                "Set TOOLKIT_HOME to a folder you own",
+                "Set TOOLKIT_HOME to a folder you own"
+                if self.spec == "local"
+                else "Name a folder that you own",
             ) from error
 
     def close(self) -> None:

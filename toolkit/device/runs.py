@@ -2,7 +2,7 @@
 
 The connection may end at any time; the trainer goes on. In the run's folder are `pid` of the shell
 that waits for the trainer and `trainer.pid`, once it has ended `exit` with its code; `stop` asks it
-to end after the current step. `toolkit.device.run_start` begins and resumes them.
+to end before or after the current step. `toolkit.device.run_start` begins and resumes them.
 """
 
 import re
@@ -79,7 +79,7 @@ class Run:
         return None
 
     def request_stop(self) -> None:
-        """Ask the trainer to save and end after the current step."""
+        """Ask the trainer to save and end before or after the current step."""
         self.device.check(f": > {quote(self.path + '/stop')}")
 
     def discard_if_refused(self) -> bool:

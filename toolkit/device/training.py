@@ -14,6 +14,7 @@ from toolkit.device.run_settings import Settings, changes, read_settings
 from toolkit.device.run_start import require_resumable, start
 from toolkit.device.runs import Run
 from toolkit.device.runtime import check_version, find_runtime
+from toolkit.device.session import WHOLE, Session
 from toolkit.errors import ToolkitError
 from toolkit.settings.declaration import Value
 from toolkit.settings.merging import merged
@@ -30,6 +31,7 @@ def begin(
     bundle: str | None = None,
     data: str | None = None,
     adapter: str | Path | None = None,
+    until: int | None = None,
     say: Say,
 ) -> Run:
     """Start a new run.
@@ -39,6 +41,7 @@ def begin(
         settings: Its settings.
         bundle: Name on the device; None: the last sent. So is `data`.
         adapter: What to start from, an adapter .ptd or a PEFT folder on this machine.
+        until: Save and end the first session after so many of its steps; None: after all.
         say: Called with lines for people.
 
     Raises:
@@ -54,6 +57,7 @@ def begin(
         given["adapter"] = send_adapter(device, Path(adapter), chosen[0], say)
     _warn(settings, facts, say)
     arguments = _arguments(device, *chosen, settings, given.get("adapter"))
+    arguments += Session(until=until).arguments(device, chosen[0], say)
     # Whoever uses the adapter needs the template that it was made with.
     template = f"{chosen[1].path}/{TEMPLATE_FILE}"
     files = [template] if device.stat(template) else []
@@ -67,9 +71,13 @@ def resume(
     *,
     bundle: str | None = None,
     data: str | None = None,
+    session: Session = WHOLE,
     say: Say,
 ) -> Run:
     """Continue a run with the settings it was started with, but for those `changed`, by flag.
+
+    Args:
+        session: Where it ends before the run does, and an adapter to go on with.
 
     Raises:
         ToolkitError: It cannot go on, its settings are not known, or bundle or data are not those
@@ -96,6 +104,7 @@ def resume(
     _warn(settings, facts, say)
     kept = {key: value for key, value in stored.items() if key not in own}
     arguments = _arguments(device, *chosen, settings, stored.get("adapter"))
+    arguments += session.arguments(device, chosen[0], say)
     given = {**kept, **settings.flags(), **_chosen(*chosen)}
     return start(device, runtime, name, arguments, resume=True, settings=given)
 

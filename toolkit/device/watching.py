@@ -62,7 +62,7 @@ class Watching:
             self._fail()
 
     def request_stop(self) -> None:
-        """Ask the trainer to save and end after the current step.
+        """Ask the trainer to save and end before or after the current step.
 
         Raises:
             ToolkitError: The connection broke; the run goes on.

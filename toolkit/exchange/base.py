@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.manifest import NAME as MANIFEST
 from toolkit.bundle.peft_config import peft_base_model, peft_revision
 from toolkit.errors import ToolkitError
@@ -28,19 +29,21 @@ class Base:
         source: Its weights.
         original: Whether they are the model's own, not those that a bundle's quantized ones stand
             for.
+        chosen: Whether the user named a model, which may be another than the adapter names.
     """
 
     source: Source
     original: bool
+    chosen: bool = False
 
     def describe(self) -> str:
         """Return in words which weights these are."""
         origin = self.source.origin
-        return (
-            f"the original weights of {origin}"
-            if self.original
-            else f"weights dequantized from the bundle {origin}"
-        )
+        if not self.original:
+            return f"weights dequantized from the bundle {origin}"
+        if self.source.quantized_as:
+            return f"the weights of {origin}, quantized ({', '.join(self.source.quantized_as)})"
+        return f"the original weights of {origin}"
 
 
 def find_base(adapter: Path, base: str | None = None) -> Base:
@@ -59,18 +62,19 @@ def find_base(adapter: Path, base: str | None = None) -> Base:
     """
     if base is not None:
         if not _is_bundle(Path(base).expanduser()):
-            return Base(open_source(base), True)
+            return Base(open_source(base), True, chosen=True)
         source = BundleSource(Path(base).expanduser())
-        _check_hash(source, adapter)
+        check_bundle(source.bundle, adapter)
         return Base(source, False)
     try:
         return Base(_named(adapter), True)
     except ToolkitError as error:
-        for folder in _candidates(adapter):
-            source = BundleSource(folder)
-            if _hash(source) == read_run_record(adapter).bundle.base_sha256:
-                return Base(source, False)
-        raise ToolkitError(f"{error.cause}; no bundle of the run is near", _REMEDY) from error
+        wanted = read_run_record(adapter).bundle.base_sha256
+        found, others = _near(adapter, wanted)
+        if found is not None:
+            return Base(found, False)
+        cause = f"{error.cause}; no bundle of the run is near{others}"
+        raise ToolkitError(cause, _REMEDY) from error
 
 
 def _named(adapter: Path) -> Source:
@@ -110,6 +114,38 @@ def find_config(adapter: Path, base: str | None = None) -> "tuple[PretrainedConf
         return source.config, source.name
 
 
+def find_run_bundle(run: Path) -> Path:
+    """Return the bundle that a run was trained with: near it, or on this machine as a device.
+
+    Raises:
+        ToolkitError: It is not to be found.
+    """
+    wanted = read_run_record(run).bundle.base_sha256
+    remedy = "Name it with --bundle: the folder that `toolkit export` wrote"
+    if not wanted:
+        raise ToolkitError(f"{run} does not say which bundle it is for", remedy)
+    found, others = _near(run, wanted)
+    if found is None:
+        cause = f"the bundle that {run} was trained with is not near it{others}"
+        raise ToolkitError(cause, remedy)
+    return found.bundle.path
+
+
+def _near(adapter: Path, wanted: str | None) -> tuple[BundleSource | None, str]:
+    """Return the bundle of these weights, or None and, in brackets, why others are not it."""
+    others = []
+    for folder in _candidates(adapter):
+        try:
+            source = BundleSource(folder)
+            if source.bundle.base.sha256().hex() == wanted:
+                return source, ""
+        except ToolkitError as error:  # of another version, or damaged
+            others.append(error.cause)
+        else:
+            others.append(f"{folder} has other weights")
+    return None, f" ({'; '.join(others)})" if others else ""
+
+
 def _candidates(adapter: Path) -> Iterator[Path]:
     """Yield bundles that may be the run's, nearest first."""
     used = read_run_record(adapter).settings.get("bundle")
@@ -122,15 +158,16 @@ def _is_bundle(path: Path) -> bool:
     return (path / MANIFEST).is_file()
 
 
-def _hash(source: BundleSource) -> str:
-    return source.bundle.base.sha256().hex()
+def check_bundle(bundle: Bundle, adapter: Path) -> None:
+    """Check that a bundle has the weights that an adapter was trained with, if its folder says so.
 
-
-def _check_hash(source: BundleSource, adapter: Path) -> None:
+    Raises:
+        ToolkitError: It has others.
+    """
     wanted = read_run_record(adapter).bundle.base_sha256
-    if wanted and _hash(source) != wanted:
+    if wanted and bundle.base.sha256().hex() != wanted:
         raise ToolkitError(
-            f"the bundle {source.origin} has other weights than the one that {adapter} was "
+            f"the bundle {bundle.path} has other weights than the one that {adapter} was "
             "trained with",
             "Name the bundle that the run used",
         )

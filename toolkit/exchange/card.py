@@ -15,6 +15,7 @@ from toolkit.errors import ToolkitError
 from toolkit.exchange.output import MARK, is_ours
 from toolkit.exchange.run_record import read_run_record
 from toolkit.files import atomic_file
+from toolkit.modalities import parts_text
 from toolkit.sources import find_gguf
 from toolkit.sources.gguf_names import read_by_transformers
 from toolkit.sources.hub import is_hub_id
@@ -66,21 +67,21 @@ def run_card(run: Path) -> str:
         ToolkitError: Trace or adapter cannot be read.
     """
     analysis = read_analysis(run)
-    base = _named_base(run)
-    name = _plain(analysis.trace.run.model) or "a language model"
-    settings = _lora_rows(run)
-    front = _front({"library_name": "peft", "pipeline_tag": "text-generation"}, base, ["lora"])
+    base = named_base(run)
+    name = plain(analysis.trace.run.model) or "a language model"
+    settings = lora_rows(run)
+    head = front({"library_name": "peft", "pipeline_tag": "text-generation"}, base, ["lora"])
     parts = [
-        front,
+        head,
         MARK,
         f"# LoRA adapter of {name}",
         "Trained with `toolkit` on a device, against quantized weights of the base model.",
         "## Load it",
-        _loading(run, base, analysis.trace.run.model),
+        loading(run, base, analysis.trace.run.model),
         "## Base model",
         _base_table(run, base, analysis),
         "## Adapter and training",
-        _table([*settings, *_training(analysis)]),
+        table([*settings, *_training(analysis)]),
         "## Before and after",
         _before_and_after(analysis),
     ]
@@ -92,32 +93,34 @@ def write_merged_card(
 ) -> None:
     """Write README.md of a directory with a merged model, which is to become `output`."""
     source = base.source
-    name = peft_base_model(adapter) or source.origin
+    named = "" if base.chosen else peft_base_model(adapter)
     fields = {"library_name": "transformers", "pipeline_tag": "text-generation"}
     if source.license:
         fields["license"] = source.license
     rows = [
-        ("base model", _plain(source.name)),
-        ("revision", _plain(source.revision)),
-        ("weights", _plain(base.describe())),
-        ("adapter", _plain(adapter.absolute().name)),
+        ("base model", plain(source.name)),
+        ("revision", plain(source.revision)),
+        ("weights", plain(base.describe())),
+        ("adapter", plain(adapter.absolute().name)),
         ("numbers", dtype),
+        ("left out", plain(parts_text(source.left_out))),
     ]
     load = f"AutoModelForCausalLM.from_pretrained({json.dumps(output.as_posix())})"
     load = "from transformers import AutoModelForCausalLM\n\nmodel = " + load
     parts = [
-        _front(fields, name, ["lora", "merged"]),
+        front(fields, named or source.origin, ["lora", "merged"]),
         MARK,
-        f"# {_plain(source.name)} with the adapter {_plain(adapter.absolute().name)}",
-        "The adapter is folded into the weights: nothing but `transformers` is needed.",
+        f"# {plain(source.name)} with the adapter {plain(adapter.absolute().name)}",
+        "The adapter is folded into the weights: nothing but `transformers` is needed."
+        + (" This is the text part of the base model." if source.left_out else ""),
         _code(load),
-        _table([row for row in rows if row[1]]),
+        table([row for row in rows if row[1]]),
     ]
     with atomic_file(directory / CARD, "w") as file:
         file.write("\n\n".join(parts) + "\n")
 
 
-def _named_base(run: Path) -> str:
+def named_base(run: Path) -> str:
     """Return what the adapter names as its base model; nothing where that can be no path."""
     base = peft_base_model(run)
     try:
@@ -127,16 +130,16 @@ def _named_base(run: Path) -> str:
     return base
 
 
-def _front(fields: dict[str, str], base: str, tags: list[str]) -> str:
+def front(fields: dict[str, str], base: str, tags: list[str]) -> str:
     """Return the lines that the hub reads."""
-    lines = [f"{key}: {json.dumps(_plain(value))}" for key, value in fields.items()]
+    lines = [f"{key}: {json.dumps(plain(value))}" for key, value in fields.items()]
     if is_hub_id(base) and not Path(base).exists():
         lines.append(f"base_model: {base}")
     lines += ["tags:", *(f"- {tag}" for tag in tags)]
     return "\n".join(["---", *lines, "---"])
 
 
-def _loading(run: Path, base: str, model: str) -> str:
+def loading(run: Path, base: str, model: str) -> str:
     folder = Path(base)
     words = json.dumps(run.as_posix())
     note = ""
@@ -159,7 +162,7 @@ def _loading(run: Path, base: str, model: str) -> str:
 
 def _unresolved(base: str) -> str:
     return (
-        f"`peft` finds no base model by the name {_plain(base) or '(none)'}: load the model that "
+        f"`peft` finds no base model by the name {plain(base) or '(none)'}: load the model that "
         "was exported, then `PeftModel.from_pretrained(model, FOLDER)`."
     )
 
@@ -167,16 +170,16 @@ def _unresolved(base: str) -> str:
 def _base_table(run: Path, base: str, analysis: Analysis) -> str:
     bundle = read_run_record(run).bundle
     rows = [
-        ("name", _plain(analysis.trace.run.model)),
-        ("from", _plain(base)),
-        ("revision", _plain(peft_revision(run))),
-        ("SHA-256 of the quantized weights", _plain(bundle.base_sha256 or "")),
+        ("name", plain(analysis.trace.run.model)),
+        ("from", plain(base)),
+        ("revision", plain(peft_revision(run))),
+        ("SHA-256 of the quantized weights", plain(bundle.base_sha256 or "")),
         ("their size", megabytes(bundle.base_bytes) if bundle.base_bytes else ""),
     ]
-    return _table([row for row in rows if row[1]])
+    return table([row for row in rows if row[1]])
 
 
-def _lora_rows(run: Path) -> list[tuple[str, str]]:
+def lora_rows(run: Path) -> list[tuple[str, str]]:
     config, adapter = read_peft_config(run), read_peft_settings(run)
     rows = [("rank", config.get("r")), ("alpha", config.get("lora_alpha"))]
     rows.append(("targets", ", ".join(adapter.targets)))
@@ -184,7 +187,7 @@ def _lora_rows(run: Path) -> list[tuple[str, str]]:
         rows.append(("layers", adapter.layers))
     patterns = ("rank_pattern", "alpha_pattern", "layers_to_transform", "use_rslora")
     rows += [(name.replace("_", " "), config.get(name)) for name in patterns if config.get(name)]
-    return [(name, _plain(str(value))) for name, value in rows]
+    return [(name, plain(str(value))) for name, value in rows]
 
 
 def _training(analysis: Analysis) -> Iterable[tuple[str, str]]:
@@ -192,7 +195,7 @@ def _training(analysis: Analysis) -> Iterable[tuple[str, str]]:
     yield "parameters", count(run.bundle.adapter_parameters)
     yield "data", f"{count(run.data.sequences)} sequences of {count(run.bundle.seq_len)} tokens"
     if run.data.sha256:
-        yield "SHA-256 of the data", _plain(run.data.sha256)
+        yield "SHA-256 of the data", plain(run.data.sha256)
     steps = len(trace.steps)
     seen = count(float(trace.steps["tokens"].sum())) if steps else "0"
     yield "steps", f"{plural(steps, 'step')} over {seen} tokens, {analysis.status}"
@@ -203,8 +206,8 @@ def _training(analysis: Analysis) -> Iterable[tuple[str, str]]:
         if isinstance(value, float):
             yield name.replace("_", " "), number(value)
         elif isinstance(value, str | int):
-            yield name.replace("_", " "), _plain(str(value))
-    device = ", ".join(_plain(word) for word in (run.device.model, run.device.abi) if word)
+            yield name.replace("_", " "), plain(str(value))
+    device = ", ".join(plain(word) for word in (run.device.model, run.device.abi) if word)
     yield "device", device or "this machine"
     yield "time", duration(float(trace.steps["seconds"].sum()) if steps else None)
     if analysis.peak:
@@ -235,7 +238,7 @@ def _before_and_after(analysis: Analysis) -> str:
     return "\n".join(lines) or "Nothing was measured."
 
 
-def _table(rows: Iterable[tuple[str, str]]) -> str:
+def table(rows: Iterable[tuple[str, str]]) -> str:
     return "| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows)
 
 
@@ -243,6 +246,6 @@ def _code(text: str, language: str = "python") -> str:
     return f"```{language}\n{text}\n```"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return a text of somebody else's without what markdown or YAML would read in it."""
     return " ".join(_UNSAFE.sub(" ", text).split())[:_LONGEST]

@@ -4,29 +4,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import gguf
-import numpy as np
 
 from toolkit.bundle.output import check_space
 from toolkit.errors import ToolkitError
 from toolkit.exchange.base import Base
-from toolkit.exchange.delta import Delta, LowRankPair, merged_rows, read_delta
-from toolkit.exchange.gguf_blocks import Bytes, encode, kind_of
+from toolkit.exchange.delta import Delta, LowRankPair, read_delta
+from toolkit.exchange.gguf_rows import FILE_TYPES, add_info, encoded, stored_bytes
+from toolkit.exchange.gguf_whole import write_whole
 from toolkit.exchange.merging import Merged
 from toolkit.exchange.output import MERGED, check_file_target
 from toolkit.files import atomic_path
 from toolkit.sources.base import Source
 from toolkit.sources.gguf import GgufSource
-from toolkit.sources.gguf_names import row_order, stored_names
-
-_LARGEST = 65504.0
-_FILE_TYPES = {
-    "f32": gguf.LlamaFileType.ALL_F32,
-    "f16": gguf.LlamaFileType.MOSTLY_F16,
-    "bf16": gguf.LlamaFileType.MOSTLY_BF16,
-    "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
-    "q4_0": gguf.LlamaFileType.MOSTLY_Q4_0,
-    "q4_1": gguf.LlamaFileType.MOSTLY_Q4_1,
-}
+from toolkit.sources.gguf_names import stored_names
 
 
 def merge_to_gguf(
@@ -41,21 +31,18 @@ def merge_to_gguf(
     Args:
         adapter: Folder of a PEFT adapter.
         output: The .gguf file.
-        base: The adapter's model, a GGUF file.
-        kind: Type of the weights that the adapter changes, one of `gguf_blocks.KINDS`; "auto" is
-            q8_0.
+        base: The adapter's model.
+        kind: One of `gguf_blocks.KINDS`: the type of the weights that the adapter changes where the
+            model is a GGUF file ("auto": q8_0), else of all (see `write_whole`).
         on_bytes: Told how much of how much is written.
 
     Raises:
-        ToolkitError: The base is no GGUF file, the adapter is not one of it, or there is no room.
+        ToolkitError: The adapter is not one of the model, there is no room, or as `write_whole`.
     """
     source = base.source
     if not isinstance(source, GgufSource):
-        raise ToolkitError(
-            f"{source.origin} is no .gguf file, which a merged one is made of",
-            "Name the file with --base, or merge to a directory and convert that with "
-            "llama.cpp's convert_hf_to_gguf.py",
-        )
+        check_file_target(output, MERGED)
+        return write_whole(adapter, output, base, kind, on_bytes)
     kind = "q8_0" if kind == "auto" else kind
     if output.exists() and output.samefile(source.path):
         raise ToolkitError(f"{output} is the base model itself", "Choose another output")
@@ -91,8 +78,11 @@ def _changed(source: Source, delta: Delta) -> dict[str, LowRankPair]:
 def _nbytes(tensor: gguf.ReaderTensor, changed: dict[str, LowRankPair], kind: str) -> int:
     if tensor.name not in changed:
         return int(tensor.n_bytes)
-    block, size = gguf.GGML_QUANT_SIZES[kind_of(kind)]
-    return int(tensor.n_elements) // block * size
+    return stored_bytes(_shape(tensor), kind)
+
+
+def _shape(tensor: gguf.ReaderTensor) -> tuple[int, ...]:
+    return tuple(int(size) for size in reversed(tensor.shape.tolist()))
 
 
 def _copy_fields(reader: gguf.GGUFReader, writer: gguf.GGUFWriter, kind: str) -> None:
@@ -108,7 +98,7 @@ def _copy_fields(reader: gguf.GGUFReader, writer: gguf.GGUFWriter, kind: str) ->
         if value == []:  # which the writer refuses
             continue
         if field.name == gguf.Keys.General.FILE_TYPE:
-            value = int(_FILE_TYPES[kind])
+            value = int(FILE_TYPES[kind])
         inner = types[-1] if types[0] == gguf.GGUFValueType.ARRAY else None
         writer.add_key_value(field.name, value, types[0], sub_type=inner)
     writer.add_bool(MERGED, True)
@@ -123,11 +113,7 @@ def _add_info(
             tensor.name, data.shape, data.dtype, data.nbytes, raw_dtype=tensor.tensor_type
         )
         return
-    shape = [int(size) for size in reversed(tensor.shape.tolist())]
-    nbytes = _nbytes(tensor, changed, kind)
-    # With a type of numpy that is no byte the shape is taken as it is, in elements.
-    whole = np.dtype(np.float32)
-    writer.add_tensor_info(tensor.name, shape, whole, nbytes, raw_dtype=kind_of(kind))
+    add_info(writer, tensor.name, _shape(tensor), kind)
 
 
 def _write(
@@ -144,30 +130,11 @@ def _write(
     done = 0
     for tensor in reader.tensors:
         pair = changed.get(tensor.name)
-        data = tensor.data if pair is None else _merged(source, pair, kind)
+        data = tensor.data if pair is None else encoded(source, pair.weight, pair, kind)
         writer.write_tensor_data(data)
         done += data.nbytes
         on_bytes(done)
     writer.close()
-
-
-def _merged(source: Source, pair: LowRankPair, kind: str) -> Bytes:
-    """Return a weight with its adapter, rows in the file's order: uint8 [N, bytes]."""
-    n, _ = source.require(pair.weight)
-    order = row_order(source.config, pair.weight, n)
-    whole: Bytes | None = None
-    for begin, rows in merged_rows(source, pair.weight, pair):
-        if kind == "f16" and not rows.abs().amax() <= _LARGEST:
-            raise ToolkitError(
-                f"{pair.weight} has values beyond the range of float16", "Choose --type bf16"
-            )
-        part = encode(rows, kind)
-        if whole is None:
-            whole = np.empty((n, part.shape[1]), dtype=np.uint8)
-        places = slice(begin, begin + len(rows))
-        whole[places if order is None else order[places].numpy()] = part
-    assert whole is not None
-    return whole
 
 
 def _value(reader: gguf.GGUFReader, name: str) -> object:

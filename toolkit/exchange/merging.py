@@ -1,18 +1,18 @@
 """A Hugging Face model directory with an adapter folded into its weights: W + s B A."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from toolkit.bundle.layout import Part, base_parts
+from toolkit.bundle.layout import Part
 from toolkit.bundle.model_config import save_config
 from toolkit.bundle.output import check_space
-from toolkit.bundle.weights import check_nothing_left, check_shapes
+from toolkit.bundle.weights import checked_parts
 from toolkit.errors import ToolkitError
 from toolkit.exchange.base import Base
 from toolkit.exchange.card import write_merged_card
@@ -37,6 +37,7 @@ class Merged:
         weights: How many got an adapter.
         kind: Type of the numbers: "f32", "f16", "bf16", or a GGUF type of the merged weights.
         nbytes: Size of the weights.
+        left_out: Number of values of every part of the base that is not text and is not written.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Merged:
     weights: int
     kind: str
     nbytes: int
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def merge_to_directory(
@@ -68,9 +70,7 @@ def merge_to_directory(
     """
     source = base.source
     dtype = _dtype(source, kind)
-    parts = base_parts(source.config)
-    check_shapes(source, parts)
-    check_nothing_left(source, parts)
+    parts = checked_parts(source)
     delta = read_delta(adapter, source.config)
     entries = [_entry(source, part, delta, dtype) for part in parts]
     total = sum(entry.nbytes(dtype) for entry in entries)
@@ -90,7 +90,8 @@ def merge_to_directory(
             shutil.copyfile(generation, directory / generation.name)
         write_model(directory, entries, dtype, shard_bytes=_SHARD_BYTES, on_bytes=count)
         name = {value: key for key, value in FLOATS.items()}[dtype]
-        merged = Merged(output, base.describe(), base.original, len(delta.pairs), name, total)
+        words, count_of = base.describe(), len(delta.pairs)
+        merged = Merged(output, words, base.original, count_of, name, total, source.left_out)
         write_merged_card(directory, output, adapter, base, DTYPES[dtype])
     return merged
 

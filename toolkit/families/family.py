@@ -56,6 +56,7 @@ class Gguf:
         reads: Keys that `complete` takes care of.
         complete: Returns what of the configuration does not stand in a field: given all keys of the
             file and the fields so far, `rope_parameters` among them.
+        keys: The inverse: returns the keys of `reads` for a configuration.
     """
 
     architecture: str = ""
@@ -68,6 +69,7 @@ class Gguf:
     complete: Callable[[Mapping[str, Any], dict[str, Any]], dict[str, Any]] = (
         lambda _keys, _fields: {}
     )
+    keys: Callable[[PretrainedConfig], dict[str, Any]] = lambda _config: {}
 
 
 @dataclass(frozen=True)
@@ -150,10 +152,21 @@ class Family:
         return self.gguf.architecture or self.model_type
 
     def decoder_layer(self, config: PretrainedConfig, index: int = 0) -> nn.Module:
-        """Build one decoder layer without storage for its weights."""
+        """Build one decoder layer without storage for its weights.
+
+        Raises:
+            ToolkitError: `transformers` cannot build it of this configuration.
+        """
         layer_class = getattr(importlib.import_module(self.modeling), self.layer)
-        with torch.device("meta"):
-            layer: nn.Module = layer_class(config, index)
+        try:
+            with torch.device("meta"):
+                layer: nn.Module = layer_class(config, index)
+        except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
+            raise ToolkitError(
+                f"transformers cannot build layer {index} of the family '{self.model_type}': "
+                f"{str(error).strip().partition(chr(10))[0]}",
+                "A value of config.json is missing, null or of a wrong type",
+            ) from error
         return layer.eval()
 
     def block_kinds(self, config: PretrainedConfig) -> list[BlockKind]:
@@ -205,13 +218,15 @@ class Family:
 def resolve(kinds: list[BlockKind], lora: LoraSettings) -> LoraSettings:
     """Return an adapter's settings with its targets by name and its layers by number.
 
+    The seven usual targets, all of them, are what an export takes where nothing else is said: in a
+    family that fuses some of them they stand for all that it has, as ALL_LINEAR does.
+
     Raises:
         ToolkitError: Naming targets that a layer does not have, or that there is no such layer.
     """
     targets = lora.targets
     for kind in kinds:
         names = tuple(dict.fromkeys(path.rsplit(".", 1)[-1] for path in kind.linears))
-        # The usual ones, in a family that fuses some of them, are all there are.
         usual = targets == PROJECTIONS and not set(targets) <= set(names)
         if targets == (ALL_LINEAR,) or usual:
             targets = names

@@ -70,6 +70,13 @@ def _gguf_fields(keys: Mapping[str, Any], fields: dict[str, Any]) -> dict[str, A
     }
 
 
+def _gguf_keys(config: PretrainedConfig) -> dict[str, Any]:
+    return {
+        "attention.sliding_window_pattern": [k == "sliding_attention" for k in config.layer_types],
+        "rope.freq_base_swa": float(config.rope_parameters["sliding_attention"]["rope_theta"]),
+    }
+
+
 FAMILY = Family(
     model_type="gemma3_text",
     modeling="transformers.models.gemma3.modeling_gemma3",
@@ -86,5 +93,6 @@ FAMILY = Family(
         rope=frozenset({"default", "linear", "yarn"}),
         reads=frozenset({"attention.sliding_window_pattern", "rope.freq_base_swa"}),
         complete=_gguf_fields,
+        keys=_gguf_keys,
     ),
 )

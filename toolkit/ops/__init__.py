@@ -14,6 +14,7 @@ asking for their gradient is an error.
 
 from toolkit.ops import (  # noqa: F401  imported for their registrations
     attention,
+    cached_attention,
     cross_entropy,
     elementwise,
     embedding,

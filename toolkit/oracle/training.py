@@ -13,6 +13,7 @@ from toolkit.oracle.batch import mean_loss
 from toolkit.oracle.gradients import step_gradients
 from toolkit.oracle.model import adapter_parameters
 from toolkit.oracle.sampler import sample_indices
+from toolkit.oracle.selection import LayerSelection, skipping
 from toolkit.settings.optimizers import OPTIMIZERS
 from toolkit.settings.training import TrainSettings
 
@@ -44,12 +45,17 @@ def train(
     parameters = [parameter for group in groups for parameter in group["params"]]
     optimizer = OPTIMIZERS[settings.optimizer].reference(groups, settings)
     scheduler = _scheduler(optimizer, settings)
+    trained = {int(name.split(".")[1]) for name in adapter_parameters(model)}
+    selection = LayerSelection(settings, sorted(trained))
     samples = sample_indices(len(rows.tokens), settings.seed, settings.order)
     evaluated = [] if held_out is None else [mean_loss(model, held_out, settings.max_samples)]
     last_norm = None
     for step in range(1, (settings.steps or 0) + 1):
         indices = list(islice(samples, settings.batch_size * settings.grad_accum))
-        gradients = step_gradients(model, rows, indices)
+        taken, skipped = selection.choose(step)
+        with skipping(model, skipped):
+            gradients = step_gradients(model, rows, indices)
+        selection.taken(model, taken)
         norm = last_norm = _clip(parameters, settings, last_norm)
         lr = optimizer.param_groups[0]["lr"]
         optimizer.step()
@@ -66,6 +72,7 @@ def train(
 def _clip(parameters: list[Any], settings: TrainSettings, last_norm: float | None) -> float:
     """Clip gradients as asked for and return their norm before."""
     limit = settings.max_grad_norm or float("inf")
+    parameters = [p for p in parameters if p.grad is not None]
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
     by_last = settings.clipping == "last-norm" and last_norm is not None
     known = torch.tensor(last_norm) if by_last else norm

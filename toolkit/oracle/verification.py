@@ -14,7 +14,9 @@ from toolkit.data.splitmix import splitmix64
 from toolkit.oracle.gradients import Gradients, TensorError, compare
 
 TOLERANCE = 1e-4
-"""Largest relative error of a gradient tensor and of the loss."""
+"""Largest relative error of a gradient tensor and of the loss in float32."""
+TOLERANCES = {"float32": TOLERANCE, "fixed16": 3e-3}
+"""The same by arithmetic."""
 ROUNDING_FACTOR, ROUNDING_CAP = 4.0, 10.0
 """Where float32 itself is worse than the tolerance, a device may be so many times as far from
 float64 as PyTorch in float32, and never more than so many tolerances. Both errors are single draws:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 _SHARE_OF_FREE = 4
 _FRONT_LIMIT = 4 << 20
+_ROWS_LIMIT = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def plan_checkpoints(
     available: int | None,
     below: int = 0,
     kept: int = 0,
+    waiting: int | None = None,
 ) -> Checkpoints:
     """Return what one step takes.
 
@@ -51,13 +53,29 @@ def plan_checkpoints(
             be enough.
         below: Layers below those, which keep no state.
         kept: 1 where every layer keeps another state beside its input, else 0.
+        waiting: Layers whose states wait for the backward pass; None: all that have one.
     """
     total = (layers + 1 + kept * layers) * sequences * state
+    waiting = layers if waiting is None else waiting
     if not spills(place, total, available):
-        return Checkpoints(False, total + state, 0, 0)
-    step = _Step(layers, below, sequences, sequences * state <= _FRONT_LIMIT, kept)
+        held = (waiting + 1 + kept * waiting) * sequences + 1
+        return Checkpoints(False, held * state, 0, 0)
+    below += layers - waiting
+    step = _Step(waiting, below, sequences, sequences * state <= _FRONT_LIMIT, kept)
     step.run()
     return Checkpoints(True, step.buffers * state, step.written * state, step.read * state)
+
+
+def plan_rows(pairs: int, state: int, kept: int = 0) -> Checkpoints:
+    """Return what the hidden states of a step of forward passes take.
+
+    Args:
+        pairs: Rows of a step, each at two points of the adapter; a pass takes as many as fit.
+        state: Bytes of one hidden state.
+        kept: 1 where every layer keeps another state beside its input, else 0.
+    """
+    together = max(1, min((_ROWS_LIMIT // state - 1 - kept) // 2, pairs))
+    return Checkpoints(False, (2 * together + 1 + kept) * state, 0, 0)
 
 
 class _Step:

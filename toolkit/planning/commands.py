@@ -7,6 +7,7 @@ from dataclasses import replace
 from toolkit.lora import PROJECTIONS
 from toolkit.planning.model import Model
 from toolkit.planning.settings import EXPORTED, Settings
+from toolkit.settings.methods import METHOD_OPTIONS
 from toolkit.settings.optimizers import OPTIMIZERS, OPTIONS
 from toolkit.settings.training import SETTINGS
 
@@ -100,6 +101,9 @@ def _is_random(model: Model) -> bool:
 def _train(settings: Settings, where: list[str]) -> list[object]:
     words: list[object] = ["toolkit", "train", *where, "--steps", 100]
     others = set(OPTIONS) - OPTIMIZERS[settings.optimizer].options.keys()
+    others |= set(METHOD_OPTIONS) - settings.how.options.keys()
+    if settings.how.updates:
+        others.add("optimizer")
     for known in SETTINGS:
         value = getattr(settings, known.name, None)
         if not known.plan or known.flag in others:

@@ -31,9 +31,9 @@ def run_seconds(
     Returns:
         None if the device was not measured, or if a plan does not know what the run does.
     """
-    if settings.layers is not None or settings.method != "exact":
+    if settings.layers is not None:
         return None
-    machine = recall(device, settings.threads)
+    machine = recall(device, settings.threads, settings.arithmetic)
     if machine is None:
         return None
     try:
@@ -63,6 +63,9 @@ def _planned(exported: Settings, run: TrainSettings, seq_len: int) -> Settings:
     return replace(
         exported,
         seq_len=seq_len,
+        method=run.method,
+        queries=run.queries or 0,
+        blocks=run.blocks or 0,
         optimizer=run.optimizer,
         momentum=run.momentum or 0.0,
         projection_rank=run.projection_rank or 0,
@@ -70,6 +73,7 @@ def _planned(exported: Settings, run: TrainSettings, seq_len: int) -> Settings:
         clipping=run.clipping,
         sequences=run.batch_size * run.grad_accum,
         batch_size=run.batch_size,
+        arithmetic=run.arithmetic,
         checkpoints=run.checkpoints,
         state=run.state,
     )

@@ -90,15 +90,18 @@ class Traced:
         )
         return any(isinstance(a, Value) and (a.name, a.role) == ("kept", "input") for a in read)
 
-    def methods(self) -> list[tuple[str, str, int]]:
+    def methods(self, backward: bool = True) -> list[tuple[str, str, int]]:
         """Return phase, program and number of runs of what a training step runs, in its order."""
         blocks, lowest = self.blocks.items(), self.lowest
-        backward = [(kind, sum(i >= lowest for i in layers)) for kind, layers in blocks]
+        forward = [("forward", f"{kind}_forward", len(layers)) for kind, layers in blocks]
+        if not backward:
+            return [("embed", "embed", 1), *forward, ("head", "head_loss", 1)]
+        counts = [(kind, sum(i >= lowest for i in layers)) for kind, layers in blocks]
         return [
             ("embed", "embed", 1),
-            *(("forward", f"{kind}_forward", len(layers)) for kind, layers in blocks),
+            *forward,
             ("head", "head_backward", 1),
-            *(("backward", f"{kind}_backward", count) for kind, count in backward if count),
+            *(("backward", f"{kind}_backward", count) for kind, count in counts if count),
         ]
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit import BUNDLE_FORMAT_VERSION, __version__
+from toolkit.choices import ARITHMETICS
 from toolkit.device import Device
 from toolkit.device.commands import (
     fetch_file,
@@ -62,6 +63,7 @@ def measure(
     threads: int = 0,
     status: Callable[[str], None] = lambda text: None,
     progress: Progress = lambda name, done, total: None,
+    arithmetic: str = ARITHMETICS[0],
 ) -> Machine:
     """Return what a device can do: speed, floor, free memory. Takes about five seconds there.
 
@@ -72,6 +74,7 @@ def measure(
         threads: Of the trainer; 0 leaves their number to the device.
         status: Told what is going on.
         progress: Told about bytes sent.
+        arithmetic: Of the products that are timed.
 
     Raises:
         ToolkitError: The device or its trainer fails.
@@ -95,7 +98,7 @@ def measure(
             }
             flags["threads"] = threads
             words = [word for name, value in flags.items() for word in (f"--{name}", value)]
-            words += ["--trace", "full"]
+            words += ["--trace", "full", "--arithmetic", arithmetic]
             for _ in run_trainer(device, runtime, "train", *words, scratch=folder):
                 pass
             local = Path(temporary) / f"{length}.jsonl"
@@ -120,7 +123,11 @@ def machine_of(traces: dict[int, Trace], name: str) -> Machine:
     available = device.memory_available_kib
     return Machine(
         name=name,
-        kernels=Kernels(device.isa or "neon", device.threads or 4),
+        kernels=Kernels(
+            device.isa or "neon",
+            device.threads or 4,
+            str(last.run.settings.get("arithmetic", ARITHMETICS[0])),
+        ),
         runtime_bytes=_floor(last),
         available=None if available is None else available * KIB,
         speed=fit_speed(timed),

@@ -201,14 +201,15 @@ def load_config(directory: Path) -> Any:
     Raises:
         ToolkitError: There is none that can be used.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     from toolkit.sources.multimodal import text_config
 
     try:
         return text_config(AutoConfig.from_pretrained(directory))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
         raise ToolkitError(
             f"{directory} has no configuration that can be used: {reason}",
             "Give a bundle, a directory with config.json, a .gguf file, a recipe or a hub id",

@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass, replace
 
 from toolkit.planning.arena import arena_bytes
 from toolkit.planning.cache import remembered
-from toolkit.planning.checkpoints import Checkpoints, plan_checkpoints
+from toolkit.planning.checkpoints import Checkpoints, plan_checkpoints, plan_rows
 from toolkit.planning.cost import Work, work_of
 from toolkit.planning.graph import Program, Traced, from_json, to_json
 from toolkit.planning.model import Model
@@ -38,7 +38,7 @@ class Prediction:
     """A predicted step.
 
     Attributes:
-        phases: embed, forward, head, backward, optimizer.
+        phases: embed, forward, head, backward where the method has one, optimizer.
         base_bytes: Size of the frozen weights in the bundle.
         adapter_parameters: Trained parameters.
         checkpoints: Where hidden states wait, and what that writes to flash.
@@ -129,22 +129,34 @@ class _Step:
     def __init__(self, traced: Traced, settings: Settings, machine: Machine) -> None:
         self.traced, self.settings, self.machine = traced, settings, machine
         self.programs = traced.programs
-        self.methods = traced.methods()
+        self.backward = settings.how.backward
+        self.methods = traced.methods(self.backward)
         self.state = LayerState(traced, settings, machine.available)
-        self.checkpoints = plan_checkpoints(
-            traced.layers - traced.lowest,
+        self.checkpoints = self._checkpoints()
+
+    def _checkpoints(self) -> Checkpoints:
+        traced, settings = self.traced, self.settings
+        state, kept = settings.row_tokens * traced.hidden_size * 4, int(traced.keeps)
+        if not self.backward:
+            return plan_rows(settings.rows * settings.directions, state, kept)
+        layers = traced.layers - traced.lowest
+        return plan_checkpoints(
+            layers,
             settings.rows,
-            settings.row_tokens * traced.hidden_size * 4,
+            state,
             settings.checkpoints,
-            machine.available,
+            self.machine.available,
             below=traced.lowest,
-            kept=int(traced.keeps),
+            kept=kept,
+            waiting=layers - settings.skipped(self.state.trained),
         )
 
     def prediction(self) -> Prediction:
-        scratch = scratch_of_step(self.traced, self.machine.kernels)
+        kernels = replace(self.machine.kernels, arithmetic=self.settings.arithmetic)
+        scratch = scratch_of_step(self.traced, kernels, self.backward)
+        scratch = max(scratch, self.state.scratch)
         phases = [self._phase(name, scratch) for name in dict.fromkeys(m[0] for m in self.methods)]
-        # The optimizer finds arena and scratch as the backward left them, and no weights.
+        # The optimizer finds arena and scratch as the last pass left them, and no weights.
         resting = {**phases[-1].memory, "base": 0, **self.state.held("optimizer")}
         phases.append(Phase("optimizer", resting, self._optimizer_seconds()))
         return Prediction(
@@ -169,6 +181,9 @@ class _Step:
         ]
         memories = [self._memory(name, program, scratch) for program, _ in mine]
         seconds = sum(count * self._run_seconds(name, program) for program, count in mine)
+        if name == "backward":
+            layers = self.traced.layers - self.traced.lowest
+            seconds *= 1 - self.settings.skipped(self.state.trained) / layers
         return Phase(
             name,
             max(memories, key=lambda memory: sum(memory.values())),
@@ -187,21 +202,32 @@ class _Step:
         return {name: sizes[name] for name in CATEGORIES}
 
     def _run_seconds(self, phase: str, program: Program) -> float:
-        work: Work = work_of(program.operations).times(self.settings.rows)
+        rows = self.settings.rows * (1 if self.backward else 2 * self.settings.directions)
+        work: Work = work_of(program.operations).times(rows)
         return self.machine.speed.seconds(phase, work)
 
     def _storage_seconds(self, phase: str) -> float:
         speed = self.machine.speed
+        if not self.backward:
+            # Of every layer two copies are made beside its weights' passes.
+            return self._directions_seconds() if phase == "forward" else 0.0
         times = {
             "forward": self.checkpoints.written / speed.written,
             "backward": self.checkpoints.read / speed.read,
         }
         return times.get(phase, 0.0)
 
+    def _directions_seconds(self) -> float:
+        """Return the time of drawing all directions of a step once."""
+        return self.state.parameters * self.settings.directions / self.machine.speed.updated
+
     def _optimizer_seconds(self) -> float:
         speed, state = self.machine.speed, self.state
+        stored = state.written / speed.written
+        if not self.backward:
+            return self._directions_seconds() + stored
         passes = 1 + state.optimizer / state.adapters
-        return state.parameters * passes / speed.updated + state.written / speed.written
+        return state.share * state.parameters * passes / speed.updated + stored
 
     def _base_bytes(self) -> int:
         shared: dict[str, int] = {}
@@ -215,7 +241,7 @@ class _Step:
         return sum(shared.values()) + layers
 
 
-def scratch_of_step(traced: Traced, kernels: Kernels) -> int:
+def scratch_of_step(traced: Traced, kernels: Kernels, backward: bool = True) -> int:
     """Return the bytes of scratch that are resident once every operator of a step has run."""
-    methods = (method for _, method, _ in traced.methods())
+    methods = (method for _, method, _ in traced.methods(backward))
     return scratch_of((o for m in methods for o in traced.programs[m].operations), kernels)

@@ -8,6 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from toolkit.choices import ARITHMETICS
 from toolkit.planning.commands import commands
 from toolkit.planning.model import Model
 from toolkit.planning.predict import Prediction
@@ -88,13 +89,18 @@ def speed_sentence(prediction: Prediction) -> str:
         f"takes about {duration(prediction.seconds)} "
         f"({count(prediction.tokens_per_second)} tokens/s, {origin})."
     )
+    if prediction.settings.arithmetic != machine.kernels.arithmetic:
+        text += f" That is of {machine.kernels.arithmetic}: nobody has measured the time of "
+        text += f"{prediction.settings.arithmetic} here."
     if prediction.written:
         text += f" It writes up to {megabytes(prediction.written)} to flash."
     if prediction.state.spilled:
         night = prediction.state.written * _NIGHT / prediction.seconds
+        backward = prediction.settings.how.backward
+        what = "adapter, gradients and optimizer state" if backward else "the adapter"
         text += (
-            f" {megabytes(prediction.state.written)} of it are adapter, gradients and optimizer "
-            f"state, {megabytes(night)} in a night of eight hours"
+            f" {megabytes(prediction.state.written)} of it are {what}, "
+            f"{megabytes(night)} in a night of eight hours"
         )
         if prediction.settings.optimizer == "adamw":
             text += "; --optimizer adamw-8bit or apollo-mini keep far less, in RAM"
@@ -138,10 +144,15 @@ def verdict(model: Model, proposal: Proposal) -> list[str]:
 def describe(prediction: Prediction) -> str:
     """Return the settings that decide memory, in words."""
     s = prediction.settings
-    place = "on flash" if prediction.checkpoints.spilled else "in RAM"
-    text = f"{s.lowering}, {s.optimizer}, length {s.seq_len}, rank {s.rank}, checkpoints {place}"
+    rule = s.method if s.how.updates else s.optimizer
+    text = f"{s.lowering}, {rule}, length {s.seq_len}, rank {s.rank}"
+    if s.how.backward:
+        place = "on flash" if prediction.checkpoints.spilled else "in RAM"
+        text += f", checkpoints {place}"
     if s.max_grad_norm:
         text += f", clipping {s.clipping}"
+    if s.arithmetic != ARITHMETICS[0]:
+        text += f", {s.arithmetic}"
     return f"{text}, state on flash" if prediction.state.spilled else text
 
 

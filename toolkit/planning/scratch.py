@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from toolkit.choices import ARITHMETICS
 from toolkit.errors import ToolkitError
 from toolkit.planning.graph import Operation, Value
 from toolkit.runtime import TRAINER, host_abi, runtime_directory
@@ -19,10 +20,11 @@ _TIMEOUT_SECONDS = 60
 
 @dataclass(frozen=True)
 class Kernels:
-    """The instruction set and the number of threads decide the sizes of blocks and their number."""
+    """What decides the sizes of blocks, their number, and what packed operands take."""
 
     isa: str = "neon"
     threads: int = 4
+    arithmetic: str = ARITHMETICS[0]
 
 
 _known: dict[tuple[Kernels, str], int] = {}
@@ -45,7 +47,10 @@ def scratch_of(operations: Iterable[Operation], kernels: Kernels) -> int:
 
 def _ask(calls: list[str], kernels: Kernels) -> list[int]:
     trainer = runtime_directory(host_abi()) / TRAINER
-    command = [str(trainer), "scratch", "--isa", kernels.isa, "--threads", str(kernels.threads)]
+    command = [
+        *(str(trainer), "scratch", "--isa", kernels.isa, "--threads", str(kernels.threads)),
+        *("--arithmetic", kernels.arithmetic),
+    ]
     lines = "".join(f"{call}\n" for call in calls)
     try:
         done = subprocess.run(

@@ -100,7 +100,8 @@ def _preference(prediction: Prediction) -> tuple[float, ...]:
 def _same_result(settings: Settings, fixed: Collection[str]) -> Iterator[Settings]:
     """Yield settings that train the same adapter another way."""
     lowerings = [settings.lowering] if "lowering" in fixed else LOWERINGS
-    places = [settings.checkpoints] if "checkpoints" in fixed else ["ram", "spill"]
+    stay = "checkpoints" in fixed or not settings.how.backward
+    places = [settings.checkpoints] if stay else ["ram", "spill"]
     clippings = [settings.clipping]
     if "clipping" not in fixed and settings.keeps_gradients:
         clippings.append("twice")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from toolkit.lora import PROJECTIONS, LoraSettings
 from toolkit.planning.scratch import Kernels
 from toolkit.planning.speed import ASSUMED, Speed
+from toolkit.settings.methods import METHODS, Method
 from toolkit.settings.training import TrainSettings
 
 # What a trainer takes before and beside its own buffers (libraries, ExecuTorch's structures, heap,
@@ -22,6 +23,8 @@ class Settings:
         schemes: Quantization of "linear", "embedding" and "head".
         sequences: Sequences of a step: batch size times gradient accumulation.
         projection_rank: 0 is the optimizer's own default.
+        queries, blocks: As `TrainSettings` has them, of methods that read them; 0 is the method's
+            default.
         batch_size: Sequences computed together, as one row of programs for all their tokens.
     """
 
@@ -37,6 +40,9 @@ class Settings:
     linear: str = "int4"
     embedding: str = "int8"
     head: str = "int8"
+    method: str = _RUN.method
+    queries: int = 0
+    blocks: int = 0
     optimizer: str = _RUN.optimizer
     momentum: float = _RUN.momentum or 0.0
     projection_rank: int = _RUN.projection_rank or 0
@@ -44,6 +50,7 @@ class Settings:
     clipping: str = _RUN.clipping
     sequences: int = 1
     batch_size: int = _RUN.batch_size
+    arithmetic: str = _RUN.arithmetic
     checkpoints: str = _RUN.checkpoints
     state: str = _RUN.state
     keep_checkpoints: int = _RUN.keep_checkpoints
@@ -55,6 +62,24 @@ class Settings:
     @property
     def schemes(self) -> dict[str, str]:
         return {"linear": self.linear, "embedding": self.embedding, "head": self.head}
+
+    @property
+    def how(self) -> Method:
+        """What the method needs."""
+        return METHODS[self.method]
+
+    @property
+    def directions(self) -> int:
+        """Directions along which a step of a method without a backward pass estimates."""
+        return self.queries or int(self.how.options.get("queries", 1) or 1)
+
+    def taken(self, layers: int) -> int:
+        """Return how many of so many trained layers a step changes."""
+        return min(layers, self.blocks or int(self.how.options.get("blocks", layers) or layers))
+
+    def skipped(self, layers: int) -> int:
+        """Return how many of so many trained layers a step has no backward pass of."""
+        return layers - self.taken(layers) if self.how.skips else 0
 
     @property
     def passes(self) -> int:

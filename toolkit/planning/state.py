@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from toolkit.planning.checkpoints import spills
 from toolkit.planning.graph import Traced
 from toolkit.planning.settings import Settings
-from toolkit.settings.optimizers import state_bytes
+from toolkit.settings.optimizers import OPTIMIZERS, state_bytes
 
 _ADAPTER_ALIGNMENT = 16  # floats
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """Of a kind of block: parameters, and bytes of adapters and of the optimizer's states."""
+    """Of a kind of block: parameters, and bytes of adapters, of the optimizer's states and of the
+    scratch that updating one of its tensors takes."""
 
     parameters: int
     adapters: int
     states: int
+    scratch: int
 
 
 class LayerState:
@@ -30,6 +32,9 @@ class LayerState:
         parameters: Trained parameters.
         adapters: Bytes of the adapters.
         optimizer: Bytes of what the optimizer remembers.
+        scratch: Bytes of the kernels' scratch that the optimizer takes.
+        trained: Layers that have an adapter.
+        share: Of these, those that a step changes.
         spilled: Whether it is in a file.
         written: Bytes of it that change in a step, and so are written to the file.
     """
@@ -40,17 +45,24 @@ class LayerState:
         self.parameters = sum(layer.parameters * count for layer, count in kinds)
         self.adapters = sum(layer.adapters * count for layer, count in kinds)
         self.optimizer = sum(layer.states * count for layer, count in kinds)
+        self.scratch = max(layer.scratch for layer, _ in kinds)
         self._largest = max((layer for layer, _ in kinds), key=lambda layer: layer.adapters)
         kept = self.adapters if settings.keeps_gradients else 0
         self.spilled = spills(settings.state, self.adapters + self.optimizer + kept, available)
+        self.trained = sum(count for layer, count in kinds if layer.parameters)
+        self.share = settings.taken(self.trained) / self.trained
         # Gradients that are kept change once more when they are clipped.
-        self.written = self.adapters + self.optimizer + 2 * kept if self.spilled else 0
+        changed = self.share * (self.adapters + self.optimizer + 2 * kept)
+        self.written = round(changed) if self.spilled else 0
 
     def held(self, phase: str) -> dict[str, int]:
         """Return the bytes that a phase has in memory: adapters, optimizer, gradients."""
         layer, settings = self._largest, self._settings
         one = layer.adapters  # as large as its gradients
+        backward = settings.how.backward
         more = one if settings.rows > 1 else 0
+        # Estimates are of two perturbed copies of a layer.
+        copies = 0 if backward else 2 * one
         if not self.spilled:
             gradients = self.adapters if settings.keeps_gradients else one
             sizes = (self.adapters, self.optimizer, gradients + more)
@@ -62,14 +74,22 @@ class LayerState:
                 layer.states if phase == "optimizer" else 0,
                 (one if fixed else 0) + more,
             )
-        return dict(zip(("adapters", "optimizer", "gradients"), sizes, strict=True))
+        adapters, optimizer, gradients = sizes
+        return {
+            "adapters": adapters + copies,
+            "optimizer": optimizer,
+            "gradients": gradients if backward else 0,
+        }
 
 
 def _layer(traced: Traced, kind: str, settings: Settings) -> _Layer:
     adapters = traced.adapters(kind)
     padded = sum(-(-a.elements // _ADAPTER_ALIGNMENT) * _ADAPTER_ALIGNMENT for a in adapters)
+    shapes = [(rows, columns) for rows, columns in (a.shape for a in adapters)]
+    scratch = OPTIMIZERS[settings.optimizer].scratch
     return _Layer(
         sum(a.elements for a in adapters),
         4 * padded,
-        state_bytes(settings.optimizer, [a.shape for a in adapters], settings),
+        state_bytes(settings.optimizer, shapes, settings),
+        max((scratch(rows, columns, settings) for rows, columns in shapes), default=0),
     )

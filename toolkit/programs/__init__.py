@@ -13,6 +13,8 @@ are inputs; the constants `{method}_inputs` and `{method}_outputs` name them in 
     adapter:KEY    tensor of adapter.ptd
     scalar:NUMBER  float32 [], the number
     gradient:KEY   output: gradient of that adapter tensor
+
+What generates, `embed_step`, `{KIND}_step` and `head_logits`, is in `toolkit.programs.generation`.
 """
 
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from toolkit.families import BlockKind
 from toolkit.lora import LoraSettings
 from toolkit.programs.block import Binding, Block, Function
 from toolkit.programs.ends import Embedding, Head
+from toolkit.programs.generation import generation_constants, generation_functions
 from toolkit.programs.kinds import program_kinds
 from toolkit.programs.lower import MethodReport, lower
 from toolkit.quantization.layout import weight_layout
@@ -113,8 +116,11 @@ def build_programs(
     lowering: str,
     schemes: dict[str, str],
     model_name: str,
+    generation: bool = True,
 ) -> Programs:
-    """Lower a model's training and evaluation programs for every sequence length.
+    """Lower a model's programs: to train and evaluate for every sequence length, and to generate.
+
+    Those of `generation` may be left out.
 
     Raises:
         ToolkitError: A family, feature, target or lowering that is not supported.
@@ -133,13 +139,25 @@ def build_programs(
         "seq_lens": list(seq_lens),
         "lowering": lowering,
         "model_name": model_name,
+        **generation_constants(config),
     }
     for seq_len in seq_lens:
         for function in program_functions(
             config, seq_len=seq_len, lora=lora, lowering=lowering, schemes=schemes
         ):
-            constants[f"{function.name}_inputs"] = [binding.name for binding in function.inputs]
-            constants[f"{function.name}_outputs"] = [binding.name for binding in function.outputs]
+            constants |= _names(function)
             name = f"{function.name}_t{seq_len}"
             lowered.append(Function(name, function.call, function.inputs, function.outputs))
-    return Programs(*lower(lowered, constants))
+    generating = generation_functions(config, lora, schemes) if generation else []
+    for function in generating:
+        constants |= _names(function)
+    names = {function.name for function in generating}
+    return Programs(*lower([*lowered, *generating], constants, names))
+
+
+def _names(function: Function) -> dict[str, object]:
+    """Return the constants that name a function's inputs and outputs."""
+    return {
+        f"{function.name}_inputs": [binding.name for binding in function.inputs],
+        f"{function.name}_outputs": [binding.name for binding in function.outputs],
+    }

@@ -1,6 +1,6 @@
 """One decoder block as two pure functions whose inputs include all weights and adapters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,15 @@ from transformers import PretrainedConfig
 from toolkit.families import BlockKind, family_of, parts
 from toolkit.families.rope import Rope
 from toolkit.lora import LoraSettings
-from toolkit.programs.modules import Attention, FusedAttention, FusedMlp, Mlp, Norm, Projection
+from toolkit.programs.modules import (
+    Attention,
+    Cache,
+    FusedAttention,
+    FusedMlp,
+    Mlp,
+    Norm,
+    Projection,
+)
 from toolkit.quantization.layout import WeightLayout
 
 
@@ -101,6 +109,35 @@ class Block:
         ]
         return functions if backward else functions[:1]
 
+    def step_function(self, hidden: Binding, positions: Binding, context: int) -> Function:
+        """Return the forward of tokens that follow those of a cache of `context` rows.
+
+        Args:
+            hidden: Float32 [1, T, D], input and output.
+            positions: Int32 [T].
+        """
+        [part] = [p for p in self.kind.parts.values() if isinstance(p, parts.Attention)]
+        width = part.kv_heads * self._head_size(part)
+        caches = [Binding(name, (context, width), torch.float32) for name in ("keys", "values")]
+        rows = [Binding(name, (*hidden.shape[:-1], width), torch.float32) for name in ("k", "v")]
+        inputs = [hidden, *caches, positions, *self._weight_bindings()]
+        return Function(f"{self.kind.name}_step", self.step, inputs, [hidden, *rows])
+
+    def _head_size(self, part: parts.Attention) -> int:
+        name = "qkv_proj" if part.fused else "q_proj"
+        [linear] = [p for path, p in self.kind.linears.items() if path.endswith(f".{name}")]
+        return linear.n // (part.heads + 2 * part.kv_heads if part.fused else part.heads)
+
+    def step(
+        self, hidden: Tensor, keys: Tensor, values: Tensor, positions: Tensor, *inputs: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Return the output, [1, T, D], and the tokens' keys and values, [1, T, K*d] each."""
+        cache = Cache(keys, values)
+        weights, inv_freq = self._named(inputs)
+        where = {"positions": positions, "start": None, "inv_freq": inv_freq, "cache": cache}
+        output: Tensor = functional_call(self.layer, weights, (hidden,), where)
+        return (output, *cache.computed)
+
     def forward(self, hidden: Tensor, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the block's output, [1, T, D], and beside it what its backward is to be given."""
         output, kept = self._run(hidden, inputs)
@@ -128,8 +165,7 @@ class Block:
     ) -> tuple[Tensor, Tensor | None]:
         """Return the layer's output and what goes into its late norm, for which `known` stands."""
         positions, start, *tensors = inputs
-        inv_freq = tensors.pop(0) if self.inv_freq else None
-        weights = dict(zip(self.names, tensors, strict=True))
+        weights, inv_freq = self._named(tensors)
         where = {"positions": positions, "start": start, "inv_freq": inv_freq}
         computed: list[Tensor] = []
 
@@ -146,6 +182,12 @@ class Block:
         for hook in hooks:
             hook.remove()
         return output, computed[0] if computed else None
+
+    def _named(self, tensors: Sequence[Tensor]) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Return weights by their names in the layer, and the frequencies where it has some."""
+        count = len(self.inv_freq)
+        inv_freq = tensors[0] if count else None
+        return dict(zip(self.names, tensors[count:], strict=True)), inv_freq
 
     def _weight_bindings(self) -> list[Binding]:
         """Return the frozen tensors, then the adapters, in the order of the functions' inputs."""

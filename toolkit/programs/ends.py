@@ -8,6 +8,7 @@ from toolkit.families import family_of
 from toolkit.ops.cross_entropy import linear_cross_entropy, linear_cross_entropy_loss
 from toolkit.ops.elementwise import scale
 from toolkit.ops.embedding import quantized_embedding
+from toolkit.ops.linear import quantized_linear
 from toolkit.ops.norm import rms_norm
 from toolkit.programs.block import Binding, scalar_binding
 from toolkit.quantization.layout import WeightLayout
@@ -32,7 +33,7 @@ class Embedding:
 
 
 class Head:
-    """Final norm, language-model head and cross-entropy; logits are never materialized."""
+    """Final norm, language-model head and cross-entropy; training never materializes logits."""
 
     def __init__(self, config: PretrainedConfig, layout: WeightLayout) -> None:
         self.vocab = config.vocab_size
@@ -48,6 +49,11 @@ class Head:
         """Return the sum of the labelled tokens' losses, float32 []."""
         normed, weight = self._normed(hidden, weights)
         return linear_cross_entropy_loss(normed, labels, *_triple(weight), self.vocab)
+
+    def logits(self, hidden: Tensor, *weights: Tensor) -> Tensor:
+        """Return float32 [1, T, V], V with the rows that pad the weight."""
+        normed, weight = self._normed(hidden, weights)
+        return quantized_linear(normed, *_triple(weight), None)
 
     def backward(
         self, hidden: Tensor, labels: Tensor, grad_scale: Tensor, *weights: Tensor

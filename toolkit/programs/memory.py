@@ -26,6 +26,31 @@ def plan_memory(
     return MemoryAlgoResult(placed, [0, end + extra_padding])
 
 
+def planning_pass(flexible: bool) -> Any:
+    """Return the pass that plans a method's memory, inputs and outputs being the caller's.
+
+    Of a `flexible` method the shapes are the largest ones that its tensors can have: no argument of
+    our operators but shapes depends on the number of tokens, so what was traced for one number
+    computes any smaller one.
+    """
+    # Imported here because it takes seconds.
+    from executorch.exir import passes
+    from executorch.exir.memory_planning import MemoryPlanningAlgorithmSuite
+    from executorch.exir.schema import TensorShapeDynamism
+
+    planning: Any = passes.MemoryPlanningPass
+
+    class FlexiblePass(planning):  # type: ignore[misc]
+        def run(self, graph_module: Any, graph_signature: Any = None) -> Any:
+            if flexible:
+                for spec in _in_graph_order(graph_module):
+                    spec.shape_dynamism = TensorShapeDynamism.DYNAMIC_BOUND
+            return super().run(graph_module, graph_signature)
+
+    suite = MemoryPlanningAlgorithmSuite([plan_memory])
+    return FlexiblePass(suite, alloc_graph_input=False, alloc_graph_output=False)
+
+
 def _in_graph_order(graph: Any) -> list[Any]:
     """Return every tensor's specification once; a set of them has no order of its own."""
     found: dict[int, Any] = {}

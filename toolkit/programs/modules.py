@@ -6,6 +6,7 @@ section 3); `mebp` is plain automatic differentiation that stores every intermed
 (arXiv 2510.03425, section 3).
 """
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from toolkit.families import parts
 from toolkit.families.rope import Rope
 from toolkit.lora import LowRank
 from toolkit.ops.attention import attention, window_start
+from toolkit.ops.cached_attention import attention_cached
 from toolkit.ops.elementwise import scale
 from toolkit.ops.linear import lora_linear, quantized_linear
 from toolkit.ops.mlp import fused_swiglu_mlp, geglu_mlp, swiglu_mlp
@@ -91,6 +93,15 @@ class Norm(nn.Module):
         return rms_norm(x, self.weight, self.eps)
 
 
+@dataclass(frozen=True)
+class Cache:
+    """Keys and values [C, K*d] of the tokens before, and, once they are computed, of those now."""
+
+    keys: Tensor
+    values: Tensor
+    computed: list[Tensor] = field(default_factory=list)
+
+
 class Attention(nn.Module):
     """Causal grouped-query attention and its four projections.
 
@@ -123,12 +134,20 @@ class Attention(nn.Module):
         hidden_states: Tensor,
         *,
         positions: Tensor,
-        start: Tensor,
+        start: Tensor | None,
         inv_freq: Tensor | None,
+        cache: Cache | None = None,
         **_unused: object,
     ) -> tuple[Tensor, None]:
         q, k, v = self._qkv(hidden_states, positions, inv_freq)
         window = self.part.window
+        if cache is not None:
+            cache.computed.extend((k, v))
+            rows = (q, k, v, cache.keys, cache.values, positions, window or 0)
+            out = attention_cached(*rows, self.part.heads, self.part.kv_heads, self.part.scale)
+            return self.o_proj(out), None
+        if start is None:
+            raise ValueError("without a cache attention has to be told where documents start")
         if window is not None and window < start.shape[0]:
             start = window_start(start, window)
         inputs = (q, k, v, start, self.part.heads, self.part.kv_heads, self.part.scale)

@@ -17,7 +17,7 @@ RUN_OWN = ("name", "id", "bundle-sha256", "data-sha256", CHECKSUM)
 """What a run's settings.json says of the run itself; a run that repeats it has its own."""
 
 
-class _Words(yaml.SafeLoader):
+class Words(yaml.SafeLoader):
     """Leaves words and numbers as they are written, but for nulls, and takes no key twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -27,7 +27,7 @@ class _Words(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Words.yaml_implicit_resolvers = {
+Words.yaml_implicit_resolvers = {
     first: [(tag, form) for tag, form in resolvers if tag.endswith(":null")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
@@ -40,7 +40,7 @@ def read_config(path: Path) -> dict[str, Value]:
         ToolkitError: It cannot be read, or a key is unknown (the nearest is named) or wrong.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Words)
+        content = yaml.load(path.read_text(encoding="utf-8"), Words)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise ToolkitError(f"{path} cannot be read: {reason}", "Check the path") from error

@@ -87,11 +87,13 @@ class Optimizer:
         options: Flags that it reads, with the defaults they have for it.
         states: From a tensor's rows, columns and the settings to what is remembered of it.
         reference: From parameters and settings to the same rule in PyTorch, the engine's oracle.
+        scratch: As `states`, to the bytes of the kernels' scratch that an update computes with.
     """
 
     options: Mapping[str, float]
     states: Callable[[int, int, _Planned], list[State]]
     reference: Callable[["ParamsT", _Trained], "torch.optim.Optimizer"]
+    scratch: Callable[[int, int, _Planned], int] = lambda rows, columns, settings: 0
 
 
 def _sgd_states(rows: int, columns: int, settings: _Planned) -> list[State]:
@@ -220,6 +222,13 @@ def _mlorc_states(rows: int, columns: int, settings: _Planned) -> list[State]:
     ]
 
 
+def _mlorc_scratch(rows: int, columns: int, settings: _Planned) -> int:
+    if (settings.projection_rank or _MLORC_RANK) >= min(rows, columns):
+        return 0
+    lines = [4 * rows * columns] * 3 + [8 * max(rows, columns)]
+    return sum(-(-size // _LINE) * _LINE for size in lines)
+
+
 def _mlorc(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
     from toolkit.oracle.optimizers import Mlorc
 
@@ -260,7 +269,10 @@ OPTIMIZERS = {
         {**_APOLLO, "update-scale": 128}, _apollo_states, partial(_apollo, by_channel=False)
     ),
     "mlorc": Optimizer(
-        {**_ADAMW, "weight-decay": 0.01, "projection-rank": _MLORC_RANK}, _mlorc_states, _mlorc
+        {**_ADAMW, "weight-decay": 0.01, "projection-rank": _MLORC_RANK},
+        _mlorc_states,
+        _mlorc,
+        _mlorc_scratch,
     ),
 }
 

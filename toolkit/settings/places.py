@@ -9,7 +9,9 @@ from toolkit.settings.declaration import Setting, setting, settings_of
 class Places:
     """Where a run takes place, what it works on and where it is shown, beside its settings."""
 
-    device: str = setting("local", "local, a phone's SERIAL, or HOST:PORT.", source="host")
+    device: str = setting(
+        "local", "local, ./FOLDER of this machine, a phone's SERIAL, or HOST:PORT.", source="host"
+    )
     out: str | None = setting(None, "Name of the run on the device.", source="host")
     bundle: str | None = setting(
         None, "Bundle on the device (default: the last sent).", source="host"

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from toolkit.choices import ARITHMETICS
 from toolkit.errors import ToolkitError
+from toolkit.settings.checks import check_together, optimizer_of, reads_none
 from toolkit.settings.declaration import Setting, Value, by_flag, setting, settings_of
 from toolkit.settings.methods import METHODS
-from toolkit.settings.optimizers import OPTIMIZERS, OPTIONS, default_text
+from toolkit.settings.optimizers import OPTIMIZERS, default_text
 from toolkit.settings.places import PLACES
 
 _MANY = 9e15
@@ -66,7 +68,32 @@ class TrainSettings:
         0, "Steps of linear warm-up.", unit="steps", minimum=0, maximum=_MANY, app=True,
     )
     method: str = setting(
-        "exact", "How a step finds what to change.", choices=tuple(METHODS),
+        "exact", "How a step finds what to change: exact gradients, of some layers a step "
+        "(block-coordinate), or of a surrogate of the model (lcsb); or estimates from forward "
+        "passes alone (mezo, sparse-mezo of small values, mobizo of B along several directions), "
+        "which change the adapter themselves, as sgd would.",
+        choices=tuple(METHODS), plan=True,
+    )
+    zo_eps: float | None = setting(
+        None, "Estimates: how far along a random direction two losses are from the adapter's.",
+        shown="0.001", minimum=1e-6, maximum=1,
+    )
+    sparsity: float | None = setting(
+        None, "sparse-mezo: share of a tensor's values, the larger ones, that stays as it is.",
+        shown="0.8", minimum=0, maximum=0.999,
+    )
+    blocks: int | None = setting(
+        None, "lcsb, block-coordinate: layers that a step changes, at most all that are trained.",
+        unit="layers", shown="8", minimum=1, maximum=4096, plan=True,
+    )
+    selection: str = setting(
+        "cyclic", "lcsb, block-coordinate: which layers: one group after the other, or drawn in "
+        "proportion to their gradients' norms.",
+        choices=("cyclic", "importance"),
+    )
+    queries: int | None = setting(
+        None, "mobizo: directions of a step.", unit="directions", shown="4",
+        minimum=1, maximum=1000, plan=True,
     )
     optimizer: str = setting(
         "adamw", "How gradients change the adapter.",
@@ -138,6 +165,11 @@ class TrainSettings:
         0, "Threads on the device; 0: its fast cores.",
         unit="threads", minimum=0, maximum=256, app=True,
     )
+    arithmetic: str = setting(
+        ARITHMETICS[0], "Of products with quantized weights: float32, or fixed16, faster, which "
+        "rounds what they are multiplied with to 16 bits, with a scale for 32 neighbours.",
+        choices=ARITHMETICS, app=True, plan=True,
+    )
     checkpoints: str = setting(
         "auto", "Where block inputs wait for the backward; spill is to storage.",
         choices=("auto", "ram", "spill"), plan=True,
@@ -192,32 +224,9 @@ class TrainSettings:
     def __post_init__(self) -> None:
         for known in SETTINGS:
             object.__setattr__(self, known.name, known.value_of(getattr(self, known.name)))
-        if self.steps is not None and self.epochs is not None:
-            raise ToolkitError("both --steps and --epochs are given", "Leave one away")
-        if self.min_learning_rate > self.learning_rate:
-            raise ToolkitError("--min-lr is above --lr", "Choose a smaller one")
-        if self.min_learning_rate and self.schedule == "constant":
-            raise ToolkitError("--min-lr is for --schedule linear or cosine", "Leave it away")
-        if self.clipping != "keep" and not self.max_grad_norm:
-            raise ToolkitError(
-                f"--clipping {self.clipping} says how a norm is kept to, and none is given",
-                "Give --max-grad-norm, too, or leave it away",
-            )
-        if self.patience and not self.eval_every:
-            raise ToolkitError(
-                "--patience needs --eval-every",
-                "Give the steps between two evaluations, as --eval-every 50",
-            )
-        if self.keep == "best" and self.eval_every is None:
-            raise ToolkitError(
-                "--keep best goes by held-out loss and needs --eval-every",
-                "Give the steps between two evaluations, as --eval-every 50",
-            )
-        for own in OPTIONS:
-            if self._value(own) is not None and own not in OPTIMIZERS[self.optimizer].options:
-                raise ToolkitError(
-                    f"--{own} is not an option of --optimizer {self.optimizer}", "Leave it away"
-                )
+        defaults = {known.flag: known.default for known in SETTINGS}
+        check_together({flag: self._value(flag) for flag in defaults}, defaults)
+        object.__setattr__(self, "optimizer", optimizer_of(self.method, self.optimizer))
 
     @classmethod
     def of(cls, values: Mapping[str, object], where: str = "the run") -> "TrainSettings":
@@ -225,7 +234,10 @@ class TrainSettings:
         flags = by_flag(values, SETTINGS, where)
         names = {known.flag: known.name for known in SETTINGS}
         given: dict[str, Any] = {names[flag]: v for flag, v in flags.items() if v is not None}
-        return cls(**given)
+        settings = cls(**given)
+        if given.get("optimizer", settings.optimizer) != settings.optimizer:
+            raise reads_none(settings.method, "optimizer")
+        return settings
 
     def flags(self) -> dict[str, Value]:
         """Return what is set, by flag."""
@@ -233,8 +245,8 @@ class TrainSettings:
         return {flag: value for flag, value in values.items() if value is not None}
 
     def effective(self) -> "TrainSettings":
-        """Return the same settings with the optimizer's own defaults filled in."""
-        own = OPTIMIZERS[self.optimizer].options
+        """Return the same settings with the method's and the optimizer's own defaults filled in."""
+        own = {**METHODS[self.method].options, **OPTIMIZERS[self.optimizer].options}
         names = {known.flag: known.name for known in SETTINGS}
         missing: dict[str, Any] = {
             names[flag]: own[flag] for flag in own if self._value(flag) is None

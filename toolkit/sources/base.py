@@ -36,6 +36,7 @@ class Source(ABC):
         is_random: Whether the weights are made up.
         text_module: Path of the module with the decoder layers in the model that adapters are for.
         left_out: Number of values of every part of the model that is not text, by its name.
+        quantized_as: Types of the weights that are stored quantized, or ().
     """
 
     name: str
@@ -47,6 +48,7 @@ class Source(ABC):
     is_random: bool = False
     text_module: str = TEXT_MODULE
     left_out: Mapping[str, int] = MappingProxyType({})
+    quantized_as: tuple[str, ...] = ()
 
     @property
     def base_model(self) -> str:

@@ -7,12 +7,13 @@ from torch import Tensor
 
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.layout import Part, base_parts
-from toolkit.families import family_of
+from toolkit.bundle.manifest import GENERATION_CONFIG
+from toolkit.lora import TEXT_MODULE
 from toolkit.quantization.packing import PANEL, QuantizedTensor
 from toolkit.sources.base import Source
 
 _NOT_TOKENIZER = (".ptd", ".pte")
-_OWN_JSON = ("adapter_config.json", "config.json")
+_OWN_JSON = ("adapter_config.json", "config.json", GENERATION_CONFIG)
 
 
 class BundleSource(Source):
@@ -32,7 +33,8 @@ class BundleSource(Source):
         self.license = str(model.get("license", ""))
         self.is_random = bool(model.get("random_weights", False))
         self.config = self.bundle.config
-        self._offset = family_of(self.config).norm_offset
+        self.text_module = str(model.get("text_module", TEXT_MODULE))
+        self.left_out = {str(part): int(n) for part, n in model.get("left_out", {}).items()}
         self._parts: dict[str, Part] = {part.source: part for part in base_parts(self.config)}
 
     def names(self) -> list[str]:
@@ -63,3 +65,7 @@ class BundleSource(Source):
                 (directory / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(self.bundle.path / name, directory / name)
         return True
+
+    def generation_config(self) -> Path | None:
+        path = self.bundle.path / GENERATION_CONFIG
+        return path if path.is_file() else None

@@ -13,8 +13,6 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
-from transformers.integrations.gguf.gguf_config_mapping import GGUF_CONFIG_ARCHS
-from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
 from toolkit.errors import ToolkitError
 from toolkit.families import Family, family_of_gguf
@@ -24,6 +22,8 @@ from toolkit.sources.gguf_metadata import Metadata, read_fields
 from toolkit.sources.gguf_names import row_order, stored_names
 from toolkit.sources.gguf_rope import LLAMA3, LONGROPE, restore_llama3_scaling, rope_parameters
 from toolkit.sources.tokenizer import open_tokenizer
+
+_PLAIN = {"F32", "F16", "BF16", "F64"}
 
 
 class GgufSource(Source):
@@ -45,7 +45,6 @@ class GgufSource(Source):
                 f"{path} is not a complete GGUF file: {error}", "Download it again"
             ) from error
         family = family_of_gguf(_field(reader, "general.architecture"))
-        _add_architecture(family)
         self.license = _field(reader, "general.license") or ""
         self._size = path.stat().st_size
         # Copies: the reader maps the file, and mapped pages would count as our memory.
@@ -58,6 +57,8 @@ class GgufSource(Source):
             )
             for tensor in reader.tensors
         }
+        kinds = {kind for kind, _, _, _ in self._tensors.values()}
+        self.quantized_as = tuple(sorted(kinds - _PLAIN))
         for name, (_, _, offset, nbytes) in self._tensors.items():
             if offset + nbytes > self._size:
                 raise ToolkitError(f"{path} ends before tensor {name}", "Download it again")
@@ -158,17 +159,6 @@ class GgufSource(Source):
         if len(data) != count:
             raise ToolkitError(f"{self.path} is shorter than before")
         return data
-
-
-def _add_architecture(family: Family) -> None:
-    """Have `transformers` find the tokenizer in a file of a family that it does not know."""
-    if family.gguf_architecture in GGUF_SUPPORTED_ARCHITECTURES:
-        return
-
-    def config(metadata: dict[str, Any], tensor_names: tuple[str, ...]) -> dict[str, Any]:
-        return {"model_type": family.model_type}
-
-    GGUF_CONFIG_ARCHS.setdefault(family.gguf_architecture, config)
 
 
 def _field(reader: gguf.GGUFReader, name: str) -> Any:

@@ -8,6 +8,7 @@ import math
 import re
 from pathlib import Path
 
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig
 
@@ -100,8 +101,13 @@ def _config(directory: Path) -> PretrainedConfig:
         )
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(directory)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ToolkitError(f"{directory / 'config.json'} cannot be used: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        null = [name for name in ("head_dim",) if name in raw and raw[name] is None]
+        remedy = f"{null[0]} is null there: leave it out" if null else ""
+        raise ToolkitError(
+            f"{directory / 'config.json'} cannot be used: {reason}", remedy
+        ) from error
     check_family(text_config(config).model_type)
     return config
 

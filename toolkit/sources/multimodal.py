@@ -60,7 +60,8 @@ def text_part(config: PretrainedConfig, stored: Iterable[str]) -> TextPart:
         stored: Names of all tensors.
 
     Raises:
-        ToolkitError: There is not exactly one, or the whole model cannot be built.
+        ToolkitError: There is not exactly one, it has a tensor twice, or the whole model cannot be
+            built.
     """
     stored = list(stored)
     prefixes = [name.removesuffix(_EMBEDDING) for name in stored if name.endswith(_EMBEDDING)]
@@ -75,15 +76,21 @@ def text_part(config: PretrainedConfig, stored: Iterable[str]) -> TextPart:
     names: dict[str, str] = {}
     left_out: dict[str, list[str]] = {}
     for name in stored:
+        own = name
         if name in heads:
-            names[_HEAD] = name
+            own = _HEAD
         elif name.startswith(prefix):
-            names[f"{TEXT_MODULE}.{name.removeprefix(prefix)}"] = name
+            own = f"{TEXT_MODULE}.{name.removeprefix(prefix)}"
         elif found := NOT_TEXT.search(name):
             end = name.find(".", found.end())
             left_out.setdefault(name[: end if end > 0 else len(name)], []).append(name)
-        else:
-            names[name] = name
+            continue
+        if names.setdefault(own, name) != name:
+            raise ToolkitError(
+                f"The '{config.model_type}' checkpoint has {own} of the text model twice, as "
+                f"{names[own]} and as {name}",
+                "Which of them the model computes with is not known",
+            )
     return TextPart(names, left_out, _text_module(config))
 
 

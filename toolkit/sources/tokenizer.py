@@ -1,20 +1,18 @@
 """The tokenizer of a model's directory or GGUF file, splitting text as it did in training."""
 
+import json
 from pathlib import Path
 from typing import Any
 
-from toolkit.errors import ToolkitError
-
-# Values of tokenizer.ggml.pre, as llama.cpp names them.
-_DIGITS = ("smollm", "refact", "starcoder")
-_GPT2 = ("default", "gpt-2", "olmo", "mpt")
+_ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
 def open_tokenizer(path: Path) -> Any:
     """Return a Hugging Face tokenizer.
 
     A directory's tokenizer.json is taken as it is: `transformers` builds some classes anew around
-    its vocabulary, `LlamaTokenizer` for one, and these split text in another way.
+    its vocabulary, `LlamaTokenizer` for one, and these split text in another way. Where it does not
+    say how a text ends, the special tokens are those of its class.
 
     Args:
         path: A directory or a .gguf file.
@@ -27,32 +25,24 @@ def open_tokenizer(path: Path) -> Any:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     if path.suffix == ".gguf":
-        return _of_gguf(path, AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name))
-    if (path / "tokenizer.json").is_file() and (path / "tokenizer_config.json").is_file():
-        return PreTrainedTokenizerFast.from_pretrained(path)
-    return AutoTokenizer.from_pretrained(path)
+        from toolkit.sources.gguf_tokenizer import open_gguf_tokenizer
 
-
-def _of_gguf(path: Path, tokenizer: Any) -> Any:
-    """Split text as the file says where `transformers` does not know its way and takes GPT-2's."""
-    import gguf
-    from tokenizers import pre_tokenizers
-    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
-
-    reader = gguf.GGUFReader(path)
-    fields = (reader.get_field(f"tokenizer.ggml.{key}") for key in ("model", "pre"))
-    kind, way = (field.contents() if field else None for field in fields)
-    if kind != "gpt2" or way in (None, *GGUF_PRE_TOKENIZER_SPLITS, *_GPT2):
-        return tokenizer
-    if way not in _DIGITS:
-        raise ToolkitError(
-            f"{path} splits text in a way that is not known ({way})",
-            "Take the model as a Hugging Face directory instead",
-        )
-    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
+        return open_gguf_tokenizer(path)
+    config = path / "tokenizer_config.json"
+    if not ((path / "tokenizer.json").is_file() and config.is_file()):
+        return AutoTokenizer.from_pretrained(path)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
+    stated = json.loads(config.read_text(encoding="utf-8"))
+    if "eos_token" not in stated and tokenizer.eos_token is None:
+        roles = [role for role in _ROLES if role not in stated]
+        _take_roles(tokenizer, AutoTokenizer.from_pretrained(path), roles)
     return tokenizer
+
+
+def _take_roles(tokenizer: Any, of_class: Any, roles: list[str]) -> None:
+    """Give a tokenizer the special tokens of its class, as far as its vocabulary has them."""
+    vocabulary = tokenizer.get_vocab()
+    for role in roles:
+        token = getattr(of_class, role)
+        if token in vocabulary and getattr(tokenizer, role) is None:
+            setattr(tokenizer, role, token)

@@ -271,7 +271,8 @@ class Event(Struct, frozen=True, tag="event"):
     saved (with its step and what it wrote); best: the adapter of this step, the best on held-out
     data so far, is kept, of several the last counts; best_unknown: that of a resumed run was not
     kept, or is of other held-out data; stop_requested, paused, resumed; settings_changed: a resumed
-    run has other settings, old and new; restarted: a run to be resumed had saved nothing and began
+    run has other settings, old and new; adapter_taken: it goes on with another adapter;
+    adapter_kept: it has done so before; restarted: a run to be resumed had saved nothing and began
     again; waiting_for_storage: a save found the storage full and is tried again; trace_gap: so many
     records did not fit meanwhile; saves_apart: saves are further apart than asked for.
     """

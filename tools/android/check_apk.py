@@ -17,19 +17,29 @@ AAPT2 = ROOT / ".cache/android/aapt2"
 APK = ROOT / "build/android/toolkit-trainer-debug.apk"
 PERMISSIONS = {
     "android.permission.FOREGROUND_SERVICE",
+    "android.permission.FOREGROUND_SERVICE_DATA_SYNC",
     "android.permission.FOREGROUND_SERVICE_SPECIAL_USE",
     "android.permission.POST_NOTIFICATIONS",
     "android.permission.RECEIVE_BOOT_COMPLETED",
+    "android.permission.REQUEST_IGNORE_BATTERY_OPTIMIZATIONS",
     "android.permission.WAKE_LOCK",
 }
 EXPORTED = {
+    "dev.toolkit.trainer.ui.ImportActivity": None,
     "dev.toolkit.trainer.ui.MainActivity": None,
+    "dev.toolkit.trainer.ui.TextActivity": None,
     "dev.toolkit.trainer.service.AutomationService": "android.permission.DUMP",
 }
 """Components that other apps can reach, and the permission that guards them."""
 BRIDGE = tuple(
     f"dev.toolkit.trainer.engine.{name}"
-    for name in ("NativeTrainer", "EngineException", "LineListener")
+    for name in (
+        "NativeTrainer",
+        "NativeGenerator",
+        "EngineException",
+        "LineListener",
+        "TokenListener",
+    )
 )
 """Classes that libtoolkit_jni.so looks up."""
 ENGINE = ("libtrainer.so", "libexecutorch.so", "libc.6.so")

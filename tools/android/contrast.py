@@ -1,8 +1,12 @@
 """Checks the app's colours against WCAG 2.1 AA: 4.5:1 for text, 3:1 for what is known by shape.
 
+Colours of the wallpaper (values-v31) are @android:color/system_NAME_N: N says how light they are,
+CIE L* = 100 - N / 10, whatever their hue.
+
 python tools/android/contrast.py
 """
 
+import re
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -36,13 +40,14 @@ PAIRS = [
 def main() -> int:
     """Print every pair in both themes; 1 if one is too weak."""
     failed = 0
-    for theme in ("values", "values-night"):
-        colors = read_colors(RES / theme / "colors.xml")
+    for theme in ("values", "values-night", "values-v31", "values-night-v31"):
+        fixed = read_colors(RES / theme.removesuffix("-v31") / "colors.xml")
+        colors = fixed | read_colors(RES / theme / "colors.xml")
         for front, back, needed in PAIRS:
             ratio = contrast(colors[front], colors[back])
             verdict = "ok" if ratio >= needed else "TOO WEAK"
             failed += ratio < needed
-            print(f"{theme:13} {front:16} on {back:14} {ratio:5.2f} (needs {needed}) {verdict}")
+            print(f"{theme:16} {front:16} on {back:14} {ratio:5.2f} (needs {needed}) {verdict}")
     return int(failed > 0)
 
 
@@ -58,7 +63,11 @@ def contrast(front: str, back: str) -> float:
 
 
 def luminance(color: str) -> float:
-    """WCAG's relative luminance of "#RRGGBB"."""
+    """WCAG's relative luminance of "#RRGGBB" or of a colour of the wallpaper."""
+    if tone := re.fullmatch(r"@android:color/system_\w+_(\d+)", color):
+        lightness = 100 - int(tone[1]) / 10
+        low = lightness / 903.3
+        return low if lightness <= 8 else float(((lightness + 16) / 116) ** 3)
     if len(color) != 7:
         raise ValueError(f"{color} is not opaque")
     channels = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]

@@ -21,15 +21,20 @@ from tests.support.bundles import SourceWithTokenizer, export_tiny  # noqa: E402
 from tests.support.chatml import SMOLLM2, make_tokenizer  # noqa: E402
 from tests.support.family_tokenizers import wrapped  # noqa: E402
 from tests.support.trainer import run_trainer  # noqa: E402
+from toolkit.api.generating import generate  # noqa: E402
+from toolkit.bundle.archive import write_archive  # noqa: E402
+from toolkit.bundle.bundle import Bundle  # noqa: E402
 from toolkit.bundle.export import ExportSettings, export_bundle  # noqa: E402
 from toolkit.bundle.layout import parameter_shapes  # noqa: E402
 from toolkit.data.dataset import read_rows  # noqa: E402
 from toolkit.data.prepare import Settings, prepare, prepare_random  # noqa: E402
 from toolkit.lora import PROJECTIONS, LoraSettings  # noqa: E402
+from toolkit.settings.generation import ReplySettings  # noqa: E402
 
 TARGET = ROOT / "build/android/fixtures"
 SEQ_LEN = 24
 CASES = 6000  # tools/android/real_tokenizers.py has more
+PROMPT = "hello there, how"
 TEXTS = [
     "hello there, how are you doing today?\n" * 9,
     "I am fine thank you! 東京 🙂",
@@ -48,7 +53,9 @@ def main() -> None:
     for name, tokenizer in (("words", make_tokenizer(SMOLLM2)), ("pieces", pieces)):
         write_text_bundle(TARGET / "bundles" / name, tokenizer)
         write_text_rows(TARGET / "texts" / name, tokenizer)
+    write_archive(Bundle.open(TARGET / "bundles/words"), TARGET / "words.zip")
     write_reference(TARGET / "reference")
+    write_replies(TARGET / "replies")
     tokenizer_cases.write(TARGET / "tokenizers", CASES, tokenizers)
 
 
@@ -84,6 +91,21 @@ def write_reference(folder: Path) -> None:
         *("--out", folder, "--steps", 8, "--lr", "1e-3", "--grad-accum", 2, "--seed", 3),
         *("--threads", 1, "--save-every", 3),
     )
+
+
+def write_replies(folder: Path) -> None:
+    """Train the model with a tokenizer, and have it go on with a text before and after."""
+    bundle = TARGET / "bundles/words"
+    run_trainer(
+        *("train", "--bundle", bundle, "--data", TARGET / "texts/words/data/train.ptd"),
+        *("--out", folder, "--steps", 30, "--lr", "2e-2", "--threads", 1, "--trace", "off"),
+    )
+    settings = ReplySettings(max_tokens=128)
+    found = generate(folder, PROMPT, settings, compare=True, bundle=bundle, plain=True, threads=1)
+    after, before = (reply.text for reply in found)
+    assert after != before
+    texts = {"prompt": PROMPT, "before": before, "after": after}
+    (folder / "replies.json").write_text(json.dumps(texts))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 cases.bin, big-endian: number of cases, then per case length and bytes of the text (UTF-8, sometimes
 broken). For each tokenizer a folder with tokenizer.json; tokens.bin, per case the number of tokens
-and the tokens; and plain.bin, the same of the first cases without those added around a text.
+and the tokens; plain.bin, the same of the first cases without those added around a text; and
+texts.bin, what the tokens of the first cases are decoded to, then every token by itself.
 """
 
+import itertools
 import json
 import random
 import struct
@@ -22,7 +24,9 @@ from toolkit.data.tokenizers import load_tokenizer
 ROOT = Path(__file__).parents[2]
 GGUF = ROOT / ".cache/assets/SmolLM2-135M-Instruct.Q4_1.gguf"
 PLAIN = 2000
+DECODED = 500
 _SMALL = 1500
+_BEHAVIORS = ("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous")
 
 _TEXT = """
 the and Hello WORLD it's I'VE they'Re we'lL don'T x'\u017f 'dare can't
@@ -82,6 +86,9 @@ def write(folder: Path, count: int, tokenizers: Mapping[str, dict[str, Any]]) ->
         write_tokens(folder / name / "tokens.bin", tokenizer.encode_batch(texts))
         plain = tokenizer.encode_batch(texts[:PLAIN], add_special_tokens=False)
         write_tokens(folder / name / "plain.bin", plain)
+        sizes = range(tokenizer.get_vocab_size())
+        decoded = [*(e.ids for e in tokenizer.encode_batch(texts[:DECODED])), *([i] for i in sizes)]
+        write_texts(folder / name / "texts.bin", tokenizer.decode_batch(decoded))
 
 
 def write_tokens(path: Path, encodings: list[Any]) -> None:
@@ -92,11 +99,22 @@ def write_tokens(path: Path, encodings: list[Any]) -> None:
             file.write(struct.pack(f">{len(ids) + 1}i", len(ids), *ids))
 
 
+def write_texts(path: Path, texts: list[str]) -> None:
+    """Write length and bytes of each text."""
+    with path.open("wb") as file:
+        for text in texts:
+            content = text.encode()
+            file.write(struct.pack(">i", len(content)) + content)
+
+
 def small() -> dict[str, dict[str, Any]]:
     """SmolLM2's own, one of every family trained on this project's text, and other components."""
     lines = list(corpus([ROOT / "README.md", *sorted((ROOT / "toolkit/data").glob("*.py"))]))
     found = {name: trained(name, _SMALL, lines) for name in FAMILIES}
-    return {**found, "smollm2": smollm2(), **others(found)}
+    variants = others(found)
+    check_apart({name: variants[name] for name in variants if name.startswith("split")})
+    check_apart({"whole": variants["whole"], "joined": joined(variants["whole"])})
+    return {**found, "smollm2": smollm2(), **variants}
 
 
 def smollm2() -> dict[str, Any]:
@@ -123,6 +141,8 @@ def others(families: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
             "added_tokens": tokens,
         },
         "marked": {**phi, "added_tokens": tokens},
+        "whole": {**llama, "model": without_merges(llama["model"])},
+        **{f"split{behavior}": split_by(phi, behavior) for behavior in _BEHAVIORS},
         "unknown": {**gemma, "model": without_bytes(gemma["model"], fused=True)},
         "unknowns": {**gemma, "model": without_bytes(gemma["model"], fused=False)},
     }
@@ -132,6 +152,35 @@ def without_bytes(model: dict[str, Any], *, fused: bool) -> dict[str, Any]:
     """Return a model that lacks the last byte of the fallback, so that some text is unknown."""
     vocabulary = {("<lost>" if t == "<0xA9>" else t): i for t, i in model["vocab"].items()}
     return {**model, "vocab": vocabulary, "fuse_unk": fused}
+
+
+def without_merges(model: dict[str, Any]) -> dict[str, Any]:
+    """Return a model in which no merges lead to some tokens: only pieces taken whole are these."""
+    return {**model, "merges": model["merges"][: -len(model["merges"]) // 3]}
+
+
+def joined(tokenizer: dict[str, Any]) -> dict[str, Any]:
+    """Return a tokenizer that takes no piece whole."""
+    return {**tokenizer, "model": {**tokenizer["model"], "ignore_merges": False}}
+
+
+def split_by(tokenizer: dict[str, Any], behavior: str) -> dict[str, Any]:
+    """Return a tokenizer that splits at dots, which tokens have on either side and in pairs."""
+    step = {"type": "Split", "pattern": {"String": "."}, "behavior": behavior, "invert": False}
+    return {**tokenizer, "pre_tokenizer": step}
+
+
+def check_apart(tokenizers: Mapping[str, dict[str, Any]]) -> None:
+    """Fail where no case tells two of these apart, so that one could stand for the other."""
+    texts = [case.decode("utf-8", "replace") for case in make_cases(PLAIN, random.Random(7))]
+    texts = [text for text in texts if len(text) < 200]
+    tokens = {
+        name: [one.ids for one in Tokenizer.from_str(json.dumps(content)).encode_batch(texts)]
+        for name, content in tokenizers.items()
+    }
+    for one, other in itertools.combinations(tokens, 2):
+        if tokens[one] == tokens[other]:
+            sys.exit(f"error: no case tells the tokenizers {one} and {other} apart")
 
 
 def corpus(files: list[Path]) -> Iterator[str]:

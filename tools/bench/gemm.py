@@ -106,7 +106,7 @@ def _measure(library: ctypes.CDLL, weight, product: str, tokens: int) -> tuple[f
         int(transposed),
         ctypes.c_void_p(out.data_ptr()),
     )
-    ours, theirs = _alternate(
+    ours, theirs = alternate(
         lambda: library.toolkit_multiply(*arguments), lambda: torch.mm(x, operand, out=expected)
     )
     operations = 2e-9 * tokens * rows * depth
@@ -120,7 +120,7 @@ def _measure(library: ctypes.CDLL, weight, product: str, tokens: int) -> tuple[f
     )
 
 
-def _alternate(
+def alternate(
     first: Callable[[], object], second: Callable[[], object]
 ) -> tuple[list[float], list[float]]:
     """Time two calls in turns, a few repetitions a turn; seconds a call."""

@@ -193,18 +193,23 @@ def train(case: Case, steps: int, threads: int, *flags: str, wrapper: Sequence[s
 class PyTorch:
     """A process with torch, transformers and peft that takes training steps on demand.
 
-    The same LoRA adapter, weights (dequantized, float32) and rows; SGD, gradient checkpointing.
+    The same LoRA adapter, weights (dequantized) and rows; SGD, gradient checkpointing. All of it in
+    `dtype`; oneDNN is held to AVX-512, without AMX, which few machines have.
     """
 
-    def __init__(self, case: Case, threads: int) -> None:
+    def __init__(self, case: Case, threads: int, dtype: str = "float32") -> None:
         worker = Path(__file__).with_name("pytorch_worker.py")
         self._process = subprocess.Popen(
-            [sys.executable, str(worker), str(case.bundle), str(case.data), str(threads)],
+            [sys.executable, str(worker), str(case.bundle), str(case.data), str(threads), dtype],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             # Idle OpenMP threads would otherwise spin while our trainer is being measured.
-            env=environment(OMP_NUM_THREADS=str(threads), OMP_WAIT_POLICY="passive"),
+            env=environment(
+                OMP_NUM_THREADS=str(threads),
+                OMP_WAIT_POLICY="passive",
+                ONEDNN_MAX_CPU_ISA="AVX512_CORE_BF16",
+            ),
         )
         self.peak_mb = 0.0
         self.run(1)

@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
-def main(bundle: str, data: str, threads: str) -> None:
+def main(bundle: str, data: str, threads: str, dtype: str) -> None:
     """Build the model, then take as many steps as each line of standard input says."""
     warnings.simplefilter("ignore")
     import torch
@@ -20,7 +20,7 @@ def main(bundle: str, data: str, threads: str) -> None:
     from toolkit.oracle.model import build_model
 
     torch.set_num_threads(int(threads))
-    model = build_model(Bundle.open(Path(bundle)))
+    model = build_model(Bundle.open(Path(bundle))).to(getattr(torch, dtype))
     model.set_attn_implementation("sdpa")
     model.enable_input_require_grads()
     model.gradient_checkpointing_enable({"use_reentrant": False})

@@ -1,6 +1,8 @@
 """Parts of the engine against their references: torch, transformers, safetensors."""
 
+import importlib
 import json
+import os
 import sys
 import zlib
 from itertools import islice
@@ -192,8 +194,15 @@ def test_apollo_begins_where_b_lets_a_have_a_gradient():
     assert np.linalg.norm(output[1] - output[0]) > 1e-3
 
 
+def oracle(module):
+    """A module that tools/setup installs for tests alone; without it CI fails."""
+    if os.environ.get("CI") == "true":
+        return importlib.import_module(module)
+    return pytest.importorskip(module)
+
+
 def test_adalomo_is_its_package(monkeypatch):
-    lomo_optim = pytest.importorskip("lomo_optim")
+    lomo_optim = oracle("lomo_optim")
     monkeypatch.setattr(torch.Tensor, "cuda", lambda tensor, *more, **options: tensor)
     values, gradients = random_training(8 * 140, 10)
     settings = TrainSettings(steps=10, learning_rate=1e-2, optimizer="adalomo")
@@ -213,7 +222,7 @@ def test_adalomo_is_its_package(monkeypatch):
 def test_apollo_is_its_package(monkeypatch, optimizer, kind, shape):
     for part in ("", ".functional", ".optim", ".optim.optimizer"):  # of what is not used here
         monkeypatch.setitem(sys.modules, f"bitsandbytes{part}", MagicMock())
-    package = pytest.importorskip("apollo_torch.apollo")
+    package = oracle("apollo_torch.apollo")
 
     values, gradients = random_training(8 * 140, 10)
     gradients += np.float32(0.1) * np.sign(gradients)

@@ -54,7 +54,10 @@ def objects() -> list[Path]:
     """The object files of the library: all but those of the executables."""
     found = sorted(probe_path().parent.glob("**/*.o"))
     return [
-        file for file in found if file.name.split(".")[0] not in ("main", "probe", "probe_runs")
+        file
+        for file in found
+        if file.parent.name != "trainer.dir"
+        and file.name.split(".")[0] not in ("probe", "probe_runs")
     ]
 
 

@@ -105,4 +105,5 @@ def restored_library():
     """Leave the library as it was found."""
     yield
     library().select_isa(library().default_isa)
+    library().select_arithmetic("float32")
     library().set_threads(1)

@@ -16,6 +16,7 @@ from torch import Tensor
 from tests.support.operators import Sizes
 from tests.support.programs import lower_calls, tensors_of
 from toolkit.ops import OPERATORS
+from toolkit.quantization.packing import QuantizedTensor
 from toolkit.runtime import native_directory, operators_library
 
 EPSILON = torch.finfo(torch.float32).eps
@@ -39,6 +40,23 @@ class Library:
 
     def select_isa(self, isa: str) -> bool:
         return bool(self._native.toolkit_select_isa(isa.encode()))
+
+    def select_arithmetic(self, arithmetic: str) -> bool:
+        return bool(self._native.toolkit_select_arithmetic(arithmetic.encode()))
+
+    def multiply(self, x: Tensor, w: QuantizedTensor, transposed: bool) -> Tensor:
+        """Return x Wᵀ, or x W: x [T, K] or [T, N], W [N, K], N a multiple of 16."""
+        rows, depth = w.codes.shape[0] * 16, w.codes.shape[1]
+        out = torch.empty(x.shape[0], depth if transposed else rows)
+        pointers = [None if t is None else t.data_ptr() for t in (w.codes, w.scale, w.offset)]
+        assert self._native.toolkit_multiply(
+            ctypes.c_void_p(x.data_ptr()),
+            ctypes.c_int64(x.shape[0]),
+            *map(ctypes.c_void_p, pointers),
+            *(ctypes.c_int64(rows), ctypes.c_int64(depth), w.bits, int(transposed)),
+            ctypes.c_void_p(out.data_ptr()),
+        )
+        return out
 
     def set_threads(self, count: int) -> None:
         self._native.toolkit_set_threads(count)
@@ -78,13 +96,32 @@ def kernels_probe(*arguments: object) -> list[str]:
     return result.stdout.splitlines()
 
 
+_AVX2, _AVX512 = {"avx2", "fma"}, {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
+FLAGS = {
+    "x86_64": {"avx2": _AVX2, "avx512": _AVX512},
+    "aarch64": {"neon": {"asimd"}},
+}
+"""What a processor needs for an instruction set, by machine: those that float32 has code for."""
+INTEGER_FLAGS = {
+    "x86_64": {"avxvnni": {*_AVX2, "avx_vnni"}, "avx512vnni": {*_AVX512, "avx512_vnni"}},
+    "aarch64": {"neon_dotprod": {"asimddp"}, "neon_i8mm": {"asimddp", "i8mm"}},
+}
+"""The same of those that have other code for fixed16 only."""
+
+
+def _offered(needed: dict[str, set[str]]) -> list[str]:
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    return [isa for isa, flag in needed.items() if flag <= flags]
+
+
 def available_isas() -> list[str]:
     """Return the instruction sets the library must offer here, going by the processor."""
-    if platform.machine() == "aarch64":
-        return ["plain", "neon"]
-    flags = Path("/proc/cpuinfo").read_text().split()
-    needed = {"avx2": {"avx2", "fma"}, "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}}
-    return ["plain", *(isa for isa, flag in needed.items() if flag <= set(flags))]
+    return ["plain", *_offered(FLAGS[platform.machine()])]
+
+
+def integer_isas() -> list[str]:
+    """Return those that fixed16 has code for here; the library takes the first that it names."""
+    return available_isas() + _offered(INTEGER_FLAGS[platform.machine()])
 
 
 @cache
@@ -119,6 +156,7 @@ def chain_length(name: str, s: Sizes) -> int:
         "rms_norm_saved": lambda: s.d,
         "attention": lambda: softmax,
         "attention_saved": lambda: softmax,
+        "attention_cached": lambda: softmax + 600,
         # The angle is rounded by eps relative: the error grows with the position, not its root.
         "rope": lambda: s.t**2,
         "split_rope": lambda: s.t**2,

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.runtime.conftest import BUILDS, PLAIN, RUNTIME, compiler
-from tests.runtime.kernels.native import available_isas
+from tests.runtime.kernels.native import available_isas, integer_isas
 from tests.runtime.kernels.test_symbols import may_be_merged
 
 REFERENCES = "tests/runtime/kernels/test_kernels.py"
@@ -26,7 +26,7 @@ def test_clang_builds_kernels_that_match_the_references(checked_build):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("isa", available_isas())
+@pytest.mark.parametrize("isa", integer_isas())
 def test_no_code_of_an_instruction_set_can_replace_another_in_builds_of_clang(checked_build, isa):
     folder = checked_build("optimized")
     files = sorted(folder.glob(f"kernels/CMakeFiles/toolkit_kernels_{isa}.dir/isa/*.o"))
@@ -47,7 +47,10 @@ def test_sanitizers_find_nothing_in_the_kernels(checked_build, sanitizer):
         assert result.stderr == ""
         return result.stdout.splitlines()
 
-    assert run("kernels", 4) == isas
+    assert {*run("kernels", 4)} == {
+        *(f"{isa} float32" for isa in isas),
+        *(f"{isa} fixed16" for isa in (isas if isas == ["plain"] else integer_isas())),
+    }
     assert len(run("threads", 3, 120, 4)) == 120
     assert run("throws", 3) == [f"thread {thread}: 100" for thread in range(3)]
     assert run("chores", 3)[-1].split()[0] == "twice"
@@ -74,13 +77,25 @@ def test_address_sanitizers_see_the_end_of_scratch(checked_build, build, size):
         assert "AddressSanitizer: use-after-poison" in result.stderr
 
 
+NEON = {
+    "neon": ("*.cc", ()),
+    "neon_dotprod": ("fixed16*.cc", ("-march=armv8.2-a+dotprod", "-DTOOLKIT_DOTPROD")),
+    "neon_i8mm": (
+        "fixed16*.cc",
+        ("-march=armv8.2-a+dotprod+i8mm", "-DTOOLKIT_DOTPROD", "-DTOOLKIT_I8MM"),
+    ),
+}
+
+
 @pytest.mark.slow
-def test_clang_compiles_the_neon_kernels(tmp_path):
+@pytest.mark.parametrize("isa", NEON)
+def test_clang_compiles_the_neon_kernels(tmp_path, isa):
     """With the headers of the cross compiler."""
-    sources = sorted((RUNTIME / "kernels" / "isa").glob("*.cc"))
+    pattern, flags = NEON[isa]
+    sources = sorted((RUNTIME / "kernels" / "isa").glob(pattern))
     shared = ["--target=aarch64-linux-gnu", "-std=gnu++17", "-O1", "-Wall", "-Wextra", "-Werror"]
     words = [*shared, "-Wno-psabi", f"-I{RUNTIME}", "-DTOOLKIT_LANES=4", "-c", *map(str, sources)]
-    defines = ["-DTOOLKIT_ISA=neon", "-DTOOLKIT_ISA_IS_NEON"]
+    defines = [f"-DTOOLKIT_ISA={isa}", "-DTOOLKIT_ISA_IS_NEON", *flags]
     result = subprocess.run(
         [compiler("clang++"), *defines, *words], cwd=tmp_path, capture_output=True, text=True
     )

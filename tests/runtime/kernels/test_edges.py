@@ -14,19 +14,26 @@ from executorch.runtime import Runtime
 
 from tests.runtime.kernels.native import (
     EPSILON,
+    assert_close,
     assert_within,
     available_isas,
     execute,
     export_calls,
+    integer_isas,
     kernels_probe,
     library,
 )
-from tests.support.operators import Sizes, arguments
+from tests.support.operators import Sizes, arguments, in_double
 from tests.support.programs import lower_calls
 from toolkit.errors import ToolkitError
 from toolkit.ops import OPERATORS
 from toolkit.runtime import native_directory, operators_library, runtime_directory
 
+BEST_FIRST = [
+    *("avx512vnni", "avx512", "avxvnni", "avx2"),
+    *("neon_i8mm", "neon_dotprod", "neon"),
+    "plain",
+]
 SIZES = Sizes(t=24, d=64, f=512, vocab=600)
 WIDE = torch.linspace(-100, 88, 4096).reshape(1, 64, 64)
 
@@ -212,7 +219,7 @@ def test_instruction_set_by_environment():
     assert json.loads(run("plain", trainer, "info").stdout)["isa"] == "plain"
     complaint = (
         "TOOLKIT_ISA=altivec is not available on this processor. "
-        f"Choose one of {', '.join(reversed(available_isas()))}\n"
+        f"Choose one of {', '.join(i for i in BEST_FIRST if i in integer_isas())}\n"
     )
     assert run("altivec", sys.executable, "-c", code).stdout == complaint
     evaluate = ("evaluate", "--bundle", "none", "--data", "none")
@@ -229,3 +236,19 @@ def test_missing_build_names_the_remedy(monkeypatch, tmp_path):
     assert native_directory("trainer") == tmp_path
     with pytest.raises(ToolkitError, match="toolkit runtime build"):
         runtime_directory("mips")
+
+
+def test_a_rank_of_zero_is_no_adapter_forward_and_refused_where_gradients_are_wanted(capfd):
+    sizes = Sizes(rank=0)
+    names = ["lora_linear", "lora_linear_backward", "lora_linear_saved", "swiglu_mlp"]
+    names += ["swiglu_mlp_backward", "fused_swiglu_mlp", "fused_swiglu_mlp_backward"]
+    calls = {name: {name: arguments(name, sizes)} for name in names}
+    program = export_calls(calls)
+    for name, call in calls.items():
+        if name.endswith(("backward", "saved")):
+            with pytest.raises(RuntimeError):
+                execute(program, name, call)
+            assert "must not have a rank of 0" in capfd.readouterr().err, name
+        else:
+            expected = OPERATORS[name].reference(*in_double(call[name]))
+            assert_close(name, execute(program, name, call)[name], [expected], sizes)

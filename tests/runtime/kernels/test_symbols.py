@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.kernels.native import available_isas, build_directories
+from tests.runtime.kernels.native import build_directories, integer_isas
 
 
 def objects(isa: str) -> list[Path]:
@@ -17,7 +17,7 @@ def objects(isa: str) -> list[Path]:
     return []
 
 
-@pytest.mark.parametrize("isa", available_isas())
+@pytest.mark.parametrize("isa", integer_isas())
 def test_no_code_of_an_instruction_set_can_replace_another(isa):
     """Of the same weak symbol in several objects the linker keeps one, of whichever processor."""
     files = objects(isa)

@@ -6,7 +6,6 @@
 
 #include "engine/device_info.h"
 #include "engine/error.h"
-#include "kernels/kernels.h"
 #include "kernels/observer.h"
 #include "kernels/parallel.h"
 #include "kernels/release.h"
@@ -30,13 +29,16 @@ Runtime::Claim::~Claim() { claimed = false; }
 
 Runtime* Runtime::current() { return open_runtime.load(std::memory_order_acquire); }
 
-Runtime::Runtime(int64_t threads) {
+Runtime::Runtime(int64_t threads, const std::string& arithmetic) {
   kernels();  // complains about an instruction set this processor lacks
   open_runtime = this;
   set_release_hook([](const void* data, size_t bytes, bool rest) {
     current()->weights().released(data, bytes, rest);
   });
   try {
+    if (!select_arithmetic(arithmetic.c_str())) {
+      fail_usage("no arithmetic is named '%s'. See --help", arithmetic.c_str());
+    }
     set_threads(threads > 0 ? int(threads) : fast_core_count());
   } catch (...) {
     close();
@@ -60,6 +62,7 @@ std::string Runtime::last_message() const {
 
 void Runtime::close() {
   set_threads(1);
+  select_arithmetic(kArithmetics[0]);
   workspace_trim();
   set_release_hook(nullptr);
   set_operator_observer(nullptr);

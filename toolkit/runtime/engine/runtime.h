@@ -12,14 +12,15 @@
 #include "engine/memory/mapped_weights.h"
 #include "engine/memory/memory.h"
 #include "engine/trace/profile.h"
+#include "kernels/kernels.h"
 
 namespace toolkit {
 
 class Runtime {
  public:
-  // `threads` for the kernels; 0: the device's fast cores. Throws Error where another one is open,
-  // and where the threads cannot be started.
-  explicit Runtime(int64_t threads);
+  // `threads` for the kernels; 0: the device's fast cores; `arithmetic` one of kArithmetics. Throws
+  // Error where another one is open, and where the threads cannot be started.
+  explicit Runtime(int64_t threads, const std::string& arithmetic = kArithmetics[0]);
   // Ends the threads, gives scratch and freed memory back to the system, takes the kernels' hooks
   // and the signal handler away.
   ~Runtime();
@@ -30,7 +31,7 @@ class Runtime {
   // handlers.
   static Runtime* current();
 
-  // Bytes handed to write() since it was opened.
+  // Bytes handed to write() since it was opened, and those of a state in a file that changed.
   int64_t bytes_written() const { return written_; }
   void count_written(int64_t bytes) { written_ += bytes; }
   // ExecuTorch's last complaint, empty without one.
@@ -40,6 +41,7 @@ class Runtime {
   Ledger& ledger() { return ledger_; }
   Profile& profile() { return profile_; }
   MappedWeights& weights() { return weights_; }
+  const MappedWeights& weights() const { return weights_; }
 
  private:
   // Held from before the first change to after the last.

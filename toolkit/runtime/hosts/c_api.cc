@@ -1,13 +1,11 @@
-#include <exception>
 #include <memory>
 #include <string>
 
 #include "engine/device_info.h"
-#include "engine/error.h"
 #include "engine/runtime.h"
 #include "engine/training/options.h"
 #include "engine/training/trainer.h"
-#include "hosts/toolkit_trainer.h"
+#include "hosts/guarded.h"
 
 struct toolkit_trainer {
   std::unique_ptr<toolkit::Runtime> runtime;  // goes after what lives in it
@@ -16,45 +14,9 @@ struct toolkit_trainer {
   bool running = true;
 };
 
-namespace {
-
-thread_local std::string thread_error;
-
-// Where even the message finds no memory, this one does: it is stored in the string itself.
-void tell(std::string& error, const std::exception* cause) noexcept {
-  try {
-    error =
-        cause != nullptr ? toolkit::message_of(*cause) : "unknown failure. Report this as a bug";
-  } catch (const std::exception&) {
-    error = "out of memory";
-  }
-}
-
-// Runs a body; an exception becomes a status code and a message.
-template <typename Body>
-int guarded(std::string& error, Body body) noexcept {
-  try {
-    body();
-    return 0;
-  } catch (const toolkit::UsageError& e) {
-    tell(error, &e);
-    return 2;
-  } catch (const std::exception& e) {
-    tell(error, &e);
-  } catch (...) {
-    tell(error, nullptr);
-  }
-  return 1;
-}
-
-toolkit::Options read_options(toolkit::Command command, const toolkit_option* options,
-                              size_t count) {
-  std::vector<toolkit::OptionValue> values;
-  for (size_t i = 0; i < count; ++i) values.push_back({options[i].name, options[i].value});
-  return toolkit::parse_options(command, values);
-}
-
-}  // namespace
+using toolkit::guarded;
+using toolkit::read_options;
+using toolkit::thread_error;
 
 extern "C" {
 
@@ -63,7 +25,7 @@ int toolkit_trainer_create(const toolkit_option* options, size_t count, toolkit_
   return guarded(thread_error, [&] {
     const toolkit::Options read = read_options(toolkit::Command::train, options, count);
     auto handle = std::make_unique<toolkit_trainer>();
-    handle->runtime = std::make_unique<toolkit::Runtime>(read.threads);
+    handle->runtime = std::make_unique<toolkit::Runtime>(read.threads, read.arithmetic);
     handle->trainer = std::make_unique<toolkit::Trainer>(*handle->runtime, read);
     handle->notices = handle->trainer->notices();
     *trainer = handle.release();
@@ -117,7 +79,7 @@ int toolkit_gradients(const toolkit_option* options, size_t count, toolkit_line_
                       void* user) {
   return guarded(thread_error, [&] {
     const toolkit::Options read = read_options(toolkit::Command::gradients, options, count);
-    toolkit::Runtime runtime(read.threads);
+    toolkit::Runtime runtime(read.threads, read.arithmetic);
     toolkit::run_gradients(runtime, read, print, user);
   });
 }
@@ -126,7 +88,7 @@ int toolkit_evaluate(const toolkit_option* options, size_t count, toolkit_line_c
                      void* user) {
   return guarded(thread_error, [&] {
     const toolkit::Options read = read_options(toolkit::Command::evaluate, options, count);
-    toolkit::Runtime runtime(read.threads);
+    toolkit::Runtime runtime(read.threads, read.arithmetic);
     toolkit::run_evaluate(runtime, read, print, user);
   });
 }

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <condition_variable>
 #include <cstdio>
@@ -20,14 +21,16 @@
 #include "engine/memory/memory.h"
 #include "engine/memory/memory_stats.h"
 #include "engine/training/options.h"
+#include "hosts/generate.h"
 #include "hosts/toolkit_trainer.h"
+#include "kernels/kernels.h"
 #include "operators/scratch.h"
 
 namespace {
 
 using toolkit::Command;
 
-toolkit_trainer* running = nullptr;
+std::atomic<toolkit_trainer*> running{nullptr};
 volatile sig_atomic_t early_stop = 0;
 
 constexpr const char* kHelp =
@@ -37,40 +40,35 @@ constexpr const char* kHelp =
     "commands:\n"
     "  train      train a bundle's adapter\n"
     "  evaluate   loss and perplexity of an adapter\n"
+    "  generate   what follows prompts, token by token\n"
     "  gradients  one step's loss and gradients, to be compared with PyTorch's\n"
     "  describe   options, methods and optimizers, for programs as JSON\n"
     "  info       version, ABI, instruction set and cores as JSON\n"
-    "  scratch    --isa NAME --threads N: the scratch memory that operators take, as JSON, for "
-    "calls\n"
-    "             read from standard input (operators/scratch.h)\n\n"
-    "See `trainer COMMAND --help`. Ctrl-C, SIGTERM or a file named `stop` in the run directory "
-    "end\n"
-    "training at the next step with everything saved.\n";
+    "  scratch    --isa NAME --threads N [--arithmetic NAME]: operators' scratch as JSON, for\n"
+    "             calls from standard input (operators/scratch.h)\n\n"
+    "See `trainer COMMAND --help`. Ctrl-C, SIGTERM or a file named `stop` in the run directory\n"
+    "end training before or after the current step with everything saved.\n";
 
 constexpr const char* kLifeline = "--lifeline";
 constexpr const char* kLifelineHelp =
     "\nfor a program that starts this command:\n"
-    "  --lifeline                        end when standard input ends, as it does with the one "
-    "who\n"
-    "                                    asked; ends with code 130\n";
+    "  --lifeline                        end when standard input ends, as it does with the one\n"
+    "                                    who asked; ends with code 130\n";
 constexpr int kAbandoned = 130;
 
 constexpr const char* kDriven = "--driven";
 constexpr const char* kDrivenHelp =
     "\nfor a program that starts this command, instead of all options:\n"
-    "  --driven                          take lines from standard input: `option NAME VALUE`, then "
-    "`open`,\n"
-    "                                    `step`, `note EVENT DETAIL`, `stop`; `open` and `step` "
-    "are answered by\n"
-    "                                    `progress` with step, steps, tokens, loss, lr, gradient "
-    "norm, seconds,\n"
-    "                                    peak KiB, running, stopped, or by `failed STATUS "
-    "MESSAGE`; ends with\n"
-    "                                    standard input, with code 130\n";
+    "  --driven                          take lines from standard input: `option NAME VALUE`,\n"
+    "                                    then `open`, `step`, `note EVENT DETAIL`, `stop`; `open`\n"
+    "                                    and `step` are answered by `progress` with step, steps,\n"
+    "                                    tokens, loss, lr, gradient norm, seconds, peak KiB,\n"
+    "                                    running, stopped, or by `failed STATUS MESSAGE`; ends\n"
+    "                                    with standard input, with code 130\n";
 
 void stop(int) {
   early_stop = 1;
-  if (running != nullptr) toolkit_trainer_request_stop(running);
+  if (toolkit_trainer* const now = running) toolkit_trainer_request_stop(now);
 }
 
 // Results nobody can read are not worth computing. The commands that print lines keep nothing that
@@ -126,12 +124,18 @@ int train(const std::vector<toolkit_option>& options) {
   return status;
 }
 
-// By command; `train` has a loop of its own.
+// By command; `train` and `generate` have loops of their own.
 constexpr decltype(&toolkit_evaluate) kComputes[toolkit::kCommands] = {
-    nullptr, toolkit_gradients, toolkit_evaluate, toolkit_describe};
+    nullptr, toolkit_gradients, toolkit_evaluate, toolkit_describe, nullptr};
 
-// Lines of the one who drives: a thread of its own reads them, so that `stop` is heard during a
-// step and the end of standard input at any time.
+// "NAME REST" after a word of `skip` characters.
+toolkit::OptionValue pair_of(const std::string& line, size_t skip) {
+  const size_t space = std::min(line.find(' ', skip), line.size());
+  return {line.substr(skip, space - skip), space < line.size() ? line.substr(space + 1) : ""};
+}
+
+// Lines of the one who drives: a thread of its own reads them, so that `note` and `stop` are heard
+// during a step, in their order, and the end of standard input at any time.
 class Orders {
  public:
   Orders() {
@@ -139,6 +143,9 @@ class Orders {
       for (std::string line; std::getline(std::cin, line);) {
         if (line == "stop") {
           stop(0);
+        } else if (line.rfind("note ", 0) == 0 && running != nullptr) {
+          const toolkit::OptionValue event = pair_of(line, 5);
+          toolkit_trainer_note(running, event.name.c_str(), event.value.c_str());
         } else {
           std::lock_guard<std::mutex> lock(mutex_);
           lines_.push_back(line);
@@ -162,12 +169,6 @@ class Orders {
   std::condition_variable filled_;
   std::deque<std::string> lines_;
 };
-
-// "NAME REST" after a word of `skip` characters.
-toolkit::OptionValue pair_of(const std::string& line, size_t skip) {
-  const size_t space = std::min(line.find(' ', skip), line.size());
-  return {line.substr(skip, space - skip), space < line.size() ? line.substr(space + 1) : ""};
-}
 
 int fail_driver(int status, const char* message) {
   printf("failed %d %s\n", status, message);
@@ -213,9 +214,6 @@ int drive() {
       const int status = toolkit_trainer_step(trainer, &more);
       if (status != 0) return fail_driver(status, toolkit_trainer_last_error(trainer));
       tell_driver(trainer);
-    } else if (line.rfind("note ", 0) == 0) {
-      const toolkit::OptionValue event = pair_of(line, 5);
-      toolkit_trainer_note(trainer, event.name.c_str(), event.value.c_str());
     } else {
       return fail_driver(2, "expected `step`, `note` or `stop`");
     }
@@ -224,16 +222,17 @@ int drive() {
 }
 
 int run(Command command, std::vector<std::string> words) {
+  const bool train_it = command == Command::train, reads = train_it || command == Command::generate;
   for (const std::string& word : words) {
     if (word == "--help" || word == "-h") {
       fputs(toolkit::help_text(command).c_str(), stdout);
-      fputs(command != Command::train ? kLifelineHelp : kDrivenHelp, stdout);
+      if (train_it || !reads) fputs(train_it ? kDrivenHelp : kLifelineHelp, stdout);
       return 0;
     }
   }
   if (command == Command::train && words == std::vector<std::string>{kDriven}) return drive();
   const auto lifeline = std::find(words.begin(), words.end(), kLifeline);
-  if (command != Command::train && lifeline != words.end()) {
+  if (!reads && lifeline != words.end()) {
     words.erase(lifeline);
     hold_on_to_standard_input();
   }
@@ -248,27 +247,30 @@ int run(Command command, std::vector<std::string> words) {
     options.push_back({option.name.c_str(), option.value.c_str()});
   }
   if (command == Command::train) return train(options);
+  if (command == Command::generate) return toolkit::run_generate(values, options);
   const int status = kComputes[int(command)](options.data(), options.size(), print_line, nullptr);
   return report(status, toolkit_trainer_last_error(nullptr));
 }
 
 int scratch(const std::vector<std::string>& words) {
   char* end = nullptr;
-  const bool complete = words.size() == 4 && words[0] == "--isa" && words[2] == "--threads";
+  const size_t count = words.size();
+  const bool complete = (count == 4 || (count == 6 && words[4] == "--arithmetic")) &&
+                        words[0] == "--isa" && words[2] == "--threads";
   const long threads = complete ? strtol(words[3].c_str(), &end, 10) : 0;
   if (!complete || *end != '\0' || threads < 1 || threads > 1024) {
-    return report(2, "scratch needs --isa NAME --threads N, N from 1 to 1024");
+    return report(2, "scratch needs --isa NAME --threads N [--arithmetic NAME], N from 1 to 1024");
   }
-  toolkit::answer_scratch(words[1], int(threads), std::cin, std::cout);
+  const std::string arithmetic = count == 6 ? words[5] : toolkit::kArithmetics[0];
+  toolkit::answer_scratch(words[1], int(threads), arithmetic, std::cin, std::cout);
   return 0;
 }
 
 int run(const std::string& command, const std::vector<std::string>& words) {
-  if (command == "train") return run(Command::train, words);
-  if (command == "gradients") return run(Command::gradients, words);
-  if (command == "evaluate") return run(Command::evaluate, words);
+  for (int i = 0; i < toolkit::kCommands; ++i) {
+    if (command == toolkit::command_name(Command(i))) return run(Command(i), words);
+  }
   if (command == "scratch") return scratch(words);
-  if (command == "describe") return run(Command::describe, words);
   if (command == "info") {
     const char* line = toolkit_info();
     if (line == nullptr) return report(2, toolkit_trainer_last_error(nullptr));

@@ -14,6 +14,7 @@
 //   trainer_probe crc32 OFFSET < bytes >                their checksum: by the processor's
 //     instructions, by tables, in two parts
 //   trainer_probe finite COUNT < floats >               1 if all are numbers
+//   trainer_probe choose COUNT TEMPERATURE PENALTY < logits >  the token that follows token 0
 //   trainer_probe mapping FILE OFFSET BYTES whole|rows  "address flags" of a mapped tensor
 //   trainer_probe prefetcher FILE keep|drop STAGE READ SWEEPS  plans stages of STAGE bytes, the
 //   last
@@ -39,6 +40,7 @@
 #include "engine/error.h"
 #include "engine/files/crc32.h"
 #include "engine/files/json.h"
+#include "engine/generation/sampler.h"
 #include "engine/memory/weights.h"
 #include "engine/model/adapter.h"
 #include "engine/model/finite.h"
@@ -176,6 +178,15 @@ void finite(const Words& words) {
   printf("%d\n", all_finite(values.data(), count));
 }
 
+void choose(const Words& words) {
+  std::vector<float> logits(size_t(integer(words[0])));
+  read_floats(logits.data(), logits.size());
+  Sampling sampling;
+  sampling.temperature = number(words[1]);
+  sampling.repetition_penalty = number(words[2]);
+  printf("%d\n", TokenSampler().choose(sampling, logits.data(), integer(words[0]), {0}, 1));
+}
+
 void safetensors(const Words& words) {
   std::vector<float> a(6), b(3);
   for (size_t i = 0; i < a.size(); ++i) a[i] = float(i) - 2.5f;
@@ -257,6 +268,7 @@ int run(const std::string& name, const Words& words) {
                              {"json", 2, json},
                              {"crc32", 1, checksum},
                              {"finite", 1, finite},
+                             {"choose", 3, choose},
                              {"mapping", 4, mapping},
                              {"prefetcher", 5, prefetcher},
                              {"empty-stages", 2, empty_stages},

@@ -18,6 +18,7 @@
 //   group LIST MOUNTED                 KiB that control groups leave
 //   give-up PROGRAMS.pte               ExecuTorch meets a broken invariant
 //   null-codes                         an operator whose weight has no data
+//   normals ISA SEED TENSOR LAYER STEP COUNT > floats
 #include <executorch/runtime/core/evalue.h>
 #include <executorch/runtime/platform/abort.h>
 #include <fcntl.h>
@@ -25,6 +26,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -39,6 +41,7 @@
 #include "engine/training/save_schedule.h"
 #include "hosts/probe.h"
 #include "hosts/toolkit_trainer.h"
+#include "kernels/kernels.h"
 #include "kernels/observer.h"
 #include "kernels/parallel.h"
 #include "kernels/workspace.h"
@@ -252,6 +255,20 @@ void null_codes(const Words&) {
   printf("%s\n", arguments.ok() ? "taken" : "refused");
 }
 
+void normals(const Words& words) {
+  const Kernels* found = kernels_for(words[0].c_str());
+  if (found == nullptr) fail("this processor has no %s", words[0].c_str());
+  const uint64_t seed = uint64_t(integer(words[1]));
+  const NormalStream stream = {
+      {uint32_t(seed), uint32_t(seed >> 32)},
+      {uint32_t(integer(words[2])), uint32_t(integer(words[3])), uint32_t(integer(words[4]))}};
+  const std::vector<float> zeros(size_t(integer(words[5])));
+  std::vector<float> z(zeros.size()), opposite(zeros.size());
+  found->perturb(zeros.data(), stream, int64_t(zeros.size()), 1, HUGE_VALF, z.data(),
+                 opposite.data());
+  fwrite(z.data(), sizeof(float), z.size(), stdout);
+}
+
 }  // namespace
 
 std::vector<Part> run_parts() {
@@ -266,7 +283,8 @@ std::vector<Part> run_parts() {
           {"place", 3, place},
           {"group", 2, group},
           {"give-up", 1, give_up},
-          {"null-codes", 0, null_codes}};
+          {"null-codes", 0, null_codes},
+          {"normals", 6, normals}};
 }
 
 }  // namespace toolkit::probe

@@ -55,7 +55,8 @@ TOOLKIT_API int toolkit_trainer_step(toolkit_trainer* trainer, int32_t* more);
 /* Runs to the end or to a requested stop. The callback may be null. */
 TOOLKIT_API int toolkit_trainer_run(toolkit_trainer* trainer, toolkit_progress_callback callback,
                                     void* user);
-/* Ends the run at the next step boundary. Safe from any thread and from signal handlers. */
+/* Ends the run at the next step boundary; a step that has changed nothing yet is dropped and
+ * computed when the run goes on. Safe from any thread and from signal handlers. */
 TOOLKIT_API void toolkit_trainer_request_stop(toolkit_trainer* trainer);
 /* Adds an event to the trace: why a run pauses or goes on. Safe from any thread while the run goes
  * on. */
@@ -75,6 +76,57 @@ TOOLKIT_API int toolkit_gradients(const toolkit_option* options, size_t count,
                                   toolkit_line_callback print, void* user);
 TOOLKIT_API int toolkit_evaluate(const toolkit_option* options, size_t count,
                                  toolkit_line_callback print, void* user);
+/* Replies to prompts, token by token, with the options of `trainer generate`. What a prompt has in
+ * common with the text before it is not computed again, for every adapter apart. */
+typedef struct toolkit_generator toolkit_generator;
+
+typedef struct {
+  int32_t token;         /* that was chosen; -1: a part of the prompt was computed */
+  int64_t prompt_done;   /* tokens of the prompt that were computed */
+  int64_t prompt_tokens; /* of it, and of the reply where that is computed once more */
+} toolkit_reply_event;
+
+typedef struct {
+  const char* reason;      /* "stop", "length", "context" or "cancel" */
+  int64_t prompt_tokens;   /* of the whole prompt */
+  int64_t reused_tokens;   /* of it that were known */
+  int64_t computed_tokens; /* of it in prompt_seconds: the others, or fewer if cancelled before */
+  int64_t tokens;          /* of the reply */
+  double prompt_seconds;   /* up to the first token's choice, or the cancel before it */
+  double seconds;          /* from there on */
+  int64_t cache_bytes;     /* keys and values that are kept */
+  int64_t adapter_bytes;   /* 0 without an adapter */
+  int64_t anonymous_kib;   /* of the process at the end: memory of its own */
+  int64_t file_kib;        /* and pages of files, the mapped weights among them */
+  int64_t peak_kib;        /* of both, during the reply */
+} toolkit_reply;
+
+/* Called on the thread that asked; 0 ends the reply. */
+typedef int32_t (*toolkit_reply_callback)(const toolkit_reply_event* event, void* user);
+
+/* Opens a bundle. On failure *generator is null and the message is
+ * toolkit_generator_last_error(NULL) on the same thread. One generator or trainer is open at a time
+ * in a process. */
+TOOLKIT_API int toolkit_generator_create(const toolkit_option* options, size_t count,
+                                         toolkit_generator** generator);
+/* Changes options of the replies that follow: `adapter`, `max-tokens` and those of the choice. None
+ * is changed where one is wrong. */
+TOOLKIT_API int toolkit_generator_set(toolkit_generator* generator, const toolkit_option* options,
+                                      size_t count);
+/* Replies to a prompt of `count` tokens. After a failure another reply may be asked for. */
+TOOLKIT_API int toolkit_generator_reply(toolkit_generator* generator, const int32_t* tokens,
+                                        size_t count, toolkit_reply_callback callback, void* user,
+                                        toolkit_reply* reply);
+/* Writes the log probability of every token from place `first` on, 1 at least, given those before
+ * it, to log_probabilities [count - first]. */
+TOOLKIT_API int toolkit_generator_score(toolkit_generator* generator, const int32_t* tokens,
+                                        size_t count, size_t first, double* log_probabilities);
+/* Tokens of prompt and reply together, at most. */
+TOOLKIT_API int64_t toolkit_generator_context(const toolkit_generator* generator);
+TOOLKIT_API void toolkit_generator_close(toolkit_generator* generator);
+/* Message of the last failure: of this generator, or with null of this thread's last creation. */
+TOOLKIT_API const char* toolkit_generator_last_error(const toolkit_generator* generator);
+
 /* The command `describe`: options, methods, optimizers and what they remember; also while a run is
  * open. */
 TOOLKIT_API int toolkit_describe(const toolkit_option* options, size_t count,

@@ -14,7 +14,7 @@
 namespace toolkit {
 
 int64_t first_key_of(const Kernels& k, const AttentionShape& s, const RowBlock& queries) {
-  int64_t key = queries.end();
+  int64_t key = s.past + queries.end();
   for (int64_t t = queries.first; t < queries.end(); ++t) key = min(key, first_key(s, t));
   return key / k.tiles.group * k.tiles.group;
 }
@@ -74,7 +74,7 @@ void for_forward_tasks(const Kernels& k, const AttentionShape& s, const float* k
   PackedHeads heads(k, s, {{keys, s.kv_heads, true}, {values, s.kv_heads, false}});
   void* shared = scratch.bytes(heads.bytes(s.kv_heads));
   // Rows of scores that lie apart by a power of two would share few lines of the cache.
-  const int64_t strip = min(k.tiles.strip, round_up(s.tokens, k.tiles.group));
+  const int64_t strip = min(k.tiles.strip, round_up(s.keys(), k.tiles.group));
   const int64_t stride = strip + kPanel;
   ThreadScratch slices(k);
   const int64_t query = slices.left(s.head_size), scores = slices.rows(stride),
@@ -96,15 +96,15 @@ void Kernels::attention(const AttentionShape& s, const float* q, const float* ke
     float32.pack_left(view, queries.rows, size, s.scale, 0, 1, task.query);
     float* to = out + queries.first * row + task.head * size;
     RunningSoftmax running[kMostBlock];
-    const int64_t begin = first_key_of(*this, s, queries);
-    for (int64_t key = begin; key < queries.end(); key += tiles.strip) {
-      const int64_t count = min(tiles.strip, queries.end() - key);
+    const int64_t begin = first_key_of(*this, s, queries), end = s.past + queries.end();
+    for (int64_t key = begin; key < end; key += tiles.strip) {
+      const int64_t count = min(tiles.strip, end - key);
       Product scores(float32, queries.rows, count, task.scores, task.stride);
       multiply_strip(*this, scores.add({task.query, size},
                                        task.heads.operand(ForwardTask::kKeys, task.kv_head, key)));
       for (int64_t i = 0; i < queries.rows; ++i) {
         const int64_t t = queries.first + i;
-        const int64_t hi = max(0, min(t + 1 - key, count));
+        const int64_t hi = max(0, min(s.past + t + 1 - key, count));
         const int64_t lo = min(max(0, first_key(s, t) - key), hi);
         rows.attention_strip(task.scores + i * task.stride, lo, hi, count, &running[i],
                              key > begin ? to + i * row : nullptr, size);

@@ -20,8 +20,10 @@ struct HeadOf {
   View rows(int64_t first) const { return {data + first * stride, stride, 1}; }
 };
 
-/// First key row t attends to, within [0, t].
-inline int64_t first_key(const AttentionShape& s, int64_t t) { return max(0, min(s.start[t], t)); }
+/// First key row t attends to, up to its own.
+inline int64_t first_key(const AttentionShape& s, int64_t t) {
+  return max(0, min(s.start[t], s.past + t));
+}
 
 /// A block of rows [first, first + rows) of the queries, or of the keys.
 struct RowBlock {
@@ -50,7 +52,7 @@ struct Packing {
 class PackedHeads {
  public:
   PackedHeads(const Kernels& k, const AttentionShape& s, std::initializer_list<Packing> packings)
-      : k_(k), tokens_(s.tokens), size_(s.head_size) {
+      : k_(k), tokens_(s.keys()), size_(s.head_size) {
     for (const Packing& packing : packings) packings_[count_++] = packing;
   }
 

@@ -12,14 +12,14 @@ void Kernels::attention_saved(const AttentionShape& s, const float* q, const flo
     const View view = HeadOf(q, s.heads, task.head, size).rows(queries.first);
     float32.pack_left(view, queries.rows, size, s.scale, 0, 1, task.query);
     float* scores = probs + (task.head * tokens + queries.first) * tokens;
-    Product product(float32, queries.rows, queries.end(), scores, tokens);
-    product.add({task.query, size}, task.heads.operand(ForwardTask::kKeys, task.kv_head, 0));
+    const int64_t begin = first_key(s, queries.first) / tiles.strip * tiles.strip;
+    Product product(float32, queries.rows, queries.end() - begin, scores + begin, tokens);
+    product.add({task.query, size}, task.heads.operand(ForwardTask::kKeys, task.kv_head, begin));
     multiply_strip(*this, product);
     for (int64_t i = 0; i < queries.rows; ++i) {
       const int64_t t = queries.first + i;
       rows.masked_softmax(scores + i * tokens, first_key(s, t), t + 1, tokens);
     }
-    const int64_t begin = first_key(s, queries.first) / tiles.strip * tiles.strip;
     for (int64_t key = begin; key < queries.end(); key += tiles.strip) {
       const int64_t count = min(tiles.strip, queries.end() - key);
       float32.pack_left({scores + key, tokens, 1}, queries.rows, count, 1.0f, 0, 1, task.packed);

@@ -18,24 +18,41 @@ struct Nothing<void (*)(Parameters...)> {
   static void call(Parameters...) {}
 };
 
-/// Primitives that do nothing, and packed operands of their true sizes.
+/// Products that do nothing, with packed operands of their true sizes.
+Arithmetic no_products(const std::string& name) {
+  Arithmetic result{};
+  result.name = name == "float32" ? "float32" : "fixed16";
+  if (name == "float32") {
+    result.step = kQuantGroup;
+    result.left_bytes = float32::left_bytes;
+    result.right_bytes = float32::right_bytes;
+    result.buffer_bytes = float32::buffer_bytes;
+  } else if (name == "fixed16") {
+    result.step = fixed16::kStretch * kQuantGroup;
+    result.left_bytes = fixed16::left_bytes;
+    result.right_bytes = fixed16::right_bytes;
+    result.buffer_bytes = fixed16::buffer_bytes;
+  } else {
+    throw UsageError("no arithmetic is named '" + name + "'. Name float32 or fixed16");
+  }
+  result.pack_left = Nothing<decltype(result.pack_left)>::call;
+  result.pack_ones = Nothing<decltype(result.pack_ones)>::call;
+  result.pack_right = Nothing<decltype(result.pack_right)>::call;
+  result.multiply_group = Nothing<decltype(result.multiply_group)>::call;
+  return result;
+}
+
 Primitives nothing(const std::string& isa) {
   const Tiles* tiles = tiles_of(isa.c_str());
   if (tiles == nullptr) {
-    throw UsageError("no instruction set is named '" + isa +
-                     "'. Name one of plain, avx2, avx512, neon");
+    std::string names;
+    for (const Tiles* known : kAllTiles)
+      names += (names.empty() ? "" : ", ") + std::string(known->isa);
+    throw UsageError("no instruction set is named '" + isa + "'. Name one of " + names);
   }
   Primitives result{};
   result.tiles = *tiles;
-  Arithmetic& products = result.float32;
-  products.name = "float32";
-  products.left_bytes = float32::left_bytes;
-  products.right_bytes = float32::right_bytes;
-  products.buffer_bytes = float32::buffer_bytes;
-  products.pack_left = Nothing<decltype(products.pack_left)>::call;
-  products.pack_ones = Nothing<decltype(products.pack_ones)>::call;
-  products.pack_right = Nothing<decltype(products.pack_right)>::call;
-  products.multiply_group = Nothing<decltype(products.multiply_group)>::call;
+  result.float32 = no_products("float32");
 #define TOOLKIT_NOTHING(name, parameters) result.name = Nothing<decltype(result.name)>::call;
   TOOLKIT_ROW_PRIMITIVES(TOOLKIT_NOTHING)
 #undef TOOLKIT_NOTHING
@@ -44,9 +61,11 @@ Primitives nothing(const std::string& isa) {
 
 }  // namespace
 
-DryRun::DryRun(const std::string& isa, int threads)
+DryRun::DryRun(const std::string& isa, int threads, const std::string& arithmetic)
     : primitives_(nothing(isa)),
-      kernels_(primitives_, primitives_.float32),
+      arithmetic_(no_products(arithmetic)),
+      kernels_(primitives_.tiles.isa, primitives_,
+               arithmetic == "float32" ? primitives_.float32 : arithmetic_),
       threads_(threads),
       outer_(current_run) {
   if (threads < 1) throw UsageError("a dry run needs at least one thread");

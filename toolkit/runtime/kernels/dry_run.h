@@ -14,8 +14,8 @@ namespace toolkit {
 /// given tensors whose floats and weights cannot be read.
 class DryRun {
  public:
-  /// Throws UsageError when no instruction set has this name, or without threads.
-  DryRun(const std::string& isa, int threads);
+  /// Throws UsageError when no instruction set or arithmetic has this name, or without threads.
+  DryRun(const std::string& isa, int threads, const std::string& arithmetic = kArithmetics[0]);
   ~DryRun();
   DryRun(const DryRun&) = delete;
   DryRun& operator=(const DryRun&) = delete;
@@ -35,6 +35,7 @@ class DryRun {
 
  private:
   Primitives primitives_;
+  Arithmetic arithmetic_;
   Kernels kernels_;
   int threads_;
   DryRun* const outer_;  // goes on when this one ends

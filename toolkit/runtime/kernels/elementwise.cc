@@ -6,6 +6,21 @@
 #include "kernels/workspace.h"
 
 namespace toolkit {
+namespace {
+
+/// Calls body(first, count) for parts of a stream's elements that are whole groups of those a
+/// primitive makes together.
+template <typename Body>
+void each_normals(int64_t count, Body body) {
+  constexpr int64_t kGroup = 64;
+  parallel_short(divide_up(count, kGroup), kLeastFloats / kGroup,
+                 [&](int64_t begin, int64_t end, int) {
+                   const int64_t first = begin * kGroup;
+                   body(first, min(count, end * kGroup) - first);
+                 });
+}
+
+}  // namespace
 
 void Kernels::rms_norm(const float* x, const float* weight, int64_t tokens, int64_t size, float eps,
                        float* y, float* rstd) const {
@@ -44,6 +59,20 @@ void Kernels::window_start(const int32_t* start, int64_t tokens, int64_t window,
     for (int64_t t = begin; t < end; ++t) {
       out[t] = static_cast<int32_t>(max(start[t], t - window + 1));
     }
+  });
+}
+
+void Kernels::perturb(const float* values, const NormalStream& stream, int64_t count, float scale,
+                      float most, float* plus, float* minus) const {
+  each_normals(count, [&](int64_t first, int64_t size) {
+    rows.perturb(values + first, stream, first, size, scale, most, plus + first, minus + first);
+  });
+}
+
+void Kernels::add_normals(float* values, const NormalStream& stream, int64_t count, float keep,
+                          float factor, float most) const {
+  each_normals(count, [&](int64_t first, int64_t size) {
+    rows.add_normals(values + first, stream, first, size, keep, factor, most);
   });
 }
 

@@ -48,6 +48,21 @@ struct AttentionShape {
   int64_t head_size = 0;
   float scale = 1.0f;
   const int32_t* start = nullptr;
+  int64_t past = 0;  // keys before the first row's own, in the forward; then row t is key past + t
+
+  int64_t keys() const { return past + tokens; }
+};
+
+/// Sizes of attention over a cache: `tokens` rows that follow `past` others and see `window` keys
+/// at most, 0 for all.
+struct CacheShape {
+  int64_t tokens = 0;
+  int64_t past = 0;
+  int64_t window = 0;
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_size = 0;
+  float scale = 1.0f;
 };
 
 /// What an MLP applies to the gate; gelu by tanh.
@@ -77,6 +92,12 @@ struct RopeShape {
   const int32_t* positions = nullptr;
   const float* inv_freq = nullptr;  // [rotated / 2]
   float attention_scaling = 1.0f;
+};
+
+/// A stream of normal numbers, one for every counter and key (isa/normal.cc).
+struct NormalStream {
+  uint32_t key[2];
+  uint32_t counter[3];
 };
 
 // clang-format off
@@ -112,6 +133,10 @@ struct RopeShape {
                 float* out))                                                                       \
   X(attention_backward, (const AttentionShape& shape, const float* grad, const float* q,           \
                          const float* k, const float* v, float* dq, float* dk, float* dv))         \
+  /* The same where keys and values of `past` tokens are in a cache, and k and v, which may be the  \
+     cache's next rows, are those of the rows themselves. */                                       \
+  X(attention_cached, (const CacheShape& shape, const float* q, const float* k, const float* v,    \
+                       const float* keys, const float* values, float* out))                        \
   /* The same with the probabilities [H, T, T] kept (zero where masked). */                        \
   X(attention_saved, (const AttentionShape& shape, const float* q, const float* k, const float* v, \
                       float* out, float* probs))                                                   \
@@ -140,6 +165,13 @@ struct RopeShape {
      its gradient. */                                                                              \
   X(cross_entropy, (const float* x, const int32_t* labels, int64_t tokens,                         \
                     const QuantizedMatrix& w, int64_t vocab, float* loss, float* dx))              \
+  /* plus, minus = values +- scale z, z the stream's first elements; values whose magnitude is     \
+     above `most` stay as they are. */                                                             \
+  X(perturb, (const float* values, const NormalStream& stream, int64_t count, float scale,         \
+              float most, float* plus, float* minus))                                              \
+  /* values = values keep + factor z, but for those whose magnitude is above `most`. */            \
+  X(add_normals, (float* values, const NormalStream& stream, int64_t count, float keep,            \
+                  float factor, float most))                                                       \
   X(add, (const float* a, const float* b, int64_t count, float* out))                              \
   X(scale, (const float* x, float factor, int64_t count, float* out))
 // clang-format on
@@ -151,8 +183,8 @@ struct Primitives;
 /// The operators on the primitives of one instruction set.
 class Kernels {
  public:
-  /// `arithmetic`: of the products with quantized weights, one of the primitives'.
-  Kernels(const Primitives& primitives, const Arithmetic& arithmetic);
+  /// `arithmetic`: of the products with quantized weights.
+  Kernels(const char* isa, const Primitives& primitives, const Arithmetic& arithmetic);
 
   const char* const isa;
   const Tiles& tiles;
@@ -167,9 +199,12 @@ class Kernels {
 #undef TOOLKIT_METHOD
 };
 
-/// Those of the best instruction set this processor has, or of the one TOOLKIT_ISA names (plain,
-/// avx2, avx512, neon). Throws UsageError for an unknown or unavailable name. In a dry run those
-/// of the run.
+/// What the operands of products with quantized weights are rounded to, the default first.
+constexpr const char* kArithmetics[] = {"float32", "fixed16"};
+
+/// Those of the best instruction set this processor has, or of the one TOOLKIT_ISA names (one of
+/// tiles.h), in the arithmetic that was selected. Throws UsageError for an unknown or unavailable
+/// name. In a dry run those of the run.
 const Kernels& kernels();
 
 /// Has `kernels()` throw Error with this message, a literal, from now on.
@@ -179,8 +214,12 @@ void refuse_kernels(const char* why);
 /// while an operator runs.
 bool select_isa(const char* isa);
 
-/// The operators of a named instruction set; null when it is not compiled in or this processor
-/// lacks it.
-const Kernels* kernels_for(const char* isa);
+/// Switches to a named arithmetic; false, and no change, when none has this name. Not while an
+/// operator runs.
+bool select_arithmetic(const char* arithmetic);
+
+/// The operators of a named instruction set and arithmetic; null when it is not compiled in, this
+/// processor lacks it, or none has this name.
+const Kernels* kernels_for(const char* isa, const char* arithmetic = kArithmetics[0]);
 
 }  // namespace toolkit

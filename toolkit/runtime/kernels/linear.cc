@@ -7,6 +7,7 @@
 // Low-rank updates and the bias ride along as extra depth of the one big product, so y and dx are
 // not written again for them. Nothing larger than the packed input of one part of the sequence, and
 // of a stretch of its depth, is allocated.
+#include "kernels/few_rows.h"
 #include "kernels/low_rank.h"
 
 namespace toolkit {
@@ -22,7 +23,7 @@ class Stretches {
         input_(input),
         tokens_(tokens),
         depth_(depth),
-        step_(depth_step(depth, longest(k, tokens))),
+        step_(min(depth, round_up(depth_step(depth, longest(k, tokens)), k.arithmetic.step))),
         packed_(left_room(k, k.arithmetic, scratch, tokens, step_)),
         buffers_(buffers) {}
 
@@ -65,12 +66,12 @@ void linear_part(const Kernels& k, const float* x, int64_t tokens, const Quantiz
     Product product(k.arithmetic, tokens, w.rows, y, w.rows, first > 0);
     product.add(input, weight_rows(w, 0, first));
     if (last && lora.a != nullptr) {
-      product.add({update.packed, lora.rank}, transposed(lora.b, lora.rank));
+      product.add({update.packed, lora.rank, &k.float32}, transposed(lora.b, lora.rank));
     }
     if (last && bias != nullptr) {
       void* ones = left_room(k, k.float32, scratch, tokens, 1);
       k.float32.pack_ones(tokens, ones);
-      product.add({ones, 1}, plain_right(bias, w.rows));
+      product.add({ones, 1, &k.float32}, plain_right(bias, w.rows));
     }
     multiply(k, product, buffers);
   });
@@ -105,7 +106,9 @@ void linear_backward_part(const Kernels& k, const float* grad, const float* x, c
     stretches.each(low_ranks, [&](const Left& packed, int64_t first, bool last) {
       Product product(k.arithmetic, tokens, w.depth, dx, w.depth, first > 0);
       product.add(packed, weight_columns(w, first));
-      if (adapted && last) product.add({e.packed, rank}, plain_right(lora.a, w.depth));
+      if (adapted && last) {
+        product.add({e.packed, rank, &k.float32}, plain_right(lora.a, w.depth));
+      }
       multiply(k, product, buffers);
     });
   }
@@ -130,6 +133,9 @@ void linear_backward_part(const Kernels& k, const float* grad, const float* x, c
 
 void Kernels::linear(const float* x, int64_t tokens, const QuantizedMatrix& w, const float* bias,
                      const Adapter& lora, float scaling, float* y, float* h) const {
+  if (h == nullptr && are_few(*this, tokens)) {
+    return few_rows_linear(*this, x, tokens, w, bias, lora, scaling, y);
+  }
   for_parts(tiles, tokens, tiles.linear_tokens, [&](int64_t first, int64_t count) {
     linear_part(*this, x + first * w.depth, count, w, bias, lora, scaling, y + first * w.rows,
                 h != nullptr ? h + first * lora.rank : nullptr);

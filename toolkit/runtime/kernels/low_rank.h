@@ -7,7 +7,7 @@
 //   LowRanks products;  products.add(h);
 //   Left x = pack_left_with(k, rows of x, T, K, products, room, buffers);  // packs x, makes h
 //   Product y(k.arithmetic, T, N, out, N);
-//   y.add(x, weight_rows(w)).add({h.packed, R}, transposed(lora.b, R));
+//   y.add(x, weight_rows(w)).add({h.packed, R, &k.float32}, transposed(lora.b, R));
 //   multiply(k, y, buffers);
 #pragma once
 

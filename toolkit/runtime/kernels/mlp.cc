@@ -7,6 +7,7 @@
 // sequence.
 #include "kernels/mlp.h"
 
+#include "kernels/few_rows.h"
 #include "kernels/parallel.h"
 
 namespace toolkit {
@@ -17,7 +18,8 @@ Product tile_projection(const Kernels& k, const Left& input, const QuantizedMatr
   Product product(k.arithmetic, tokens, count, out, count);
   product.add(input, weight_rows(w, first));
   if (lora.b != nullptr) {
-    product.add({low_rank.packed, lora.rank}, transposed(lora.b + first * lora.rank, lora.rank));
+    product.add({low_rank.packed, lora.rank, &k.float32},
+                transposed(lora.b + first * lora.rank, lora.rank));
   }
   return product;
 }
@@ -66,7 +68,9 @@ void mlp_part(const Kernels& k, const float* x, int64_t tokens, const Mlp& m, fl
 
     Product down(k.arithmetic, tokens, size, y, size, first > 0);
     down.add({packed, count}, weight_rows(m.down, 0, first));
-    if (last && hd.rank > 0) down.add({hd.packed, hd.rank}, transposed(m.down_lora.b, hd.rank));
+    if (last && hd.rank > 0) {
+      down.add({hd.packed, hd.rank, &k.float32}, transposed(m.down_lora.b, hd.rank));
+    }
     multiply(k, down, buffers);
   }
   release_rest_of(m.gate);
@@ -77,6 +81,7 @@ void mlp_part(const Kernels& k, const float* x, int64_t tokens, const Mlp& m, fl
 }  // namespace
 
 void Kernels::mlp(const float* x, int64_t tokens, const Mlp& weights, float* y) const {
+  if (are_few(*this, tokens)) return few_rows_mlp(*this, x, tokens, weights, y);
   const int64_t size = weights.gate.depth;
   for_parts(tiles, tokens, tiles.tokens, [&](int64_t first, int64_t count) {
     mlp_part(*this, x + first * size, count, weights, y + first * size);

@@ -108,7 +108,7 @@ class Sweep {
     Product da(k_.arithmetic, tokens_, count, act_, count);
     da.add(output_grad_, weight_columns(m_.down, 0, first));
     if (gd_.rank > 0) {
-      da.add({gd_.packed, gd_.rank}, plain_right(m_.down_lora.a + first, features_));
+      da.add({gd_.packed, gd_.rank, &k_.float32}, plain_right(m_.down_lora.a + first, features_));
     }
     Products products;
     for (const Branch* b : branches_) {
@@ -156,7 +156,9 @@ class Sweep {
     for (const Branch* b : branches_) dn.add({b->packed, count}, weight_columns(*b->w, first));
     if (first + count == features_) {
       for (const Branch* b : branches_) {
-        if (b->e.rank > 0) dn.add({b->e.packed, b->e.rank}, plain_right(b->lora.a, size_));
+        if (b->e.rank > 0) {
+          dn.add({b->e.packed, b->e.rank, &k_.float32}, plain_right(b->lora.a, size_));
+        }
       }
     }
     Products products;

@@ -53,13 +53,39 @@ int64_t blocks_of(const Kernels& k, const Product& product) {
   return divide_up(product.rows, k.tiles.block);
 }
 
+/// A product by the arithmetics that packed its left operands: terms of its own come first, those
+/// of another are added to what they gave.
+class Parts {
+ public:
+  Parts() = default;
+  explicit Parts(const Product& product) : list_{product, product} {
+    for (Product& part : list_) part.count = 0;
+    for (int i = 0; i < product.count; ++i) {
+      const Term& term = product.terms[i];
+      const Arithmetic* packer = term.left.arithmetic;
+      const bool own = packer == nullptr || packer == product.arithmetic;
+      if (!own) list_[1].arithmetic = packer;
+      list_[own ? 0 : 1].add(term.left, term.right);
+    }
+    list_[1].accumulate = product.accumulate || list_[0].count > 0;
+  }
+
+  void multiply(int64_t group, int64_t block0, int64_t block1, void* buffer) const {
+    for (const Product& part : list_) {
+      if (part.count > 0) part.arithmetic->multiply_group(part, group, block0, block1, buffer);
+    }
+  }
+
+ private:
+  Product list_[2];
+};
+
 /// Groups times blocks as one range, group-major, so that a part of it packs little twice.
-void multiply_range(const Product& product, int64_t blocks, int64_t begin, int64_t end,
-                    void* buffer) {
+void multiply_range(const Parts& parts, int64_t blocks, int64_t begin, int64_t end, void* buffer) {
   while (begin < end) {
     const int64_t group = begin / blocks, block0 = begin % blocks;
     const int64_t block1 = min(blocks, block0 + end - begin);
-    product.arithmetic->multiply_group(product, group, block0, block1, buffer);
+    parts.multiply(group, block0, block1, buffer);
     begin += block1 - block0;
   }
 }
@@ -68,10 +94,12 @@ void multiply_range(const Product& product, int64_t blocks, int64_t begin, int64
 
 void multiply(const Kernels& k, const Products& products, const RightBuffers& buffers) {
   int64_t tasks = 0, grain = 1;
+  Parts parts[kMaxProducts];
   for (int i = 0; i < products.count; ++i) {
     const int64_t blocks = blocks_of(k, products.list[i]);
     tasks += divide_up(products.list[i].columns, k.tiles.group) * blocks;
     grain = max(grain, blocks);
+    parts[i] = Parts(products.list[i]);
   }
   parallel_balanced(tasks, grain, [&](int64_t begin, int64_t end, int thread) {
     for (int i = 0; i < products.count; ++i) {
@@ -79,7 +107,7 @@ void multiply(const Kernels& k, const Products& products, const RightBuffers& bu
       const int64_t blocks = blocks_of(k, product);
       const int64_t count = divide_up(product.columns, k.tiles.group) * blocks;
       const int64_t from = max(begin, 0), to = min(end, count);
-      if (from < to) multiply_range(product, blocks, from, to, buffers.of(thread));
+      if (from < to) multiply_range(parts[i], blocks, from, to, buffers.of(thread));
       begin -= count;
       end -= count;
     }
@@ -109,7 +137,7 @@ Left pack_left(const Kernels& k, const Arithmetic& arithmetic, const View& view,
   } else {
     parallel_short(blocks, 1, pack);
   }
-  return {room, depth};
+  return {room, depth, &arithmetic};
 }
 
 Left pack_columns_of(const Kernels& k, Scratch& scratch, const float* data, int64_t rows,

@@ -34,9 +34,11 @@ class RightBuffers {
   char* memory_;
 };
 
+constexpr int kMaxProducts = 4;
+
 /// Products none of which reads what another writes.
 struct Products {
-  Product list[4];
+  Product list[kMaxProducts];
   int count = 0;
 
   void add(const Product& product) { list[count++] = product; }

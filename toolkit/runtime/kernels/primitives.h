@@ -13,6 +13,8 @@ namespace toolkit {
 /// instruction set, so that operands of several can be packed by the same pass over rows.
 struct Arithmetic {
   const char* name;
+  /// Stretches of the depth that are packed one after the other begin at multiples of it.
+  int64_t step;
 
   /// Bytes of a packed left operand [rows, depth].
   int64_t (*left_bytes)(const Tiles& tiles, int64_t rows, int64_t depth);
@@ -25,7 +27,7 @@ struct Arithmetic {
   /// matrix.
   void (*pack_left)(const View& view, int64_t rows, int64_t depth, float scale, int64_t first,
                     int64_t last, void* out);
-  /// Packs a column of ones.
+  /// Packs a column of ones. Null, like pack_right, where right operands are weights only.
   void (*pack_ones)(int64_t rows, void* out);
   /// Packs a part of scale * right into out, which holds the whole operand; `right` begins at the
   /// part.
@@ -98,12 +100,30 @@ struct QueryStates {
            float attention_scaling, bool inverse, float* table, float* y, int64_t y_stride))       \
   /* out[k] = W[row, k] for all features. */                                                       \
   X(dequantize_row, (const QuantizedMatrix& w, int64_t row, float* out))                           \
+  /* x with every element twice, 2 depth floats, and the sums of its groups of 32. */               \
+  X(double_row, (const float* x, int64_t depth, float* doubled, float* sums))                      \
+  /* y [16] = x times 16 rows of W, x as double_row makes it. */                                   \
+  X(multiply_panel, (const QuantizedMatrix& w, int64_t panel, const float* doubled,                \
+                     const float* sums, float* y))                                                 \
+  /* out[i] (+)= scale Σ x[k] rows[i, k] for i < count. */                                         \
+  X(dot_rows, (const float* x, const float* rows, int64_t depth, int64_t count, float scale,       \
+               bool accumulate, float* out))                                                       \
   /* row[lo, hi) of [0, count) becomes exp(row - maximum), zero elsewhere; out [size], what was    \
      summed with the maximum before, is rescaled unless it is null. */                             \
   X(attention_strip, (float* row, int64_t lo, int64_t hi, int64_t count, RunningSoftmax* running,  \
                       float* out, int64_t size))                                                   \
   /* out /= the sum. */                                                                            \
   X(attention_finish, (const RunningSoftmax& running, float* out, int64_t size))                   \
+  /* `heads` queries [heads, size] of one kv-head over rows of keys and values, `stride` apart: of   \
+     every head the softmax up to here, and out [heads, size] = Σ exp(score - maximum) v.          \
+     scores: `count` floats. */                                                                    \
+  X(attention_keys, (const float* q, int64_t heads, int64_t size, float scale, const float* keys,  \
+                     const float* values, int64_t stride, int64_t count, float* scores,            \
+                     RunningSoftmax* running, float* out))                                         \
+  /* out [size] of the results of `parts` runs of keys, `step` states and `step` times size floats \
+     apart. */                                                                                     \
+  X(attention_merge, (const RunningSoftmax* running, const float* sums, int64_t parts,             \
+                      int64_t step, int64_t size, float* out))                                     \
   /* row[lo, hi) becomes its softmax, the rest of row[0, count) zero. */                           \
   X(masked_softmax, (float* row, int64_t lo, int64_t hi, int64_t count))                           \
   /* row[0, count) becomes its softmax, whose maximum and reciprocal sum are kept in `state`. */   \
@@ -124,7 +144,12 @@ struct QueryStates {
   /* out, the label's weights, becomes sums / the softmax's sum - out. */                          \
   X(head_gradient, (const HeadRow& row, const float* sums, int64_t size, float* out))              \
   /* Adds the rows' losses to the total, and rounds that to *loss. */                              \
-  X(head_loss, (const HeadRow* rows, int64_t count, double* total, float* loss))
+  X(head_loss, (const HeadRow* rows, int64_t count, double* total, float* loss))                   \
+  /* A part of the operators of these names from element `first`, a multiple of 4, on. */          \
+  X(perturb, (const float* values, const NormalStream& stream, int64_t first, int64_t count,       \
+              float scale, float most, float* plus, float* minus))                                 \
+  X(add_normals, (float* values, const NormalStream& stream, int64_t first, int64_t count,         \
+                  float keep, float factor, float most))
 // clang-format on
 
 struct Primitives {
@@ -147,5 +172,25 @@ constexpr int64_t buffer_floats(const Tiles& tiles) {
   return (tiles.depth + kQuantGroup) * tiles.group;
 }
 }  // namespace float32
+
+/// Those of fixed16's, see isa/fixed16.h.
+namespace fixed16 {
+int64_t left_bytes(const Tiles& tiles, int64_t rows, int64_t depth);
+int64_t right_bytes(const Tiles& tiles, int64_t depth, int64_t columns);
+int64_t buffer_bytes(const Tiles& tiles);
+
+/// What a quantized row takes for 32 of its elements: 16 bits each, their scale, and their sum.
+constexpr int64_t kGroupBytes = kQuantGroup * 2 + 2 * sizeof(float);
+/// Quantization groups of a stretch of the depth for which a right operand is packed at a time, so
+/// that it stays in the L1 cache. The same on all instruction sets: it decides where the offsets'
+/// part of dy W is rounded.
+constexpr int64_t kStretch = 8;
+/// Bytes of a packed right operand for one of them: 16 bits a code, and what a group's codes are
+/// multiplied with.
+constexpr int64_t panel_bytes(const Tiles& tiles) { return kQuantGroup * 2 * tiles.group; }
+constexpr int64_t factor_bytes(const Tiles& tiles) {
+  return 2 * sizeof(float) * max(tiles.group, kQuantGroup);
+}
+}  // namespace fixed16
 
 }  // namespace toolkit

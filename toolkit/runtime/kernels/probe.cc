@@ -1,6 +1,9 @@
 // Runs the kernels and what they stand on without ExecuTorch, for tests.
-//   kernels_probe kernels COUNT...  every kernel on odd shapes, on all instruction sets, with one
-//     thread and with so many
+//   kernels_probe kernels COUNT...  every kernel on odd shapes, on all instruction sets, in
+//     float32, then those with products in fixed16, with one thread and with so many; out: "isa
+//     arithmetic" of each
+//   kernels_probe products          products of both directions in fixed16; out: "isa digest" of
+//     what each instruction set gave, the same on all processors
 //   kernels_probe threads COUNT ITEMS GRAIN   the first half of the items takes 1 ms each, the rest
 //     nothing; out: which thread did each. GRAIN 0 splits in advance, "short" is parallel_short
 //   kernels_probe ranges COUNT N GRAIN        out: "ranges, the longest" of a region over [0, N)
@@ -37,6 +40,7 @@
 #include "kernels/kernels.h"
 #include "kernels/parallel.h"
 #include "kernels/release.h"
+#include "kernels/tiles.h"
 #include "kernels/workspace.h"
 
 namespace toolkit {
@@ -87,11 +91,8 @@ void run_kernels(const Words& words) {
   std::vector<int> counts;
   for (const std::string& word : words) counts.push_back(int(integer(word)));
 
-  for (const char* isa : available_isas()) {
-    const std::string wrong = run_all_kernels(isa, counts);
-    if (!wrong.empty()) throw Error(std::string(isa) + ": " + wrong);
-    printf("%s\n", isa);
-  }
+  for (const char* isa : available_isas()) check_kernels(isa, "float32", counts);
+  for (const Tiles* tiles : kAllTiles) check_kernels(tiles->isa, "fixed16", counts);
 }
 
 void share_work(const Words& words) {
@@ -266,10 +267,10 @@ int run(const std::string& part, const Words& words) {
     const char* name;
     size_t words;
     void (*run)(const Words&);
-  } parts[] = {{"kernels", 1, run_kernels}, {"threads", 3, share_work},  {"ranges", 3, ranges},
-               {"chores", 1, chores},       {"throws", 1, throws},       {"refused", 1, refused},
-               {"scratch", 0, scratch},     {"give_back", 0, give_back}, {"sweeps", 1, sweeps},
-               {"overrun", 2, overrun}};
+  } parts[] = {{"kernels", 1, run_kernels}, {"threads", 3, share_work},     {"ranges", 3, ranges},
+               {"chores", 1, chores},       {"throws", 1, throws},          {"refused", 1, refused},
+               {"scratch", 0, scratch},     {"give_back", 0, give_back},    {"sweeps", 1, sweeps},
+               {"overrun", 2, overrun},     {"products", 0, print_products}};
   for (const auto& row : parts) {
     if (part != row.name || words.size() < row.words) continue;
     row.run(words);

@@ -4,11 +4,17 @@
 #include <string>
 #include <vector>
 
+#include "kernels/kernels.h"
+
 namespace toolkit {
 
-/// Runs every kernel of an instruction set on odd shapes with one thread and with so many; returns
-/// the name of one whose results differ between them or are not finite, and an empty string
-/// otherwise.
-std::string run_all_kernels(const char* isa, const std::vector<int>& thread_counts);
+/// Runs every kernel on odd shapes with one thread and with so many, in fixed16 those with products
+/// of moderate size only, and prints "isa arithmetic"; nothing where this processor lacks it.
+/// Throws Error naming one whose results differ or are not finite.
+void check_kernels(const char* isa, const char* arithmetic, const std::vector<int>& thread_counts);
+
+/// Prints "isa digest" of the bits of products in fixed16 with weights of every kind, from numbers
+/// that are the same on all processors.
+void print_products(const std::vector<std::string>& words);
 
 }  // namespace toolkit

@@ -2,13 +2,16 @@
 // watch.
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <functional>
 #include <vector>
 
+#include "kernels/error.h"
 #include "kernels/kernels.h"
 #include "kernels/parallel.h"
 #include "kernels/probe.h"
+#include "kernels/tiles.h"
 
 namespace toolkit {
 namespace {
@@ -169,25 +172,29 @@ bool finite(const Outputs& outs) {
 
 }  // namespace
 
-std::string run_all_kernels(const char* isa, const std::vector<int>& thread_counts) {
-  const Kernels& k = *kernels_for(isa);
+namespace {
+
+std::string run_all_kernels(const Kernels& k, const std::vector<int>& thread_counts) {
+  const bool quantized_only = &k.arithmetic != &k.float32;
   const struct {
     const char* name;
     std::function<Outputs()> run;
-  } cases[] = {{"linear, one token", [&] { return run_linear(k, 1, 16, 32, 4); }},
-               {"linear, tails", [&] { return run_linear(k, 37, 48, 96, 8); }},
+    bool in_fixed16 = false;
+  } cases[] = {{"linear, one token", [&] { return run_linear(k, 1, 16, 32, 4); }, true},
+               {"linear, tails", [&] { return run_linear(k, 37, 48, 96, 8); }, true},
                {"linear, deep and long", [&] { return run_linear(k, 530, 1088, 1120, 4); }},
-               {"mlp, one token", [&] { return run_mlp(k, 1, 32, 32); }},
-               {"mlp, parts and tiles", [&] { return run_mlp(k, 395, 96, 544); }},
+               {"mlp, one token", [&] { return run_mlp(k, 1, 32, 32); }, true},
+               {"mlp, parts and tiles", [&] { return run_mlp(k, 395, 96, 544); }, true},
                {"attention, one token", [&] { return run_attention(k, 1, 1, 1, 2); }},
                {"attention, tails", [&] { return run_attention(k, 67, 6, 2, 10); }},
                {"attention, strips", [&] { return run_attention(k, 1061, 2, 1, 34); }},
                {"attention, parts of a group", [&] { return run_attention(k, 301, 5, 1, 66); }},
-               {"head, one class", [&] { return run_head(k, 1, 32, 1); }},
-               {"head, tiles and parts", [&] { return run_head(k, 390, 64, 1041); }},
+               {"head, one class", [&] { return run_head(k, 1, 32, 1); }, true},
+               {"head, tiles and parts", [&] { return run_head(k, 390, 64, 1041); }, true},
                {"element-wise, one token", [&] { return run_elementwise(k, 1, 1, 2); }},
                {"element-wise, tails", [&] { return run_elementwise(k, 61, 3, 46); }}};
   for (const auto& one : cases) {
+    if (quantized_only && !one.in_fixed16) continue;
     set_threads(1);
     const Outputs alone = one.run();
     if (!finite(alone)) return std::string(one.name) + ": not finite";
@@ -200,6 +207,55 @@ std::string run_all_kernels(const char* isa, const std::vector<int>& thread_coun
     }
   }
   return "";
+}
+
+}  // namespace
+
+void check_kernels(const char* isa, const char* arithmetic, const std::vector<int>& counts) {
+  const Kernels* kernels = kernels_for(isa, arithmetic);
+  if (kernels == nullptr) return;
+  const std::string wrong = run_all_kernels(*kernels, counts);
+  if (!wrong.empty()) throw Error(std::string(isa) + ", " + arithmetic + ": " + wrong);
+  printf("%s %s\n", isa, arithmetic);
+}
+
+namespace {
+
+uint64_t digest_of_products(const Kernels& k) {
+  constexpr struct {
+    int64_t tokens, rows, depth;
+  } kShapes[] = {{1, 16, 32}, {29, 80, 96}, {14, 560, 544}, {1030, 896, 32}};
+  uint64_t digest = 0xcbf29ce484222325;  // FNV-1a
+  for (const auto& shape : kShapes) {
+    // The last one has several stretches of the depth, whose number depends on the blocks of rows.
+    for (int kind = 0; kind < (shape.tokens < 1000 ? 4 : 1); ++kind) {
+      Random random;
+      Weight w(random, shape.rows, shape.depth, kind < 2 ? 4 : 8, kind % 2 == 0);
+      const Floats x = random.floats(shape.tokens * shape.depth),
+                   grad = random.floats(shape.tokens * shape.rows);
+      Floats y(grad.size()), dx(x.size());
+      k.linear(x.data(), shape.tokens, w.matrix, nullptr, {}, 0.0f, y.data(), nullptr);
+      k.linear_backward(grad.data(), nullptr, nullptr, shape.tokens, w.matrix, {}, 0.0f, dx.data(),
+                        {});
+      for (const Floats* out : {&y, &dx}) {
+        const auto* bytes = reinterpret_cast<const unsigned char*>(out->data());
+        for (size_t i = 0; i < out->size() * sizeof(float); ++i) {
+          digest = (digest ^ bytes[i]) * 0x100000001b3;
+        }
+      }
+    }
+  }
+  return digest;
+}
+
+}  // namespace
+
+void print_products(const std::vector<std::string>&) {
+  for (const Tiles* tiles : kAllTiles) {
+    const Kernels* kernels = kernels_for(tiles->isa, "fixed16");
+    if (kernels == nullptr) continue;
+    printf("%s %016llx\n", tiles->isa, (unsigned long long)digest_of_products(*kernels));
+  }
 }
 
 }  // namespace toolkit

@@ -20,10 +20,11 @@ struct View {
   int64_t column_stride;
 };
 
-/// A packed left operand.
+/// A packed left operand. `arithmetic` packed it; null: that of the product it is a part of.
 struct Left {
   const void* data = nullptr;
   int64_t depth = 0;
+  const Arithmetic* arithmetic = nullptr;
 };
 
 /// The right operand of a product, [depth, columns], from (row, column) = (depth0, column0) of its
@@ -42,7 +43,8 @@ struct Right {
   const void* packed = nullptr;
   int64_t stride = 0;
   int64_t depth0 = 0;
-  int64_t column0 = 0;  // multiple of 16 for weights, of a group when packed
+  int64_t column0 =
+      0;  // multiple of 16 for weights' rows, of 32 for columns, of a group when packed
   int64_t columns = 0;  // of the whole operand, when packed
 };
 

@@ -33,9 +33,24 @@ constexpr Tiles plain{"plain", 4, 16};
 constexpr Tiles avx2{"avx2", 6, 16};
 constexpr Tiles avx512{"avx512", 12, 32};
 constexpr Tiles neon{"neon", 6, 16};
+
+// The same with units that multiply integers faster, which fixed16 uses.
+constexpr Tiles with_integers(Tiles tiles, const char* isa) {
+  tiles.isa = isa;
+  return tiles;
+}
+constexpr Tiles avxvnni = with_integers(avx2, "avxvnni");
+constexpr Tiles avx512vnni = with_integers(avx512, "avx512vnni");
+constexpr Tiles neon_dotprod = with_integers(neon, "neon_dotprod");
+constexpr Tiles neon_i8mm = with_integers(neon, "neon_i8mm");
 }  // namespace tiles
 
-/// The tiles of a named instruction set, of any processor; null for a name that is none.
+/// Those of every instruction set, of any processor, best first.
+constexpr const Tiles* kAllTiles[] = {&tiles::avx512vnni, &tiles::avx512,    &tiles::avxvnni,
+                                      &tiles::avx2,       &tiles::neon_i8mm, &tiles::neon_dotprod,
+                                      &tiles::neon,       &tiles::plain};
+
+/// The tiles of a named instruction set; null for a name that is none.
 const Tiles* tiles_of(const char* isa);
 
 }  // namespace toolkit

@@ -110,18 +110,20 @@ QuantizedMatrix Arguments::weight(const char* name) {
   return w;
 }
 
-Adapter Arguments::adapter(const char* name, int64_t rows, int64_t depth, bool optional) {
+Adapter Arguments::adapter(const char* name, int64_t rows, int64_t depth, bool optional,
+                           Rank allowed) {
   const Tensor* a = tensor(name, ScalarType::Float, optional);
   const Tensor* b = tensor(name, ScalarType::Float, optional);
   if (!require((a == nullptr) == (b == nullptr), name, "needs both a and b or neither")) return {};
   if (a == nullptr) return {};
-  if (!require(a->dim() == 2 && a->size(0) > 0 && a->size(1) == depth, name, "(a) must be [R, K]"))
-    return {};
+  if (!require(a->dim() == 2 && a->size(1) == depth, name, "(a) must be [R, K]")) return {};
   const int64_t rank = a->size(0);
+  if (!require(rank > 0 || allowed == Rank::any, name, "must not have a rank of 0")) return {};
   if (!require(b->dim() == 2 && b->size(0) == rows && b->size(1) == rank, name,
                "(b) must be [N, R]")) {
     return {};
   }
+  if (rank == 0) return {};
   return {a->const_data_ptr<float>(), b->const_data_ptr<float>(), rank};
 }
 

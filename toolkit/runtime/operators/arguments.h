@@ -33,6 +33,9 @@ struct Rows {
   int64_t columns = 0;
 };
 
+/// What an adapter's rank may be.
+enum class Rank { positive, any };
+
 class Arguments {
  public:
   Arguments(const char* op, KernelRuntimeContext& context, Stack stack)
@@ -51,8 +54,9 @@ class Arguments {
   const Tensor* int_tensor(const char* name);
   /// Three arguments: codes, scale, offset.
   QuantizedMatrix weight(const char* name);
-  /// Two arguments a [rank, depth] and b [rows, rank]; both may be absent when optional.
-  Adapter adapter(const char* name, int64_t rows, int64_t depth, bool optional);
+  /// Two arguments a [rank, depth] and b [rows, rank]; both may be absent when optional. A rank of
+  /// 0, which only forwards take, is no adapter.
+  Adapter adapter(const char* name, int64_t rows, int64_t depth, bool optional, Rank rank);
   double real(const char* name);
   int64_t integer(const char* name);
   bool boolean(const char* name);

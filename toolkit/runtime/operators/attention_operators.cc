@@ -1,4 +1,5 @@
-// rope, and attention with its backward.
+// rope, attention with its backward, and attention over a cache.
+#include "kernels/dry_run.h"
 #include "operators/shared.h"
 
 namespace toolkit {
@@ -58,6 +59,38 @@ TOOLKIT_OPERATOR(attention) {
   const AttentionShape s = in.shape(args);
   float* out = args.out_like("out", in.q, in.q.columns);
   if (args.ok()) kernels().attention(s, in.q.data, in.k.data, in.v.data, out);
+}
+
+TOOLKIT_OPERATOR(attention_cached) {
+  const AttentionInputs in(args);
+  const Rows keys = args.rows("keys"), values = args.rows("values");
+  const int32_t* positions = args.ints("positions", in.q.rows);
+  CacheShape s;
+  s.window = args.integer("window");
+  s.heads = args.integer("heads");
+  s.kv_heads = args.integer("kv_heads");
+  s.scale = static_cast<float>(args.real("scale"));
+  args.require(s.window >= 0, "window", "must not be negative");
+  args.require(s.heads > 0 && s.kv_heads > 0 && s.heads % s.kv_heads == 0, "heads",
+               "must be a multiple of kv_heads");
+  if (!args.ok()) return;
+  s.tokens = in.q.rows;
+  // Without values to read it is as full as it can be, which takes most.
+  s.past = DryRun::current() == nullptr ? positions[0] : keys.rows - s.tokens;
+  s.head_size = in.q.columns / s.heads;
+  const int64_t columns = s.kv_heads * s.head_size;
+  args.require(s.head_size * s.heads == in.q.columns, "q", "must have a multiple of heads columns");
+  for (const Rows& x : {in.k, in.v}) {
+    args.require(x.rows == s.tokens && x.columns == columns, "k, v",
+                 "must be [T, kv_heads * head size]");
+  }
+  for (const Rows& x : {keys, values}) {
+    args.require(x.columns == columns && s.past >= 0 && s.past + s.tokens <= x.rows, "keys, values",
+                 "must be [C, kv_heads * head size] with room for all positions");
+  }
+  float* out = args.out_like("out", in.q, in.q.columns);
+  if (!args.ok()) return;
+  kernels().attention_cached(s, in.q.data, in.k.data, in.v.data, keys.data, values.data, out);
 }
 
 TOOLKIT_OPERATOR(attention_backward) {

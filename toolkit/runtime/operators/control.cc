@@ -43,6 +43,9 @@ TOOLKIT_EXPORT int toolkit_select_isa(const char* isa) {
   done([&] { selected = toolkit::select_isa(isa); });
   return selected;
 }
+TOOLKIT_EXPORT int toolkit_select_arithmetic(const char* arithmetic) {
+  return toolkit::select_arithmetic(arithmetic);
+}
 TOOLKIT_EXPORT void toolkit_set_release_hook(void (*hook)(const void*, size_t, bool)) {
   toolkit::set_release_hook(hook);
 }

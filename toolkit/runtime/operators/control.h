@@ -16,12 +16,16 @@ const char* toolkit_last_error(void);
 int toolkit_set_threads(int count);
 /// Number of threads the operators use.
 int toolkit_threads(void);
-/// Name of the instruction set in use: plain, avx2, avx512 or neon. Null when TOOLKIT_ISA names one
-/// that this processor lacks; operators fail then.
+/// Name of the instruction set in use, one of kernels/tiles.h: of those that only fixed16 has other
+/// code for, float32 names the one they are part of. Null when TOOLKIT_ISA names one that
+/// this processor lacks; operators fail then.
 const char* toolkit_isa(void);
 /// Switches to another instruction set; returns 0, and changes nothing, when this processor lacks
 /// it.
 int toolkit_select_isa(const char* isa);
+/// Switches to float32, the default, or fixed16 for products with quantized weights; returns 0, and
+/// changes nothing, for another name.
+int toolkit_select_arithmetic(const char* arithmetic);
 /// Installs a function that is told which weight bytes an operator has read for the last time (null
 /// removes it); `rest` when it was told of all parts of the range before.
 void toolkit_set_release_hook(void (*hook)(const void* data, size_t bytes, bool rest));

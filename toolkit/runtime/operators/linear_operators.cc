@@ -22,17 +22,17 @@ TOOLKIT_OPERATOR(quantized_linear_backward) {
     kernels().linear_backward(grad.data, nullptr, nullptr, grad.rows, w, {}, 0.0f, dx, {});
 }
 
-LoraLinear::LoraLinear(Arguments& args)
+LoraLinear::LoraLinear(Arguments& args, Rank rank)
     : x(args.rows("x")),
       w(args.weight("weight")),
       bias(args.floats("bias", w.rows, true)),
-      lora(args.adapter("lora", w.rows, w.depth, false)),
+      lora(args.adapter("lora", w.rows, w.depth, false, rank)),
       scaling(static_cast<float>(args.real("scaling"))) {
   args.require(x.columns == w.depth, "x", "must have the weight's K columns");
 }
 
 TOOLKIT_OPERATOR(lora_linear) {
-  const LoraLinear in(args);
+  const LoraLinear in(args, Rank::any);
   float* y = args.out_like("out", in.x, in.w.rows);
   if (!args.ok()) return;
   kernels().linear(in.x.data, in.x.rows, in.w, in.bias, in.lora, in.scaling, y, nullptr);
@@ -40,7 +40,7 @@ TOOLKIT_OPERATOR(lora_linear) {
 
 void lora_linear_backward(Arguments& args, const Rows& grad, const Rows& x, const Rows& h) {
   const QuantizedMatrix w = args.weight("weight");
-  const Adapter lora = args.adapter("lora", w.rows, w.depth, false);
+  const Adapter lora = args.adapter("lora", w.rows, w.depth, false, Rank::positive);
   const float scaling = static_cast<float>(args.real("scaling"));
   args.require(x.columns == w.depth, "x", "must have the weight's K columns");
   args.require(grad.columns == w.rows && grad.rows == x.rows, "grad", "must be [T, N]");
@@ -58,16 +58,16 @@ TOOLKIT_OPERATOR(lora_linear_backward) {
   lora_linear_backward(args, grad, x, {});
 }
 
-static Mlp read_mlp(Arguments& args, const Rows& x, Activation activation) {
+static Mlp read_mlp(Arguments& args, const Rows& x, Activation activation, Rank rank) {
   Mlp m;
   m.activation = activation;
   m.gate = args.weight("gate");
   m.up = args.weight("up");
   m.down = args.weight("down");
   const int64_t features = m.gate.rows, size = m.gate.depth;
-  m.gate_lora = args.adapter("gate adapter", features, size, true);
-  m.up_lora = args.adapter("up adapter", features, size, true);
-  m.down_lora = args.adapter("down adapter", size, features, true);
+  m.gate_lora = args.adapter("gate adapter", features, size, true, rank);
+  m.up_lora = args.adapter("up adapter", features, size, true, rank);
+  m.down_lora = args.adapter("down adapter", size, features, true, rank);
   m.scaling = static_cast<float>(args.real("scaling"));
   args.require(x.columns == size, "x", "must have the gate's K columns");
   args.require(m.up.rows == features && m.up.depth == size, "up", "must have the gate's shape");
@@ -88,14 +88,14 @@ static QuantizedMatrix half_of(const QuantizedMatrix& w, bool second) {
   return half;
 }
 
-static Mlp read_fused_mlp(Arguments& args, const Rows& x) {
+static Mlp read_fused_mlp(Arguments& args, const Rows& x, Rank rank) {
   Mlp m;
   m.fused = true;
   const QuantizedMatrix gate_up = args.weight("gate_up");
   m.down = args.weight("down");
   const int64_t size = gate_up.depth;
-  const Adapter lora = args.adapter("gate_up adapter", gate_up.rows, size, true);
-  m.down_lora = args.adapter("down adapter", m.down.rows, m.down.depth, true);
+  const Adapter lora = args.adapter("gate_up adapter", gate_up.rows, size, true, rank);
+  m.down_lora = args.adapter("down adapter", m.down.rows, m.down.depth, true, rank);
   m.scaling = static_cast<float>(args.real("scaling"));
   args.require(gate_up.rows % (2 * kPanel) == 0, "gate_up", "must be two halves of whole panels");
   args.require(x.columns == size, "x", "must have gate_up's K columns");
@@ -110,7 +110,7 @@ static Mlp read_fused_mlp(Arguments& args, const Rows& x) {
 
 TOOLKIT_OPERATOR(fused_swiglu_mlp) {
   const Rows x = args.rows("x");
-  const Mlp m = read_fused_mlp(args, x);
+  const Mlp m = read_fused_mlp(args, x, Rank::any);
   float* y = args.out_like("out", x, m.gate.depth);
   if (args.ok()) kernels().mlp(x.data, x.rows, m, y);
 }
@@ -118,7 +118,7 @@ TOOLKIT_OPERATOR(fused_swiglu_mlp) {
 TOOLKIT_OPERATOR(fused_swiglu_mlp_backward) {
   const Rows grad = args.rows("grad");
   const Rows x = args.rows("x");
-  const Mlp m = read_fused_mlp(args, x);
+  const Mlp m = read_fused_mlp(args, x, Rank::positive);
   const int64_t features = m.gate.rows, size = m.gate.depth;
   args.require(grad.rows == x.rows && grad.columns == size, "grad", "must have the shape of x");
   float* dx = args.out_like("dx", x, size);
@@ -132,7 +132,7 @@ TOOLKIT_OPERATOR(fused_swiglu_mlp_backward) {
 
 static void gated_mlp(Arguments& args, Activation activation) {
   const Rows x = args.rows("x");
-  const Mlp m = read_mlp(args, x, activation);
+  const Mlp m = read_mlp(args, x, activation, Rank::any);
   float* y = args.out_like("out", x, m.gate.depth);
   if (args.ok()) kernels().mlp(x.data, x.rows, m, y);
 }
@@ -140,7 +140,7 @@ static void gated_mlp(Arguments& args, Activation activation) {
 static void gated_mlp_backward(Arguments& args, Activation activation) {
   const Rows grad = args.rows("grad");
   const Rows x = args.rows("x");
-  const Mlp m = read_mlp(args, x, activation);
+  const Mlp m = read_mlp(args, x, activation, Rank::positive);
   const int64_t features = m.gate.rows, size = m.gate.depth;
   args.require(grad.rows == x.rows && grad.columns == size, "grad", "must have the shape of x");
   float* dx = args.out_like("dx", x, size);

@@ -5,7 +5,7 @@
 namespace toolkit {
 
 TOOLKIT_OPERATOR(lora_linear_saved) {
-  const LoraLinear in(args);
+  const LoraLinear in(args, Rank::positive);
   float* y = args.out_like("y", in.x, in.w.rows);
   float* h = args.out_like("h", in.x, in.lora.rank);
   if (!args.ok()) return;

@@ -179,10 +179,10 @@ int64_t scratch_bytes(const std::string& call) {
   return static_cast<int64_t>(run.take_peak());
 }
 
-void answer_scratch(const std::string& isa, int threads, std::istream& calls,
-                    std::ostream& answers) {
+void answer_scratch(const std::string& isa, int threads, const std::string& arithmetic,
+                    std::istream& calls, std::ostream& answers) {
   executorch::runtime::runtime_init();
-  DryRun run(isa, threads);
+  DryRun run(isa, threads, arithmetic);
   for (std::string call; std::getline(calls, call);) {
     const int64_t bytes = scratch_bytes(call);
     answers << "{\"bytes\":" << bytes << "}\n";

@@ -17,9 +17,9 @@ namespace toolkit {
 /// not registered or does not take these values.
 int64_t scratch_bytes(const std::string& call);
 
-/// Answers every line of `calls` with a line of JSON, {"bytes":N}, for an instruction set and a
-/// number of threads. Throws as DryRun and scratch_bytes do.
-void answer_scratch(const std::string& isa, int threads, std::istream& calls,
-                    std::ostream& answers);
+/// Answers every line of `calls` with a line of JSON, {"bytes":N}, for an instruction set, a number
+/// of threads and an arithmetic. Throws as DryRun and scratch_bytes do.
+void answer_scratch(const std::string& isa, int threads, const std::string& arithmetic,
+                    std::istream& calls, std::ostream& answers);
 
 }  // namespace toolkit

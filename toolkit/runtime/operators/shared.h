@@ -21,7 +21,7 @@ struct LoraLinear {
   Adapter lora;
   float scaling;
 
-  explicit LoraLinear(Arguments& args);
+  LoraLinear(Arguments& args, Rank rank);
 };
 
 /// The backward of one, whose first arguments were read already. `h`, x times the adapter's A, is

@@ -13,7 +13,7 @@ from tests.runtime.running import flags, records, run, trainer
 STEPS = 240
 LONGEST_LIFE = 0.25
 KILLS = int(os.environ.get("TOOLKIT_SOAK", 0)) or 11
-"""A setting's kills; CI's ten settings together are killed more than 100 times."""
+"""A setting's kills; CI's settings together are killed more than 100 times."""
 SETTINGS = {
     "adamw-spill": {"optimizer": "adamw", "checkpoints": "spill", "grad_accum": 2, "save_every": 1},
     "adamw-clip": {"optimizer": "adamw", "max_grad_norm": 0.5, "save_every": 3},
@@ -39,6 +39,13 @@ SETTINGS = {
         "optimizer": "mlorc", "projection_rank": 2, "state": "spill", "save_every": 2,
     },
     "adalomo": {"optimizer": "adalomo", "rms_floor": 0.1, "save_every": 2},
+    "lcsb": {
+        "method": "lcsb", "blocks": 1, "selection": "importance", "optimizer": "adamw",
+        "save_every": 2,
+    },
+    "mezo": {"method": "mezo", "grad_accum": 2, "save_every": 2, "zo_eps": 0.01},
+    "sparse-mezo": {"method": "sparse-mezo", "save_every": 3},
+    "mobizo": {"method": "mobizo", "queries": 2, "save_every": 3, "state": "spill"},
     "momentum-threads": {"optimizer": "sgd", "momentum": 0.9, "threads": 2, "save_every": 2},
 }  # fmt: skip
 

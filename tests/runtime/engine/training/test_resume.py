@@ -129,6 +129,31 @@ def test_an_adapter_named_again_is_what_a_restarted_run_begins_with(case, tmp_pa
     assert final(out) == final(whole)
 
 
+@pytest.mark.parametrize(
+    ("more", "late"),
+    [({"max_grad_norm": 0.5}, True), ({}, False), ({"method": "mezo", "lr": 1e-4}, True)],
+    ids=["clipped", "updated-on-the-way", "estimated"],
+)
+def test_a_stop_drops_a_step_that_has_changed_nothing(make_case, tmp_path, more, late):
+    """Such a step is computed when the run goes on, with the same samples and bits."""
+    # Saving takes as long as hundreds of sequences.
+    settings = {"grad_accum": 1200 if late else 300, "lr": 0.05, **more}
+    case = make_case()
+    begin = time.monotonic()
+    whole = case.train(tmp_path / "whole", steps=2, **settings)
+    longest = time.monotonic() - begin  # two steps
+    out = tmp_path / "run"
+    process = start(case, out, steps=2, **settings)
+    wait_for_step(out, 1)
+    begin = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0, process.stderr.read()
+    assert records(out, "end")[0]["steps"] == 1
+    assert not late or time.monotonic() - begin < longest / 3
+    run("train", **case.options(out, steps=2, resume=True, **settings))
+    assert final(out) == final(whole)
+
+
 def test_a_finished_run_can_be_made_longer(case, tmp_path):
     whole = case.train(tmp_path / "whole", steps=9)
     out = case.train(tmp_path / "run", steps=4)
@@ -175,6 +200,7 @@ def test_a_run_is_not_overwritten(case, tmp_path):
     [
         ({"optimizer": "sgd"}, "with optimizer adamw, not sgd. Resume with the same --optimizer"),
         ({"seed": 1}, "with seed 0, not 1. Resume with the same --seed"),
+        ({"arithmetic": "fixed16"}, "with arithmetic float32, not fixed16"),
         ({"order": "sequential"}, "with order shuffled, not sequential"),
         ({"grad_accum": 2}, "with sequences_a_step 1, not 2"),
     ],

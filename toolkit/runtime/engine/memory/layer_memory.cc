@@ -18,48 +18,69 @@ namespace {
 constexpr uintptr_t kAround = 64 << 10;
 
 /// Has the storage set the file's blocks aside: what is mapped has no way to say that it is full.
-void extend(File& file, int64_t begin, int64_t end) {
-  if (fallocate(file.fd(), 0, begin, end - begin) == 0) return;
+void extend(File& file, int64_t end) {
+  if (fallocate(file.fd(), 0, 0, end) == 0) return;
   if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) {
     fail_errno("make room for the state in", file.path());
   }
   const std::vector<char> zeros(256 << 10);
-  for (int64_t at = begin; at < end; at += int64_t(zeros.size())) {
+  for (int64_t at = 0; at < end; at += int64_t(zeros.size())) {
     file.write_at(zeros.data(), size_t(std::min(end - at, int64_t(zeros.size()))), at);
   }
 }
 
+size_t whole_pages(size_t bytes) {
+  const size_t page = page_size();
+  return (bytes + page - 1) / page * page;
+}
+
 }  // namespace
 
-SpillFile::SpillFile(const std::string& directory)
+SpillFile::SpillFile(const std::string& directory, const std::vector<size_t>& parts)
     : file_(directory + "/state.tmp", O_RDWR | O_CREAT | O_TRUNC, 0600) {
   remove_file(file_.path());
+  for (size_t bytes : parts) bytes_ += whole_pages(bytes);
+  if (bytes_ == 0) return;
+  extend(file_, int64_t(bytes_));
+  void* data = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, file_.fd(), 0);
+  if (data == MAP_FAILED) fail_errno("map", file_.path());
+  data_ = static_cast<char*>(data);
+  if (Runtime* runtime = Runtime::current()) runtime->weights().add_state(data_, bytes_);
 }
 
 SpillFile::~SpillFile() {
-  for (const Mapping& mapping : mappings_) munmap(mapping.data, mapping.bytes);
+  if (data_ == nullptr) return;
+  if (Runtime* runtime = Runtime::current()) runtime->weights().remove_state();
+  munmap(data_, bytes_);
 }
 
-void* SpillFile::map(size_t bytes) {
-  const size_t page = page_size(), whole = (bytes + page - 1) / page * page;
-  if (whole == 0) return nullptr;
-  extend(file_, end_, end_ + int64_t(whole));
-  void* data = mmap(nullptr, whole, PROT_READ | PROT_WRITE, MAP_SHARED, file_.fd(), end_);
-  if (data == MAP_FAILED) fail_errno("map", file_.path());
-  end_ += int64_t(whole);
-  mappings_.push_back({static_cast<char*>(data), whole});
+void* SpillFile::next(size_t bytes) {
+  if (whole_pages(bytes) > bytes_ - used_) {
+    fail("%s has no room for %zu bytes. Report this as a bug", file_.path().c_str(), bytes);
+  }
+  void* data = data_ + used_;
+  used_ += whole_pages(bytes);
   return data;
+}
+
+void SpillFile::count_changed(size_t bytes) {
+  changed_bytes_ += int64_t(bytes);
+  if (Runtime* runtime = Runtime::current()) runtime->count_written(int64_t(bytes));
 }
 
 void SpillFile::drop(const void* data, size_t bytes) const {
   const uintptr_t page = page_size(), begin = uintptr_t(data), end = begin + bytes;
-  for (const Mapping& mapping : mappings_) {
-    const uintptr_t first = uintptr_t(mapping.data), last = first + mapping.bytes;
-    if (begin < first || begin >= last) continue;
-    const uintptr_t from = std::max(first, (begin - std::min(begin, kAround)) / page * page);
-    const uintptr_t to = std::min(last, (end + kAround + page - 1) / page * page);
-    madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
-  }
+  const uintptr_t first = uintptr_t(data_), last = first + bytes_;
+  if (begin < first || begin >= last) return;
+  const uintptr_t from = std::max(first, (begin - std::min(begin, kAround)) / page * page);
+  const uintptr_t to = std::min(last, (end + kAround + page - 1) / page * page);
+  madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
+  const Runtime* runtime = Runtime::current();
+  if (runtime == nullptr || !runtime->weights().state_patched()) return;
+  fail(
+      "a part of the state in %s could not be read or written. Resume with --state ram, or on "
+      "other storage",
+      file_.path().c_str());
 }
 
 void SpillFile::check() const {
@@ -74,7 +95,7 @@ LayerMemory::LayerMemory(const std::vector<size_t>& begins, Category category, c
                          SpillFile* file)
     : begins_(begins), category_(category), file_(file) {
   if (file_ == nullptr) buffer_ = Buffer(bytes(), category, name);
-  data_ = file_ == nullptr ? buffer_.data() : file_->map(bytes());
+  data_ = file_ == nullptr ? buffer_.data() : file_->next(bytes());
 }
 
 LayerMemory::~LayerMemory() {

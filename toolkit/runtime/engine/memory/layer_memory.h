@@ -16,30 +16,30 @@ namespace toolkit {
 
 class SpillFile {
  public:
-  explicit SpillFile(const std::string& directory);  // throws Error
+  // In parts of so many bytes, at most. Throws Error when the storage has no room for them or
+  // cannot be mapped.
+  SpillFile(const std::string& directory, const std::vector<size_t>& parts);
   ~SpillFile();
   SpillFile(const SpillFile&) = delete;
   SpillFile& operator=(const SpillFile&) = delete;
 
-  // So many further bytes of the file, zeros. Throws Error when the storage has no room for them.
-  void* map(size_t bytes);
-  // Has pages of a mapping leave the process; other memory is left alone.
+  // The next of its parts, zeros.
+  void* next(size_t bytes);
+  // Has pages of a part leave the process; other memory is left alone. Throws Error where pages
+  // could not be read or written since (bus_guard.h).
   void drop(const void* data, size_t bytes) const;
   // Throws Error where the storage lost changes: reading them back would give older values.
   void check() const;
   // Changed so far, by whole layers. What changes again before it reaches the storage costs nothing
   // there.
   int64_t changed_bytes() const { return changed_bytes_; }
-  void count_changed(size_t bytes) { changed_bytes_ += int64_t(bytes); }
+  void count_changed(size_t bytes);
 
  private:
-  struct Mapping {
-    char* data;
-    size_t bytes;
-  };
   File file_;
-  int64_t end_ = 0, changed_bytes_ = 0;
-  std::vector<Mapping> mappings_;
+  char* data_ = nullptr;
+  size_t bytes_ = 0, used_ = 0;
+  int64_t changed_bytes_ = 0;
 };
 
 class LayerMemory {

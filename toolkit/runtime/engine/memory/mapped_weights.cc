@@ -21,11 +21,12 @@ constexpr uintptr_t kPadding = 16 << 10;  // between tensors of a bundle
 
 }  // namespace
 
-void MappedWeights::add(void* address, size_t bytes, Prefetcher* reader) {
+void MappedWeights::add(void* address, size_t bytes, Prefetcher* reader, bool stays) {
   const uintptr_t begin = reinterpret_cast<uintptr_t>(address);
   for (Range& range : ranges_) {
     if (range.begin != 0) continue;
     range.reader = reader;
+    range.stays = stays;
     range.used = 0;
     range.patched = 0;
     range.end = begin + bytes;
@@ -55,13 +56,20 @@ MappedWeights::Range* MappedWeights::range_of(uintptr_t begin, uintptr_t end) {
   return nullptr;
 }
 
+void MappedWeights::add_state(void* address, size_t bytes) {
+  state_.patched = 0;
+  state_.end = reinterpret_cast<uintptr_t>(address) + bytes;
+  state_.begin = reinterpret_cast<uintptr_t>(address);
+}
+
 bool MappedWeights::patch(uintptr_t address) {
-  Range* range = range_of(address, address + 1);
+  const bool of_state = address >= state_.begin && address < state_.end;
+  Range* range = of_state ? &state_ : range_of(address, address + 1);
   if (range == nullptr) return false;
   const uintptr_t from = address / page_size() * page_size(), end = range->end;
   uintptr_t none = 0;
   range->patched.compare_exchange_strong(none, from);
-  return mmap(reinterpret_cast<void*>(from), end - from, PROT_READ,
+  return mmap(reinterpret_cast<void*>(from), end - from, PROT_READ | (of_state ? PROT_WRITE : 0),
               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED;
 }
 
@@ -123,7 +131,7 @@ void MappedWeights::give_back_pending() {
 void MappedWeights::released(const void* data, size_t bytes, bool rest) {
   const uintptr_t begin = reinterpret_cast<uintptr_t>(data), end = begin + bytes;
   Range* range = range_of(begin, end);
-  if (range == nullptr) return;
+  if (range == nullptr || range->stays) return;
   if (!rest) range->used += int64_t(bytes);
   pending_bytes_ += bytes;
   bool merged = false;

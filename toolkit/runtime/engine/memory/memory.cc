@@ -30,8 +30,22 @@ size_t page_size() {
 
 Buffer::Buffer(size_t bytes, Category category, const char* name)
     : bytes_(bytes), category_(category) {
+  map(0, name);
+  account(bytes);
+}
+
+Buffer Buffer::reserved(size_t bytes, Category category, const char* name) {
+  Buffer buffer;
+  buffer.bytes_ = bytes;
+  buffer.category_ = category;
+  buffer.map(MAP_NORESERVE, name);
+  return buffer;
+}
+
+void Buffer::map(int flags, const char* name) {
+  const size_t bytes = bytes_;
   if (bytes == 0) return;
-  data_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  data_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
   if (data_ == MAP_FAILED) {
     data_ = nullptr;
     fail(
@@ -43,7 +57,6 @@ Buffer::Buffer(size_t bytes, Category category, const char* name)
   madvise(data_, bytes, MADV_NOHUGEPAGE);
   // Shown in /proc/self/smaps; kernels without the feature refuse, which does no harm.
   prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, data_, bytes, name);
-  account(bytes);
 }
 
 Buffer::Buffer(Buffer&& other) noexcept

@@ -38,6 +38,8 @@ class Buffer {
  public:
   Buffer() = default;
   Buffer(size_t bytes, Category category, const char* name);  // throws Error when memory is short
+  // The same of addresses alone, as many as there may ever be; account() says what is in use.
+  static Buffer reserved(size_t bytes, Category category, const char* name);
   Buffer(Buffer&& other) noexcept;
   Buffer& operator=(Buffer&& other) noexcept;
   ~Buffer();
@@ -52,6 +54,8 @@ class Buffer {
 
  private:
   void* data_ = nullptr;
+  void map(int flags, const char* name);
+
   size_t bytes_ = 0, accounted_ = 0;
   Category category_ = Category::runtime;
 };

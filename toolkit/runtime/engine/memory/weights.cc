@@ -37,8 +37,9 @@ class WeightMapping::Run {
     // Either way pages that were used do not count as worth keeping: under pressure they go before
     // those that were read ahead. Read around every row, a table would come from storage several
     // times over.
-    madvise(data_, bytes, access == Access::rows ? MADV_RANDOM : MADV_SEQUENTIAL);
-    Runtime::current()->weights().add(data_, bytes, reader);
+    const bool stays = access == Access::resident;
+    if (!stays) madvise(data_, bytes, access == Access::rows ? MADV_RANDOM : MADV_SEQUENTIAL);
+    Runtime::current()->weights().add(data_, bytes, reader, stays);
   }
   ~Run() { Runtime::current()->weights().remove(data_); }
   Run(const Run&) = delete;

@@ -9,8 +9,9 @@
 
 namespace toolkit {
 
-// How a mapping is read: in full, or a few rows here and there, of which only those are wanted.
-enum class Access { whole, rows };
+// How a mapping is read: in full; or a few rows here and there, of which only those are wanted; or
+// in full again and again, so that it stays in memory where there is room.
+enum class Access { whole, rows, resident };
 
 // Maps the tensors of one method run. Neighbours in the file share one mapping.
 // While mapped, kernels::release() gives consumed pages back (they are clean file pages, so a page

@@ -15,6 +15,10 @@ struct AdapterTensor {
   size_t offset;  // in floats, within a layer
   size_t count;   // floats
 };
+// Whether it is the B of a pair, which begins as zeros.
+inline bool is_b(const AdapterTensor& tensor) {
+  return tensor.key.find(".lora_B.") != std::string::npos;
+}
 
 // Where every layer's tensors are, layer after layer: those of a kind of block have the same, those
 // of some kinds none. Every tensor starts at a multiple of 64 bytes.

@@ -25,11 +25,16 @@ const Signature& signature_of(Kind kind) {
                                   {{"hidden"}, {"hidden"}},
                                   {{"hidden", "grad"}, {"grad"}},
                                   {{"hidden"}, {"loss"}},
-                                  {{"hidden", "grad_scale"}, {"loss", "grad"}}};
+                                  {{"hidden", "grad_scale"}, {"loss", "grad"}},
+                                  {{}, {"hidden"}},
+                                  {{"hidden", "keys", "values"}, {"hidden", "k", "v"}},
+                                  {{"hidden"}, {"logits"}}};
   return all[int(kind)];
 }
 
-bool is_block(Kind kind) { return kind == Kind::block_forward || kind == Kind::block_backward; }
+bool is_block(Kind kind) {
+  return kind == Kind::block_forward || kind == Kind::block_backward || kind == Kind::block_step;
+}
 
 bool contains(const Names& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
@@ -66,8 +71,9 @@ const char* after_prefix(const std::string& name, const char* prefix) {
   return name.compare(0, length, prefix) == 0 ? name.c_str() + length : nullptr;
 }
 
-Bundle::Bundle(const std::string& directory)
+Bundle::Bundle(const std::string& directory, Use use)
     : directory_(directory),
+      use_(use),
       identity_(directory),
       program_(identity_.checked_programs()),
       base_(directory + "/base.ptd"),
@@ -122,7 +128,22 @@ void Bundle::read_block_kinds() {
     adapter_keys_.push_back(adapters_of(program_.texts(kinds[block] + "_forward_inputs")));
     keeps_.push_back(contains(program_.texts(kinds[block] + "_forward_outputs"), kKept));
   }
-  list_methods(kinds);
+  if (use_ == Use::generation) {
+    list_generating(kinds);
+  } else {
+    list_methods(kinds);
+  }
+}
+
+void Bundle::list_generating(const Names& kinds) {
+  if (!program_.has_method("head_logits")) {
+    fail("bundle %s has no programs to generate with. Export it again with `toolkit export`",
+         directory_.c_str());
+  }
+  methods_ = {{Kind::embed_step, "embed_step"}, {Kind::head_logits, "head_logits"}};
+  for (size_t block = 0; block < kinds.size(); ++block) {
+    methods_.push_back({Kind::block_step, kinds[block] + "_step", block});
+  }
 }
 
 void Bundle::list_methods(const Names& kinds) {

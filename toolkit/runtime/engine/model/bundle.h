@@ -15,7 +15,18 @@ namespace toolkit {
 
 constexpr int64_t kBundleFormatVersion = 4;
 
-enum class Kind { embed, block_forward, block_backward, head_loss, head_backward };
+enum class Kind {
+  embed,
+  block_forward,
+  block_backward,
+  head_loss,
+  head_backward,
+  embed_step,
+  block_step,
+  head_logits
+};
+// What a bundle is opened for: to train and evaluate, or to generate, which other methods do.
+enum class Use { training, generation };
 
 // One method of the programs, at any length: its inputs and outputs, in binding order.
 struct Bindings {
@@ -30,7 +41,7 @@ struct Bindings {
 
 class Bundle {
  public:
-  explicit Bundle(const std::string& directory);  // throws Error
+  explicit Bundle(const std::string& directory, Use use = Use::training);  // throws Error
 
   int64_t layers, hidden_size, vocab_size, rank;
   double alpha;
@@ -64,19 +75,21 @@ class Bundle {
  private:
   void read_block_kinds();
   void list_methods(const std::vector<std::string>& kinds);
+  void list_generating(const std::vector<std::string>& kinds);
   bool runs(const Bindings& bindings, int64_t layer) const;  // whether the layer is of its kind
   void bind(Bindings& bindings);
   void bind_input(Bindings& bindings, const std::string& name);
   void check_outputs(const Bindings& bindings) const;
 
   std::string directory_;
+  const Use use_;
   BundleIdentity identity_;
   Program program_;
   FlatTensorFile base_;
   mutable WeightChecks checks_;
   std::vector<int64_t> layer_kinds_;  // number of every layer's kind of block
   std::vector<bool> keeps_;           // of every kind
-  std::vector<Bindings> methods_;     // embed, head_loss, head_backward, then those of every kind
+  std::vector<Bindings> methods_;     // of the two ends, then those of every kind
   std::vector<std::vector<std::vector<TensorSpec>>> specs_;
   std::vector<std::vector<std::string>> adapter_keys_;
 };

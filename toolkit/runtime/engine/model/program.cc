@@ -194,6 +194,12 @@ struct Method::Input {
   std::vector<int32_t> sizes, strides;
   std::vector<uint8_t> order;
   std::unique_ptr<et::etensor::TensorImpl> tensor;
+
+  void lay_out() {
+    const size_t rank = sizes.size();
+    strides.assign(rank, 1);
+    for (size_t d = rank; d-- > 1;) strides[d - 1] = strides[d] * sizes[d];
+  }
 };
 
 Method::Method(const Program& program, const std::string& name,
@@ -225,12 +231,8 @@ Method::Method(const Program& program, const std::string& name,
     inputs_.push_back(port(inputs[i], meta->input_tensor_meta(i)));
     auto input = std::make_unique<Input>();
     input->sizes = inputs_.back().sizes;
-    const size_t rank = input->sizes.size();
-    input->strides.assign(rank, 1);
-    for (size_t d = rank; d-- > 1;) {
-      input->strides[d - 1] = input->strides[d] * input->sizes[d];
-    }
-    for (size_t d = 0; d < rank; ++d) input->order.push_back(uint8_t(d));
+    input->lay_out();
+    for (size_t d = 0; d < input->sizes.size(); ++d) input->order.push_back(uint8_t(d));
     tensors_.push_back(std::move(input));
   }
   for (size_t i = 0; i < outputs.size(); ++i) {
@@ -265,6 +267,14 @@ void Method::set_input(size_t index, const void* data) {
   }
   const et::EValue value{et::etensor::Tensor(input.tensor.get())};
   if (method_->set_input(value, index) != et::Error::Ok) failed("refused an input");
+}
+
+void Method::resize_input(size_t index, size_t dimension, int64_t size) {
+  Input& input = *tensors_[index];
+  if (input.sizes[dimension] == size) return;
+  input.sizes[dimension] = int32_t(size);
+  input.lay_out();
+  input.tensor.reset();
 }
 
 void Method::set_output(size_t index, void* data) {

@@ -85,6 +85,9 @@ class Method {
 
   // Memory stays the caller's and must hold the port's bytes until execute() returns.
   void set_input(size_t index, const void* data);
+  // The same of an input that is smaller than the port in one dimension, in a method that allows
+  // that; from then on.
+  void resize_input(size_t index, size_t dimension, int64_t size);
   void set_output(size_t index, void* data);
   void execute();  // throws Error
 

@@ -25,7 +25,7 @@ std::string parent_of(const std::string& path) {
 void run_gradients(Runtime& runtime, const Options& options, PrintLine print, void* user) {
   const Bundle bundle(options.bundle);
   const Dataset data(options.data, bundle);
-  const std::vector<int64_t> samples = parse_indices(options.samples, data.samples());
+  const std::vector<int64_t> samples = parse_indices("samples", options.samples, data.samples());
   const int64_t together = options.batch_size;
   if (int64_t(samples.size()) % together != 0) {
     fail_usage("--samples names %zu, no multiple of --batch-size %lld. See --help", samples.size(),
@@ -44,7 +44,8 @@ void run_gradients(Runtime& runtime, const Options& options, PrintLine print, vo
                       CheckpointPlace::automatic, parent_of(options.out));
   const LossSum sum = passes.gradients(
       samples, values.floats(), trained.first(), states,
-      [&](int64_t layer) { return gradients.floats() + layout.begin(layer); }, [](int64_t) {});
+      [&](int64_t layer) { return gradients.floats() + layout.begin(layer); }, [](int64_t) {},
+      false);
   write_safetensors(options.out, named_tensors(layout, trained.list(), gradients.floats(), ""));
   Json json;
   json.field("loss", sum.mean()).field("tokens", sum.tokens);

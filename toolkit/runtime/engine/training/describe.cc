@@ -9,6 +9,7 @@
 #include "engine/training/methods/method.h"
 #include "engine/training/optimizers/optimizer.h"
 #include "kernels/kernels.h"
+#include "kernels/tiles.h"
 
 namespace toolkit {
 namespace {
@@ -113,12 +114,14 @@ std::string method_json(const MethodRow& row) {
   Json json;
   json.field("name", row.name).field("help", row.help).raw("options", uses_json(row.options));
   json.field("backward", row.backward).field("checkpoints", row.checkpoints);
-  return json.field("gradients", row.gradients).str();
+  json.field("gradients", row.gradients);
+  return json.field("updates", row.updates).str();
 }
 
 std::vector<std::string> instruction_sets() {
   std::vector<std::string> names = {kernels().isa};
-  for (const char* name : {"avx512", "avx2", "neon", "plain"}) {
+  for (const Tiles* tiles : kAllTiles) {
+    const char* name = tiles->isa;
     if (kernels_for(name) != nullptr && names[0] != name) names.push_back(name);
   }
   return names;
@@ -156,7 +159,7 @@ void run_describe(const Options& options, PrintLine print, void* user) {
            }));
   json.raw("methods", array_of(methods(), method_json));
   json.raw("instruction_sets", array_of(instruction_sets(), json_quote));
-  json.raw("arithmetic", "[\"float32\"]");
+  json.raw("arithmetic", array_of(kArithmetics, json_quote));
   print(json.str().c_str(), user);
 }
 

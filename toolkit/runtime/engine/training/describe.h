@@ -15,7 +15,7 @@ using PrintLine = void (*)(const char* line, void* user);
 //   optimizers  name, help, options (that it reads, with its defaults), states: for every shape of
 //               --shape what it remembers: name, type, count, bytes in memory
 //   methods     name, help, options, and whether it needs the backward programs, checkpoints,
-//               gradients
+//               gradients, and whether it updates the adapter itself (the optimizer is then sgd)
 //   instruction_sets  those this processor has, the one in use first
 //   arithmetic  what products are computed in
 // Throws UsageError.

@@ -25,6 +25,14 @@ constexpr Text kTexts[kCommands] = {
      "Tell what this trainer can do: options, methods, optimizers with what they remember of a\n"
      "tensor, instruction sets.",
      "trainer describe --json --shape 8x896,4864x8"},
+    {"generate",
+     "Write what follows a prompt; prints JSON lines. Requests are lines, numbered from 1 on:\n"
+     "  set OPTION VALUE  for the requests that follow\n"
+     "  reply TOKEN ..    to the whole prompt; a beginning that is known is not computed again\n"
+     "  score K TOKEN ..  log probabilities of these tokens but the first K, which is 1 or more\n"
+     "  cancel            ends the replies asked for before; has no number and no answer\n"
+     "Every answer has the number of its request.",
+     "echo 'reply 1 42 7' | trainer generate --bundle bundles/smol --max-tokens 20"},
 };
 
 /// Who reads an option, and defaults of their own: "sgd, adamw: " and ", lion 0.99".

@@ -13,8 +13,9 @@
 namespace toolkit {
 namespace {
 
-constexpr unsigned kTrain = 1, kGradients = 2, kEvaluate = 4, kDescribe = 8, kSaved = 16;
-constexpr unsigned kRuns = kTrain | kGradients | kEvaluate;
+constexpr unsigned kTrain = 1, kGradients = 2, kEvaluate = 4, kDescribe = 8, kGenerate = 16;
+constexpr unsigned kSaved = 1 << 8;
+constexpr unsigned kRuns = kTrain | kGradients | kEvaluate, kEvery = kRuns | kGenerate;
 constexpr double kMany = 9e15;
 
 std::vector<std::string> words(const std::string& text) {
@@ -25,6 +26,11 @@ std::vector<std::string> words(const std::string& text) {
     begin = end + 1;
   }
   return result;
+}
+
+template <size_t count>
+std::vector<std::string> words_of(const char* const (&names)[count]) {
+  return {names, names + count};
 }
 
 template <typename Rows>
@@ -93,13 +99,6 @@ void assign(Options& options, const OptionRow& row, const std::string& text) {
   }
 }
 
-bool reads(const std::vector<OptionUse>& uses, const std::string& name) {
-  for (const OptionUse& use : uses) {
-    if (name == use.name) return true;
-  }
-  return false;
-}
-
 void fill_in(Options& options, const std::vector<OptionUse>& uses) {
   for (const OptionUse& use : uses) {
     if (use.fallback == nullptr || options.given(use.name)) continue;
@@ -123,6 +122,21 @@ void settle(Options& options, const char* kind, const Row& chosen, const std::ve
   }
 }
 
+/// Methods that change the adapter themselves do what sgd does with their estimate.
+void settle_optimizer(Options& options) {
+  if (!method_row(options.method).updates) return;
+  if (options.given("optimizer") && options.optimizer != "sgd") {
+    fail_usage(
+        "--method %s changes the adapter itself, as --optimizer sgd would, not %s. Leave "
+        "--optimizer away",
+        options.method.c_str(), options.optimizer.c_str());
+  }
+  if (options.momentum != 0) {
+    fail_usage("--method %s keeps no momentum. Leave --momentum away", options.method.c_str());
+  }
+  options.optimizer = "sgd";
+}
+
 }  // namespace
 
 const std::vector<OptionRow>& option_rows() {
@@ -142,14 +156,18 @@ const std::vector<OptionRow>& option_rows() {
   return rows;
 }
 
-Options parse_options(Command command, const std::vector<OptionValue>& values) {
-  Options options;
+Options with_options(Command command, Options options, const std::vector<OptionValue>& values) {
   for (const OptionValue& option : values) {
     const OptionRow* row = find_row(command, option.name);
     if (row == nullptr) fail_unknown(command, option.name);
     assign(options, *row, option.value);
     options.names.insert(option.name);
   }
+  return options;
+}
+
+Options parse_options(Command command, const std::vector<OptionValue>& values) {
+  Options options = with_options(command, {}, values);
   for (const OptionRow& row : option_rows()) {
     if (row.required_by(command) && !options.given(row.name.c_str())) {
       fail_usage("trainer %s needs --%s %s. See trainer %s --help", command_name(command),
@@ -157,6 +175,7 @@ Options parse_options(Command command, const std::vector<OptionValue>& values) {
     }
   }
   if (command == Command::train) {
+    settle_optimizer(options);
     settle(options, "optimizer", optimizer_row(options.optimizer), optimizers());
     settle(options, "method", method_row(options.method), methods());
   }
@@ -221,7 +240,7 @@ std::string OptionRow::text_in(const Options& options) const {
   return options.*std::get<bool Options::*>(member) ? "true" : "false";
 }
 
-std::vector<int64_t> parse_indices(const std::string& text, int64_t limit) {
+std::vector<int64_t> parse_indices(const char* option, const std::string& text, int64_t limit) {
   std::vector<int64_t> indices;
   for (size_t begin = 0; begin <= text.size();) {
     size_t comma = text.find(',', begin);
@@ -230,7 +249,7 @@ std::vector<int64_t> parse_indices(const std::string& text, int64_t limit) {
     char* end = nullptr;
     const int64_t index = strtoll(word.c_str(), &end, 10);
     if (word.empty() || *end != 0 || index < 0 || index >= limit) {
-      fail_usage("--samples %s: expected numbers from 0 to %lld. See --help", text.c_str(),
+      fail_usage("--%s %s: expected numbers from 0 to %lld. See --help", option, text.c_str(),
                  (long long)(limit - 1));
     }
     indices.push_back(index);

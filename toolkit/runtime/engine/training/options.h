@@ -8,6 +8,8 @@
 #include <variant>
 #include <vector>
 
+#include "kernels/kernels.h"
+
 namespace toolkit {
 
 struct Options {
@@ -22,8 +24,8 @@ struct Options {
   bool given(const char* name) const { return names.count(name) > 0; }
 };
 
-enum class Command { train, gradients, evaluate, describe };
-constexpr int kCommands = 4;
+enum class Command { train, gradients, evaluate, describe, generate };
+constexpr int kCommands = 5;
 
 // One option as "name" (without dashes) and its value; a switch like `resume` has the value "true".
 struct OptionValue {
@@ -50,8 +52,11 @@ std::vector<OptionValue> saved_options(const Options& options);
 std::string help_text(Command command);
 const char* command_name(Command command);
 
-// "3,1,4" to numbers, each in [0, limit). Throws UsageError.
-std::vector<int64_t> parse_indices(const std::string& text, int64_t limit);
+// `options` with others of the same command, which need not be complete. Throws as parse_options.
+Options with_options(Command command, Options options, const std::vector<OptionValue>& values);
+
+// "3,1,4", the value of an option, to numbers, each in [0, limit). Throws UsageError.
+std::vector<int64_t> parse_indices(const char* option, const std::string& text, int64_t limit);
 
 // The table.
 struct OptionRow {

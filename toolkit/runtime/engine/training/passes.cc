@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 
-#include <algorithm>
 #include <cmath>
 
 #include "engine/error.h"
@@ -28,7 +27,7 @@ void Passes::plan_reading(int64_t rows, bool backward) {
   const Kind head = backward ? Kind::head_backward : Kind::head_loss;
   stages.push_back({network_.weights(head, 0), true, rows * sweeps});
   for (int64_t layer = layers; backward && layer-- > lowest_;) {
-    stages.push_back({network_.weights(Kind::block_backward, layer)});
+    if (!skips(layer)) stages.push_back({network_.weights(Kind::block_backward, layer)});
   }
   prefetcher_.plan(stages);
 }
@@ -57,18 +56,26 @@ void Passes::check_output(const float* hidden, int64_t layer) {
       (long long)layer);
 }
 
+int64_t Passes::labelled(const std::vector<int64_t>& samples) const {
+  int64_t tokens = 0;
+  for (int64_t sample : samples) tokens += data_.labelled(sample);
+  if (tokens > 0) return tokens;
+  fail(
+      "none of the %zu samples of this step has labelled tokens. Use a larger batch or data with "
+      "more labelled tokens",
+      samples.size());
+}
+
 LossSum Passes::gradients(const std::vector<int64_t>& samples, const float* values, int64_t lowest,
                           HiddenStates& states, const GradientsOf& gradients_of,
-                          const LayerDone& layer_done) {
+                          const LayerDone& layer_done, bool changes,
+                          const std::vector<bool>& skipped) {
   lowest_ = lowest;
+  skipped_ = skipped;
+  stage_ = network_.bundle().layers;
+  unchanged_ = true;
   LossSum sum;
-  for (int64_t sample : samples) sum.tokens += data_.labelled(sample);
-  if (sum.tokens == 0) {
-    fail(
-        "none of the %zu samples of this step has labelled tokens. Use a larger batch or data with "
-        "more labelled tokens",
-        samples.size());
-  }
+  sum.tokens = labelled(samples);
   states.clear();
   plan_reading(int64_t(rows(samples)), true);
   embed(samples, states);
@@ -78,10 +85,16 @@ LossSum Passes::gradients(const std::vector<int64_t>& samples, const float* valu
     fail("the loss is not finite. Use a lower learning rate or clip gradients");
   }
   for (int64_t layer = network_.bundle().layers; layer-- > lowest_;) {
+    if (skips(layer)) {
+      pass_on(layer, rows(samples), states);
+      continue;
+    }
     backward(layer, samples, values, states, gradients_of(layer));
+    unchanged_ = unchanged_ && !changes;
     layer_done(layer);
     rest_values(layer);
   }
+  unchanged_ = false;
   return sum;
 }
 
@@ -120,13 +133,16 @@ void Passes::forward(const std::vector<int64_t>& samples, const float* values,
                           &prefetcher_);
     const int64_t from = state_of(layer), to = state_of(layer + 1);
     for (size_t s = 0; s < rows(samples); ++s) {
+      check_interruption();
       Frame frame = row_of(samples, s);
       frame.hidden = states.get(from, s);
       frame.hidden_out = states.acquire();
       frame.adapter = layer_values(values, layer);
       run_block(layer, weights, frame, states);
-      if (to > from) states.park(from, s);
-      if (frame.kept_out != nullptr && to > from) {
+      const bool waits = to > from && !skips(layer);
+      if (waits) states.park(from, s);
+      if (to > from && !waits) states.drop(from, s);
+      if (frame.kept_out != nullptr && waits) {
         states.put(states.kept(from), s, frame.kept_out);
         states.park(states.kept(from), s);
       } else if (frame.kept_out != nullptr) {
@@ -156,6 +172,7 @@ double Passes::head(const std::vector<int64_t>& samples, float grad_scale, Hidde
                         &prefetcher_);
   check_embedding();
   for (size_t s = 0; s < rows(samples); ++s) {
+    check_interruption();
     Frame frame = row_of(samples, s);
     frame.hidden = states.get(last, s);
     frame.grad_out = states.acquire();
@@ -172,7 +189,7 @@ double Passes::head(const std::vector<int64_t>& samples, float grad_scale, Hidde
 void Passes::backward(int64_t layer, const std::vector<int64_t>& samples, const float* values,
                       HiddenStates& states, float* gradients) {
   Phase phase(trace_, "backward", layer);
-  prefetcher_.begin(2 * network_.bundle().layers - layer);
+  prefetcher_.begin(++stage_);
   use_values(layer);
   const AdapterLayout& layout = network_.adapter();
   const size_t count = layout.layer_floats(layer);
@@ -187,6 +204,7 @@ void Passes::backward(int64_t layer, const std::vector<int64_t>& samples, const 
   WeightMapping weights(network_.bundle().base().file(), checked(Kind::block_backward, layer),
                         &prefetcher_);
   for (size_t s = 0; s < rows(samples); ++s) {
+    check_interruption();
     Frame frame = row_of(samples, s);
     frame.hidden = states.get(from, s);
     frame.grad = states.get(to, s);
@@ -202,68 +220,6 @@ void Passes::backward(int64_t layer, const std::vector<int64_t>& samples, const 
     states.rest(from, s);
   }
   phase.snapshot();
-}
-
-LossSum Passes::evaluate(int64_t samples, const float* values, size_t memory,
-                         const std::function<bool(int64_t, const LossSum&)>& interrupted) {
-  Phase phase(trace_, "evaluate");
-  const int64_t chunk = std::min<int64_t>(
-      samples, std::max<int64_t>(1, int64_t(memory / network_.hidden_bytes()) -
-                                        (network_.bundle().any_keeps(0) ? 2 : 1)));
-  HiddenStates states(1, false, chunk, network_.hidden_bytes(), CheckpointPlace::ram, "");
-  LossSum sum;
-  for (int64_t first = 0; first < samples; first += chunk) {
-    std::vector<int64_t> indices;
-    for (int64_t i = first; i < std::min(samples, first + chunk); ++i) indices.push_back(i);
-    const auto same = [&](int64_t layer, size_t) { return layer_values(values, layer); };
-    for (double loss : losses(indices, same, states)) sum.loss += loss;
-    for (int64_t sample : indices) sum.tokens += data_.labelled(sample);
-    if (!std::isfinite(sum.loss)) fail("the loss is not finite. Use another adapter");
-    if (interrupted(first + int64_t(indices.size()), sum)) break;
-  }
-  return sum;
-}
-
-std::vector<double> Passes::losses(const std::vector<int64_t>& samples, const ValuesOf& values_of,
-                                   HiddenStates& states) {
-  const File& file = network_.bundle().base().file();
-  const int64_t layers = network_.bundle().layers;
-  plan_reading(int64_t(rows(samples)), false);
-  {
-    WeightMapping weights(file, network_.weights(Kind::embed, 0), nullptr, Access::rows);
-    for (size_t s = 0; s < rows(samples); ++s) {
-      Frame frame = row_of(samples, s);
-      run_embedding(weights, frame, states);
-      states.put(0, s, frame.hidden_out);
-    }
-  }
-  for (int64_t layer = 0; layer < layers; ++layer) {
-    prefetcher_.begin(layer);
-    use_values(layer);
-    WeightMapping weights(file, checked(Kind::block_forward, layer), &prefetcher_);
-    for (size_t s = 0; s < rows(samples); ++s) {
-      Frame frame = row_of(samples, s);
-      frame.hidden = states.get(0, s);
-      frame.hidden_out = states.acquire();
-      frame.adapter = values_of(layer, s);
-      run_block(layer, weights, frame, states);
-      if (frame.kept_out != nullptr) states.give_back(frame.kept_out);
-      states.put(0, s, frame.hidden_out);
-    }
-    rest_values(layer);
-  }
-  prefetcher_.begin(layers);
-  WeightMapping weights(file, checked(Kind::head_loss, 0), &prefetcher_);
-  check_embedding();
-  std::vector<double> losses;
-  for (size_t s = 0; s < rows(samples); ++s) {
-    Frame frame = row_of(samples, s);
-    frame.hidden = states.get(0, s);
-    network_.run(Kind::head_loss, 0, weights, frame);
-    losses.push_back(frame.loss);
-    states.drop(0, s);
-  }
-  return losses;
 }
 
 }  // namespace toolkit

@@ -22,6 +22,9 @@ struct LossSum {
   double mean() const { return loss / double(tokens); }
 };
 
+// Thrown out of a pass that was asked to end.
+struct Interrupted {};
+
 class Passes {
  public:
   // Everything is borrowed and must outlive this object. `together` sequences at a time make a row
@@ -37,6 +40,10 @@ class Passes {
   // Layers of the adapter that lie there are put away once a pass is done with them; borrowed.
   void put_away(LayerMemory& values) { values_ = &values; }
 
+  // Asked between the rows of every layer as long as a pass has changed nothing; when it says true,
+  // the pass throws Interrupted.
+  void interruptible(std::function<bool()> interrupted) { interrupted_ = std::move(interrupted); }
+
   // Called with the layer whose gradients are complete.
   using LayerDone = std::function<void(int64_t layer)>;
   // Memory of a layer's gradients.
@@ -45,20 +52,31 @@ class Passes {
   // Loss of `samples`, a multiple of those computed together, and gradients of its mean over
   // labelled tokens, of the layers from `lowest` up, those without adapters included. The layers
   // below keep no states for a backward pass, so `states` has as many layers as there are
-  // gradients. `values` are all adapters; `layer_done` may change the layer's values. Throws Error
-  // when the loss is not finite, before any gradient is computed, and when no token is labelled.
+  // gradients. `values` are all adapters; `layer_done` may change the layer's values, if `changes`:
+  // then the first call of it ends the time for interruptions. Throws Error when the loss is not
+  // finite, before any gradient is computed, and when no token is labelled. Layers that are
+  // `skipped` have no backward pass: what arrives at their output is passed on to their input, as
+  // if they were their residual alone.
   LossSum gradients(const std::vector<int64_t>& samples, const float* values, int64_t lowest,
                     HiddenStates& states, const GradientsOf& gradients_of,
-                    const LayerDone& layer_done);
+                    const LayerDone& layer_done, bool changes,
+                    const std::vector<bool>& skipped = {});
 
   // A layer's adapter for one of the rows that are computed together.
   using ValuesOf = std::function<const float*(int64_t layer, size_t row)>;
 
+  // Whether a pass tells its phases in the trace, or is part of a longer one.
+  enum class Phases { traced, none };
+
   // Sums of token losses, one for each row that `samples` make (a sample may come more than once):
   // a forward pass that reads the weights once for all of them and keeps nothing for a backward
-  // pass. `states` has one layer and as many sequences as there are rows.
+  // pass. `states` has one layer and at least as many sequences as there are rows. `values_of` is
+  // asked for row after row of a layer, layer after layer.
   std::vector<double> losses(const std::vector<int64_t>& samples, const ValuesOf& values_of,
-                             HiddenStates& states);
+                             HiddenStates& states, Phases phases);
+  // Labelled tokens of these samples, which a step's loss is the mean of. Throws Error when there
+  // are none.
+  int64_t labelled(const std::vector<int64_t>& samples) const;
 
   // Loss only. `interrupted` is asked between chunks; the sum so far is returned when it says true.
   LossSum evaluate(int64_t samples, const float* values, size_t memory,
@@ -78,6 +96,9 @@ class Passes {
   }
   Frame row_of(const std::vector<int64_t>& samples, size_t row) {
     return batch_.frame(&samples[row * size_t(batch_.sequences())]);
+  }
+  void check_interruption() const {
+    if (unchanged_ && interrupted_ && interrupted_()) throw Interrupted();
   }
   // Around the use of a layer's adapter.
   void use_values(int64_t layer) const {
@@ -101,6 +122,13 @@ class Passes {
   // Has a layer compute `hidden_out`, and `kept_out` where it keeps something, which is the
   // caller's to put or give back.
   void run_block(int64_t layer, const WeightMapping& weights, Frame& frame, HiddenStates& states);
+  // Has a layer without a backward pass pass its gradient on.
+  void pass_on(int64_t layer, size_t rows, HiddenStates& states) const {
+    for (size_t s = 0; s < rows; ++s) states.move(state_of(layer) + 1, state_of(layer), s);
+  }
+  bool skips(int64_t layer) const {
+    return layer >= lowest_ && !skipped_.empty() && skipped_[layer];
+  }
   double head(const std::vector<int64_t>& samples, float grad_scale, HiddenStates& states);
   void backward(int64_t layer, const std::vector<int64_t>& samples, const float* values,
                 HiddenStates& states, float* gradients);
@@ -111,7 +139,11 @@ class Passes {
   Prefetcher& prefetcher_;
   Batch batch_;
   LayerMemory* values_ = nullptr;
-  int64_t lowest_ = 0;       // of the layers that the backward pass runs
+  std::function<bool()> interrupted_;
+  bool unchanged_ = false;  // by the pass under way
+  int64_t lowest_ = 0;      // of the layers that the backward pass runs
+  std::vector<bool> skipped_;
+  int64_t stage_ = 0;        // of the prefetcher, in the backward pass
   Buffer second_gradients_;  // one layer's, when several rows add up
 };
 

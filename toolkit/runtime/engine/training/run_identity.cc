@@ -1,6 +1,8 @@
 #include "engine/training/run_identity.h"
 
 #include "engine/error.h"
+#include "engine/files/json.h"
+#include "engine/training/methods/method.h"
 
 namespace toolkit {
 namespace {
@@ -21,7 +23,9 @@ constexpr Word kWords[] = {
     {"data", "other data", "Resume with the data it was started with"},
     {"method", nullptr, "Resume with the same --method"},
     {"optimizer", nullptr, "Resume with the same --optimizer"},
+    {"sparsity", nullptr, "Resume with the same --sparsity"},
     {"layers", nullptr, "Resume with the same --layers", "all"},
+    {"arithmetic", nullptr, "Resume with the same --arithmetic", kArithmetics[0]},
     {"seed", nullptr, "Resume with the same --seed"},
     {"order", nullptr, "Resume with the same --order"},
     {"sequences_a_step", nullptr, "Resume with the same --batch-size and --grad-accum"},
@@ -31,16 +35,23 @@ constexpr Word kWords[] = {
 
 std::vector<Field> identity_of(const Options& options, const Bundle& bundle, const Dataset& data,
                                const TrainedLayers& trained) {
-  return {{"bundle.base", hexadecimal(bundle.identity().base)},
-          {"bundle.programs", hexadecimal(bundle.identity().programs)},
-          {"seq_len", std::to_string(data.seq_len())},
-          {"data", hexadecimal(data.sha256())},
-          {"method", options.method},
-          {"optimizer", options.optimizer},
-          {"layers", trained.text()},
-          {"seed", std::to_string(options.seed)},
-          {"order", options.order},
-          {"sequences_a_step", std::to_string(options.batch_size * options.grad_accum)}};
+  std::vector<Field> fields = {
+      {"bundle.base", hexadecimal(bundle.identity().base)},
+      {"bundle.programs", hexadecimal(bundle.identity().programs)},
+      {"seq_len", std::to_string(data.seq_len())},
+      {"data", hexadecimal(data.sha256())},
+      {"method", options.method},
+      {"optimizer", options.optimizer},
+      {"layers", trained.text()},
+      {"arithmetic", options.arithmetic},
+      {"seed", std::to_string(options.seed)},
+      {"order", options.order},
+      {"sequences_a_step", std::to_string(options.batch_size * options.grad_accum)}};
+  // Its limits are those of the adapter that the run began with.
+  if (reads(method_row(options.method).options, "sparsity")) {
+    fields.push_back({"sparsity", json_number(options.sparsity)});
+  }
+  return fields;
 }
 
 std::vector<Field> settings_of(const Options& options) {

@@ -33,6 +33,8 @@ class Sampler {
 
   int64_t next();
   int64_t position() const { return position_; }
+  // Goes back to where it was, for samples that were not used.
+  void return_to(int64_t position) { position_ = position; }
 
  private:
   void shuffle(int64_t epoch);

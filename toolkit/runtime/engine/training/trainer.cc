@@ -3,6 +3,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <numeric>
+
 #include "engine/error.h"
 #include "engine/files/files.h"
 #include "engine/memory/memory_stats.h"
@@ -47,6 +49,9 @@ Trainer::Trainer(Runtime& runtime, const Options& options)
 Trainer::~Trainer() = default;
 
 void Trainer::open_run() {
+  if (options_.take_adapter.empty() && options_.given("take-at")) {
+    fail_usage("--take-at says where --take-adapter is taken. Give both, or neither");
+  }
   make_directories(options_.out);
   if (!options_.resume && file_exists(path("state.bin"))) {
     fail("%s already holds a run. Continue it with --resume or choose another directory",
@@ -85,6 +90,7 @@ void Trainer::open_model() {
       std::make_unique<Prefetcher>(bundle_->base().file(), page_cache_from(options_.page_cache));
   passes_ = std::make_unique<Passes>(*network_, *data_, *trace_, *prefetcher_, options_.batch_size);
   passes_->put_away(*values_);
+  passes_->interruptible([this] { return stop_requested(); });
   method_ =
       method.make({options_, *network_, *passes_, *trained_, *updater_, *trace_, spill_.get()});
   if (eval_data_ != nullptr) {
@@ -105,15 +111,25 @@ void Trainer::open_model() {
     return;
   }
   settle_kept();
+  method_->begin(report_.step, {started_from_, taken_step()});
   copy_file(options_.bundle + "/adapter_config.json", path("adapter_config.json"));
   write_run_record();
 }
 
 void Trainer::make_room_for_state() {
   const AdapterLayout& layout = network_->adapter();
-  state_place_ = choose_place(checkpoints_from(options_.state),
-                              bytes_of_state(options_, layout, *trained_), memory_available_kib());
-  if (state_place_.spilled) spill_ = std::make_unique<SpillFile>(options_.out);
+  const CheckpointPlace place = checkpoints_from(options_.state);
+  const std::vector<size_t> parts = bytes_of_state(options_, layout, *trained_);
+  const size_t bytes = std::accumulate(parts.begin(), parts.end(), size_t(0));
+  state_place_ = choose_place(place, int64_t(bytes), memory_available_kib());
+  try {
+    if (state_place_.spilled) spill_ = std::make_unique<SpillFile>(options_.out, parts);
+  } catch (const Error& error) {
+    if (place != CheckpointPlace::automatic) throw;
+    const auto* full = dynamic_cast<const StorageFull*>(&error);
+    const std::string why = full != nullptr ? full->cause() : error.what();
+    state_place_ = {false, state_place_.bytes, state_place_.reason + ", but " + why};
+  }
   values_ = std::make_unique<LayerMemory>(layout.begins_from(0), Category::adapters,
                                           "toolkit adapters", spill_.get());
 }
@@ -134,39 +150,6 @@ void Trainer::start() {
   trace_->start_sampler();
 }
 
-void Trainer::restore() {
-  int64_t position = 0;
-  if (options_.resume && file_exists(path("state.bin"))) {
-    position = resume();
-  } else {
-    started_from_ = hexadecimal(
-        load_start(*bundle_, options_.adapter, network_->adapter(), values_->floats(), put_away()));
-    updater_->initialize();
-    if (options_.resume) start_events_.push_back({"restarted", "nothing was saved: starts again"});
-  }
-  report_.steps = options_.steps;
-  sampler_ = std::make_unique<Sampler>(data_->samples(), uint64_t(options_.seed),
-                                       order_from(options_.order), position);
-}
-
-/// Continues where the run was saved and returns the sampler's position.
-int64_t Trainer::resume() {
-  const RunState saved = load_state(path("state.bin"), identity_, state_arrays(), put_away());
-  for (int64_t layer = 0; layer < bundle_->layers; ++layer) {
-    updater_->check_values(layer, "in state.bin");
-    values_->rest(layer, false);
-  }
-  report_.step = resumed_from_ = saved_step_ = saved.step;
-  if (const std::string* adapter = find_field(saved.settings, "adapter.sha256")) {
-    started_from_ = *adapter;
-  }
-  start_events_.push_back({"resumed", format("step %lld", (long long)saved.step)});
-  const std::string changes = changed_settings(saved.settings, settings_of(options_));
-  if (!changes.empty()) start_events_.push_back({"settings_changed", changes});
-  recall_held_out(saved);
-  return saved.position;
-}
-
 std::string Trainer::notices() const {
   std::string lines;
   for (const Field& event : start_events_) lines += event.name + ": " + event.value + "\n";
@@ -179,17 +162,6 @@ std::vector<StateArray> Trainer::state_arrays() const {
   return arrays;
 }
 
-RunState Trainer::run_state() const {
-  RunState state;
-  state.step = report_.step;
-  state.position = sampler_ != nullptr ? sampler_->position() : 0;
-  state.identity = identity_;
-  state.settings = settings_of(options_);
-  state.settings.push_back({"adapter.sha256", started_from_});
-  remember_held_out(state);
-  return state;
-}
-
 bool Trainer::step() {
   if (over_) return false;
   if (nothing_left()) {
@@ -200,17 +172,8 @@ bool Trainer::step() {
     const bool first = report_.step == std::max<int64_t>(0, resumed_from_);
     if (first && was_not_evaluated() && !stop_requested()) evaluate();
     const bool stop = stop_requested();
-    const bool done = report_.step >= options_.steps || out_of_patience();
-    if (stop || done) {
-      if (stop) trace_->event("stop_requested", "");
-      stopped_ = stop && !done;
-      if (!stopped_) evaluate();
-      const bool saved = saved_step_ == report_.step && saved_held_out_.step == held_out_.step;
-      if (!saved) save();
-      finish(stopped_ ? "stopped" : "completed", "");
-      return false;
-    }
-    train_step();
+    if (stop || report_.step >= session_end() || out_of_patience()) return end_run(stop);
+    if (!train_step()) return end_run(true);
     if (options_.eval_every > 0 && report_.step % options_.eval_every == 0) evaluate();
     save_if_due();
     trace_->flush();
@@ -223,23 +186,38 @@ bool Trainer::step() {
   }
 }
 
-std::string Trainer::kept() const {
-  if (saved_step_ >= 0) {
-    return format(" (the state of step %lld is kept)", (long long)saved_step_);
-  }
-  if (file_exists(path("state.bin"))) return " (the saved state is kept)";
-  return report_.step > 0 ? " (nothing was saved yet)" : "";
+/// The step after which this session ends.
+int64_t Trainer::session_end() const {
+  return options_.until > 0 ? std::min(options_.until, options_.steps) : options_.steps;
 }
 
-void Trainer::train_step() {
+bool Trainer::end_run(bool stop) {
+  if (stop) trace_->event("stop_requested", "");
+  stopped_ = report_.step < options_.steps && !out_of_patience();
+  if (!stopped_) evaluate();
+  const bool saved = saved_step_ == report_.step && saved_held_out_.step == held_out_.step;
+  if (!saved) save();
+  finish(stopped_ ? "stopped" : "completed", "");
+  return false;
+}
+
+/// Returns false when a stop was requested before the step had changed anything.
+bool Trainer::train_step() {
   const int64_t step = report_.step + 1;
   trace_->begin_step(step);
   const int64_t begin = trace_->now(), spilled = spilled_bytes(), changed = changed_bytes();
+  const int64_t position = sampler_->position();
   std::vector<int64_t> samples;
   for (int64_t i = 0; i < sequences_per_step_; ++i) samples.push_back(sampler_->next());
   report_.lr = options_.lr * schedule_factor(schedule_, step - 1, options_.warmup_steps,
                                              options_.steps, lr_floor_);
-  const StepResult result = method_->step(samples, {report_.lr, step});
+  StepResult result;
+  try {
+    result = method_->step(samples, {report_.lr, step});
+  } catch (const Interrupted&) {
+    sampler_->return_to(position);
+    return false;
+  }
   report_.step = step;
   report_.loss = result.loss.mean();
   report_.tokens = int64_t(samples.size()) * data_->seq_len();
@@ -248,6 +226,7 @@ void Trainer::train_step() {
   report_.seconds = 1e-9 * double(trace_->now() - begin);
   report_.peak_kib = trace_->step_peak();
   write_step(report_, samples, spilled_bytes() - spilled, changed_bytes() - changed);
+  return true;
 }
 
 int64_t Trainer::spilled_bytes() const {

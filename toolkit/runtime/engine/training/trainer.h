@@ -46,7 +46,8 @@ class Trainer {
   // Where a save finds the storage full, it is tried again until there is room or a stop is
   // requested. Throws Error, after which the run is over as well.
   bool step();
-  // The run ends at the next step boundary. Safe in signal handlers and other threads.
+  // The run ends at the next step boundary; a step that has changed nothing yet is dropped and
+  // computed when the run goes on. Safe in signal handlers and other threads.
   void request_stop() { stop_ = true; }
   bool stopped() const { return stopped_; }
   // Adds an event to the trace; safe in other threads.
@@ -65,9 +66,13 @@ class Trainer {
   bool nothing_left() const;
   std::string kept() const;
   int64_t resume();
+  void take_adapter(const RunState& saved);
+  int64_t taken_step() const;
+  int64_t session_end() const;
   std::vector<StateArray> state_arrays() const;
   RunState run_state() const;
-  void train_step();
+  bool train_step();
+  bool end_run(bool stop);
   int64_t spilled_bytes() const;
   int64_t changed_bytes() const { return spill_ != nullptr ? spill_->changed_bytes() : 0; }
   // Has what was read or filled leave memory, if it is in a file.
@@ -127,7 +132,8 @@ class Trainer {
   std::unique_ptr<SaveSchedule> saves_;
   std::vector<Field> identity_;      // what --resume must find the same
   std::vector<Field> start_events_;  // event and detail
-  std::string started_from_;         // SHA-256 of the adapter the run began with
+  std::string started_from_;         // SHA-256 of the adapter it began with or took last
+  std::string taken_;                // "STEP SHA-256" of the adapter that it took; empty: none
   Schedule schedule_;
   double lr_floor_ = 0;  // share of the learning rate
   CheckpointChoice state_place_;

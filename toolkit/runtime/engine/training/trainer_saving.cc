@@ -35,6 +35,14 @@ void Trainer::save_if_due() {
                                       saves_->least_interval() / 60));
 }
 
+std::string Trainer::kept() const {
+  if (saved_step_ >= 0) {
+    return format(" (the state of step %lld is kept)", (long long)saved_step_);
+  }
+  if (file_exists(path("state.bin"))) return " (the saved state is kept)";
+  return report_.step > 0 ? " (nothing was saved yet)" : "";
+}
+
 void Trainer::save() {
   if (spill_ != nullptr) spill_->check();
   when_there_is_room([this] { write_save(); });
@@ -65,6 +73,7 @@ void Trainer::write_save() {
   Phase phase(*trace_, "save");
   const int64_t before = trace_->written_bytes();
   const std::vector<NamedTensor> adapter = adapter_tensors();
+  method_->saving();
   if (options_.keep_checkpoints > 0) checkpoints_.write(report_.step, adapter, put_away());
   write_safetensors(path("adapter_model.safetensors"), adapter, put_away());
   save_state(path("state.bin"), run_state(), state_arrays(), put_away());

@@ -12,23 +12,21 @@ Shape shape_of(const AdapterTensor& tensor) {
   return {rows, rows == 0 ? 0 : int64_t(tensor.count) / rows};
 }
 
-bool is_b(const std::string& key) { return key.find(".lora_B.") != std::string::npos; }
-
 }  // namespace
 
-int64_t bytes_of_state(const Options& options, const AdapterLayout& layout,
-                       const TrainedLayers& trained) {
+std::vector<size_t> bytes_of_state(const Options& options, const AdapterLayout& layout,
+                                   const TrainedLayers& trained) {
   const auto optimizer = optimizer_row(options.optimizer).make(options);
-  size_t bytes = layout.begins_from(0).back();
-  if (options.max_grad_norm > 0 && options.clipping == "keep") {
-    bytes += layout.begins_from(trained.first()).back();
-  }
+  const bool kept = options.max_grad_norm > 0 && options.clipping == "keep";
+  size_t states = 0;
   for (int64_t layer : trained.list()) {
     for (const AdapterTensor& tensor : layout.tensors(layer)) {
-      for (const StateSpec& spec : optimizer->states(shape_of(tensor))) bytes += held_bytes(spec);
+      for (const StateSpec& spec : optimizer->states(shape_of(tensor)))
+        states += size_t(held_bytes(spec));
     }
   }
-  return int64_t(bytes);
+  return {layout.begins_from(0).back(), states,
+          kept ? layout.begins_from(trained.first()).back() : 0};
 }
 
 Updater::Updater(const Options& options, const AdapterLayout& layout, const TrainedLayers& trained,
@@ -58,7 +56,7 @@ int64_t Updater::add_kind(const std::vector<AdapterTensor>& tensors) {
   int64_t bytes = 0;
   std::vector<Tensor>& all = tensors_.emplace_back();
   for (const AdapterTensor& tensor : tensors) {
-    Tensor trained = {shape_of(tensor), is_b(tensor.key) ? b_rate_ : 1, {}};
+    Tensor trained = {shape_of(tensor), is_b(tensor) ? b_rate_ : 1, {}};
     for (const StateSpec& spec : optimizer_->states(trained.shape)) {
       trained.places.push_back({spec, bytes});
       bytes += held_bytes(spec);
@@ -97,16 +95,28 @@ void Updater::initialize() {
 }
 
 void Updater::update(int64_t layer, float* gradients, StepSize size) {
-  values_.use(layer);
   states_.use(layer);
-  each_tensor(
-      layer, [&](const TrainedTensor& tensor, const AdapterTensor& place, const Tensor& own) {
-        optimizer_->update(tensor, gradients + place.offset, {size.lr * own.rate, size.step});
-      });
+  change(layer, [&](float*) {
+    each_tensor(
+        layer, [&](const TrainedTensor& tensor, const AdapterTensor& place, const Tensor& own) {
+          optimizer_->update(tensor, gradients + place.offset, {size.lr * own.rate, size.step});
+        });
+  });
+  states_.rest(layer, true);
+}
+
+void Updater::read(int64_t layer, const std::function<void(const float* values)>& body) {
+  values_.use(layer);
+  body(values_.floats() + layout_.begin(layer));
+  values_.rest(layer, false);
+}
+
+void Updater::change(int64_t layer, const std::function<void(float* values)>& body) {
+  values_.use(layer);
+  body(values_.floats() + layout_.begin(layer));
   check_values(layer, "after the update");
   if (values_.spilled()) Runtime::current()->profile().sample();
   values_.rest(layer, true);
-  states_.rest(layer, true);
 }
 
 void Updater::check_values(int64_t layer, const char* when) const {

@@ -1,6 +1,7 @@
 // The adapters of a run with what the optimizer remembers of them, changed layer by layer.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,9 +16,9 @@
 namespace toolkit {
 
 // What a run keeps of all layers beside the model: adapters, what the optimizer remembers of those
-// that are trained, and their gradients where all are kept. In bytes.
-int64_t bytes_of_state(const Options& options, const AdapterLayout& layout,
-                       const TrainedLayers& trained);
+// that are trained, and their gradients where all are kept. In bytes, of each.
+std::vector<size_t> bytes_of_state(const Options& options, const AdapterLayout& layout,
+                                   const TrainedLayers& trained);
 
 class Updater {
  public:
@@ -31,6 +32,10 @@ class Updater {
   // One trained layer's gradients, which may be overwritten, to its values. Throws Error when one
   // of these is then not finite.
   void update(int64_t layer, float* gradients, StepSize size);
+  // Has `body` read or change a layer's values, of which it gets the first. A change throws Error
+  // when one of them is then not finite.
+  void read(int64_t layer, const std::function<void(const float* values)>& body);
+  void change(int64_t layer, const std::function<void(float* values)>& body);
   // Throws Error unless a layer's values are finite; `when` ends the sentence.
   void check_values(int64_t layer, const char* when) const;
 

@@ -5,8 +5,9 @@
 #include <jni.h>
 
 #include <string>
-#include <vector>
 
+#include "hosts/jni/generators.h"
+#include "hosts/jni/java.h"
 #include "hosts/jni/session.h"
 
 namespace {
@@ -14,53 +15,19 @@ namespace {
 using toolkit::jni::close_session;
 using toolkit::jni::find_session;
 using toolkit::jni::open_session;
+using toolkit::jni::Options;
+using toolkit::jni::raise;
 using toolkit::jni::Session;
+using toolkit::jni::to_bytes;
+using toolkit::jni::to_text;
 
-jclass exception_class = nullptr;
-jmethodID exception_constructor = nullptr;
 jmethodID line_method = nullptr;
-
-jbyteArray to_bytes(JNIEnv* env, const std::string& text) {
-  const jbyteArray bytes = env->NewByteArray(jsize(text.size()));
-  if (bytes == nullptr) return nullptr;
-  env->SetByteArrayRegion(bytes, 0, jsize(text.size()),
-                          reinterpret_cast<const jbyte*>(text.data()));
-  return bytes;
-}
-
-std::string to_text(JNIEnv* env, jbyteArray bytes) {
-  std::string text(size_t(env->GetArrayLength(bytes)), '\0');
-  env->GetByteArrayRegion(bytes, 0, jsize(text.size()), reinterpret_cast<jbyte*>(text.data()));
-  return text;
-}
-
-void raise(JNIEnv* env, int status, const std::string& message) {
-  const jbyteArray bytes = to_bytes(env, message);
-  if (bytes == nullptr) return;  // out of memory is pending
-  const jobject exception =
-      env->NewObject(exception_class, exception_constructor, bytes, jint(status));
-  if (exception != nullptr) env->Throw(static_cast<jthrowable>(exception));
-}
 
 std::shared_ptr<Session> require(JNIEnv* env, jlong number) {
   std::shared_ptr<Session> session = find_session(number);
   if (session == nullptr) raise(env, 1, "this run is closed. Open it again");
   return session;
 }
-
-// Keeps the text that the options point into.
-struct Options {
-  explicit Options(std::string packed) : text(std::move(packed)) {
-    std::vector<const char*> words;
-    for (size_t at = 0; at < text.size(); at = text.find('\0', at) + 1) {
-      words.push_back(text.c_str() + at);
-      if (text.find('\0', at) == std::string::npos) break;
-    }
-    for (size_t i = 0; i + 1 < words.size(); i += 2) values.push_back({words[i], words[i + 1]});
-  }
-  const std::string text;
-  std::vector<toolkit_option> values;
-};
 
 jlong create(JNIEnv* env, jclass, jbyteArray packed) {
   const Options options(to_text(env, packed));
@@ -145,18 +112,15 @@ jbyteArray info(JNIEnv* env, jclass) {
   return nullptr;
 }
 
-#define METHOD(name, signature, function) \
-  {const_cast<char*>(name), const_cast<char*>(signature), reinterpret_cast<void*>(function)}
-
 const JNINativeMethod kMethods[] = {
-    METHOD("create", "([B)J", create),
-    METHOD("step", "(J)Z", step),
-    METHOD("requestStop", "(J)V", request_stop),
-    METHOD("note", "(J[B[B)V", note),
-    METHOD("progress", "(J)[D", progress),
-    METHOD("close", "(J)V", close),
-    METHOD("evaluate", "([BLdev/toolkit/trainer/engine/LineListener;)V", evaluate),
-    METHOD("info", "()[B", info),
+    TOOLKIT_METHOD("create", "([B)J", create),
+    TOOLKIT_METHOD("step", "(J)Z", step),
+    TOOLKIT_METHOD("requestStop", "(J)V", request_stop),
+    TOOLKIT_METHOD("note", "(J[B[B)V", note),
+    TOOLKIT_METHOD("progress", "(J)[D", progress),
+    TOOLKIT_METHOD("close", "(J)V", close),
+    TOOLKIT_METHOD("evaluate", "([BLdev/toolkit/trainer/engine/LineListener;)V", evaluate),
+    TOOLKIT_METHOD("info", "()[B", info),
 };
 
 }  // namespace
@@ -164,14 +128,11 @@ const JNINativeMethod kMethods[] = {
 extern "C" JNIEXPORT jint JNI_OnLoad(JavaVM* vm, void*) {
   JNIEnv* env = nullptr;
   if (vm->GetEnv(reinterpret_cast<void**>(&env), JNI_VERSION_1_6) != JNI_OK) return JNI_ERR;
-  const jclass exception = env->FindClass("dev/toolkit/trainer/engine/EngineException");
   const jclass lines = env->FindClass("dev/toolkit/trainer/engine/LineListener");
   const jclass trainer = env->FindClass("dev/toolkit/trainer/engine/NativeTrainer");
-  if (exception == nullptr || lines == nullptr || trainer == nullptr) return JNI_ERR;
-  exception_class = static_cast<jclass>(env->NewGlobalRef(exception));
-  exception_constructor = env->GetMethodID(exception_class, "<init>", "([BI)V");
+  if (lines == nullptr || trainer == nullptr || !toolkit::jni::find_exception(env)) return JNI_ERR;
   line_method = env->GetMethodID(lines, "line", "([B)V");
-  if (exception_constructor == nullptr || line_method == nullptr) return JNI_ERR;
+  if (line_method == nullptr || !toolkit::jni::register_generator(env)) return JNI_ERR;
   const jint count = sizeof(kMethods) / sizeof(kMethods[0]);
   return env->RegisterNatives(trainer, kMethods, count) == 0 ? JNI_VERSION_1_6 : JNI_ERR;
 }

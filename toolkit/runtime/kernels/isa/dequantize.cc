@@ -113,20 +113,6 @@ TOOLKIT_INLINE void rows8(const uint8_t* codes, int64_t depth, const Column& sca
   }
 }
 
-/// The even and the odd lanes of two vectors.
-TOOLKIT_INLINE void deinterleave(Ints a, Ints b, Ints* even, Ints* odd) {
-#if TOOLKIT_LANES == 16
-  *even = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-  *odd = __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-#elif TOOLKIT_LANES == 8
-  *even = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
-  *odd = __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
-#else
-  *even = __builtin_shufflevector(a, b, 0, 2, 4, 6);
-  *odd = __builtin_shufflevector(a, b, 1, 3, 5, 7);
-#endif
-}
-
 /// Once the halves of the features' eight bytes are apart, a row is the same four bits of every
 /// lane: no byte has to move.
 template <int kTiles>

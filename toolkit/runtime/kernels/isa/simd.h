@@ -54,6 +54,24 @@ TOOLKIT_INLINE float sum(Floats v) {
   for (int i = 1; i < kLanes; ++i) total += v[i];
   return total;
 }
+/// The sum of all lanes, halves added to halves.
+TOOLKIT_INLINE float tree_sum(Floats v) {
+#if TOOLKIT_LANES == 16
+  v += __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+  v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+  v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+  v += __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+#elif TOOLKIT_LANES == 8
+  v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3);
+  v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5);
+  v += __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6);
+#else
+  v += __builtin_shufflevector(v, v, 2, 3, 0, 1);
+  v += __builtin_shufflevector(v, v, 1, 0, 3, 2);
+#endif
+  return v[0];
+}
+
 TOOLKIT_INLINE Doubles widen(Floats v) { return __builtin_convertvector(v, Doubles); }
 TOOLKIT_INLINE Floats narrow(Doubles v) { return __builtin_convertvector(v, Floats); }
 TOOLKIT_INLINE double sum(Doubles v) {
@@ -113,6 +131,20 @@ TOOLKIT_INLINE Floats exp(Floats x) {
 
 /// 1 / (1 + exp(-x)).
 TOOLKIT_INLINE Floats sigmoid(Floats x) { return 1.0f / (1.0f + exp(-x)); }
+
+/// The even and the odd lanes of two vectors.
+TOOLKIT_INLINE void deinterleave(Ints a, Ints b, Ints* even, Ints* odd) {
+#if TOOLKIT_LANES == 16
+  *even = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  *odd = __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif TOOLKIT_LANES == 8
+  *even = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+  *odd = __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+#else
+  *even = __builtin_shufflevector(a, b, 0, 2, 4, 6);
+  *odd = __builtin_shufflevector(a, b, 1, 3, 5, 7);
+#endif
+}
 
 /// 16 floats: one column of a weight panel.
 struct Column {

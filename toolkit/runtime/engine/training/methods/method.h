@@ -28,6 +28,12 @@ struct MethodParts {
   SpillFile* spill;  // for what a method keeps of every layer; null: that stays in RAM
 };
 
+// The adapter that a run goes on from.
+struct Origin {
+  std::string sha256;
+  int64_t taken = -1;  // after so many steps; -1: the run began with it
+};
+
 struct StepResult {
   LossSum loss;          // before the update
   double grad_norm = 0;  // of the gradient or its estimate, before clipping
@@ -36,8 +42,8 @@ struct StepResult {
 class StepMethod {
  public:
   virtual ~StepMethod() = default;
-  // One step: the loss of the samples and updated adapters. Throws Error, after which the adapters
-  // are undefined.
+  // One step: the loss of the samples and updated adapters. Throws Interrupted (passes.h) as long
+  // as nothing has changed, and Error, after which the adapters are undefined.
   virtual StepResult step(const std::vector<int64_t>& samples, StepSize size) = 0;
   // Gives back memory that the next step fills anyway, before an evaluation takes some.
   virtual void rest() {}
@@ -45,6 +51,10 @@ class StepMethod {
   virtual const HiddenStates* checkpoints() const { return nullptr; }
   // What a resumed run needs beside adapters and the optimizer's states.
   virtual std::vector<StateArray> arrays() { return {}; }
+  // Before the first step of a session, after `step` steps of the run.
+  virtual void begin(int64_t step, const Origin& origin) { (void)step, (void)origin; }
+  // Before what the run has come to is saved. May throw StorageFull, and is then called again.
+  virtual void saving() {}
 };
 
 struct MethodRow {
@@ -53,6 +63,8 @@ struct MethodRow {
   std::vector<OptionUse> options;
   // What it keeps in memory. Without a backward pass its programs are not loaded.
   bool backward, checkpoints, gradients;
+  // Whether it changes the adapter itself: the optimizer is then sgd, without any state.
+  bool updates;
   std::unique_ptr<StepMethod> (*make)(const MethodParts& parts);
 };
 

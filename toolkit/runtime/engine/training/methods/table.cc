@@ -4,10 +4,11 @@
 
 namespace toolkit {
 
-extern const MethodRow kExact;
+extern const MethodRow kBlockCoordinate, kExact, kLcsb, kMezo, kMobizo, kSparseMezo;
 
 const std::vector<MethodRow>& methods() {
-  static const std::vector<MethodRow> rows = {kExact};
+  static const std::vector<MethodRow> rows = {kExact, kLcsb,       kBlockCoordinate,
+                                              kMezo,  kSparseMezo, kMobizo};
   return rows;
 }
 

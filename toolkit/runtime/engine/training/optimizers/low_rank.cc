@@ -63,7 +63,7 @@ std::vector<double> eigenvectors(std::vector<double>& matrix, int64_t n) {
 }
 
 void compress(const float* m, int64_t small, int64_t wide, int64_t rank, float* basis,
-              float* factor) {
+              float* factor, double* row) {
   std::vector<double> product(size_t(small * small));
   for (int64_t i = 0; i < small; ++i) {
     for (int64_t j = 0; j <= i; ++j) {
@@ -73,9 +73,8 @@ void compress(const float* m, int64_t small, int64_t wide, int64_t rank, float* 
     }
   }
   const std::vector<double> vectors = eigenvectors(product, small);
-  std::vector<double> row(wide);
   for (int64_t r = 0; r < rank; ++r) {
-    std::fill(row.begin(), row.end(), 0.0);
+    std::fill(row, row + wide, 0.0);
     for (int64_t i = 0; i < small; ++i) {
       const double weight = vectors[r * small + i];
       basis[i * rank + r] = float(weight);

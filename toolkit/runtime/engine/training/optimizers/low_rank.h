@@ -11,9 +11,10 @@ namespace toolkit {
 // Jacobi's rotations, in place, so that `matrix` is overwritten.
 std::vector<double> eigenvectors(std::vector<double>& matrix, int64_t n);
 
-// m ~ basis factor. `basis` [small, rank] has orthonormal columns, `factor` is [rank, wide].
+// m ~ basis factor. `basis` [small, rank] has orthonormal columns, `factor` is [rank, wide]; `row`
+// [wide] is computed with.
 void compress(const float* m, int64_t small, int64_t wide, int64_t rank, float* basis,
-              float* factor);
+              float* factor, double* row);
 void restore(const float* basis, const float* factor, int64_t small, int64_t wide, int64_t rank,
              float* m);
 

@@ -4,13 +4,15 @@
 //   p -= lr * sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + eps);  p -= lr * weight_decay * p
 // and m and v are compressed after the update. A rank that is a tensor's own compresses nothing:
 // its moments are kept as they are. The paper approximates the singular vectors by random
-// projections, here they are exact: a tensor of an adapter is small.
+// projections, here they are exact: a tensor of an adapter is small. What is computed with lies in
+// the kernels' scratch, which nothing else needs meanwhile.
 #include <algorithm>
 #include <cmath>
 
 #include "engine/training/optimizers/low_rank.h"
 #include "engine/training/optimizers/optimizer.h"
 #include "engine/training/options.h"
+#include "kernels/workspace.h"
 
 namespace toolkit {
 namespace {
@@ -41,29 +43,30 @@ class Mlorc : public Optimizer {
     if (rank_ >= small_of(shape)) {
       return apply(tensor, gradient, tensor.floats(0), tensor.floats(1), size);
     }
-    m_.resize(size_t(shape.count()));
-    v_.resize(size_t(shape.count()));
-    read(tensor, 0, m_.data());
-    read(tensor, 2, v_.data());
-    make_positive(v_);
-    apply(tensor, gradient, m_.data(), v_.data(), size);
-    write(tensor, 0, m_.data());
-    write(tensor, 2, v_.data());
+    Scratch scratch;
+    float* m = scratch.floats(shape.count());
+    float* v = scratch.floats(shape.count());
+    read(tensor, 0, m);
+    read(tensor, 2, v);
+    make_positive(v, shape.count());
+    apply(tensor, gradient, m, v, size);
+    write(tensor, 0, m);
+    write(tensor, 2, v);
   }
 
  private:
   static int64_t small_of(Shape shape) { return std::min(shape.rows, shape.columns); }
 
-  static void make_positive(std::vector<float>& values) {
+  static void make_positive(float* values, int64_t count) {
     double sum = 0;
-    int64_t count = 0;
-    for (const float value : values) {
-      if (value >= 0) continue;
-      sum -= value;
-      ++count;
+    int64_t negative = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      if (values[i] >= 0) continue;
+      sum -= values[i];
+      ++negative;
     }
-    const float mean = count > 0 ? float(sum / double(count)) : 0;
-    for (float& value : values) value = value < 0 ? mean : value;
+    const float mean = negative > 0 ? float(sum / double(negative)) : 0;
+    for (int64_t i = 0; i < count; ++i) values[i] = values[i] < 0 ? mean : values[i];
   }
 
   void apply(const TrainedTensor& tensor, const float* gradient, float* m, float* v,
@@ -91,20 +94,22 @@ class Mlorc : public Optimizer {
     const Shape shape = tensor.shape;
     const int64_t small = small_of(shape), wide = shape.count() / small;
     const bool across = shape.rows > shape.columns;
-    turned_.resize(size_t(shape.count()));
+    Scratch scratch;
+    float* turned = scratch.floats(shape.count());
     restore(tensor.floats(state), tensor.floats(state + 1), small, wide, rank_,
-            across ? turned_.data() : moment);
-    if (across) transpose(turned_.data(), small, wide, moment);
+            across ? turned : moment);
+    if (across) transpose(turned, small, wide, moment);
   }
 
   void write(const TrainedTensor& tensor, int state, const float* moment) {
     const Shape shape = tensor.shape;
     const int64_t small = small_of(shape), wide = shape.count() / small;
     const bool across = shape.rows > shape.columns;
-    turned_.resize(size_t(shape.count()));
-    if (across) transpose(moment, wide, small, turned_.data());
-    compress(across ? turned_.data() : moment, small, wide, rank_, tensor.floats(state),
-             tensor.floats(state + 1));
+    Scratch scratch;
+    float* turned = scratch.floats(shape.count());
+    if (across) transpose(moment, wide, small, turned);
+    compress(across ? turned : moment, small, wide, rank_, tensor.floats(state),
+             tensor.floats(state + 1), static_cast<double*>(scratch.bytes(wide * 8)));
   }
 
   static void transpose(const float* from, int64_t rows, int64_t columns, float* to) {
@@ -117,7 +122,6 @@ class Mlorc : public Optimizer {
   const double beta1_, beta2_;
   const float eps_;
   const double weight_decay_;
-  std::vector<float> m_, v_, turned_;  // of one tensor
 };
 
 }  // namespace

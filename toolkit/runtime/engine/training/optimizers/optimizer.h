@@ -66,6 +66,9 @@ struct OptionUse {
   const char* fallback = nullptr;
 };
 
+// Whether an option is among those that are read.
+bool reads(const std::vector<OptionUse>& uses, const std::string& name);
+
 struct OptimizerRow {
   const char* name;
   const char* help;  // the formula; scalars are computed in double, tensors in float32

@@ -23,6 +23,13 @@ const OptimizerRow& optimizer_row(const std::string& name) {
   fail_usage("unknown optimizer '%s'. Choose one of %s", name.c_str(), known.c_str());
 }
 
+bool reads(const std::vector<OptionUse>& uses, const std::string& name) {
+  for (const OptionUse& use : uses) {
+    if (name == use.name) return true;
+  }
+  return false;
+}
+
 int64_t element_bytes(const std::string& type) {
   if (type == "float32") return 4;
   if (type == "uint8") return 1;

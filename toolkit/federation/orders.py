@@ -1,0 +1,77 @@
+"""What a round asks of a node, what it answers, and how it fails."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import ToolkitError
+
+
+class Cancelled(Exception):
+    """The federation ends; what nodes train goes on to the end of their round."""
+
+
+class NodeFailed(ToolkitError):
+    """A node that has no part in a round, and why."""
+
+
+class UnfitNode(ToolkitError):
+    """A node whose bundle, data or runtime is not the federation's."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a round asks of every node.
+
+    Attributes:
+        round: Its number, from 1; one after the last only evaluates.
+        adapter: The adapter .ptd that it begins with; None: the bundle's own.
+        sha256: Of the adapter's content, hexadecimal.
+        steps: To train; 0: none.
+        seconds: That a node may take from when it begins; one that needs longer is late.
+        replies: Folder for what comes back, a folder for every node.
+    """
+
+    round: int
+    adapter: Path | None
+    sha256: str
+    steps: int
+    seconds: float
+    replies: Path
+
+
+@dataclass
+class NodeReport:
+    """What a node did in a round; losses in nats per token, times in seconds, sizes in bytes.
+
+    Attributes:
+        first_step, last_step: Of the node's own run.
+        labelled: Tokens that were learned: the node's weight.
+        loss: Mean over them.
+        held_out_loss, held_out_tokens: Of the adapter that the round began with, on what the node
+            holds out; None where it holds out nothing.
+        held_out_error: Why that could not be measured; None where it could.
+        train_seconds: Of its steps; `seconds` are of the whole round with transfers.
+        peak_bytes: Highest resident memory of its trainer.
+        sent_bytes, received_bytes: All that went to the device and came from it.
+        lost: How often the connection was lost and found again.
+    """
+
+    node: str
+    first_step: int = 0
+    last_step: int = 0
+    labelled: int = 0
+    loss: float | None = None
+    held_out_loss: float | None = None
+    held_out_tokens: int = 0
+    held_out_error: str | None = None
+    train_seconds: float = 0.0
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    lost: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return asdict(self)

@@ -1,0 +1,234 @@
+"""A node's part in one round, over a connection that may be lost at any point.
+
+Everything here can be gone through again (toolkit.federation.marks): what was done is found done.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from toolkit.device import Device, training
+from toolkit.device.adapters import send_adapter
+from toolkit.device.commands import fetch_file, run_trainer
+from toolkit.device.errors import DeviceLost
+from toolkit.device.kept import ADAPTER, CONFIG
+from toolkit.device.layout import Deployed
+from toolkit.device.runs import Run, follow
+from toolkit.device.runtime import find_runtime
+from toolkit.device.saved_state import read_saved_state
+from toolkit.device.session import Session
+from toolkit.device.watching import number, whole
+from toolkit.errors import ToolkitError
+from toolkit.federation.marks import Mark, read_mark, remove_sent, write_mark
+from toolkit.federation.orders import NodeFailed, NodeReport, Order
+from toolkit.federation.settings import FederationSettings
+
+_STOP_SECONDS = 120.0
+
+Records = dict[int, dict[str, Any]]
+
+
+class Turn:
+    """What a round asks of a node, on its device."""
+
+    def __init__(
+        self,
+        device: Device,
+        federation: FederationSettings,
+        run: str,
+        order: Order,
+        deadline: float,
+        glance: Callable[[], None],
+        say: Callable[[str], None],
+    ) -> None:
+        """Be ready.
+
+        Args:
+            device: Connected.
+            run: Name of the node's run, or what the names of its rounds' runs begin with.
+            deadline: By `time.monotonic`; what is not done then is late.
+            glance: Raises if the federation ends.
+        """
+        name = run if federation.state == "keep" else f"{run}-{order.round}"
+        self._run = Run(device, name)
+        self._device = device
+        self._federation = federation
+        self._base = run
+        self._order = order
+        self._deadline = deadline
+        self._glance = glance
+        self._say = say
+
+    def take(self, bundle: Deployed, data: Deployed, report: NodeReport) -> None:
+        """Evaluate, train and bring the adapter back, as far as that was not done before.
+
+        Raises:
+            NodeFailed: The trainer failed, was killed or is late.
+            DeviceLost: The connection broke.
+            Cancelled: The federation ends.
+        """
+        order, run = self._order, self._run
+        known = {entry.path for entry in self._device.list(f"{self._device.root}/adapters")}
+        adapter, sent = f"{bundle.path}/adapter.ptd", ""
+        if order.adapter is not None:
+            adapter = send_adapter(self._device, order.adapter, bundle, self._say)
+            sent = "" if adapter in known else adapter
+        if report.held_out_loss is None and report.held_out_error is None:
+            self._evaluate(bundle, data, adapter, report)
+        if order.steps == 0:
+            last = read_mark(self._device, self._base)
+            for path in {sent, last.sent if last else ""}:
+                remove_sent(self._device, path)
+            return
+        mark = self._mark(sent)
+        run.trace_offset, run.log_offset = mark.trace_offset, mark.log_offset
+        until = mark.begin + order.steps
+        if not run.alive():
+            self._launch(mark, until, bundle, data)
+        steps = self._follow()
+        self._judge(mark, until, steps)
+        self._collect(mark, report, steps)
+
+    def _remove_earlier(self) -> None:
+        """Remove the runs of earlier rounds of a node that begins anew in every one."""
+        earlier = {f"{self._base}-{number}" for number in range(1, self._order.round)}
+        for entry in self._device.list(f"{self._device.root}/runs"):
+            if entry.name in earlier:
+                run = Run(self._device, entry.name)
+                if run.alive():
+                    _stop(run)
+                self._device.remove(run.path)
+
+    def _evaluate(self, bundle: Deployed, data: Deployed, adapter: str, report: NodeReport) -> None:
+        """Measure what is held out; what cannot be measured may still be trained."""
+        held_out, federation = f"{data.path}/validation.ptd", self._federation
+        if federation.evaluate == "off" or self._device.stat(held_out) is None:
+            return
+        arguments = ["--bundle", bundle.path, "--data", held_out, "--adapter", adapter]
+        arguments += ["--max-samples", str(federation.max_samples)]
+        arguments += ["--threads", str(federation.train.threads)]
+        arguments += ["--arithmetic", federation.train.arithmetic]
+        result: Mapping[str, Any] = {}
+        runtime = find_runtime(self._device)
+        left = max(self._deadline - time.monotonic(), 0.0)
+        try:
+            records = run_trainer(self._device, runtime, "evaluate", *arguments, seconds=left)
+            for record in records:
+                result = record
+                self._glance()
+                if time.monotonic() > self._deadline:
+                    raise NodeFailed("late: it was still measuring")
+        except NodeFailed:
+            raise
+        except ToolkitError as error:
+            if time.monotonic() >= self._deadline:
+                raise NodeFailed("late: it was still measuring") from error
+            if isinstance(error, DeviceLost):
+                raise
+            report.held_out_error = error.cause
+            return
+        report.held_out_loss = number(result.get("loss"))
+        report.held_out_tokens = whole(result.get("tokens")) or 0
+
+    def _mark(self, sent: str) -> Mark:
+        """Return what is remembered of this round; a node that is in another one ends it first."""
+        order, run, device = self._order, self._run, self._device
+        mark = read_mark(device, self._base)
+        if mark is not None and mark.is_of(order.round, order.sha256):
+            return mark
+        if self._federation.state == "drop":
+            self._remove_earlier()
+        if run.alive():
+            _stop(run)
+        saved = read_saved_state(device, run.name)
+        if run.exists() and (saved is None or saved.step == 0):
+            device.remove(run.path)  # it ended before its first step: what it began with is old
+            saved = None
+        trace, log = (
+            0 if entry is None else entry.size
+            for entry in (device.stat(f"{run.path}/{n}") for n in ("trace.jsonl", "trainer.log"))
+        )
+        begin = saved.step if saved else 0
+        new = Mark(order.round, order.sha256, begin, trace, log, sent)
+        write_mark(device, self._base, new)
+        if mark is not None and mark.sent and mark.adapter != order.sha256:
+            remove_sent(device, mark.sent)
+        return new
+
+    def _launch(self, mark: Mark, until: int, bundle: Deployed, data: Deployed) -> None:
+        """Start the trainer for what is left of the round, if anything is."""
+        order, run, device = self._order, self._run, self._device
+        saved = read_saved_state(device, run.name)
+        settings = self._federation.run_settings(order.round)
+        where = {"bundle": bundle.name, "data": data.name}
+        if saved is None and mark.begin > 0:
+            raise NodeFailed(f"its run {run.name} was removed from the device in the round")
+        if saved is None:
+            if run.exists():
+                device.remove(run.path)
+            options: Any = {**where, "adapter": order.adapter, "until": until}
+            training.begin(device, run.name, settings, **options, say=self._say)
+        elif saved.step < until:
+            session = Session(until)
+            if mark.begin > 0:  # before its first step a run has the adapter that it began with
+                session = Session(until, order.adapter, mark.begin)
+            options = {**where, "session": session}
+            training.resume(device, run.name, settings.flags(), **options, say=self._say)
+
+    def _follow(self) -> Records:
+        """Return the records of the round's steps by number, once its trainer has ended."""
+        steps: Records = {}
+        for record in follow(self._run):
+            self._glance()
+            if record is not None and record["type"] == "step":
+                steps[whole(record.get("step")) or 0] = record
+            if time.monotonic() > self._deadline and self._run.alive():
+                done = len(steps)
+                _stop(self._run)
+                raise NodeFailed(f"late: {done} of {self._order.steps} steps in time")
+        return steps
+
+    def _judge(self, mark: Mark, until: int, steps: Records) -> None:
+        """Raise unless the run has come to the end of the round."""
+        run = self._run
+        saved = read_saved_state(self._device, run.name)
+        if saved is not None and saved.step == until:
+            if mark.begin > 0 and saved.taken != (mark.begin, self._order.sha256):
+                raise NodeFailed("what it trained did not begin with the round's adapter")
+            return
+        end: dict[str, Any] = {}
+        for record in run.history(whole=True):  # of the last session
+            end = {} if record["type"] == "run" else record if record["type"] == "end" else end
+        if error := end.get("error"):
+            raise NodeFailed(str(error)[:500])
+        if end.get("status") == "stopped" and run.exit_code() == 0:
+            raise NodeFailed(f"stopped on the device after step {max(steps, default=0)}")
+        raise NodeFailed(run.failure())
+
+    def _collect(self, mark: Mark, report: NodeReport, steps: Records) -> None:
+        """Fetch the adapter, and note what the steps say."""
+        wanted = range(mark.begin + 1, mark.begin + self._order.steps + 1)
+        own = [steps[step] for step in wanted if step in steps]
+        if len(own) < len(wanted):
+            raise NodeFailed(f"its trace tells of {len(own)} of {len(wanted)} steps")
+        labelled = [whole(step.get("labelled")) or 0 for step in own]
+        report.first_step, report.last_step = wanted[0], wanted[-1]
+        report.labelled = sum(labelled)
+        losses = [number(step.get("loss")) * n for step, n in zip(own, labelled, strict=True) if n]
+        report.loss = sum(losses) / report.labelled if report.labelled else None
+        report.train_seconds = sum(number(step.get("seconds"), 0.0) for step in own)
+        report.peak_bytes = max(int(number(step.get("peak"), 0.0)) for step in own) * 1024
+        folder = self._order.replies / report.node
+        folder.mkdir(exist_ok=True)
+        for name in (ADAPTER, CONFIG):
+            fetch_file(self._device, f"{self._run.path}/{name}", folder / name)
+
+
+def _stop(run: Run) -> None:
+    """End a trainer with everything saved."""
+    run.request_stop()
+    end = time.monotonic() + _STOP_SECONDS
+    while run.alive():
+        if time.monotonic() > end:
+            raise NodeFailed(f"its trainer did not end within {_STOP_SECONDS:.0f} s")
+        time.sleep(0.2)

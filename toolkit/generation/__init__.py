@@ -1,0 +1,1 @@
+"""Prompts, and replies as text; what computes is the device."""

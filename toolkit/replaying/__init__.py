@@ -1,0 +1,1 @@
+"""Making the adapter of a zeroth-order run again from the list of its estimates."""

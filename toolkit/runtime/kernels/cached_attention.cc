@@ -1,0 +1,137 @@
+// Attention of a few rows, or a part of a prompt, over a cache of keys and values [C, K * size]:
+// out = softmax(scale q kᵀ) v, row t over keys max(0, past + t - window + 1)..past + t.
+//
+// Few rows: a task is a row, a kv-head and a strip of keys, which its heads go through together;
+// the strips' sums are merged in the end (as Flash-Decoding does). Nothing is packed, so keys and
+// values are read once. Scratch, in floats: tasks x heads of a group x (size + 2) + threads x
+// strip.
+//
+// More rows: they are packed and multiplied as in attention.cc, with keys from the first that any
+// row sees on.
+#include "kernels/attention.h"
+#include "kernels/dry_run.h"
+
+namespace toolkit {
+namespace {
+
+constexpr int64_t kFewRows = 8;
+constexpr int64_t kStrip = 256;  // keys: enough for a task, and their values stay in L2
+
+/// The keys of a row: some of the cache, then some of the rows before it and its own.
+struct KeysOf {
+  int64_t first, cached, fresh0, fresh;
+
+  KeysOf(const CacheShape& s, int64_t row) {
+    const int64_t begin = s.window > 0 ? max(0, s.past + row - s.window + 1) : 0;
+    first = min(begin, s.past);
+    cached = s.past - first;
+    fresh0 = max(0, begin - s.past);
+    fresh = row + 1 - fresh0;
+  }
+  int64_t strips() const { return divide_up(cached, kStrip) + divide_up(fresh, kStrip); }
+};
+
+class FewRows {
+ public:
+  FewRows(const Kernels& k, const CacheShape& s, const float* q, const float* fresh_keys,
+          const float* fresh_values, const float* keys, const float* values)
+      : k_(k),
+        s_(s),
+        group_(s.heads / s.kv_heads),
+        width_(s.kv_heads * s.head_size),
+        q_(q),
+        fresh_{fresh_keys, fresh_values},
+        cached_{keys, values} {
+    for (int64_t row = 0; row < s.tokens; ++row) strips_ = max(strips_, KeysOf(s, row).strips());
+  }
+
+  void run(float* out) {
+    Scratch scratch;
+    const int64_t states = s_.tokens * s_.kv_heads * strips_ * group_;
+    running_ = static_cast<RunningSoftmax*>(scratch.bytes(states * sizeof(RunningSoftmax)));
+    sums_ = scratch.floats(states * s_.head_size);
+    float* scores = scratch.floats(threads() * kStrip);
+    parallel_short(s_.tokens * s_.kv_heads * strips_, 1,
+                   [&](int64_t begin, int64_t end, int thread) {
+                     for (int64_t task = begin; task < end; ++task) {
+                       strip(task, scores + thread * kStrip);
+                     }
+                   });
+    for (int64_t row = 0; row < s_.tokens; ++row) {
+      const int64_t parts = KeysOf(s_, row).strips();
+      for (int64_t head = 0; head < s_.heads; ++head) {
+        const int64_t first = ((row * s_.kv_heads + head / group_) * strips_) * group_;
+        const int64_t state = first + head % group_;
+        k_.rows.attention_merge(running_ + state, sums_ + state * s_.head_size, parts, group_,
+                                s_.head_size, out + (row * s_.heads + head) * s_.head_size);
+      }
+    }
+  }
+
+ private:
+  struct Rows {
+    const float *keys, *values;
+  };
+
+  void strip(int64_t task, float* scores) {
+    const int64_t strip = task % strips_, kv_head = task / strips_ % s_.kv_heads;
+    const int64_t row = task / strips_ / s_.kv_heads;
+    const KeysOf keys(s_, row);
+    if (strip >= keys.strips()) return;
+    const int64_t of_cache = divide_up(keys.cached, kStrip);
+    const bool fresh = strip >= of_cache;
+    const int64_t at = (fresh ? strip - of_cache : strip) * kStrip;
+    const int64_t count = min(kStrip, (fresh ? keys.fresh : keys.cached) - at);
+    const Rows& rows = fresh ? fresh_ : cached_;
+    const int64_t place =
+        ((fresh ? keys.fresh0 : keys.first) + at) * width_ + kv_head * s_.head_size;
+    k_.rows.attention_keys(q_ + (row * s_.heads + kv_head * group_) * s_.head_size, group_,
+                           s_.head_size, s_.scale, rows.keys + place, rows.values + place, width_,
+                           count, scores, running_ + task * group_,
+                           sums_ + task * group_ * s_.head_size);
+  }
+
+  const Kernels& k_;
+  const CacheShape& s_;
+  const int64_t group_, width_;
+  const float* q_;
+  const Rows fresh_, cached_;
+  int64_t strips_ = 1;
+  RunningSoftmax* running_ = nullptr;
+  float* sums_ = nullptr;
+};
+
+/// Rows [first, past) of a cache with the fresh ones behind them: where they are that already, the
+/// cache itself.
+const float* with_fresh(const Kernels& k, Scratch& scratch, const float* cache, const float* fresh,
+                        int64_t first, const CacheShape& s) {
+  const int64_t width = s.kv_heads * s.head_size, cached = (s.past - first) * width;
+  const float* from = cache + first * width;
+  if (fresh == from + cached) return from;
+  float* all = scratch.floats(cached + s.tokens * width);
+  k.rows.copy(from, cached, all);
+  k.rows.copy(fresh, s.tokens * width, all + cached);
+  return all;
+}
+
+}  // namespace
+
+void Kernels::attention_cached(const CacheShape& s, const float* q, const float* k, const float* v,
+                               const float* keys, const float* values, float* out) const {
+  if (s.tokens <= kFewRows) return FewRows(*this, s, q, k, v, keys, values).run(out);
+  Scratch scratch;
+  const int64_t first = KeysOf(s, 0).first;
+  const float* all_keys = with_fresh(*this, scratch, keys, k, first, s);
+  const float* all_values = with_fresh(*this, scratch, values, v, first, s);
+  auto* start = static_cast<int32_t*>(scratch.bytes(s.tokens * sizeof(int32_t)));
+  AttentionShape shape{s.tokens, s.heads, s.kv_heads, s.head_size, s.scale, start, s.past - first};
+  if (DryRun::current() == nullptr) {
+    for (int64_t t = 0; t < s.tokens; ++t) {
+      const int64_t begin = s.window > 0 ? s.past + t - s.window + 1 : 0;
+      start[t] = static_cast<int32_t>(max(0, begin - first));
+    }
+  }
+  attention(shape, q, all_keys, all_values, out);
+}
+
+}  // namespace toolkit

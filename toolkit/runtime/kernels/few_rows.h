@@ -1,0 +1,18 @@
+// Products with quantized weights for so few rows that reading the weights is most of the work.
+#pragma once
+
+#include "kernels/primitives.h"
+
+namespace toolkit {
+
+/// Whether the functions below are for so many rows, in the arithmetic of the kernels.
+bool are_few(const Kernels& k, int64_t rows);
+
+/// Kernels::linear without h.
+void few_rows_linear(const Kernels& k, const float* x, int64_t rows, const QuantizedMatrix& w,
+                     const float* bias, const Adapter& lora, float scaling, float* y);
+
+/// Kernels::mlp.
+void few_rows_mlp(const Kernels& k, const float* x, int64_t rows, const Mlp& m, float* y);
+
+}  // namespace toolkit

@@ -1,0 +1,118 @@
+// fixed16 where an instruction multiplies pairs of 16-bit numbers and adds: x86, and plain C++.
+//
+// A row of q: pairs of elements (j, j + 8) of each half of the group, which are the two halves of a
+// byte of int4 codes. A panel: the same pairs, [16][width][2] 16-bit codes.
+#pragma once
+
+#include "kernels/isa/fixed16.h"
+
+namespace toolkit {
+namespace TOOLKIT_ISA {
+
+constexpr int kStep = kBlock / 2;  // rows of the micro-kernel: sums and accumulators in registers
+
+typedef int16_t Shorts __attribute__((vector_size(4 * TOOLKIT_LANES)));
+
+/// sum + a.low * b.low + a.high * b.high of every lane's pair.
+TOOLKIT_INLINE Ints add_pairs(Ints sum, Ints a, Ints b) {
+#if defined(TOOLKIT_VNNI) && TOOLKIT_LANES == 16
+  return (Ints)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#elif defined(TOOLKIT_VNNI)
+  return (Ints)_mm256_dpwssd_avx_epi32((__m256i)sum, (__m256i)a, (__m256i)b);
+#elif TOOLKIT_LANES == 16
+  return sum + (Ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif TOOLKIT_LANES == 8
+  return sum + (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#else
+  return sum + ((a << 16) >> 16) * ((b << 16) >> 16) + (a >> 16) * (b >> 16);
+#endif
+}
+
+/// (a b + 2^14) / 2^15, rounded down.
+TOOLKIT_INLINE Shorts scaled(Shorts a, Shorts b) {
+#if TOOLKIT_LANES == 16
+  return (Shorts)_mm512_mulhrs_epi16((__m512i)a, (__m512i)b);
+#elif TOOLKIT_LANES == 8
+  return (Shorts)_mm256_mulhrs_epi16((__m256i)a, (__m256i)b);
+#else
+  Shorts result;
+  for (int i = 0; i < 2 * kLanes; ++i) {
+    result[i] = static_cast<int16_t>((int32_t{a[i]} * b[i] + (1 << 14)) >> 15);
+  }
+  return result;
+#endif
+}
+
+/// Stores a group of row `row` of a block.
+TOOLKIT_INLINE void store_row(const int32_t* q, int row, int16_t* group) {
+  int32_t* pairs = reinterpret_cast<int32_t*>(group + row * kQuantGroup);
+  for (int half = 0; half < 2; ++half) {
+    for (int j = 0; j < 8; ++j) {
+      const uint32_t low = static_cast<uint32_t>(q[half * 16 + j]) & 0xffff;
+      const uint32_t high = static_cast<uint32_t>(q[half * 16 + j + 8]) << 16;
+      pairs[half * 8 + j] = static_cast<int32_t>(low | high);
+    }
+  }
+}
+
+/// Stores 32 factors that rows are multiplied with element by element.
+TOOLKIT_INLINE void store_factors(const int32_t* factors, int16_t* out) {
+  store_row(factors, 0, out);
+}
+
+/// sums[r][v] = row r of q times the panel.
+template <int kRows, int kVectors>
+TOOLKIT_INLINE void multiply_panel(const int16_t* q, const char* panel,
+                                   Ints (&sums)[kRows][kVectors]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = Ints{};
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; ++i) {
+    Ints codes[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      codes[v] = load<Ints>(panel + (i * kVectors + v) * sizeof(Ints));
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      int32_t pair;
+      __builtin_memcpy(&pair, q + r * kQuantGroup + 2 * i, sizeof(pair));
+      const Ints all = pair - Ints{};
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) sums[r][v] = add_pairs(sums[r][v], codes[v], all);
+    }
+  }
+}
+
+/// out = q times ratio / 2^15, rounded, of kRows rows.
+template <int kRows>
+TOOLKIT_INLINE void scale_rows(const int16_t* q, const int16_t* ratio, int16_t* out) {
+  constexpr int kCount = 2 * kLanes;
+#pragma GCC unroll 4
+  for (int64_t i = 0; i < kQuantGroup; i += kCount) {
+    const Shorts factor = load<Shorts>(ratio + i);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const int64_t at = r * kQuantGroup + i;
+      store(out + at, scaled(load<Shorts>(q + at), factor));
+    }
+  }
+}
+
+/// partial[0, 16) += factor * (the 16 pairs of row r, multiplied with those of `ratio`).
+TOOLKIT_INLINE void add_row(const int16_t* q, int r, const int16_t* ratio, float factor,
+                            float* partial) {
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += kLanes) {
+    const Ints products =
+        add_pairs(Ints{}, load<Ints>(q + r * kQuantGroup + 2 * i), load<Ints>(ratio + 2 * i));
+    store(partial + i,
+          fused(splat(factor), __builtin_convertvector(products, Floats), load(partial + i)));
+  }
+}
+
+}  // namespace TOOLKIT_ISA
+}  // namespace toolkit
