@@ -71,7 +71,7 @@ android {
                 it.systemProperty("toolkit.results", rootDir.resolve("../build/android/results").path)
                 it.maxHeapSize = "3g"
                 // Robolectric's file descriptors reach into java.io.
-                it.jvmArgs("--add-opens", "java.base/java.io=ALL-UNNAMED")
+                it.jvmArgs("--add-opens", "java.base/java.io=ALL-UNNAMED", "-Djava.security.manager=allow")
                 // It wants a process that finds no engine; `make android` gives it one.
                 it.exclude("**/NoEngineTest*", "**/ChildEngineTest*")
             }

@@ -1,5 +1,6 @@
 """The APK's engine, started as the app does: trains under Android's filter, ends with the app."""
 
+import json
 import os
 import re
 import shutil
@@ -62,7 +63,7 @@ def arm64(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    export_tiny(folder / "bundle", "llama")
+    export_tiny(folder / "bundle", "llama", generation=True)
     prepare_random(8, 24, 150, 0, folder / "data")
     return folder
 
@@ -145,6 +146,31 @@ def test_trains_saves_and_resumes_under_the_filter_to_the_command_lines_bits(
     ).stdout  # fmt: skip
 
 
+def generated(start, model, log=None):
+    """Return what the engine says of one reply."""
+    words = [*start, "generate", f"--bundle={model / 'bundle'}", "--max-tokens=3", "--threads=1"]
+    told = subprocess.run(
+        [str(word) for word in words],
+        input="reply 5 6 7\n",
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        check=True,
+    )
+    return [json.loads(line) for line in told.stdout.splitlines() if line.startswith("{")]
+
+
+def tokens(told):
+    return [line["token"] for line in told if line["type"] == "token"]
+
+
+def test_generates_under_the_filter_what_the_command_line_does(x86_64, model):
+    own = generated([runtime_directory("x86_64") / "trainer"], model)
+    told = generated([*_FILTER, *command(x86_64)], model)
+    assert told[0]["type"] == "ready" and told[-1]["reason"] == "length"
+    assert len(tokens(told)) == 3 and tokens(told) == tokens(own)
+
+
 def test_the_same_files_unmended_die_under_the_filter(unmended):
     loader = unmended / "ld-linux-x86-64.so.2"
     words = [loader, "--library-path", unmended, unmended / "trainer", "info"]
@@ -164,6 +190,16 @@ def test_arm64_trains_with_calls_that_apps_may_make(arm64, model, tmp_path):
     made = set(re.findall(r"^\d+ (\w+)\(", log.read_text(), re.MULTILINE))
     assert {"openat", "renameat", "clone", "mmap"} <= made
     assert made <= app_filter.allowed("arm64")
+    assert "Unknown syscall" not in log.read_text()
+
+
+def test_arm64_generates_with_calls_that_apps_may_make(arm64, model, tmp_path):
+    log = tmp_path / "calls"
+    with log.open("w") as file:
+        told = generated(["qemu-aarch64", "-strace", *command(arm64)], model, log=file)
+    assert len(tokens(told)) == 3
+    made = set(re.findall(r"^\d+ (\w+)\(", log.read_text(), re.MULTILINE))
+    assert "mmap" in made and made <= app_filter.allowed("arm64")
     assert "Unknown syscall" not in log.read_text()
 
 

@@ -39,6 +39,7 @@ class AutomationTest {
         val intent = Intent(action).putExtra("request", "7")
         for ((name, value) in extras) intent.putExtra(name, value)
         Robolectric.buildService(AutomationService::class.java, intent).create().startCommand(0, 1)
+        Fixtures.settle(app)
         return JSONObject(AutomationService.lastAnswer!!)
     }
 

@@ -1,10 +1,12 @@
 package dev.toolkit.trainer
 
 import dev.toolkit.trainer.Fixtures.await
+import dev.toolkit.trainer.Fixtures.options
 import dev.toolkit.trainer.engine.ChildHost
 import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.engine.EngineException
 import dev.toolkit.trainer.service.Doing
+import dev.toolkit.trainer.service.Side
 import dev.toolkit.trainer.store.BUNDLE_FORMAT_VERSION
 import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.store.TraceReader
@@ -46,14 +48,6 @@ class ChildEngineTest {
         assertTrue(app.controller.join(30_000))
         Engine.attach(null)
     }
-
-    private fun options(out: File, steps: Int = 8): Map<String, String> = Fixtures.reference.options() + mapOf(
-        "bundle" to File(Fixtures.folder, "bundles/tiny").path,
-        "data" to File(Fixtures.folder, "data/rows/train.ptd").path,
-        "out" to out.path,
-        "threads" to "1",
-        "steps" to steps.toString(),
-    )
 
     /** The engine's processes that are children of this one. */
     private fun children(): List<Int> {
@@ -148,6 +142,45 @@ class ChildEngineTest {
         assertTrue(run.reason, "want of memory" in run.reason)
         app.controller.start("a")
         await("more steps") { (app.controller.active?.progress?.step ?: 0) > run.step }
+    }
+
+    @Test
+    fun `a model is asked before and after, as the command line asks it`() {
+        Fixtures.talker(app)
+        val expected = Fixtures.replies()
+        var most = 0
+        app.asking.addListener { most = maxOf(most, children().size) }
+        app.asking.ask("talks", expected.getString("prompt"))
+        await("the answers") { !app.asking.errand.running }
+        assertEquals(expected.getString("before"), app.asking.answer(Side.BEFORE)!!.text)
+        assertEquals(expected.getString("after"), app.asking.answer(Side.AFTER)!!.text)
+        assertEquals("one engine", 1, most)
+        await("no child") { children().isEmpty() }
+    }
+
+    @Test
+    fun `a model that cannot be opened says why, and one that is killed ends nothing`() {
+        val bundle = mapOf("bundle" to File(Fixtures.folder, "bundles/words").path, "adapter" to "none", "threads" to "1")
+        val missing = assertThrows(EngineException::class.java) { Engine.generator(bundle + ("bundle" to File(temporary.root, "fehlt-🙂").path)) }
+        assertTrue(missing.message, "fehlt-🙂" in missing.message!!)
+        Engine.generator(bundle).use { model ->
+            val second = assertThrows(EngineException::class.java) { Engine.open(options(File(temporary.root, "b"))) }
+            assertTrue("open in this app" in second.message!!)
+            model.set(mapOf("max-tokens" to "0"))
+            val killed = assertThrows(EngineException::class.java) {
+                model.reply(intArrayOf(5, 6, 7)) {
+                    // What it had said before still comes.
+                    children().forEach { ProcessBuilder("kill", "-9", it.toString()).start().waitFor() }
+                    true
+                }
+            }
+            assertTrue(killed.message, "want of memory" in killed.message!!)
+        }
+        Engine.generator(bundle).use { model ->
+            model.set(mapOf("temperature" to "hot"))
+            assertEquals(2, assertThrows(EngineException::class.java) { model.reply(intArrayOf(5)) { true } }.status)
+        }
+        await("no child") { children().isEmpty() }
     }
 
     @Test

@@ -1,5 +1,6 @@
 package dev.toolkit.trainer
 
+import dev.toolkit.trainer.Fixtures.options
 import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.engine.EngineException
 import dev.toolkit.trainer.store.BUNDLE_FORMAT_VERSION
@@ -20,14 +21,6 @@ import kotlin.concurrent.thread
 @RunWith(RobolectricTestRunner::class)
 class EngineTest {
     @get:Rule val temporary = TemporaryFolder()
-
-    private fun options(out: File, steps: Int = 8): Map<String, String> = Fixtures.reference.options() + mapOf(
-        "bundle" to File(Fixtures.folder, "bundles/tiny").path,
-        "data" to File(Fixtures.folder, "data/rows/train.ptd").path,
-        "out" to out.path,
-        "threads" to "1",
-        "steps" to steps.toString(),
-    )
 
     @Test
     fun `trains to the same bits as the command line`() {

@@ -1,15 +1,20 @@
 package dev.toolkit.trainer
 
 import android.app.Activity
+import android.app.AlertDialog
 import android.content.Intent
 import android.os.Environment
 import android.provider.MediaStore
 import android.view.View
+import android.widget.EditText
 import dev.toolkit.trainer.Fixtures.await
 import dev.toolkit.trainer.service.AutomationService
 import dev.toolkit.trainer.store.AppException
+import dev.toolkit.trainer.store.AppFolders
 import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.store.RunExport
+import dev.toolkit.trainer.store.RunState
+import dev.toolkit.trainer.ui.ChartView
 import dev.toolkit.trainer.ui.RunActivity
 import org.json.JSONObject
 import org.junit.Assert.assertArrayEquals
@@ -25,7 +30,9 @@ import org.junit.runner.RunWith
 import org.robolectric.Robolectric
 import org.robolectric.RobolectricTestRunner
 import org.robolectric.Shadows.shadowOf
+import org.robolectric.shadows.ShadowDialog
 import org.robolectric.shadows.ShadowToast
+import java.util.concurrent.atomic.AtomicBoolean
 import java.util.zip.ZipInputStream
 
 /** A run's adapter and trace as a zip in Downloads: through MediaStore, and through the picker on Android 9. */
@@ -119,6 +126,47 @@ class ExportTest {
         assertEquals("b.zip", RunExport(app).write(run, target))
         assertWhole(documents.bytes("b.zip"))
         assertTrue(documents.updated.isEmpty())
+    }
+
+    @Test
+    fun `a run that is renamed goes on to the same bits, and its curves can be read out`() {
+        val half = Fixtures.create(app, "half")
+        // Once: what goes on begins at the step it was paused at.
+        val paused = AtomicBoolean()
+        app.controller.addListener { if (app.controller.active?.progress?.step == 4L && paused.compareAndSet(false, true)) app.controller.pause() }
+        app.controller.start("half")
+        assertTrue(app.controller.join(60_000))
+        assertEquals(RunState.PAUSED, app.runs.require("half").state)
+        val screen = Robolectric.buildActivity(RunActivity::class.java, RunActivity.intent(app, "half")).setup().get()
+        await("the page") { screen.requireViewById<View>(R.id.export).isShown }
+        screen.requireViewById<View>(R.id.loss_table).performClick()
+        val table = shadowOf(ShadowDialog.getLatestDialog() as AlertDialog).message.toString().lines()
+        assertEquals(listOf("Step 1:", "Step 2:", "Step 3:", "Step 4:"), table.map { it.substringBeforeLast(' ') })
+
+        shadowOf(screen).clickMenuItem(R.id.rename)
+        val dialog = ShadowDialog.getLatestDialog() as AlertDialog
+        val field = dialog.requireViewById<EditText>(R.id.new_name)
+        for ((name, words) in listOf("a" to "already", "../x" to "cannot name a run", "whole" to null)) {
+            field.setText(name)
+            dialog.getButton(AlertDialog.BUTTON_POSITIVE).performClick()
+            await("what comes of $name") { if (words == null) !dialog.isShowing else words in field.error?.toString().orEmpty() }
+        }
+        await("the new name") { Pictures.text(screen, "whole") }
+        assertTrue(!half.folder.exists() && app.runs.find("half") == null)
+        app.controller.start("whole")
+        assertTrue(app.controller.join(60_000))
+        assertArrayEquals(Fixtures.referenceAdapter(), Fixtures.adapter(app.runs.require("whole")))
+        assertEquals(listOf(0, 9, 18), ChartView.rows(100).take(3))
+        assertEquals(12 to 99, ChartView.rows(100).run { size to last() })
+    }
+
+    @Test
+    fun `what other apps may write to is no place for models`() {
+        assertEquals(3, AppFolders.of(app).bundleRoots().size)
+        org.robolectric.util.ReflectionHelpers.setStaticField(android.os.Build.VERSION::class.java, "SDK_INT", 29)
+        val external = app.getExternalFilesDir(null)!!
+        assertTrue(AppFolders.of(app).run { bundleRoots() + dataRoots() }.none { it.startsWith(external) })
+        assertEquals(2, AppFolders.of(app).bundleRoots().size)
     }
 
     @Test

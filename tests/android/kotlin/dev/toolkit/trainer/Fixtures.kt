@@ -6,6 +6,8 @@ import dev.toolkit.trainer.policy.PolicySettings
 import dev.toolkit.trainer.store.AppFolders
 import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.store.RunSettings
+import dev.toolkit.trainer.store.RunState
+import org.json.JSONObject
 import org.junit.rules.TemporaryFolder
 import org.robolectric.RuntimeEnvironment
 import org.robolectric.Shadows.shadowOf
@@ -34,10 +36,10 @@ object Fixtures {
 
     fun deployed(): File = AppFolders.deployedOverride!!
 
-    fun power(plugged: Boolean, level: Int) {
+    fun power(plugged: Boolean, level: Int, celsius: Float = 31.4f) {
         val intent = Intent(Intent.ACTION_BATTERY_CHANGED).putExtra(BatteryManager.EXTRA_PLUGGED, if (plugged) 1 else 0)
             .putExtra(BatteryManager.EXTRA_LEVEL, level).putExtra(BatteryManager.EXTRA_SCALE, 100)
-            .putExtra(BatteryManager.EXTRA_TEMPERATURE, 314)
+            .putExtra(BatteryManager.EXTRA_TEMPERATURE, (10 * celsius).toInt())
         @Suppress("DEPRECATION")
         RuntimeEnvironment.getApplication().sendStickyBroadcast(intent)
         idle()
@@ -48,6 +50,12 @@ object Fixtures {
 
     /** Lets the main thread do what is waiting for it. */
     fun idle() = shadowOf(android.os.Looper.getMainLooper()).idle()
+
+    /** Lets a service do what it was told, and the main thread what comes of it. */
+    fun settle(app: TrainerApp) {
+        app.background.await()
+        idle()
+    }
 
     fun advance(milliseconds: Long) = shadowOf(android.os.Looper.getMainLooper()).idleFor(Duration.ofMillis(milliseconds))
 
@@ -61,6 +69,25 @@ object Fixtures {
         }
         advance(1000)
     }
+
+    /** The engine's options of the reference run, into another folder and perhaps of another length. */
+    fun options(out: File, steps: Int = reference.steps): Map<String, String> = reference.options() + mapOf(
+        "bundle" to File(folder, "bundles/tiny").path,
+        "data" to File(folder, "data/rows/train.ptd").path,
+        "out" to out.path,
+        "threads" to "1",
+        "steps" to steps.toString(),
+    )
+
+    /** A finished run of the model with a tokenizer, trained by the command line. */
+    fun talker(app: TrainerApp, name: String = "talks"): Run {
+        val run = app.runs.create(name, app.bundles.require("words"), app.data.require("rows"), reference)
+        for (file in listOf("adapter_model.safetensors", "adapter_config.json")) File(folder, "replies/$file").copyTo(File(run.folder, file))
+        return app.runs.save(run.copy(state = RunState.COMPLETED, step = 30))
+    }
+
+    /** The prompt, and what the command line has the model write before and after: prompt, before, after. */
+    fun replies() = JSONObject(File(folder, "replies/replies.json").readText())
 
     fun adapter(run: Run): ByteArray = run.adapter.readBytes()
 

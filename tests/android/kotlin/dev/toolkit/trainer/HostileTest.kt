@@ -53,7 +53,7 @@ class HostileTest {
         val extras = mapOf("run" to "a", "bundle" to "tiny", "data" to "rows", "steps" to "3") + changes
         val intent = Intent(AutomationService.TRAIN).putExtra("request", "1")
         extras.forEach { (name, value) -> intent.putExtra(name, value) }
-        Robolectric.buildService(AutomationService::class.java, intent).create().startCommand(0, 1).destroy()
+        Robolectric.buildService(AutomationService::class.java, intent).create().startCommand(0, 1).also { Fixtures.settle(app) }.destroy()
     }
 
     private fun assertSaid(vararg words: String) {
@@ -98,7 +98,7 @@ class HostileTest {
         ask("lr" to "1e999")
         assertSaid("The option lr is no number")
         val unknown = Intent("dev.toolkit.trainer.automation.FORMAT")
-        Robolectric.buildService(AutomationService::class.java, unknown).create().startCommand(0, 1).destroy()
+        Robolectric.buildService(AutomationService::class.java, unknown).create().startCommand(0, 1).also { Fixtures.settle(app) }.destroy()
         assertSaid("This action is not known")
     }
 
@@ -109,6 +109,7 @@ class HostileTest {
         ask()
         val service = Robolectric.buildService(TrainingService::class.java).create()
         service.get().onStartCommand(shadowOf(app).nextStartedService, 0, 1)
+        Fixtures.settle(app)
         await("the end") { app.controller.active == null && app.runs.require("a").state == RunState.COMPLETED }
         assertFalse(first.get().requireViewById<View>(R.id.refusal).isShown)
         service.destroy()
@@ -126,10 +127,12 @@ class HostileTest {
         val button = page.get().requireViewById<Button>(R.id.primary)
         repeat(2) { button.performClick() }
         generateSequence { shadowOf(app).nextStartedService }.forEach { service.get().onStartCommand(it, 0, 1) }
+        Fixtures.settle(app)
         await("the reason") { text(page.get(), "There is no bundle “tiny” on this phone") }
         assertTrue(aside.renameTo(bundle))
         button.performClick()
         generateSequence { shadowOf(app).nextStartedService }.forEach { service.get().onStartCommand(it, 0, 1) }
+        Fixtures.settle(app)
         await("the end") { text(page.get(), "Completed") }
         assertFalse(text(page.get(), "There is no bundle"))
         assertArrayEquals(Fixtures.referenceAdapter(), Fixtures.adapter(app.runs.require("a")))
@@ -140,8 +143,8 @@ class HostileTest {
     @Test
     fun `a page of a run that does not exist closes`() {
         for (name in listOf("gone", "../../x", "")) {
-            val page = Robolectric.buildActivity(RunActivity::class.java, RunActivity.intent(app, name)).create()
-            assertTrue(page.get().isFinishing)
+            val page = Robolectric.buildActivity(RunActivity::class.java, RunActivity.intent(app, name)).setup()
+            await("the end of the page of “$name”") { page.get().isFinishing }
         }
         assertTrue(Robolectric.buildActivity(RunActivity::class.java, Intent()).create().get().isFinishing)
     }

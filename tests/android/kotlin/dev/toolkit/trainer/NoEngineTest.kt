@@ -72,11 +72,13 @@ class NoEngineTest {
     fun `a start from elsewhere is refused, the run is left as it is`() {
         val service = Robolectric.buildService(TrainingService::class.java).create()
         service.get().onStartCommand(TrainingService.intent(app, TrainingService.START, "diary"), 0, 1)
+        Fixtures.settle(app)
         Fixtures.idle()
         assertNull(app.controller.active)
         assertEquals(RunState.PAUSED, app.runs.require("diary").state)
         val intent = Intent(AutomationService.TRAIN).putExtra("run", "diary").putExtra("resume", "true")
         Robolectric.buildService(AutomationService::class.java, intent).create().startCommand(0, 1)
+        Fixtures.settle(app)
         assertEquals("This build has no training engine.", JSONObject(AutomationService.lastAnswer!!).getString("error"))
         assertTrue(File(app.runs.require("diary").folder, "run.json").isFile)
         service.destroy()

@@ -41,6 +41,13 @@ object Pictures {
         Look("phone-large-font", "w360dp-h640dp-notnight-xhdpi", 2f),
     )
 
+    /** Another language, and one that runs from right to left (with English words, for want of others). */
+    val languages = listOf(
+        Look("phone-german-dark", "de-w360dp-h640dp-night-xhdpi", 1f),
+        Look("phone-german-large-font", "de-w360dp-h640dp-notnight-xhdpi", 2f),
+        Look("phone-from-right", "ar-ldrtl-w360dp-h640dp-notnight-xhdpi", 1f),
+    )
+
     /** A phone and a tablet that lie on their sides. */
     val turned = listOf(
         Look("phone-turned-light", "w640dp-h360dp-land-notnight-xhdpi", 1f),
@@ -87,6 +94,8 @@ object Pictures {
     }
 
     fun text(root: View, words: String): Boolean = all(root).any { it is TextView && it.isShown && words in it.text.toString() }
+
+    fun views(screen: Activity): List<View> = all(screen.window.decorView)
 
     fun text(screen: Activity, words: String): Boolean = text(screen.window.decorView, words)
 

@@ -2,14 +2,18 @@ package dev.toolkit.trainer
 
 import dev.toolkit.trainer.policy.Conditions
 import dev.toolkit.trainer.policy.Hold
+import dev.toolkit.trainer.policy.Hours
 import dev.toolkit.trainer.policy.Policy
 import dev.toolkit.trainer.policy.PolicySettings
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
 import org.junit.Test
+import org.junit.runner.RunWith
+import org.robolectric.RobolectricTestRunner
 
 /** When a run waits, and how much better things must be before it goes on. */
+@RunWith(RobolectricTestRunner::class)
 class PolicyTest {
     private val good = Conditions(true, 80, 30f, 0, 2000, 8000, false)
     private val settings = PolicySettings()
@@ -85,6 +89,46 @@ class PolicyTest {
         assertEquals(Hold.THERMAL, hold(good.copy(thermalHeadroom = 0.85f), Hold.THERMAL))
         assertNull(hold(good.copy(thermalHeadroom = 0.79f), Hold.THERMAL))
         assertNull(hold(good.copy(thermalHeadroom = 1.2f), with = settings.copy(thermalLimit = 0)))
+    }
+
+    @Test
+    fun `trains at night only, if told so, over midnight`() {
+        val night = settings.copy(hours = Hours(23 * 60, 7 * 60))
+        for ((minute, trains) in listOf(0 to true, 419 to true, 420 to false, 720 to false, 1379 to false, 1380 to true)) {
+            assertEquals("at $minute", if (trains) null else Hold.HOURS, hold(good.copy(minuteOfDay = minute), with = night))
+        }
+        assertEquals(Hold.HOURS, hold(good.copy(minuteOfDay = 0), with = settings.copy(hours = Hours(9 * 60, 17 * 60))))
+        for (minute in listOf(0, 419, 420, 421, 1439)) {
+            assertNull("all day", hold(good.copy(minuteOfDay = minute), with = settings.copy(hours = Hours(420, 420))))
+        }
+    }
+
+    @Test
+    fun `the user may let it train in spite of anything but heat`() {
+        val all = Hold.entries.toSet()
+        val bad = good.copy(charging = false, batteryLevel = 5, freeMb = 10, minuteOfDay = 720)
+        assertNull(Policy.decide(settings.copy(hours = Hours(0, 1)), bad, null, allowed = all))
+        assertEquals(Hold.BATTERY, Policy.decide(settings, bad, null, allowed = setOf(Hold.CHARGER))?.hold)
+        assertEquals(Hold.THERMAL, Policy.decide(settings, bad.copy(batteryCelsius = 45f), null, allowed = all)?.hold)
+    }
+
+    /** Against counting minute by minute. */
+    @Test
+    fun `the end of a run that trains in some hours only`() {
+        for (hours in listOf(Hours(1380, 420), Hours(540, 1020), Hours(0, 1), Hours(1380, 1381))) {
+            for (minute in 0 until 1440 step 97) {
+                for (work in listOf(1L, 30L, 479L, 480L, 481L, 1000L)) {
+                    var done = 0L
+                    var counted = 0L
+                    while (done < work) {
+                        if (hours.include(((minute + counted) % 1440).toInt())) done++
+                        counted++
+                    }
+                    assertEquals("$hours from $minute, $work", counted, hours.until(minute, work))
+                }
+            }
+        }
+        assertEquals("always", 77, Hours(60, 60).until(0, 77))
     }
 
     @Test

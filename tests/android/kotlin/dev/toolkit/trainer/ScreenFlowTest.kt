@@ -1,8 +1,10 @@
 package dev.toolkit.trainer
 
 import android.app.Activity
+import android.app.ActivityManager
 import android.content.Intent
 import android.graphics.Insets
+import android.os.Looper
 import android.view.View
 import android.view.ViewGroup
 import android.view.WindowInsets
@@ -14,6 +16,8 @@ import dev.toolkit.trainer.Fixtures.await
 import dev.toolkit.trainer.Pictures.text
 import dev.toolkit.trainer.service.Doing
 import dev.toolkit.trainer.service.TrainingService
+import dev.toolkit.trainer.store.AppException
+import dev.toolkit.trainer.store.RunSettings
 import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.store.TextData
 import dev.toolkit.trainer.ui.MadeData
@@ -25,6 +29,7 @@ import dev.toolkit.trainer.ui.TextActivity
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertNull
+import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
 import org.junit.Rule
 import org.junit.Test
@@ -44,8 +49,10 @@ import java.util.concurrent.TimeUnit
 class ScreenFlowTest {
     @get:Rule val temporary = TemporaryFolder()
 
-    private fun deliver(app: TrainerApp, service: ServiceController<TrainingService>) =
+    private fun deliver(app: TrainerApp, service: ServiceController<TrainingService>) {
         generateSequence { shadowOf(app).nextStartedService }.forEach { service.get().onStartCommand(it, 0, 1) }
+        Fixtures.settle(app)
+    }
 
     private fun turn(landscape: Boolean) = RuntimeEnvironment.setQualifiers(if (landscape) "+land" else "+port")
 
@@ -82,10 +89,28 @@ class ScreenFlowTest {
         val screen = Robolectric.buildActivity(NewRunActivity::class.java, NewRunActivity.intent(app, "tiny", "rows")).setup()
         await("the form") { text(screen.get(), "rows") }
         repeat(3) { screen.get().requireViewById<Button>(R.id.start).performClick() }
-        Fixtures.idle()
+        await("the run") { screen.get().isFinishing }
         assertEquals(listOf("run"), app.runs.list().map { it.name })
         assertEquals(TrainingService.START, shadowOf(app).nextStartedService.action)
         assertNull(shadowOf(app).nextStartedService)
+        screen.close()
+    }
+
+    @Test
+    fun `another optimizer brings its learning rate, unless one was written`() {
+        val app = Fixtures.deploy(temporary)
+        val screen = Robolectric.buildActivity(NewRunActivity::class.java, NewRunActivity.intent(app, "tiny", "rows")).setup()
+        await("the form") { text(screen.get(), "rows") }
+        val rate = screen.get().requireViewById<EditText>(R.id.rate)
+        val optimizer = screen.get().requireViewById<Spinner>(R.id.optimizer)
+        fun chosen(name: String): String {
+            optimizer.setSelection(RunSettings.OPTIMIZERS.indexOf(name))
+            shadowOf(Looper.getMainLooper()).idle()
+            return rate.text.toString()
+        }
+        assertEquals(listOf("2e-2", "2e-4", "1e-1"), listOf(chosen("adalomo"), chosen("mlorc"), chosen("sgd")))
+        rate.setText("3e-3")
+        assertEquals("3e-3", chosen("adamw"))
         screen.close()
     }
 
@@ -188,6 +213,79 @@ class ScreenFlowTest {
     }
 
     @Test
+    fun `data that was made for a closed screen does not open a new run later`() {
+        val app = Fixtures.deploy(temporary)
+        app.makingData.begin { MadeData(TextData(app.folders).make("mine", app.bundles.require("words"), listOf("hello there")), null) }
+        await("the data") { !app.makingData.running }
+        val screen = text()
+        await("what is kept") { text(screen, "mine") }
+        assertFalse(screen.isFinishing)
+        assertNull(shadowOf(screen).nextStartedActivity)
+    }
+
+    @Test
+    fun `a mistake in an errand or a screen's work ends nothing`() {
+        val app = Fixtures.deploy(temporary)
+        val told = ArrayList<String>()
+        app.makingData.attach { told += it.problem!! }
+        for (mistake in listOf(IllegalStateException("a mistake"), StackOverflowError(), OutOfMemoryError(), AssertionError("a mistake"))) {
+            app.makingData.begin { throw mistake }
+            await("the end of the errand with $mistake") { !app.makingData.running }
+        }
+        assertEquals(listOf("unexpected", "unexpected", "too much text", "unexpected"), told.map { words -> listOf("unexpected", "too much text").first { it in words } })
+        var over = 0
+        app.background.run({ error("a mistake") }) { over++ }
+        app.background.run({ throw StackOverflowError() }) { over++ }
+        Fixtures.settle(app)
+        assertEquals(2, over)
+        val screen = text() as TextActivity
+        screen.inBackground({ throw OutOfMemoryError() }) {}
+        await("the words") { ShadowToast.getTextOfLatestToast().orEmpty().contains("OutOfMemoryError") }
+        assertFalse(screen.isFinishing)
+    }
+
+    @Test
+    fun `data is not made beside a run where both do not fit`() {
+        val app = Fixtures.deploy(temporary)
+        val memory = shadowOf(app.getSystemService(ActivityManager::class.java))
+        memory.setMemoryInfo(ActivityManager.MemoryInfo().apply { availMem = 300_000_000 })
+        Fixtures.create(app, "long", Fixtures.reference.copy(steps = 100_000))
+        app.controller.start("long")
+        await("a step") { app.controller.active?.doing == Doing.TRAINING }
+        val screen = text()
+        await("the models") { screen.requireViewById<Spinner>(R.id.bundle).count == 1 }
+        screen.requireViewById<EditText>(R.id.text).setText("hello there, how are you?")
+        screen.requireViewById<Button>(R.id.make).performClick()
+        assertTrue(text(screen, "long is training, and only 300 MB"))
+        app.controller.stop()
+        assertTrue(app.controller.join(30_000))
+        screen.requireViewById<Button>(R.id.make).performClick()
+        await("the data") { screen.isFinishing }
+    }
+
+    @Test
+    fun `making data can be cancelled, and a taken name is said at its field`() {
+        val app = Fixtures.deploy(temporary)
+        TextData(app.folders).make("taken", app.bundles.require("words"), listOf("hello there"))
+        val making = TextData(app.folders)
+        val texts = sequenceOf("hello there", "how are you?").onEach { making.cancel() }.asIterable()
+        val error = assertThrows(AppException::class.java) { making.make("mine", app.bundles.require("words"), texts) }
+        assertTrue("cancelled" in error.message!!)
+        assertEquals(listOf("taken"), app.folders.data.list()!!.toList())
+
+        val screen = text()
+        await("the models") { screen.requireViewById<Spinner>(R.id.bundle).count == 1 }
+        assertFalse(screen.requireViewById<Button>(R.id.cancel).isShown)
+        screen.requireViewById<EditText>(R.id.text).setText("hello there, how are you?")
+        val name = screen.requireViewById<EditText>(R.id.name)
+        name.setText("taken")
+        screen.requireViewById<Button>(R.id.make).performClick()
+        assertTrue(screen.requireViewById<Button>(R.id.cancel).isShown)
+        await("the refusal") { name.error != null }
+        assertTrue(name.error.toString(), "already" in name.error.toString())
+    }
+
+    @Test
     fun `what was chosen outlives a turn of the phone`() {
         val app = Fixtures.deploy(temporary)
         TextData(app.folders).make("mine", app.bundles.require("words"), listOf("hello there, how are you?"))
@@ -200,7 +298,7 @@ class ScreenFlowTest {
         val chosen = controller.get().requireViewById<Spinner>(R.id.data).selectedItem
         turn(landscape = true)
         controller.recreate()
-        await("the form again") { controller.get().requireViewById<Spinner>(R.id.bundle).selectedItem == "words" }
+        await("the form again") { controller.get().requireViewById<Spinner>(R.id.bundle).selectedItem == "tiny-words" }
         await("the data") { controller.get().requireViewById<Spinner>(R.id.data).selectedItem == chosen }
         controller.close()
     }
@@ -245,7 +343,7 @@ class ScreenFlowTest {
         Fixtures.create(app, "b")
         val page = Robolectric.buildActivity(RunActivity::class.java, RunActivity.intent(app, "a")).setup()
         page.newIntent(RunActivity.intent(app, "b"))
-        assertEquals("b", page.get().requireViewById<TextView>(R.id.run_name).text)
+        await("the other run") { page.get().requireViewById<TextView>(R.id.run_name).text.toString() == "b" }
         turn(landscape = true)
         page.recreate()
         assertEquals("b", page.get().requireViewById<TextView>(R.id.run_name).text)

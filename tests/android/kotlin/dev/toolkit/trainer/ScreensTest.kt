@@ -3,20 +3,26 @@ package dev.toolkit.trainer
 import android.app.Activity
 import android.app.ActivityManager
 import android.app.AlertDialog
+import android.content.Intent
 import android.net.Uri
 import android.view.View
 import android.widget.Button
 import android.widget.ImageButton
 import android.widget.Spinner
 import dev.toolkit.trainer.Fixtures.await
+import dev.toolkit.trainer.Pictures.languages
 import dev.toolkit.trainer.Pictures.looks
 import dev.toolkit.trainer.Pictures.text
 import dev.toolkit.trainer.Pictures.turned
+import dev.toolkit.trainer.policy.Hours
 import dev.toolkit.trainer.service.Doing
 import dev.toolkit.trainer.service.Refusal
+import dev.toolkit.trainer.store.Outcome
 import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.store.TextData
+import dev.toolkit.trainer.ui.AskActivity
+import dev.toolkit.trainer.ui.ImportActivity
 import dev.toolkit.trainer.ui.MainActivity
 import dev.toolkit.trainer.ui.NewRunActivity
 import dev.toolkit.trainer.ui.RunActivity
@@ -50,7 +56,7 @@ class ScreensTest {
         for (look in looks) {
             Pictures.apply(look)
             Pictures.take(look, "runs", MainActivity::class.java, null) { text(it, "smollm2-chat") && text(it, "tiny-words") }
-            Pictures.take(look, "run", RunActivity::class.java, RunActivity.intent(app, "smollm2-chat")) { text(it, "Peak memory") }
+            Pictures.take(look, "run", RunActivity::class.java, RunActivity.intent(app, "smollm2-chat")) { text(it, "Peak memory") && text(it, "of it the trace") }
             Pictures.take(look, "run-new", RunActivity::class.java, RunActivity.intent(app, "not-yet")) { text(it, "Not started") }
             Pictures.take(look, "run-failed", RunActivity::class.java, RunActivity.intent(app, "diary")) { text(it, "Failed") }
             Pictures.take(look, "run-completed", RunActivity::class.java, RunActivity.intent(app, "letters-to-grandma")) { text(it, "Completed") }
@@ -60,6 +66,42 @@ class ScreensTest {
             Pictures.take(look, "text-files", TextActivity::class.java, null, { pick(it, files) }) { text(it, "my-letters") }
             Pictures.take(look, "settings", SettingsActivity::class.java, null) { text(it, "Only while charging") }
         }
+    }
+
+    @Test
+    fun `a trained model is asked`() {
+        val app = Fixtures.deploy(temporary)
+        val run = Fixtures.talker(app, "letters-to-grandma")
+        val intent = AskActivity.intent(app, run.name)
+        Pictures.apply(looks[0])
+        Pictures.take(looks[0], "ask-empty", AskActivity::class.java, intent) { text(it, "Nothing asked yet") }
+        app.asking.ask(run.name, Fixtures.replies().getString("prompt"))
+        await("the answers") { !app.asking.errand.running }
+        for (look in looks + turned + languages) {
+            Pictures.apply(look)
+            Pictures.take(look, "ask", AskActivity::class.java, intent) { text(it, "how are you doing today?") }
+        }
+        Pictures.apply(looks[0])
+        app.controller.start(Fixtures.create(app, "long", Fixtures.reference.copy(steps = 100_000)).name)
+        Pictures.take(looks[0], "ask-refused", AskActivity::class.java, intent, { it.requireViewById<Button>(R.id.go).performClick() }) {
+            it.requireViewById<Button>(R.id.go).isEnabled
+        }
+        app.controller.stop()
+        assertTrue(app.controller.join(30_000))
+    }
+
+    @Test
+    fun `a model that another app shares`() {
+        val app = Fixtures.deploy(temporary)
+        val archive = File(Fixtures.folder, "words.zip").readBytes()
+        File(Fixtures.deployed(), "bundles/words").deleteRecursively()
+        val uri = Documents.register().add("1", "SmolLM2-135M-Instruct-of-a-long-name.zip", archive)
+        val intent = Intent(Intent.ACTION_SEND).setType("application/zip").putExtra(Intent.EXTRA_STREAM, uri)
+        for (look in looks + languages) {
+            Pictures.apply(look)
+            Pictures.take(look, "import-asks", ImportActivity::class.java, intent) { text(it, "SmolLM2") }
+        }
+        assertTrue(app.bundles.find("words") == null)
     }
 
     @Test
@@ -73,6 +115,27 @@ class ScreensTest {
             Pictures.take(look, "run", RunActivity::class.java, RunActivity.intent(app, "smollm2-chat")) { text(it, "Peak memory") }
             Pictures.take(look, "text", TextActivity::class.java, null) { text(it, "my-letters") }
         }
+    }
+
+    @Test
+    fun `screens in another language and from right to left`() {
+        val app = Fixtures.deploy(temporary)
+        freeMemory(app)
+        fill(app)
+        app.policy.write(app.policy.read().copy(hours = Hours(1380, 420)))
+        for (look in languages) {
+            Pictures.apply(look)
+            Pictures.take(look, "runs", MainActivity::class.java, null) { text(it, "smollm2-chat") && text(it, "tiny-words") }
+            Pictures.take(look, "run-completed", RunActivity::class.java, RunActivity.intent(app, "letters-to-grandma")) { text(it, "peft").not() && text(it, "tiny") }
+            Pictures.take(look, "new-run", NewRunActivity::class.java, NewRunActivity.intent(app, "words", "my-letters"), ::unfold) { text(it, "my-letters") }
+            Pictures.take(look, "settings", SettingsActivity::class.java, null) { text(it, "avx") || text(it, "fallback") }
+            Pictures.take(look, "text", TextActivity::class.java, null) { text(it, "my-letters") }
+            Pictures.take(look, "import", ImportActivity::class.java, null) { text(it, "toolkit export") }
+        }
+    }
+
+    private fun unfold(screen: Activity) {
+        screen.requireViewById<View>(R.id.expert).performClick()
     }
 
     @Test
@@ -150,7 +213,9 @@ class ScreensTest {
             page.close()
             val screen = Robolectric.buildActivity(TextActivity::class.java).setup()
             await("the list") { text(screen.get(), "my-letters") }
+            val before = ShadowDialog.getLatestDialog()
             screen.get().requireViewById<ImageButton>(R.id.delete).performClick()
+            await("the question") { ShadowDialog.getLatestDialog() !== before }
             Pictures.take(look, "dialog-delete-data", ShadowDialog.getLatestDialog())
             if (look == looks.last()) {
                 (ShadowDialog.getLatestDialog() as AlertDialog).getButton(AlertDialog.BUTTON_POSITIVE).performClick()
@@ -189,7 +254,7 @@ class ScreensTest {
         val completed = Fixtures.create(app, "letters-to-grandma")
         completed.trace.writeText(trace(completed, 8))
         completed.adapter.writeBytes(ByteArray(10))
-        app.runs.save(completed.copy(state = RunState.COMPLETED, step = 8, created = 1))
+        app.runs.save(completed.copy(state = RunState.COMPLETED, step = 8, created = 1, outcome = Outcome(3.4, 1.972, 6, true)))
     }
 
     /** A trace as the engine writes it, with a curve that looks like one. */

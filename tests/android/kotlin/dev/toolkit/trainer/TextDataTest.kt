@@ -2,6 +2,8 @@ package dev.toolkit.trainer
 
 import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.DATA_FORMAT_VERSION
+import dev.toolkit.trainer.store.Preset
+import dev.toolkit.trainer.store.Presets
 import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.store.TextData
 import dev.toolkit.trainer.store.TraceReader
@@ -37,7 +39,7 @@ class TextDataTest {
         val app = Fixtures.deploy(temporary, listOf(bundle))
         val expected = JSONObject(File(Fixtures.folder, "texts/$bundle/rows.json").readText())
         val texts = expected.getJSONArray("texts").let { list -> List(list.length()) { list.getString(it) } }
-        val set = TextData(app.folders).make("mine", app.bundles.require(bundle), texts)
+        val set = TextData(app.folders).make("mine", app.bundles.require(bundle), texts, heldOutOf = Int.MAX_VALUE)
         assertTrue(set.own)
         assertEquals(expected.getJSONArray("tokens").length(), set.sequences)
         val file = ByteBuffer.wrap(set.train.readBytes()).order(ByteOrder.LITTLE_ENDIAN)
@@ -72,6 +74,21 @@ class TextDataTest {
     }
 
     @Test
+    fun `refuses tokens that the model has no row for`() {
+        val app = Fixtures.deploy(temporary)
+        val bundle = app.bundles.require("words")
+        val data = TextData(app.folders)
+        val most = data.make("all", bundle, listOf("hello there")).train.let { file ->
+            val bytes = ByteBuffer.wrap(file.readBytes()).order(ByteOrder.LITTLE_ENDIAN)
+            (0 until bundle.sequenceLengths.max()).maxOf { bytes.getInt(16384 + 4 * it) }
+        }
+        data.make("enough", bundle.copy(vocabulary = most + 1), listOf("hello there"))
+        val error = assertThrows(AppException::class.java) { data.make("few", bundle.copy(vocabulary = most), listOf("hello there")) }
+        assertTrue(error.message, "token number $most" in error.message!!)
+        assertTrue("nothing is left behind", app.data.find("few") == null)
+    }
+
+    @Test
     fun `a run learns from it`() {
         val app = Fixtures.deploy(temporary)
         val set = TextData(app.folders).make("mine", app.bundles.require("words"), listOf("hello there, how are you? ".repeat(40)))
@@ -83,6 +100,50 @@ class TextDataTest {
         assertEquals(run.reason, RunState.COMPLETED, run.state)
         val steps = TraceReader(run.trace).read().steps
         assertTrue(steps.last().loss!! < 0.8 * steps.first().loss!!)
+    }
+
+    @Test
+    fun `a twentieth is held out, and a run says what came of it, keeps the best and can be prolonged`() {
+        val app = Fixtures.deploy(temporary)
+        val bundle = app.bundles.require("words")
+        val set = TextData(app.folders).make("mine", bundle, listOf("hello there, how are you? ".repeat(120)))
+        assertTrue("${set.sequences}", set.sequences >= 20)
+        assertTrue(set.hasValidation)
+        val all = set.sequences + set.validationSequences
+        assertTrue("${set.validationSequences} of $all", set.validationSequences in all / 20..all / 20 + 1)
+        val settings = Presets.settings(Preset.THOROUGH, set)
+        assertEquals(8, settings.steps * settings.gradientAccumulation / set.sequences)
+        app.runs.create("a", bundle, set, settings.copy(learningRate = 5e-3, steps = 60, evalEvery = 10, threads = 1, trace = "full"))
+        app.controller.start("a")
+        assertTrue(app.controller.join(120_000))
+        val run = app.runs.require("a")
+        assertEquals(run.reason, RunState.COMPLETED, run.state)
+        val outcome = run.outcome!!
+        val evaluations = TraceReader(run.trace).read().evaluations
+        assertTrue(outcome.heldOut)
+        assertEquals(evaluations.minOf { it.second }.toDouble(), outcome.after, 1e-6)
+        assertTrue("${outcome.percent} %", outcome.percent in 5..100)
+        assertTrue(run.best.path, "best/step-${outcome.bestStep}" in run.best.path)
+        assertTrue("what it took is known", app.estimates.find(bundle, set.sequenceLength)!!.secondsPerSequence > 0)
+        assertEquals(120, app.runs.prolong("a").settings.steps)
+        assertEquals("a long trace takes its storage", "steps", app.runs.require("a").settings.trace)
+        assertEquals(0, app.runs.require("a").settings.patience)
+        assertEquals(RunState.PAUSED, app.runs.require("a").state)
+        app.controller.start("a")
+        assertTrue(app.controller.join(120_000))
+        assertEquals(app.runs.require("a").reason, 120, app.runs.require("a").step)
+    }
+
+    @Test
+    fun `a short text is learned as a whole`() {
+        val app = Fixtures.deploy(temporary)
+        val set = TextData(app.folders).make("mine", app.bundles.require("words"), listOf("hello there, how are you? ".repeat(9)))
+        assertFalse(set.hasValidation)
+        val settings = Presets.settings(Preset.NORMAL, set)
+        assertEquals("a sequence at a time", 1, settings.gradientAccumulation)
+        assertEquals(3 * set.sequences, settings.steps)
+        assertEquals(0, settings.patience)
+        settings.check()
     }
 
     @Test

@@ -4,7 +4,9 @@ import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.Utf8
 import dev.toolkit.trainer.tokenizer.TokenizerFile
 import org.json.JSONObject
+import org.json.JSONTokener
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
 import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
 import org.junit.Rule
@@ -39,6 +41,50 @@ class TokenizerTest {
             figures.append("%-12s read in %.2f s, %d texts in %.2f s\n".format(name, seconds[0], texts.size, seconds[1]))
         }
         File(System.getProperty("toolkit.results")!!, "tokenizers.txt").also { it.parentFile!!.mkdirs() }.writeText("$figures")
+    }
+
+    @Test
+    fun `writes what the tokenizers library writes, token by token`() {
+        // But for special tokens that are looked for in normalized text, which it takes for words when it writes.
+        for (name in folder.listFiles().orEmpty().filter { it.name != "marked" && File(it, "texts.bin").isFile }.map { it.name }.sorted()) {
+            val file = TokenizerFile(File(folder, name)).also { it.read() }
+            DataInputStream(File(folder, "$name/tokens.bin").inputStream().buffered(1 shl 20)).use { tokens ->
+                DataInputStream(File(folder, "$name/texts.bin").inputStream().buffered(1 shl 20)).use { texts ->
+                    repeat(500) { same(name, file, IntArray(tokens.readInt()) { tokens.readInt() }, texts) }
+                    var token = 0
+                    while (texts.available() > 0) same(name, file, intArrayOf(token++), texts)
+                    assertTrue("$name: $token tokens", token >= 1500)
+                }
+            }
+        }
+    }
+
+    private fun same(name: String, file: TokenizerFile, tokens: IntArray, texts: DataInputStream) {
+        val expected = String(ByteArray(texts.readInt()).also(texts::readFully), Charsets.UTF_8)
+        val writer = file.detokenizer()
+        val pieces = tokens.map(writer::add)
+        assertEquals("$name ${tokens.take(20)}", expected, pieces.joinToString("") + writer.rest())
+        for (piece in pieces) assertFalse("$name: half a character", piece.isNotEmpty() && piece.last().isHighSurrogate())
+    }
+
+    @Test
+    fun `characters come whole, and broken ones at the end`() {
+        val file = TokenizerFile(File(folder, "smollm2"))
+        val tokenizer = file.read()
+        val tokens = tokenizer.encode("a\ud83d\ude42b", special = false)
+        val writer = file.detokenizer()
+        val pieces = tokens.map(writer::add)
+        assertTrue("$pieces", pieces.size > 3 && "\ud83d\ude42" in pieces && "" in pieces)
+        val cut = file.detokenizer()
+        assertEquals("a", tokens.take(2).joinToString("") { cut.add(it) })
+        assertEquals("\ufffd", cut.rest())
+        val other = JSONObject(File(Fixtures.folder, "tokenizers/gpt2/tokenizer.json").readText())
+        for ((words, decoder) in listOf("writes text by WordPiece" to """{"type": "WordPiece"}""", "does not say how" to "null")) {
+            val target = temporary.newFolder()
+            File(target, "tokenizer.json").writeText(other.put("decoder", JSONTokener(decoder).nextValue()).toString())
+            val error = assertThrows(AppException::class.java) { TokenizerFile(target).also { it.read() }.detokenizer() }
+            assertTrue(error.message, words in error.message!!)
+        }
     }
 
     private fun texts(): List<String> = DataInputStream(File(folder, "cases.bin").inputStream().buffered(1 shl 20)).use { cases ->
@@ -99,6 +145,9 @@ class TokenizerTest {
             "adds tokens by BertProcessing" to { it.put("post_processor", JSONObject("""{"type": "BertProcessing"}""")) },
             "(single_word)" to { it.getJSONArray("added_tokens").getJSONObject(0).put("single_word", true) },
             "(end_of_word_suffix)" to { it.getJSONObject("model").put("end_of_word_suffix", "</w>") },
+            "has two numbers" to { it.getJSONArray("added_tokens").getJSONObject(0).put("content", "&") },
+            "have one number" to { it.getJSONObject("model").getJSONObject("vocab").put("twice", 7) },
+            "one number, 9" to { it.getJSONArray("added_tokens").getJSONObject(0).put("content", "<new>").put("id", 9) },
             "normalizes text by Lowercase" to { it.put("normalizer", JSONObject("""{"type": "Lowercase"}""")) },
         )
         for ((words, change) in changes) {
@@ -107,6 +156,19 @@ class TokenizerTest {
             File(target, "tokenizer.json").writeText(changed.toString())
             val error = assertThrows(words, AppException::class.java) { TokenizerFile(target).read() }
             assertTrue(error.message, words in error.message!!)
+        }
+    }
+
+    @Test
+    fun `a token for unknown text that is not there is refused where text can be unknown`() {
+        for ((name, refused) in listOf("unknown" to true, "gemma3" to false)) {
+            val content = JSONObject(File(Fixtures.folder, "tokenizers/$name/tokenizer.json").readText())
+            content.getJSONObject("model").put("unk_token", "<none>")
+            val target = temporary.newFolder()
+            File(target, "tokenizer.json").writeText(content.toString())
+            val message = runCatching { TokenizerFile(target).read() }.exceptionOrNull()?.message
+            assertEquals("$message", refused, "lacks its token <none>" in message.orEmpty())
+            assertEquals("$message", refused, message != null)
         }
     }
 

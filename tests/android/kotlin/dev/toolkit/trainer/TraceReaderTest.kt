@@ -34,12 +34,36 @@ class TraceReaderTest {
     }
 
     @Test
+    fun `what a state on storage wrote is added up, steps that are repeated included`() {
+        val file = trace()
+        val spilled = { number: Int -> step(number).replace("\"peak\"", "\"state_bytes\":300,\"peak\"") }
+        file.writeText(step(1) + spilled(2) + spilled(3))
+        val reader = TraceReader(file)
+        assertEquals(600L, reader.read().stateBytes)
+        file.appendText(spilled(3) + step(4))
+        assertEquals(900L, reader.read().stateBytes)
+        file.writeText(step(1))
+        assertEquals(0L, reader.read().stateBytes)
+    }
+
+    @Test
     fun `steps that a killed run repeats count once`() {
         val file = trace()
         file.writeText((1..5).joinToString("") { step(it) } + step(4, "7.0"))
         val trace = TraceReader(file).read()
         assertEquals(listOf(1L, 2L, 3L, 4L), trace.steps.map { it.step })
         assertEquals(7f, trace.lastStep!!.loss)
+    }
+
+    @Test
+    fun `evaluations that a killed run repeats count once`() {
+        fun evaluation(step: Int, loss: String) = """{"type":"evaluation","step":$step,"loss":$loss}""" + "\n"
+        val file = trace()
+        file.writeText(
+            evaluation(0, "4.0") + (1..4).joinToString("") { step(it) } + evaluation(4, "3.0") + step(5) +
+                step(3) + step(4) + evaluation(4, "2.5"),
+        )
+        assertEquals(listOf(0L to 4f, 4L to 2.5f), TraceReader(file).read().evaluations)
     }
 
     @Test

@@ -1,11 +1,13 @@
 package dev.toolkit.trainer.engine
 
-import org.json.JSONObject
+import dev.toolkit.trainer.R
+import dev.toolkit.trainer.Words
 import java.io.BufferedReader
 import java.io.File
 import java.io.IOException
 import java.util.concurrent.TimeUnit
 import java.util.concurrent.atomic.AtomicReference
+import org.json.JSONObject
 
 /**
  * The engine as a program of its own in the app's library folder, with the loader and the libraries it was built with
@@ -23,36 +25,56 @@ class ChildHost(private val folder: File) : EngineHost {
     }
 
     override fun open(options: Map<String, String>): Trainer {
-        require(options.none { entry -> (entry.key + entry.value).any { it == '\n' || it == '\u0000' } }) { "a line break in an option" }
+        check(options)
         val run = ChildRun()
-        if (!opened.compareAndSet(null, run)) throw failure("another run is open in this app. Stop it first")
+        if (!opened.compareAndSet(null, run)) throw failure(Words.of(R.string.engine_second))
         try {
             run.begin(start("train", "--driven"), options)
-        } catch (error: EngineException) {
+        } catch (error: Throwable) {
             run.close()
             throw error
         }
         return run
     }
 
-    private fun start(vararg words: String): Process {
-        val loader = loader(folder) ?: throw failure("the engine is gone from $folder. Install the app again")
+    override fun generator(options: Map<String, String>): Generator {
+        check(options)
+        val model = ChildGenerator()
+        if (!opened.compareAndSet(null, model)) throw failure(Words.of(R.string.engine_second))
+        try {
+            val words = options.map { "--${it.key}=${it.value}" }
+            model.begin(start("generate", *words.toTypedArray(), complaints = true))
+        } catch (error: Throwable) {
+            // Whatever it was: what stayed open would keep every run from opening.
+            model.close()
+            throw error
+        }
+        return model
+    }
+
+    private fun check(options: Map<String, String>) =
+        require(options.none { entry -> (entry.key + entry.value).any { it == '\n' || it == '\u0000' } }) { "a line break in an option" }
+
+    /** With [complaints] what it says of errors comes among its answers. */
+    private fun start(vararg words: String, complaints: Boolean = false): Process {
+        val loader = loader(folder) ?: throw failure(Words.of(R.string.engine_gone, folder.path))
         val command = listOf(loader.path, "--library-path", folder.path, File(folder, PROGRAM).path) + words
-        val builder = ProcessBuilder(command).redirectError(File("/dev/null"))
+        val builder = ProcessBuilder(command)
+        if (complaints) builder.redirectErrorStream(true) else builder.redirectError(File("/dev/null"))
         // Android's own libraries and preloads are not for it.
         builder.environment().clear()
         try {
             return builder.start()
         } catch (error: IOException) {
-            throw failure("the engine cannot be started: ${error.message}")
+            throw failure(Words.of(R.string.engine_not_started, error.message.orEmpty()))
         }
     }
 
     companion object {
         private const val PROGRAM = "libtrainer.so"
 
-        /** The run that is open in this process, one at a time: two need too much memory. */
-        private val opened = AtomicReference<Trainer?>()
+        /** The run or model that is open, one at a time: two need too much memory. */
+        private val opened = AtomicReference<AutoCloseable?>()
 
         /** Whether an APK's library folder has the engine. */
         fun isIn(folder: File): Boolean = File(folder, PROGRAM).isFile && loader(folder) != null
@@ -60,7 +82,7 @@ class ChildHost(private val folder: File) : EngineHost {
         private fun loader(folder: File): File? =
             folder.listFiles().orEmpty().firstOrNull { it.name.startsWith("libld-") && it.name.endsWith(".so") }
 
-        internal fun release(run: Trainer) {
+        internal fun release(run: AutoCloseable) {
             opened.compareAndSet(run, null)
         }
 
@@ -69,10 +91,10 @@ class ChildHost(private val folder: File) : EngineHost {
         /** Codes above 128 are signals, as a shell has them. */
         internal fun ended(code: Int) = failure(
             when (code - SIGNAL) {
-                9 -> "the system ended the engine, most likely for want of memory. Close other apps, or use a smaller model"
-                31 -> "the system does not allow the engine a call it needs. Report this with the phone's Android version"
-                in 1..64 -> "the engine ended by signal ${code - SIGNAL}. Continue the run; report this if it happens again"
-                else -> "the engine ended with code $code. Continue the run; report this if it happens again"
+                9 -> Words.of(R.string.engine_killed)
+                31 -> Words.of(R.string.engine_refused_call)
+                in 1..64 -> Words.of(R.string.engine_signal, code - SIGNAL)
+                else -> Words.of(R.string.engine_code, code)
             },
         )
 
@@ -99,7 +121,7 @@ private class ChildRun : Trainer {
     }
 
     override fun step(): Boolean = synchronized(answers) {
-        if (closed) throw ChildHost.failure(CLOSED)
+        if (closed) throw ChildHost.failure(closedWords)
         if (over) return false
         say(listOf("step"))
         val now = answer()
@@ -112,7 +134,7 @@ private class ChildRun : Trainer {
 
     override fun note(event: String, detail: String) = say(listOf("note $event ${detail.replace('\n', ' ')}"))
 
-    override fun progress(): Progress = latest.takeUnless { closed } ?: throw ChildHost.failure(CLOSED)
+    override fun progress(): Progress = latest.takeUnless { closed } ?: throw ChildHost.failure(closedWords)
 
     override fun close() {
         if (closed) return
@@ -150,7 +172,7 @@ private class ChildRun : Trainer {
         return when {
             words.size == FIELDS && words[0] == "progress" -> progress(words)
             words.size > 2 && words[0] == "failed" -> throw ChildHost.failure(words.drop(2).joinToString(" "), words[1].toIntOrNull() ?: 1)
-            closed -> throw ChildHost.failure(CLOSED)
+            closed -> throw ChildHost.failure(closedWords)
             else -> throw ChildHost.ended(process.waitFor())
         }
     }
@@ -172,7 +194,7 @@ private class ChildRun : Trainer {
     private fun number(word: String): Double = word.toDoubleOrNull() ?: if ("inf" in word) Double.POSITIVE_INFINITY else Double.NaN
 
     private companion object {
-        const val CLOSED = "this run is closed. Open it again"
+        val closedWords get() = Words.of(R.string.engine_closed)
         const val FIELDS = 11
         const val PATIENCE_SECONDS = 5L
     }

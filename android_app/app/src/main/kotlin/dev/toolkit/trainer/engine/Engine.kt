@@ -1,7 +1,9 @@
 package dev.toolkit.trainer.engine
 
-import org.json.JSONObject
+import dev.toolkit.trainer.R
+import dev.toolkit.trainer.Words
 import java.io.File
+import org.json.JSONObject
 
 /**
  * The engine that this APK carries: in the app's process where it was built with the NDK, else as a child process.
@@ -28,8 +30,11 @@ object Engine {
     /** See [EngineHost.open]. */
     fun open(options: Map<String, String>): Trainer = host().open(options)
 
+    /** See [EngineHost.generator]. */
+    fun generator(options: Map<String, String>): Generator = host().generator(options)
+
     private fun host(): EngineHost = found.value.run {
-        host ?: throw EngineException("this build has no training engine: $problem".toByteArray(), 1)
+        host ?: throw EngineException(Words.of(R.string.engine_none, problem).toByteArray(), 1)
     }
 
     private fun find(libraries: File?): Found =
@@ -38,6 +43,6 @@ object Engine {
             Found(NativeHost(), "")
         } catch (error: UnsatisfiedLinkError) {
             if (libraries != null && ChildHost.isIn(libraries)) Found(ChildHost(libraries), "")
-            else Found(null, error.message ?: "it cannot be loaded")
+            else Found(null, error.message ?: Words.of(R.string.engine_not_loaded))
         }
 }

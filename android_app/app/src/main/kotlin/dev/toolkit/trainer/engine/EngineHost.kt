@@ -17,4 +17,12 @@ interface EngineHost {
      * @throws EngineException the run cannot be opened, or another one is open
      */
     fun open(options: Map<String, String>): Trainer
+
+    /**
+     * Opens a model to be asked.
+     *
+     * @param options names of `trainer generate --help` without dashes
+     * @throws EngineException it cannot be opened, or something else is open
+     */
+    fun generator(options: Map<String, String>): Generator
 }

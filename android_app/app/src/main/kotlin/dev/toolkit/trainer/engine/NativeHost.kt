@@ -8,10 +8,16 @@ internal class NativeHost : EngineHost {
 
     override fun info() = JSONObject(String(NativeTrainer.info(), Charsets.UTF_8))
 
-    override fun open(options: Map<String, String>): Trainer {
-        require(options.none { '\u0000' in it.key || '\u0000' in it.value }) { "NUL in an option" }
-        val packed = options.flatMap { listOf(it.key, it.value) }.joinToString("\u0000").toByteArray()
-        return NativeRun(NativeTrainer.create(packed))
+    override fun open(options: Map<String, String>): Trainer = NativeRun(NativeTrainer.create(packed(options)))
+
+    override fun generator(options: Map<String, String>): Generator = NativeModel(NativeGenerator.open(packed(options)))
+
+    companion object {
+        /** As the bridge takes options: name NUL value NUL name NUL value. */
+        fun packed(options: Map<String, String>): ByteArray {
+            require(options.none { '\u0000' in it.key || '\u0000' in it.value }) { "NUL in an option" }
+            return options.flatMap { listOf(it.key, it.value) }.joinToString("\u0000").toByteArray()
+        }
     }
 }
 

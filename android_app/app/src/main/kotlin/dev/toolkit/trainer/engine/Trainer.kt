@@ -23,7 +23,7 @@ interface Trainer : AutoCloseable {
      */
     fun step(): Boolean
 
-    /** Ends the run at the next step boundary; [step] then saves and returns false. */
+    /** Ends the run; [step] drops what has changed nothing yet, else goes to its end, then saves and returns false. */
     fun requestStop()
 
     /** Adds an event to the trace. */

@@ -8,6 +8,7 @@ import android.os.BatteryManager
 import android.os.Build
 import android.os.PowerManager
 import android.os.SystemClock
+import java.util.Calendar
 
 /** Reads [Conditions] from the system. */
 class PhoneConditions(private val context: Context) {
@@ -24,6 +25,7 @@ class PhoneConditions(private val context: Context) {
             freeMb = memory.availMem / MEGABYTE,
             totalMb = memory.totalMem / MEGABYTE,
             lowMemory = memory.lowMemory,
+            minuteOfDay = Calendar.getInstance().run { get(Calendar.HOUR_OF_DAY) * 60 + get(Calendar.MINUTE) },
         )
     }
 

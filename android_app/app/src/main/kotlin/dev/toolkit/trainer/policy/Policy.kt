@@ -1,5 +1,8 @@
 package dev.toolkit.trainer.policy
 
+import dev.toolkit.trainer.R
+import dev.toolkit.trainer.Words
+
 /** When a run may go on; see the settings screen. */
 data class PolicySettings(
     val onlyWhileCharging: Boolean = true,
@@ -12,6 +15,8 @@ data class PolicySettings(
     /** 0: the phone's fast cores. */
     val threads: Int = 0,
     val continueAfterRestart: Boolean = true,
+    /** The hours of the day when runs train; null is all. */
+    val hours: Hours? = null,
 ) {
     companion object {
         const val THERMAL_MODERATE = 2
@@ -30,14 +35,17 @@ data class Conditions(
     val lowMemory: Boolean,
     /** Share of the way to throttling, 1 where it begins; null where the phone does not say. */
     val thermalHeadroom: Float? = null,
+    /** By the clock on the wall. */
+    val minuteOfDay: Int = 0,
 )
 
 /** What a run waits for, and the words for when that is over. */
-enum class Hold(val over: String) {
-    CHARGER("on the charger again"),
-    BATTERY("the battery is charged enough"),
-    THERMAL("the phone has cooled down"),
-    MEMORY("enough memory is free"),
+enum class Hold(val over: Int) {
+    HOURS(R.string.over_hours),
+    CHARGER(R.string.over_charger),
+    BATTERY(R.string.over_battery),
+    THERMAL(R.string.over_thermal),
+    MEMORY(R.string.over_memory),
 }
 
 /** A hold and its words, for the screen and the trace. */
@@ -54,20 +62,28 @@ object Policy {
     /** Of the forecast that is 1 where the phone becomes throttled. */
     private const val LEAST_HEADROOM = 0.95f
     private const val HEADROOM_MARGIN = 0.15f
-    private val thermalNames = listOf("normal", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 
     /**
      * Returns what to wait for, or null to train. What a run is [held] by must get clearly better before
      * it goes on, so that it does not stop and go at a limit.
      *
+     * @param allowed what the user lets it train in spite of; heat is not up to anybody
      * @param needMb what the run will take of the free memory when it goes on; 0 while it has it already
      */
-    fun decide(settings: PolicySettings, now: Conditions, held: Hold?, needMb: Long = 0): Waiting? =
-        charger(settings, now) ?: battery(settings, now, held) ?: heat(now, held) ?: thermal(settings, now, held)
-            ?: memory(settings, now, held, needMb)
+    fun decide(
+        settings: PolicySettings, now: Conditions, held: Hold?, needMb: Long = 0, allowed: Set<Hold> = emptySet(),
+    ): Waiting? = sequenceOf(
+        { hours(settings, now) }, { charger(settings, now) }, { battery(settings, now, held) }, { heat(now, held) },
+        { thermal(settings, now, held) }, { memory(settings, now, held, needMb) },
+    ).mapNotNull { it() }.firstOrNull { it.hold == Hold.THERMAL || it.hold !in allowed }
+
+    private fun hours(settings: PolicySettings, now: Conditions): Waiting? {
+        val hours = settings.hours?.takeUnless { it.include(now.minuteOfDay) } ?: return null
+        return Waiting(Hold.HOURS, Words.of(R.string.wait_hours, hours.from / 60, hours.from % 60))
+    }
 
     private fun charger(settings: PolicySettings, now: Conditions): Waiting? =
-        if (settings.onlyWhileCharging && !now.charging) Waiting(Hold.CHARGER, "Waiting for the charger") else null
+        if (settings.onlyWhileCharging && !now.charging) Waiting(Hold.CHARGER, Words.of(R.string.wait_charger)) else null
 
     private fun battery(settings: PolicySettings, now: Conditions, held: Hold?): Waiting? {
         val level = now.batteryLevel ?: return null
@@ -75,7 +91,7 @@ object Policy {
         val enough = (settings.minimumBattery + if (held == Hold.BATTERY) BATTERY_MARGIN else 0).coerceAtMost(100)
         if (level >= enough) return null
         val goesOn = (settings.minimumBattery + BATTERY_MARGIN).coerceAtMost(100)
-        return Waiting(Hold.BATTERY, "Battery at $level %, goes on at $goesOn %")
+        return Waiting(Hold.BATTERY, Words.of(R.string.wait_battery, level, goesOn))
     }
 
     /** The battery's own temperature: many phones report no thermal status, or always 0. */
@@ -83,7 +99,7 @@ object Policy {
         val celsius = now.batteryCelsius ?: return null
         val goesOn = HOTTEST_BATTERY - HEAT_MARGIN
         if (celsius < if (held == Hold.THERMAL) goesOn else HOTTEST_BATTERY) return null
-        return Waiting(Hold.THERMAL, "The battery is at %.0f °C, goes on below %.0f °C".format(celsius, goesOn))
+        return Waiting(Hold.THERMAL, Words.of(R.string.wait_heat, celsius, goesOn))
     }
 
     private fun thermal(settings: PolicySettings, now: Conditions, held: Hold?): Waiting? {
@@ -91,11 +107,11 @@ object Policy {
         val limit = settings.thermalLimit - if (held == Hold.THERMAL) 1 else 0
         val headroom = now.thermalHeadroom ?: 0f
         if (headroom >= LEAST_HEADROOM - if (held == Hold.THERMAL) HEADROOM_MARGIN else 0f) {
-            return Waiting(Hold.THERMAL, "The phone is about to become hot, goes on when it has cooled down")
+            return Waiting(Hold.THERMAL, Words.of(R.string.wait_warm))
         }
         if (now.thermalStatus < limit) return null
-        val name = thermalNames.getOrElse(now.thermalStatus) { "unknown" }
-        return Waiting(Hold.THERMAL, "The phone is hot (thermal status $name), goes on when it has cooled down")
+        val name = Words.list(R.array.thermal_status).run { getOrElse(now.thermalStatus) { last() } }
+        return Waiting(Hold.THERMAL, Words.of(R.string.wait_hot, name))
     }
 
     private fun memory(settings: PolicySettings, now: Conditions, held: Hold?, needMb: Long): Waiting? {
@@ -104,8 +120,8 @@ object Policy {
         val goesOn = settings.minimumFreeMb * 5L / 4 + needMb
         val enough = if (held == Hold.MEMORY) goesOn else settings.minimumFreeMb + needMb
         return when {
-            now.freeMb < enough -> Waiting(Hold.MEMORY, "${now.freeMb} MB of memory free, goes on at $goesOn MB")
-            now.lowMemory -> Waiting(Hold.MEMORY, "The phone is short of memory, goes on when it has some to spare")
+            now.freeMb < enough -> Waiting(Hold.MEMORY, Words.of(R.string.wait_memory, now.freeMb, goesOn))
+            now.lowMemory -> Waiting(Hold.MEMORY, Words.of(R.string.wait_low_memory))
             else -> null
         }
     }

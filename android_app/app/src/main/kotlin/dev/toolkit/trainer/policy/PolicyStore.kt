@@ -16,6 +16,7 @@ class PolicyStore(context: Context) {
             preferences.getInt("minimum_free_mb", usual.minimumFreeMb),
             preferences.getInt("threads", usual.threads),
             preferences.getBoolean("continue_after_restart", usual.continueAfterRestart),
+            preferences.getInt("hours_from", -1).takeIf { it >= 0 }?.let { Hours(it, preferences.getInt("hours_to", 0)) },
         )
     }
 
@@ -27,6 +28,8 @@ class PolicyStore(context: Context) {
             .putInt("minimum_free_mb", settings.minimumFreeMb)
             .putInt("threads", settings.threads)
             .putBoolean("continue_after_restart", settings.continueAfterRestart)
+            .putInt("hours_from", settings.hours?.from ?: -1)
+            .putInt("hours_to", settings.hours?.to ?: 0)
             .apply()
     }
 }

@@ -1,7 +1,10 @@
 package dev.toolkit.trainer.service
 
 import dev.toolkit.trainer.engine.Progress
+import dev.toolkit.trainer.policy.Hold
+import dev.toolkit.trainer.policy.Hours
 import dev.toolkit.trainer.policy.Waiting
+import java.util.Calendar
 
 /** What the run that is held by this process does just now. */
 enum class Doing { OPENING, TRAINING, ENDING, SAVING, WAITING }
@@ -10,7 +13,31 @@ enum class Doing { OPENING, TRAINING, ENDING, SAVING, WAITING }
 data class Refusal(val run: String?, val reason: String, val fromComputer: Boolean = false)
 
 /** A moment of the active run. */
-data class ActiveRun(val name: String, val doing: Doing, val waiting: Waiting?, val progress: Progress?) {
+data class ActiveRun(
+    val name: String,
+    val doing: Doing,
+    val waiting: Waiting?,
+    val progress: Progress?,
+    /** Since when it waits, in milliseconds of the clock; 0 while it does not. */
+    val since: Long = 0,
+    /** Of a step, on average; null before the second one. */
+    val secondsPerStep: Double? = null,
+) {
     /** Whether it was told to end, so that telling it again changes nothing. */
     val isEnding get() = doing == Doing.ENDING || doing == Doing.SAVING
+
+    val percent: Int? get() = progress?.takeIf { it.steps > 0 }?.let { (100 * it.step / it.steps).toInt() }
+
+    val secondsLeft: Double? get() = secondsPerStep?.let { it * ((progress ?: return null).run { steps - step }) }
+
+    /** Whether the user may let it train in spite of what it waits for. */
+    val canGoOn get() = doing == Doing.WAITING && waiting != null && waiting.hold != Hold.THERMAL
+
+    /** When it will be done if nothing but the hours keeps it from training, in milliseconds of the clock; null: unknown. */
+    fun doneAt(hours: Hours?, now: Calendar): Long? {
+        val left = secondsLeft?.takeIf { doing != Doing.OPENING } ?: return null
+        if (hours == null || waiting != null && waiting.hold != Hold.HOURS) return now.timeInMillis + (left * 1000).toLong()
+        val minute = now.get(Calendar.HOUR_OF_DAY) * 60 + now.get(Calendar.MINUTE)
+        return now.timeInMillis + hours.until(minute, Math.round(left / 60)) * 60_000
+    }
 }

@@ -1,6 +1,8 @@
 package dev.toolkit.trainer.service
 
 import android.content.Intent
+import dev.toolkit.trainer.R
+import dev.toolkit.trainer.Words
 import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.BundleStore
@@ -26,13 +28,13 @@ class Automation(
      * @throws AppException with words for the person at the desk
      */
     fun prepare(intent: Intent): Run {
-        if (!Engine.available) throw AppException("This build has no training engine.")
-        val name = Names.check(text(intent, "run"), "run")
+        if (!Engine.available) throw AppException(Words.of(R.string.no_engine_short))
+        val name = Names.check(text(intent, "run"), R.string.what_run)
         val existing = runs.find(name)
         if (intent.hasExtra("resume") && text(intent, "resume") == "true") {
-            return existing ?: throw AppException("There is no run “$name” in this app.")
+            return existing ?: throw AppException(Words.of(R.string.no_such_run, name))
         }
-        if (existing != null) throw AppException("There is a run “$name” already. Continue it with --resume.")
+        if (existing != null) throw AppException(Words.of(R.string.run_exists_desk, name))
         val bundle = bundles.require(text(intent, "bundle"))
         return runs.create(name, bundle, data.require(text(intent, "data")), settings(intent))
     }
@@ -48,6 +50,7 @@ class Automation(
             warmupSteps = number(intent, "warmup-steps", usual.warmupSteps) { it.toIntOrNull() },
             seed = number(intent, "seed", usual.seed) { it.toLongOrNull() },
             order = text(intent, "order") ?: usual.order,
+            arithmetic = text(intent, "arithmetic") ?: usual.arithmetic,
             saveEvery = text(intent, "save-every")?.let { number(intent, "save-every", null) { value -> value.toIntOrNull() } },
             threads = number(intent, "threads", usual.threads) { it.toIntOrNull() },
             trace = text(intent, "trace") ?: usual.trace,
@@ -55,13 +58,13 @@ class Automation(
     }
 
     private fun <T : Any> number(intent: Intent, name: String, usual: T?, parse: (String) -> T?): T {
-        val text = text(intent, name) ?: return usual ?: throw AppException("The option $name is missing.")
-        return parse(text) ?: throw AppException("The option $name is no number: “${text.take(40)}”.")
+        val text = text(intent, name) ?: return usual ?: throw AppException(Words.of(R.string.option_missing, name))
+        return parse(text) ?: throw AppException(Words.of(R.string.option_no_number, name, text.take(40)))
     }
 
     private fun text(intent: Intent, name: String): String? {
         val value = intent.getStringExtra(name) ?: return null
-        if (value.length > MAX_LENGTH) throw AppException("The option $name is too long.")
+        if (value.length > MAX_LENGTH) throw AppException(Words.of(R.string.option_too_long, name))
         return value
     }
 

@@ -4,14 +4,13 @@ import android.app.Service
 import android.content.Intent
 import android.content.pm.ServiceInfo
 import android.os.Build
-import android.os.Handler
 import android.os.IBinder
-import android.os.Looper
 import android.util.Log
+import dev.toolkit.trainer.R
 import dev.toolkit.trainer.TrainerApp
+import dev.toolkit.trainer.Words
 import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.RunExport
-import kotlin.concurrent.thread
 
 /**
  * The entry of `toolkit train --app` and `toolkit pull --app`, open only to holders of android.permission.DUMP: the adb shell.
@@ -25,23 +24,13 @@ class AutomationService : Service() {
     override fun onStartCommand(intent: Intent?, flags: Int, startId: Int): Int {
         val app = TrainerApp.of(this)
         val notifications = Notifications(this)
-        notifications.createChannels()
         if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.UPSIDE_DOWN_CAKE) {
             val type = ServiceInfo.FOREGROUND_SERVICE_TYPE_SPECIAL_USE
             startForeground(Notifications.ONGOING_ID, notifications.ongoing(app.controller.active), type)
         } else {
             startForeground(Notifications.ONGOING_ID, notifications.ongoing(app.controller.active))
         }
-        if (intent?.action == EXPORT) {
-            // Adapters are megabytes: not on the main thread.
-            thread(name = "export") {
-                answer(app, intent)
-                Handler(Looper.getMainLooper()).post { leave(startId) }
-            }
-        } else {
-            if (intent != null) answer(app, intent)
-            leave(startId)
-        }
+        app.background.run({ if (intent != null) answer(app, intent) }) { leave(startId) }
         return START_NOT_STICKY
     }
 
@@ -61,7 +50,7 @@ class AutomationService : Service() {
             failure.message
         } catch (failure: IllegalStateException) {
             Log.w("toolkit", "not started", failure)
-            "Android does not let the app start in the background now. Open the app and try again."
+            Words.of(R.string.no_background_start)
         }
         if (error != null) app.controller.refuse(Refusal(null, error, fromComputer = true))
         lastAnswer = Automation.answer(request, error, said.run, said.file)
@@ -72,22 +61,22 @@ class AutomationService : Service() {
 
     private fun act(app: TrainerApp, intent: Intent): Said = when (intent.action) {
         TRAIN -> {
-            app.controller.active?.let { throw AppException("Run “${it.name}” is active. Stop it first.") }
+            app.controller.active?.let { throw AppException(Words.of(R.string.run_active_desk, it.name)) }
             val run = Automation(app.runs, app.bundles, app.data).prepare(intent)
             TrainingService.start(this, TrainingService.START, run.name)
             Said(run.name)
         }
         STOP -> {
-            val name = app.controller.active?.name ?: throw AppException("No run is active.")
+            val name = app.controller.active?.name ?: throw AppException(Words.of(R.string.no_run_active))
             TrainingService.start(this, TrainingService.PAUSE, name)
             Said(name)
         }
         EXPORT -> {
             val run = app.runs.require(intent.getStringExtra("run"))
-            if (!run.adapter.isFile) throw AppException("Run “${run.name}” has no adapter before its first save.")
+            if (!run.adapter.isFile) throw AppException(Words.of(R.string.no_adapter_yet, run.name))
             Said(run.name, RunExport(this).write(run, null))
         }
-        else -> throw AppException("This action is not known.")
+        else -> throw AppException(Words.of(R.string.unknown_action))
     }
 
     override fun onBind(intent: Intent?): IBinder? = null

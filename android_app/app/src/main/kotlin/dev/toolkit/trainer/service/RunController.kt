@@ -1,19 +1,26 @@
 package dev.toolkit.trainer.service
 
 import android.util.Log
+import dev.toolkit.trainer.R
+import dev.toolkit.trainer.Words
 import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.engine.EngineException
+import dev.toolkit.trainer.engine.Progress
 import dev.toolkit.trainer.engine.Trainer
 import dev.toolkit.trainer.policy.Conditions
+import dev.toolkit.trainer.policy.Hold
 import dev.toolkit.trainer.policy.Policy
 import dev.toolkit.trainer.policy.PolicySettings
 import dev.toolkit.trainer.policy.Waiting
 import dev.toolkit.trainer.store.AppException
+import dev.toolkit.trainer.store.Bundle
 import dev.toolkit.trainer.store.BundleStore
 import dev.toolkit.trainer.store.DataStore
+import dev.toolkit.trainer.store.Outcome
 import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.store.RunStore
+import dev.toolkit.trainer.store.TraceReader
 import java.io.File
 import java.util.concurrent.CopyOnWriteArraySet
 import java.util.concurrent.TimeUnit
@@ -33,6 +40,8 @@ class RunController(
     private val conditions: () -> Conditions,
     /** Why the process before this one ended, in words. */
     private val lastExit: () -> String = { "" },
+    /** Told what a step took: model, tokens in a sequence, sequences in the step. */
+    private val learn: (Bundle, Int, Int, Progress) -> Unit = { _, _, _, _ -> },
 ) {
     private enum class Wish { TRAIN, PAUSE, STOP }
 
@@ -42,6 +51,18 @@ class RunController(
     private var wish = Wish.TRAIN
     private var worker: Thread? = null
     private var trainer: Trainer? = null
+
+    /** Why the engine that is open was told to end, if not by the user. */
+    @Volatile private var held: Waiting? = null
+
+    /** What the user lets the active run train in spite of. */
+    @Volatile private var allowed = emptySet<Hold>()
+    private var pace = Pace()
+
+    /** Whether the last time that the engine was open brought no step to its end. */
+    @Volatile private var dropped = false
+
+    private val guests = Guests { active?.name }
 
     @Volatile private var shortOfMemoryUntil = System.nanoTime()
 
@@ -65,26 +86,38 @@ class RunController(
      */
     fun start(name: String): Run {
         val run = runs.require(name)
-        if (!Engine.available) throw AppException("This build has no training engine, so it cannot train.")
-        lock.withLock {
-            val other = active
-            if (other != null) {
-                if (other.name == name) {
-                    if (wish != Wish.TRAIN) throw AppException("Run “$name” is being saved. Try again in a moment.")
-                    return run
-                }
-                throw AppException("Run “${other.name}” is active. Pause it first: two at once need too much memory.")
-            }
+        if (!Engine.available) throw AppException(Words.of(R.string.no_engine_train))
+        if (active == null) {
             bundles.require(run.bundle)
             data.require(run.data)
-            wish = Wish.TRAIN
+        }
+        if (!claim(name)) return run
+        // Not under the lock, which the main thread takes as well.
+        try {
             val started = runs.save(run.copy(state = RunState.RUNNING, reason = ""))
-            active = ActiveRun(name, Doing.OPENING, null, null)
-            refusal = null
             worker = thread(name = "training") { work(started) }
+        } catch (error: AppException) {
+            lock.withLock { active = null }
+            throw error
         }
         notifyListeners()
         return run
+    }
+
+    /** Makes a run the active one; false if it is already. */
+    private fun claim(name: String): Boolean = lock.withLock {
+        val other = active
+        if (other != null && other.name != name) {
+            throw AppException(Words.of(R.string.run_active, other.name))
+        }
+        if (other != null && wish != Wish.TRAIN) throw AppException(Words.of(R.string.run_saving, name))
+        if (other != null) return false
+        wish = Wish.TRAIN
+        active = ActiveRun(name, Doing.OPENING, null, null)
+        allowed = emptySet()
+        pace = Pace()
+        refusal = null
+        true
     }
 
     /** Keeps for the screens why a request came to nothing. */
@@ -114,8 +147,7 @@ class RunController(
         if (run.state != RunState.RUNNING) return start(run.name)
         val tried = runs.save(run.copy(attempts = run.attempts + 1))
         if (tried.attempts <= MOST_ATTEMPTS) return start(run.name)
-        val reason = "The app ended $MOST_ATTEMPTS times in a row before anything new was saved (${lastExit()}). " +
-            "Use a smaller model or fewer threads, or resume to try again"
+        val reason = Words.of(R.string.crash_loop, MOST_ATTEMPTS, lastExit())
         runs.save(tried.copy(state = RunState.FAILED, reason = reason, attempts = 0))
         notifyListeners()
         throw AppException(reason)
@@ -127,8 +159,37 @@ class RunController(
     /** Saves and ends the active run. */
     fun stop() = end(Wish.STOP)
 
-    /** Looks at the phone's conditions again now. */
-    fun recheck() = lock.withLock { changed.signalAll() }
+    /** Looks at the phone's conditions again now, also in the middle of a step. */
+    fun recheck() {
+        val opened = lock.withLock {
+            changed.signalAll()
+            trainer?.takeIf { wish == Wish.TRAIN && held == null }
+        } ?: return
+        val waiting = decide(null) ?: return
+        // Dropped again and again, a long step would never come to its end; heat does not wait for it.
+        if (!dropped || waiting.hold == Hold.THERMAL) hold(opened, waiting)
+    }
+
+    /** Lets the active run train in spite of what it waits for now, until it is paused or over. */
+    fun goOn() {
+        lock.withLock {
+            val now = active?.takeIf { it.canGoOn } ?: return
+            allowed = allowed + now.waiting!!.hold
+            changed.signalAll()
+        }
+    }
+
+    private fun decide(hold: Hold?, needMb: Long = 0) = Policy.decide(settings(), phone(), hold, needMb, allowed)
+
+    /** Has the engine end where it is, saved, to wait. */
+    private fun hold(opened: Trainer, waiting: Waiting) {
+        lock.withLock {
+            if (trainer !== opened || held != null || wish != Wish.TRAIN) return
+            held = waiting
+        }
+        opened.note("paused", waiting.text)
+        opened.requestStop()
+    }
 
     /** The system asks for memory: the run is saved and its engine closed for a while, unless the settings forbid it. */
     fun releaseMemory() {
@@ -142,6 +203,17 @@ class RunController(
         return active == null
     }
 
+    /**
+     * Lets [use] have the engine for a while, without charger and hours, for somebody waits for it; a run that begins ends it.
+     *
+     * @throws AppException a run is active, somebody else has the engine, or the phone is too hot or short of memory
+     */
+    fun <T> lend(use: (Guest) -> T): T {
+        Policy.decide(settings(), phone(), null, allowed = setOf(Hold.HOURS, Hold.CHARGER, Hold.BATTERY))
+            ?.let { throw AppException(Words.of(R.string.engine_not_now, it.text)) }
+        return guests.lend(use)
+    }
+
     private fun end(how: Wish) {
         lock.withLock {
             // The first word counts: a second tap must not turn a pause into a stop.
@@ -149,10 +221,15 @@ class RunController(
             if (now == null || wish != Wish.TRAIN) return
             wish = how
             if (now.doing == Doing.TRAINING) active = now.copy(doing = Doing.ENDING)
-            trainer?.requestStop()
+            trainer?.let(::tellOfWish)
             changed.signalAll()
         }
         notifyListeners()
+    }
+
+    private fun tellOfWish(opened: Trainer) {
+        opened.note("paused", wishInWords())
+        opened.requestStop()
     }
 
     private fun work(started: Run) {
@@ -180,15 +257,19 @@ class RunController(
                 waited = held
             }
         } catch (error: EngineException) {
-            reason = error.message ?: "unknown failure"
+            reason = error.message ?: Words.of(R.string.unknown_failure)
         } catch (error: AppException) {
-            reason = error.message ?: "unknown failure"
+            reason = error.message ?: Words.of(R.string.unknown_failure)
         } catch (error: RuntimeException) {
-            reason = "unexpected failure: $error"
+            reason = Words.of(R.string.unexpected_failure, error.toString())
+            Log.e(TAG, "run ${run.name}", error)
+        } catch (error: OutOfMemoryError) {
+            reason = Words.of(R.string.app_memory)
             Log.e(TAG, "run ${run.name}", error)
         } finally {
             // It has come to an end in its own way, so it is not what ends the process.
             run = run.copy(step = active?.progress?.step ?: run.step, peakMb = peakOf(run), attempts = 0)
+            if (outcome == RunState.COMPLETED || outcome == RunState.STOPPED) run = concluded(run)
             record(run.copy(state = outcome, reason = reason))
             lock.withLock { active = null }
             Log.i(TAG, "run ${run.name}: ${outcome.name.lowercase()} at step ${run.step} $reason")
@@ -205,13 +286,14 @@ class RunController(
         var waited: Waiting? = before
         var shown: Waiting? = null
         while (wished() == Wish.TRAIN) {
-            val waiting = Policy.decide(settings(), phone(), waited?.hold, run.peakMb) ?: break
+            val waiting = decide(waited?.hold, run.peakMb) ?: break
             if (waiting.hold != waited?.hold) run = run.copy(untold = run.untold + waiting.text)
             waited = waiting
             if (waiting != shown) {
                 shown = waiting
                 record(run.copy(state = RunState.WAITING, reason = waiting.text, step = active?.progress?.step ?: run.step))
-                show(ActiveRun(run.name, Doing.WAITING, waiting, active?.progress))
+                val since = active?.takeIf { it.waiting?.hold == waiting.hold && it.since > 0 }?.since ?: System.currentTimeMillis()
+                show(ActiveRun(run.name, Doing.WAITING, waiting, active?.progress, since, pace.seconds))
             }
             lock.withLock { if (wish == Wish.TRAIN) changed.await(RECHECK_SECONDS, TimeUnit.SECONDS) }
         }
@@ -221,37 +303,36 @@ class RunController(
     /** Trains until the run is over or must stop. Returns what it has to wait for, or null. */
     private fun train(run: Run, waited: Waiting?): Waiting? {
         show(ActiveRun(run.name, Doing.OPENING, null, active?.progress))
+        guests.dismiss()
         val opened = Engine.open(options(run))
         try {
+            run.untold.forEach { opened.note("paused", it) }
+            if (waited != null) opened.note("resumed", Words.of(waited.hold.over))
             lock.withLock {
                 trainer = opened
-                if (wish != Wish.TRAIN) opened.requestStop()
+                held = null
+                if (wish != Wish.TRAIN) tellOfWish(opened)
             }
-            run.untold.forEach { opened.note("paused", it) }
-            if (waited != null) opened.note("resumed", waited.hold.over)
-            var held: Waiting? = null
             val saved = File(run.folder, "state.bin")
             val savedAt = saved.lastModified()
             var attempts = run.attempts
+            val begun = opened.progress().step
             do {
-                show(ActiveRun(run.name, if (held == null) Doing.TRAINING else Doing.SAVING, held, opened.progress()))
-                if (held == null) {
-                    held = Policy.decide(settings(), phone(), null)
-                    if (held != null) {
-                        opened.note("paused", held.text)
-                        opened.requestStop()
-                    } else if (wished() != Wish.TRAIN) {
-                        opened.note("paused", wishInWords())
-                    }
-                }
+                if (held == null) decide(null)?.let { hold(opened, it) }
+                val progress = opened.progress()
+                pace.add(progress)
+                val doing = if (held == null) Doing.TRAINING else Doing.SAVING
+                show(ActiveRun(run.name, doing, held, progress, secondsPerStep = pace.seconds))
                 // It has saved since, so what ended its process before is over.
                 if (attempts > 0 && saved.lastModified() != savedAt) {
                     attempts = 0
                     record(run.copy(attempts = 0, step = opened.progress().step))
                 }
             } while (opened.step())
-            show(ActiveRun(run.name, Doing.SAVING, held, opened.progress()))
-            return held.takeUnless { finished() }
+            val why = lock.withLock { held }
+            dropped = why != null && opened.progress().step == begun
+            show(ActiveRun(run.name, Doing.SAVING, why, opened.progress()))
+            return why.takeUnless { finished() }
         } finally {
             lock.withLock { trainer = null }
             opened.close()
@@ -280,11 +361,21 @@ class RunController(
 
     private fun wished(): Wish = lock.withLock { wish }
 
-    private fun wishInWords() = if (wished() == Wish.PAUSE) "by the user" else "stopped by the user"
+    private fun wishInWords() = if (wished() == Wish.PAUSE) Words.of(R.string.by_user) else Words.of(R.string.stopped_by_user)
 
     private fun afterWish(): RunState = if (wished() == Wish.STOP) RunState.STOPPED else RunState.PAUSED
 
-    private fun finished(): Boolean = active?.progress?.let { it.step >= it.steps } ?: false
+    /** Also before the last step, where it no longer helped. */
+    private fun finished(): Boolean = active?.progress?.let { it.step >= it.steps || !it.running && !it.stopped } ?: false
+
+    /** What came of a run, from its trace, and what its steps took. */
+    private fun concluded(run: Run): Run {
+        runCatching {
+            val bundle = bundles.require(run.bundle)
+            active?.progress?.let { learn(bundle, data.require(run.data).sequenceLength, run.settings.gradientAccumulation, it) }
+        }
+        return run.copy(outcome = Outcome.of(TraceReader(run.trace).read()))
+    }
 
     /** Writes run.json; a full disk must not end a run that the engine could still save. */
     private fun record(run: Run): Run {

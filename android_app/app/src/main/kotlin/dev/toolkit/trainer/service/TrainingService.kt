@@ -1,6 +1,5 @@
 package dev.toolkit.trainer.service
 
-import android.app.PendingIntent
 import android.app.Service
 import android.content.BroadcastReceiver
 import android.content.ComponentCallbacks2
@@ -8,6 +7,7 @@ import android.content.Context
 import android.content.Intent
 import android.content.IntentFilter
 import android.content.pm.ServiceInfo
+import android.net.Uri
 import android.os.Build
 import android.os.IBinder
 import android.util.Log
@@ -16,7 +16,6 @@ import dev.toolkit.trainer.TrainerApp
 import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.store.RunState
-import dev.toolkit.trainer.ui.Numbers
 
 /**
  * Keeps the process in the foreground while a run is active, also while it waits for the charger.
@@ -29,16 +28,20 @@ class TrainingService : Service() {
     private val notifications by lazy { Notifications(this) }
     private val throttle = Throttle(REFRESH_MILLISECONDS, ::refresh)
     private val onChange: () -> Unit = throttle::request
-    private val wakefulness by lazy { Wakefulness(this, lookIntent()) }
-    private var running: String? = null
+    private val wakefulness by lazy { Wakefulness(this, RestartReceiver.alarm(this)) }
     private var lastStart = 0
+    private var inForeground = false
+
+    /** Words that are still being acted upon; the service stays for them. */
+    private var acting = 0
+
+    @Volatile private var running: String? = null
     private val powerChanges = object : BroadcastReceiver() {
         override fun onReceive(context: Context, intent: Intent) = app.controller.recheck()
     }
 
     override fun onCreate() {
         super.onCreate()
-        notifications.createChannels()
         // Protected broadcasts: only the system can send them.
         val filter = IntentFilter(Intent.ACTION_POWER_CONNECTED)
         filter.addAction(Intent.ACTION_POWER_DISCONNECTED)
@@ -51,40 +54,43 @@ class TrainingService : Service() {
         lastStart = startId
         // The system wants this within seconds of the start, whatever comes of it.
         if (!enterForeground()) {
-            app.controller.interrupted().firstOrNull()?.let(notifications::interrupted)
+            stayOut()
             return START_NOT_STICKY
         }
-        when (intent?.action) {
-            START -> start(intent.getStringExtra(RUN))
-            PAUSE -> ifActive(intent.getStringExtra(RUN)) { app.controller.pause() }
-            STOP -> ifActive(intent.getStringExtra(RUN)) { app.controller.stop() }
-            LOOK -> look()
-            // Null: the system restarted us after it had ended the process.
-            null, CONTINUE -> continueInterrupted()
+        val action = intent?.action
+        val name = intent?.getStringExtra(RUN)
+        // At once: the screen shows that it was heard.
+        if (action == PAUSE) ifActive(name) { app.controller.pause() }
+        if (action == STOP) ifActive(name) { app.controller.stop() }
+        if (action == GO_ON) ifActive(name) { app.controller.goOn() }
+        acting++
+        app.background.run({ act(action, name) }) {
+            acting--
+            refresh()
         }
-        refresh()
         return START_STICKY
     }
 
+    private fun act(action: String?, name: String?) = when (action) {
+        START -> attempt(name) { app.controller.start(name.orEmpty()) }
+        // Null: the system restarted us after it had ended the process.
+        null, CONTINUE -> continueInterrupted()
+        else -> Unit
+    }
+
     private fun continueInterrupted() {
+        if (app.controller.active != null) return
         val run = app.controller.interrupted().firstOrNull() ?: return
         // What the user ended on purpose goes on when the user says so.
-        if (app.exits.byUser()) notifications.interrupted(run) else attempt(run.name) { app.controller.continueInterrupted(run) }
+        if (app.exits.byUser(run.touched)) notifications.interrupted(run) else attempt(run.name) { app.controller.continueInterrupted(run) }
     }
-
-    private fun look() {
-        wakefulness.look()
-        // The alarm outlives a process that was killed while its run waited.
-        if (app.controller.active == null) continueInterrupted() else app.controller.recheck()
-    }
-
-    private fun start(name: String?) = attempt(name) { app.controller.start(name.orEmpty()) }
 
     private fun attempt(name: String?, begin: () -> Run) {
         try {
             val run = begin()
             running = run.name
             notifications.cancelEnded(run.name)
+            NightJob.schedule(this)
         } catch (error: AppException) {
             Log.w(TAG, error.message, error)
             app.controller.refuse(Refusal(name, error.message.orEmpty()))
@@ -104,8 +110,7 @@ class TrainingService : Service() {
     private fun refresh() {
         val active = app.controller.active
         if (active == null) {
-            announceEnd()
-            leave()
+            if (acting == 0) end()
             return
         }
         running = active.name
@@ -113,20 +118,26 @@ class TrainingService : Service() {
         notifications.update(active)
     }
 
-    private fun announceEnd() {
-        val run = running?.let { app.runs.find(it) } ?: return
+    private fun end() {
+        val name = running
         running = null
-        val at = getString(R.string.at_step, Numbers.count(run.step), Numbers.count(run.settings.steps.toLong()))
-        when (run.state) {
-            RunState.COMPLETED -> notifications.ended(run, R.string.run_completed, getString(R.string.adapter_saved), false)
-            RunState.PAUSED -> notifications.ended(run, R.string.run_paused, at, true)
-            RunState.FAILED -> notifications.ended(run, R.string.run_failed, run.reason, false)
-            else -> Unit
+        if (name == null) {
+            leave()
+            return
+        }
+        acting++
+        app.background.run({
+            app.runs.find(name)?.let(notifications::announceEnd)
+            if (app.controller.interrupted().isEmpty()) NightJob.cancel(this)
+        }) {
+            acting--
+            refresh()
         }
     }
 
-    /** False where the system does not let a restarted service in; the run then waits for the user. */
+    /** False where the system does not let a restarted service in. */
     private fun enterForeground(): Boolean {
+        if (inForeground) return true
         val notification = notifications.ongoing(app.controller.active)
         try {
             if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.UPSIDE_DOWN_CAKE) {
@@ -134,17 +145,28 @@ class TrainingService : Service() {
             } else {
                 startForeground(Notifications.ONGOING_ID, notification)
             }
-            return true
+            inForeground = true
         } catch (error: IllegalStateException) {
             Log.w(TAG, "not allowed in the foreground", error)
-            stopSelf(lastStart)
-            return false
         }
+        return inForeground
+    }
+
+    /** A run must not train on in a process that the system may end at any time: it is saved, and waits for the user. */
+    private fun stayOut() {
+        val active = app.controller.active?.name
+        app.controller.pause()
+        stopSelf(lastStart)
+        app.background.run({
+            val run = if (active != null) app.runs.find(active) else app.controller.interrupted().firstOrNull()
+            run?.let(notifications::interrupted)
+        })
     }
 
     private fun leave() {
         wakefulness.end()
         stopForeground(STOP_FOREGROUND_REMOVE)
+        inForeground = false
         // By number: a start that is on its way here must not be lost.
         stopSelf(lastStart)
     }
@@ -158,9 +180,6 @@ class TrainingService : Service() {
     @Suppress("DEPRECATION")
     private fun isUrgent(level: Int) =
         level == ComponentCallbacks2.TRIM_MEMORY_RUNNING_CRITICAL || level >= ComponentCallbacks2.TRIM_MEMORY_MODERATE
-
-    private fun lookIntent(): PendingIntent =
-        PendingIntent.getForegroundService(this, 0, intent(this, LOOK), PendingIntent.FLAG_IMMUTABLE or PendingIntent.FLAG_UPDATE_CURRENT)
 
     override fun onDestroy() {
         app.controller.removeListener(onChange)
@@ -176,16 +195,20 @@ class TrainingService : Service() {
         const val START = "dev.toolkit.trainer.action.START"
         const val PAUSE = "dev.toolkit.trainer.action.PAUSE"
         const val STOP = "dev.toolkit.trainer.action.STOP"
+        const val GO_ON = "dev.toolkit.trainer.action.GO_ON"
         const val CONTINUE = "dev.toolkit.trainer.action.CONTINUE"
+
+        /** Of the alarm, which [RestartReceiver] takes. */
         const val LOOK = "dev.toolkit.trainer.action.LOOK"
         const val RUN = "run"
         private const val TAG = "toolkit"
 
-        // The system drops notifications that come faster than ten a second.
-        private const val REFRESH_MILLISECONDS = 500L
+        // The system drops what an app posts more often than five times a second; people read less.
+        private const val REFRESH_MILLISECONDS = 1000L
 
+        /** The address keeps intents of two runs apart, which extras do not. */
         fun intent(context: Context, action: String, run: String? = null): Intent =
-            Intent(context, TrainingService::class.java).setAction(action).putExtra(RUN, run)
+            Intent(context, TrainingService::class.java).setAction(action).setData(Uri.fromParts("run", run.orEmpty(), null)).putExtra(RUN, run)
 
         fun start(context: Context, action: String, run: String? = null) {
             context.startForegroundService(intent(context, action, run))

@@ -10,7 +10,7 @@ import android.os.SystemClock
 
 /**
  * Keeps the processor awake while a run trains. While it waits the phone may sleep, and a sleeping phone runs no
- * timers: an alarm wakes it now and then to [look] whether the conditions have become better.
+ * timers: an alarm wakes it now and then to look whether the conditions have become better.
  *
  * @param look what the alarm sends
  */
@@ -45,12 +45,8 @@ class Wakefulness(context: Context, private val look: PendingIntent) {
     fun rest() {
         release()
         alarmed = true
-        val next = SystemClock.elapsedRealtime() + ALARM_MILLISECONDS
-        alarms.setAndAllowWhileIdle(AlarmManager.ELAPSED_REALTIME_WAKEUP, next, look)
+        arm(alarms, look)
     }
-
-    /** The alarm went off: stays awake for as long as a look at the phone takes. */
-    fun look() = power.newWakeLock(PowerManager.PARTIAL_WAKE_LOCK, "toolkit:look").acquire(LOOK_MILLISECONDS)
 
     fun end() {
         release()
@@ -62,9 +58,21 @@ class Wakefulness(context: Context, private val look: PendingIntent) {
         alarmed = false
     }
 
-    private companion object {
-        const val TRAINING_MILLISECONDS = 10L * 60 * 1000
-        const val ALARM_MILLISECONDS = 10L * 60 * 1000
-        const val LOOK_MILLISECONDS = 10_000L
+    companion object {
+        private const val TRAINING_MILLISECONDS = 10L * 60 * 1000
+        private const val ALARM_MILLISECONDS = 10L * 60 * 1000
+        private const val LOOK_MILLISECONDS = 10_000L
+
+        /** An alarm goes off once: the next look of a run that waits on. */
+        fun lookAgain(context: Context) = arm(context.getSystemService(AlarmManager::class.java)!!, RestartReceiver.alarm(context))
+
+        private fun arm(alarms: AlarmManager, look: PendingIntent) {
+            val next = SystemClock.elapsedRealtime() + ALARM_MILLISECONDS
+            alarms.setAndAllowWhileIdle(AlarmManager.ELAPSED_REALTIME_WAKEUP, next, look)
+        }
+
+        /** The alarm went off: stays awake for as long as a look at the phone takes. */
+        fun stayAwakeToLook(context: Context) = context.getSystemService(PowerManager::class.java)!!
+            .newWakeLock(PowerManager.PARTIAL_WAKE_LOCK, "toolkit:look").acquire(LOOK_MILLISECONDS)
     }
 }

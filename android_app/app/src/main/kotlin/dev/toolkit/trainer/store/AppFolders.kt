@@ -1,6 +1,7 @@
 package dev.toolkit.trainer.store
 
 import android.content.Context
+import android.os.Build
 import java.io.File
 
 /**
@@ -20,6 +21,9 @@ class AppFolders(val own: File, private val deployed: () -> List<File>) {
     companion object {
         private const val SHELL_FOLDER = "/data/local/tmp/toolkit"
 
+        /** Whether the system keeps other apps out of this app's folder on shared storage: from there the engine reads what it maps. */
+        private val isGuarded get() = Build.VERSION.SDK_INT >= Build.VERSION_CODES.R
+
         /** Tests put their own folder here. */
         @Volatile var deployedOverride: File? = null
 
@@ -27,7 +31,7 @@ class AppFolders(val own: File, private val deployed: () -> List<File>) {
             // The second one is where the shell can write on phones that keep apps out of the first. It is looked up
             // each time: soon after the phone started there is none yet.
             return AppFolders(context.filesDir) {
-                listOfNotNull(deployedOverride ?: File(SHELL_FOLDER), context.getExternalFilesDir(null))
+                listOfNotNull(deployedOverride ?: File(SHELL_FOLDER), context.getExternalFilesDir(null).takeIf { isGuarded })
             }
         }
     }

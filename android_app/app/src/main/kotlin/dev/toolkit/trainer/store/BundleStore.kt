@@ -1,8 +1,11 @@
 package dev.toolkit.trainer.store
 
+import dev.toolkit.trainer.R
+import dev.toolkit.trainer.Words
+import java.io.File
+import org.json.JSONArray
 import org.json.JSONException
 import org.json.JSONObject
-import java.io.File
 
 private const val MANIFEST_LIMIT = 8L shl 20
 const val BUNDLE_FORMAT_VERSION = 4
@@ -20,8 +23,30 @@ data class Bundle(
     val targets: List<String>,
     val hasTokenizer: Boolean,
     val tokenizer: TokenizerName? = null,
+    val vocabulary: Int = 0,
+    /** Of the adapter's values in float32. */
+    val adapterBytes: Long = 0,
+    /** Whether it was imported into the app's own folder. */
+    val own: Boolean = false,
     val problem: String? = null,
-)
+) {
+    /** Tokens that end what the model writes, by its configuration. */
+    val endTokens: List<Int> get() = try {
+        when (val ends = JSONObject(File(folder, "config.json").readTextUpTo(MANIFEST_LIMIT) ?: "{}").opt("eos_token_id")) {
+            is Int -> listOf(ends)
+            is JSONArray -> List(ends.length()) { ends.getInt(it) }
+            else -> emptyList()
+        }
+    } catch (_: JSONException) {
+        emptyList()
+    }
+}
+
+/** One name for each model, wherever it is shown: the model's own, with the folder's where two have the same. */
+fun List<Bundle>.titles(): Map<String, String> {
+    val count = groupingBy { it.model }.eachCount()
+    return associate { it.name to if (count[it.model] == 1) it.model else "${it.model} (${it.name})" }
+}
 
 /** Which tokenizer a bundle has; data made with it carries the same, and the engine compares them. */
 data class TokenizerName(val name: String, val sha256: String)
@@ -39,20 +64,27 @@ class BundleStore(private val folders: AppFolders) {
 
     /** @throws AppException there is no such bundle or it is damaged */
     fun require(name: String?): Bundle {
-        val checked = Names.check(name, "bundle")
+        val checked = Names.check(name, R.string.what_model)
         val bundle = find(checked)
-            ?: throw AppException("There is no bundle “$checked” on this phone. Send it with: toolkit deploy --app")
-        bundle.problem?.let { throw AppException("Bundle “$checked”: $it") }
+            ?: throw AppException(Words.of(R.string.no_such_bundle, checked))
+        bundle.problem?.let { throw AppException(Words.of(R.string.bundle_problem, checked, it)) }
         return bundle
+    }
+
+    /** Deletes a bundle that was imported here; one that was deployed is not this app's to delete. */
+    fun delete(name: String) {
+        val root = File(folders.own, "bundles")
+        val folder = File(root, Names.check(name, R.string.what_model))
+        if (folder.isInside(root)) folder.deleteRecursively()
     }
 
     private fun read(folder: File): Bundle =
         try {
             val text = File(folder, "manifest.json").readTextUpTo(MANIFEST_LIMIT)
-            if (text == null) damaged(folder, "it is not complete. Send it again with: toolkit deploy --app")
+            if (text == null) damaged(folder, Words.of(R.string.bundle_incomplete))
             else parse(folder, JSONObject(text))
         } catch (_: JSONException) {
-            damaged(folder, "its manifest cannot be read. Send it again with: toolkit deploy --app")
+            damaged(folder, Words.of(R.string.bundle_bad_manifest))
         }
 
     private fun parse(folder: File, manifest: JSONObject): Bundle {
@@ -74,6 +106,9 @@ class BundleStore(private val folders: AppFolders) {
             targets = List(targets.length()) { targets.getString(it) },
             hasTokenizer = files.has("tokenizer.json"),
             tokenizer = manifest.optJSONObject("tokenizer")?.let { TokenizerName(it.getString("name"), it.getString("sha256")) },
+            vocabulary = shape.getInt("vocab_size"),
+            own = folder.isInside(folders.own),
+            adapterBytes = 4 * lora.optLong("parameters"),
             problem = problemOf(folder, manifest, files),
         )
     }
@@ -81,21 +116,20 @@ class BundleStore(private val folders: AppFolders) {
     private fun problemOf(folder: File, manifest: JSONObject, files: JSONObject): String? {
         val version = manifest.optInt("format_version", -1)
         if (version != BUNDLE_FORMAT_VERSION) {
-            return "it has format version $version, this app reads $BUNDLE_FORMAT_VERSION. " +
-                "Export it again, or install the app of its version"
+            return Words.of(R.string.bundle_version, version, BUNDLE_FORMAT_VERSION)
         }
         for (name in files.keys()) {
             val file = File(folder, name)
-            if (!file.isInside(folder)) return "its manifest names a file outside of it. Do not use it"
-            if (!file.isFile) return "$name is missing. Send it again with: toolkit deploy --app"
+            if (!file.isInside(folder)) return Words.of(R.string.bundle_outside)
+            if (!file.isFile) return Words.of(R.string.bundle_missing, name)
             val bytes = files.getJSONObject(name).getLong("bytes")
             if (file.length() != bytes) {
-                return "$name has ${file.length()} bytes instead of $bytes. Send it again with: toolkit deploy --app"
+                return Words.of(R.string.bundle_size, name, file.length(), bytes)
             }
         }
         return null
     }
 
     private fun damaged(folder: File, why: String) =
-        Bundle(folder.name, folder, folder.name, 0, 0, emptyList(), "", 0, emptyList(), false, problem = why)
+        Bundle(folder.name, folder, folder.name, 0, 0, emptyList(), "", 0, emptyList(), false, own = folder.isInside(folders.own), problem = why)
 }

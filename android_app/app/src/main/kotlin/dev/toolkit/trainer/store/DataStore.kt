@@ -1,8 +1,10 @@
 package dev.toolkit.trainer.store
 
+import dev.toolkit.trainer.R
+import dev.toolkit.trainer.Words
+import java.io.File
 import org.json.JSONException
 import org.json.JSONObject
-import java.io.File
 
 private const val REPORT_LIMIT = 1L shl 20
 
@@ -16,6 +18,7 @@ data class DataSet(
     val tokens: Long,
     val bundle: String?,
     val hasValidation: Boolean,
+    val validationSequences: Int = 0,
 ) {
     val train: File get() = File(folder, "train.ptd")
     val validation: File get() = File(folder, "validation.ptd")
@@ -33,15 +36,15 @@ class DataStore(private val folders: AppFolders) {
 
     /** @throws AppException there is no such data set */
     fun require(name: String?): DataSet {
-        val checked = Names.check(name, "data set")
+        val checked = Names.check(name, R.string.what_data)
         return find(checked) ?: throw AppException(
-            "There is no data set “$checked” on this phone. Write a text, or send one with: toolkit deploy --app --data",
+            Words.of(R.string.no_such_data, checked),
         )
     }
 
     /** Deletes data made from the user's text; data that was deployed is not touched. */
     fun delete(name: String) {
-        val folder = File(folders.data, Names.check(name, "data set"))
+        val folder = File(folders.data, Names.check(name, R.string.what_data))
         if (folder.isInside(folders.data)) folder.deleteRecursively()
     }
 
@@ -57,7 +60,8 @@ class DataStore(private val folders: AppFolders) {
                 sequenceLength = report.getJSONObject("settings").getInt("seq_len"),
                 tokens = train.getLong("tokens"),
                 bundle = report.optString("bundle").ifEmpty { null },
-                hasValidation = report.has("validation"),
+                hasValidation = report.has("validation") && File(folder, "validation.ptd").isFile,
+                validationSequences = report.optJSONObject("validation")?.optInt("sequences") ?: 0,
             ).takeIf { it.train.isFile }
         } catch (_: JSONException) {
             null

@@ -1,5 +1,7 @@
 package dev.toolkit.trainer.store
 
+import dev.toolkit.trainer.R
+import dev.toolkit.trainer.Words
 import java.io.File
 import java.io.FileOutputStream
 import java.io.IOException
@@ -21,11 +23,11 @@ fun File.writeAtomically(write: (OutputStream) -> Unit) {
         val reason = if (error.message.orEmpty().contains("ENOSPC") ||
             error.message.orEmpty().contains("No space left")
         ) {
-            "the storage is full. Free some space and try again"
+            Words.of(R.string.storage_full)
         } else {
             error.message ?: error.javaClass.simpleName
         }
-        throw AppException("$name cannot be written: $reason", error)
+        throw AppException(Words.of(R.string.not_written, name, reason), error)
     }
 }
 

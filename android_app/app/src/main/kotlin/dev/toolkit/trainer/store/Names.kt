@@ -1,5 +1,8 @@
 package dev.toolkit.trainer.store
 
+import dev.toolkit.trainer.R
+import dev.toolkit.trainer.Words
+
 /** Names of runs, bundles and data: the rule of toolkit/device/layout.py, so that a name never leads out of its folder. */
 object Names {
     private val pattern = Regex("[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -7,13 +10,13 @@ object Names {
     fun isValid(name: String): Boolean =
         pattern.matches(name) && !name.endsWith(".new") && !name.endsWith(".part")
 
-    /** @throws AppException for a name that is not valid; [what] is what it should name */
-    fun check(name: String?, what: String): String {
+    /** @throws AppException for a name that is not valid; [what] is the word for what it should name */
+    fun check(name: String?, what: Int): String {
         if (name != null && isValid(name)) return name
         val shown = name?.take(40)?.filter { it.isLetterOrDigit() || it in " ._-/" } ?: ""
         throw AppException(
-            "“$shown” cannot name a $what. Use up to 64 letters, digits, dots, dashes and underscores; " +
-                "begin with a letter or digit",
+            Words.of(R.string.bad_name, shown, Words.of(what)),
+            field = "name",
         )
     }
 
@@ -25,4 +28,8 @@ object Names {
 }
 
 /** Something the user can do something about; the message is shown as it is. */
-class AppException(message: String, cause: Throwable? = null) : Exception(message, cause)
+class AppException(
+    message: String, cause: Throwable? = null,
+    /** The option or "name" that it is about, where a form has a field for it. */
+    val field: String = "",
+) : Exception(message, cause)

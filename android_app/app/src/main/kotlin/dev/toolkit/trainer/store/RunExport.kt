@@ -5,9 +5,13 @@ import android.content.Context
 import android.net.Uri
 import android.os.Build
 import android.os.Environment
+import android.provider.DocumentsContract
 import android.provider.MediaStore
+import dev.toolkit.trainer.R
+import dev.toolkit.trainer.Words
 import java.io.File
 import java.io.IOException
+import java.util.zip.Deflater
 import java.util.zip.ZipEntry
 import java.util.zip.ZipOutputStream
 
@@ -23,15 +27,16 @@ class RunExport(private val context: Context) {
         var created: Uri? = null
         try {
             val uri = target ?: create(run).also { created = it }
-            val stream = context.contentResolver.openOutputStream(uri) ?: throw IOException("no such document")
-            ZipOutputStream(stream).use { zip -> FILES.map { File(run.folder, it) }.filter(File::isFile).forEach { zip.add(run, it) } }
+            val stream = context.contentResolver.openOutputStream(uri) ?: throw IOException(Words.of(R.string.no_document))
+            val files = listOf(run.best) + FILES.map { File(run.folder, it) }
+            ZipOutputStream(stream).use { zip -> files.filter(File::isFile).forEach { zip.add(run, it) } }
             created?.let(::publish)
             return nameOf(uri) ?: "${run.name}.zip"
         } catch (error: IOException) {
-            throw failed(error, "Free some space and try again.", created)
+            throw failed(error, Words.of(R.string.free_space), created, target)
         } catch (error: RuntimeException) {
             // Providers of documents are other apps and throw what they like.
-            throw failed(error, "Try again.", created)
+            throw failed(error, Words.of(R.string.try_again), created, target)
         }
     }
 
@@ -40,9 +45,11 @@ class RunExport(private val context: Context) {
         context.contentResolver.update(uri, ContentValues().apply { put(MediaStore.MediaColumns.IS_PENDING, 0) }, null, null)
     }
 
-    private fun failed(error: Exception, remedy: String, created: Uri?): AppException {
+    /** Half a zip is removed, also one that the picker made. */
+    private fun failed(error: Exception, remedy: String, created: Uri?, target: Uri?): AppException {
         if (created != null) runCatching { context.contentResolver.delete(created, null, null) }
-        return AppException("The export cannot be written: ${error.message}. $remedy", error)
+        if (target != null) runCatching { DocumentsContract.deleteDocument(context.contentResolver, target) }
+        return AppException(Words.of(R.string.export_failed, error.message.orEmpty(), remedy), error)
     }
 
     private fun nameOf(uri: Uri): String? =
@@ -51,7 +58,7 @@ class RunExport(private val context: Context) {
         }
 
     private fun create(run: Run): Uri {
-        if (Build.VERSION.SDK_INT < Build.VERSION_CODES.Q) throw AppException("Choose where to save the export.")
+        if (Build.VERSION.SDK_INT < Build.VERSION_CODES.Q) throw AppException(Words.of(R.string.export_choose))
         val values = ContentValues().apply {
             put(MediaStore.MediaColumns.DISPLAY_NAME, "${run.name}.zip")
             put(MediaStore.MediaColumns.MIME_TYPE, TYPE)
@@ -59,10 +66,12 @@ class RunExport(private val context: Context) {
             put(MediaStore.MediaColumns.IS_PENDING, 1)
         }
         return context.contentResolver.insert(MediaStore.Downloads.EXTERNAL_CONTENT_URI, values)
-            ?: throw AppException("Downloads cannot be written to.")
+            ?: throw AppException(Words.of(R.string.downloads_closed))
     }
 
     private fun ZipOutputStream.add(run: Run, file: File) {
+        // Weights do not become smaller, and take their time.
+        setLevel(if (file.extension == "safetensors") Deflater.NO_COMPRESSION else Deflater.BEST_SPEED)
         putNextEntry(ZipEntry("${run.name}/${file.name}"))
         file.inputStream().use { it.copyTo(this) }
         closeEntry()
@@ -70,7 +79,7 @@ class RunExport(private val context: Context) {
 
     companion object {
         const val TYPE = "application/zip"
-        private val FILES = listOf("adapter_model.safetensors", "adapter_config.json", "trace.jsonl")
+        private val FILES = listOf("adapter_config.json", "trace.jsonl")
 
         /** Before Android 10 only the system picker writes to Downloads without a permission. */
         val needsPicker: Boolean get() = Build.VERSION.SDK_INT < Build.VERSION_CODES.Q

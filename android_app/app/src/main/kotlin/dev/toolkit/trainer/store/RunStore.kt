@@ -1,11 +1,17 @@
 package dev.toolkit.trainer.store
 
+import dev.toolkit.trainer.R
+import dev.toolkit.trainer.Words
+import java.io.File
 import org.json.JSONArray
 import org.json.JSONException
 import org.json.JSONObject
-import java.io.File
 
 private const val RECORD_LIMIT = 1L shl 20
+private const val ADAPTER = "adapter_model.safetensors"
+private const val TRACE = "trace.jsonl"
+private const val RECORD = "run.json"
+private const val STATE = "state.bin"
 
 /** What a run does or why it does nothing. */
 enum class RunState {
@@ -22,80 +28,6 @@ enum class RunState {
     STOPPED,
     COMPLETED,
     FAILED,
-}
-
-/** Settings of a run, the trainer's options under its names; null leaves the engine's default. */
-data class RunSettings(
-    val steps: Int,
-    val learningRate: Double = 1e-4,
-    val optimizer: String = "adamw",
-    val gradientAccumulation: Int = 1,
-    val schedule: String = "constant",
-    val warmupSteps: Int = 0,
-    val seed: Long = 0,
-    val order: String = "shuffled",
-    /** Steps between saves; null leaves it to the engine, which saves by time, too, and spares the flash. */
-    val saveEvery: Int? = null,
-    val threads: Int = 0,
-    /** Phases and samples of every step, or steps only: the first takes about 40 KB of storage a step. */
-    val trace: String = if (steps <= 1000) "full" else "steps",
-) {
-    fun options(): Map<String, String> = listOfNotNull(
-        "steps" to steps.toString(),
-        "lr" to learningRate.toString(),
-        "optimizer" to optimizer,
-        "grad-accum" to gradientAccumulation.toString(),
-        "schedule" to schedule,
-        "warmup-steps" to warmupSteps.toString(),
-        "seed" to seed.toString(),
-        "order" to order,
-        saveEvery?.let { "save-every" to it.toString() },
-        "trace" to trace,
-    ).toMap()
-
-    /** @throws AppException a value that the engine would refuse */
-    fun check(): RunSettings {
-        fun need(valid: Boolean, what: String) {
-            if (!valid) throw AppException(what)
-        }
-        need(steps in 1..10_000_000, "Steps must be a whole number from 1 to 10,000,000.")
-        need(learningRate > 0 && learningRate <= 1, "The learning rate must be above 0 and at most 1.")
-        need(gradientAccumulation in 1..10_000, "Sequences per step must be from 1 to 10,000.")
-        need(optimizer in OPTIMIZERS, "The optimizer must be one of ${OPTIMIZERS.joinToString()}.")
-        need(schedule in SCHEDULES, "The schedule must be one of ${SCHEDULES.joinToString()}.")
-        need(order in ORDERS, "The order must be one of ${ORDERS.joinToString()}.")
-        need(warmupSteps in 0..steps, "Warm-up steps must be from 0 to the number of steps.")
-        need(saveEvery == null || saveEvery in 0..1_000_000, "Steps between saves must be from 0 to 1,000,000.")
-        need(trace in TRACES, "The trace must be one of ${TRACES.joinToString()}.")
-        need(threads in 0..256, "Threads must be from 0 (automatic) to 256.")
-        need(seed >= 0, "The seed must not be negative.")
-        return this
-    }
-
-    fun json(): JSONObject = JSONObject(options() as Map<*, *>).put("threads", threads)
-
-    companion object {
-        val OPTIMIZERS = listOf(
-            "adamw", "adamw-8bit", "apollo", "apollo-mini", "mlorc", "lion", "adalomo", "lomo", "sgd",
-        )
-        val SCHEDULES = listOf("constant", "linear", "cosine")
-        val TRACES = listOf("full", "steps")
-        val ORDERS = listOf("shuffled", "sequential")
-
-        fun of(json: JSONObject) = RunSettings(
-            steps = json.getInt("steps"),
-            learningRate = json.getDouble("lr"),
-            optimizer = json.getString("optimizer"),
-            gradientAccumulation = json.getInt("grad-accum"),
-            schedule = json.getString("schedule"),
-            warmupSteps = json.getInt("warmup-steps"),
-            seed = json.getLong("seed"),
-            order = json.getString("order"),
-            saveEvery = if (json.has("save-every")) json.getInt("save-every") else null,
-            threads = json.optInt("threads"),
-            trace = json.optString("trace", "steps"),
-        )
-    }
 }
 
 /** A run as run.json keeps it; the numbers are in its trace. */
@@ -116,9 +48,20 @@ data class Run(
     val peakMb: Long = 0,
     /** How often it was continued by itself after its process had died, without anything new saved. */
     val attempts: Int = 0,
+    /** Whether the engine ever opened it. */
+    val begun: Boolean = false,
+    /** What came of it, once it is over. */
+    val outcome: Outcome? = null,
 ) {
-    val trace: File get() = File(folder, "trace.jsonl")
-    val adapter: File get() = File(folder, "adapter_model.safetensors")
+    val trace: File get() = File(folder, TRACE)
+    val adapter: File get() = File(folder, ADAPTER)
+
+    /** When it was last started, ended or saved, in milliseconds of the clock. */
+    val touched: Long get() = maxOf(File(folder, RECORD).lastModified(), File(folder, STATE).lastModified())
+
+    /** The adapter of the lowest held-out loss, where one is kept, else that of the last save. */
+    val best: File get() = File(folder, "best").listFiles().orEmpty().map { File(it, ADAPTER) }.filter(File::isFile)
+        .maxByOrNull { it.lastModified() } ?: adapter
 }
 
 /** The runs of this app, each a folder with run.json beside what the trainer writes. */
@@ -134,24 +77,25 @@ class RunStore(private val folders: AppFolders) {
 
     /** @throws AppException there is no such run */
     fun require(name: String?): Run {
-        val checked = Names.check(name, "run")
-        return find(checked) ?: throw AppException("There is no run “$checked” in this app.")
+        val checked = Names.check(name, R.string.what_run)
+        return find(checked) ?: throw AppException(Words.of(R.string.no_such_run, checked))
     }
+
+    fun traceOf(name: String) = File(File(folders.runs, name), TRACE)
 
     fun exists(name: String): Boolean = File(folders.runs, name).exists()
 
     /** @throws AppException the name is taken or the storage is full */
     fun create(name: String, bundle: Bundle, data: DataSet, settings: RunSettings): Run {
-        val folder = File(folders.runs, Names.check(name, "run"))
-        if (folder.exists()) throw AppException("There is a run “$name” already. Choose another name.")
+        val folder = File(folders.runs, Names.check(name, R.string.what_run))
+        if (folder.exists()) throw AppException(Words.of(R.string.run_exists, name), field = "name")
         if (data.sequenceLength !in bundle.sequenceLengths) {
             throw AppException(
-                "Data set “${data.name}” has ${data.sequenceLength} tokens per sequence, bundle “${bundle.name}” takes " +
-                    "${bundle.sequenceLengths.joinToString()}. Make the data for this bundle.",
+                Words.of(R.string.data_length, data.name, data.sequenceLength, bundle.name, bundle.sequenceLengths.joinToString()),
             )
         }
         settings.check()
-        if (!folder.mkdirs()) throw AppException("The folder of the run cannot be made. Free some space and try again.")
+        if (!folder.mkdirs()) throw AppException(Words.of(R.string.run_no_folder))
         val run = Run(name, folder, bundle.name, data.name, settings, RunState.PAUSED, "", System.currentTimeMillis())
         try {
             save(run)
@@ -162,17 +106,38 @@ class RunStore(private val folders: AppFolders) {
         return run
     }
 
+    /** Has a run that is over go on for as many steps again, whatever the held-out text says. */
+    fun prolong(name: String): Run {
+        val run = require(name)
+        val longer = run.settings.copy(steps = (2L * run.settings.steps).coerceAtMost(10_000_000).toInt(), patience = 0).fitted()
+        return save(run.copy(settings = longer.check(), state = RunState.PAUSED, reason = "", outcome = null))
+    }
+
+    /**
+     * Gives a run that nobody holds another name.
+     *
+     * @throws AppException the new name cannot be one, or is taken
+     */
+    fun rename(name: String, to: String): Run {
+        val run = require(name)
+        val target = File(folders.runs, Names.check(to, R.string.what_run))
+        if (target.exists()) throw AppException(Words.of(R.string.run_exists, to), field = "name")
+        if (!run.folder.renameTo(target)) throw AppException(Words.of(R.string.run_not_renamed))
+        return require(to)
+    }
+
     fun save(run: Run): Run {
         val json = JSONObject().put("version", 1).put("bundle", run.bundle).put("data", run.data)
             .put("settings", run.settings.json()).put("state", run.state.name.lowercase())
             .put("reason", run.reason).put("created", run.created).put("step", run.step)
             .put("untold", JSONArray(run.untold.takeLast(MOST_UNTOLD))).put("peak_mb", run.peakMb).put("attempts", run.attempts)
+            .put("outcome", run.outcome?.json() ?: JSONObject.NULL)
         File(run.folder, RECORD).writeAtomically { it.write((json.toString(1) + "\n").toByteArray()) }
         return run
     }
 
     fun delete(name: String) {
-        val folder = File(folders.runs, Names.check(name, "run"))
+        val folder = File(folders.runs, Names.check(name, R.string.what_run))
         if (folder.isInside(folders.runs)) folder.deleteRecursively()
     }
 
@@ -192,6 +157,8 @@ class RunStore(private val folders: AppFolders) {
                 untold = json.optJSONArray("untold")?.let { list -> List(list.length()) { list.getString(it) } }.orEmpty(),
                 peakMb = json.optLong("peak_mb"),
                 attempts = json.optInt("attempts"),
+                outcome = json.optJSONObject("outcome")?.let(Outcome::of),
+                begun = File(folder, TRACE).exists(),
             )
         } catch (_: JSONException) {
             null
@@ -200,7 +167,6 @@ class RunStore(private val folders: AppFolders) {
         }
 
     private companion object {
-        const val RECORD = "run.json"
         const val MOST_UNTOLD = 20
     }
 }

@@ -1,57 +1,83 @@
 package dev.toolkit.trainer.store
 
+import dev.toolkit.trainer.R
+import dev.toolkit.trainer.Words
 import dev.toolkit.trainer.tokenizer.TokenizerFile
-import org.json.JSONObject
 import java.io.File
+import org.json.JSONObject
 
 /** Of data.json and the token files beside it, as toolkit/data/fingerprint.py has it. */
 const val DATA_FORMAT_VERSION = 2
 
 /** Makes training data from the user's text. The text itself is not kept, only its tokens. */
 class TextData(private val folders: AppFolders) {
+    @Volatile private var cancelled = false
+
+    /** Ends [make] after the text that it is at; nothing is left of it. */
+    fun cancel() {
+        cancelled = true
+    }
+
     /**
-     * Writes data set [name] for [bundle]; one text is one document.
+     * Writes data set [name] for [bundle]; one text is one document. A twentieth of the sequences is held out where that
+     * is at least [heldOutOf] sequences, to see what the model makes of text it does not learn from.
      *
      * @throws AppException no text, an unknown tokenizer, a taken name, or a full storage
      */
-    fun make(name: String, bundle: Bundle, texts: List<String>): DataSet {
-        val folder = File(folders.data, Names.check(name, "data set"))
-        if (folder.exists()) throw AppException("There is training data “$name” already. Choose another name or delete it.")
-        val documents = texts.filter { it.isNotBlank() }
-        if (documents.isEmpty()) throw AppException("There is no text to learn from.")
+    fun make(name: String, bundle: Bundle, texts: Iterable<String>, heldOutOf: Int = LEAST_TO_HOLD_OUT): DataSet {
+        val folder = File(folders.data, Names.check(name, R.string.what_data))
+        if (folder.exists()) throw AppException(Words.of(R.string.data_exists, name), field = "name")
         val file = TokenizerFile(bundle.folder)
         val tokenizer = file.read()
         val begin = file.beginToken()
         val end = file.endToken()
         val length = bundle.sequenceLengths.max()
         val sequences = Sequences(length, file.padToken())
-        for (text in documents) {
+        var documents = 0
+        for (text in texts) {
+            if (cancelled) throw AppException(Words.of(R.string.text_cancelled))
+            if (text.isBlank()) continue
+            documents++
             var tokens = tokenizer.encode(text)
             // The text itself may begin with the token that the tokenizer puts first.
             if (tokens.size > 1 && tokens[0] == begin && tokens[1] == begin) tokens = tokens.copyOfRange(1, tokens.size)
-            sequences.add(if (end == null || tokens.lastOrNull() == end) tokens else tokens + end)
+            if (end != null && tokens.lastOrNull() != end) tokens += end
+            // Gemma's tokenizer has a token for images that its small models have no row for.
+            tokens.firstOrNull { it >= bundle.vocabulary }?.let {
+                throw AppException(Words.of(R.string.token_without_row, it, bundle.vocabulary))
+            }
+            sequences.add(tokens)
         }
+        if (documents == 0) throw AppException(Words.of(R.string.no_text))
+        if (cancelled) throw AppException(Words.of(R.string.text_cancelled))
         val rows = sequences.rows()
-        if (rows.isEmpty()) throw AppException("The text is too short: the model needs at least two tokens.")
-        write(folder, bundle, documents.size, sequences, rows, length)
+        if (rows.isEmpty()) throw AppException(Words.of(R.string.text_short))
+        val part = Part(length, bundle, documents)
+        val (held, learned) = rows.withIndex().partition { rows.size >= heldOutOf && it.index % HELD_OUT == HELD_OUT / 2 }
+        write(folder, part, learned.map { it.value }, held.map { it.value })
         return DataStore(folders).require(name)
     }
 
-    private fun write(
-        folder: File, bundle: Bundle, documents: Int, sequences: Sequences, rows: List<Array<IntArray>>, length: Int,
-    ) {
-        val part = File(folders.data, "${folder.name}.part")
+    private class Part(val length: Int, val bundle: Bundle, val documents: Int) {
+        fun write(file: File, rows: List<Array<IntArray>>): JSONObject {
+            TokenFile(rows.size, length, bundle.tokenizer).write(file, rows)
+            val tokens = rows.sumOf { row -> row[1].count { it >= 0 }.toLong() }
+            return JSONObject().put("documents", documents).put("sequences", rows.size).put("tokens", tokens).put("labelled", tokens)
+        }
+    }
+
+    private fun write(folder: File, set: Part, rows: List<Array<IntArray>>, held: List<Array<IntArray>>) {
+        val part = File(folders.data, folder.name + Leftovers.PART)
         part.deleteRecursively()
         try {
-            TokenFile(rows.size, length, bundle.tokenizer).write(File(part, "train.ptd"), rows)
-            val train = JSONObject().put("documents", documents).put("sequences", rows.size)
-                .put("tokens", sequences.tokens).put("labelled", sequences.tokens)
-            val report = JSONObject().put("version", DATA_FORMAT_VERSION).put("bundle", bundle.name).put("train", train)
-                .put("tokenizer", bundle.tokenizer?.let { JSONObject().put("name", it.name).put("sha256", it.sha256) } ?: JSONObject.NULL)
-                .put("settings", JSONObject().put("seq_len", length))
+            val report = JSONObject().put("version", DATA_FORMAT_VERSION).put("bundle", set.bundle.name)
+                .put("train", set.write(File(part, "train.ptd"), rows))
+                .put("tokenizer", set.bundle.tokenizer?.let { JSONObject().put("name", it.name).put("sha256", it.sha256) } ?: JSONObject.NULL)
+                .put("settings", JSONObject().put("seq_len", set.length))
+            if (held.isNotEmpty()) report.put("validation", set.write(File(part, "validation.ptd"), held))
             // Written last: a folder without it is no data set.
             File(part, "data.json").writeAtomically { it.write((report.toString(2) + "\n").toByteArray()) }
-            if (!part.renameTo(folder)) throw AppException("The training data cannot be saved. Free some space and try again.")
+            if (!part.renameTo(folder)) throw AppException(Words.of(R.string.data_unsaved))
         } finally {
             part.deleteRecursively()
         }
@@ -60,5 +86,9 @@ class TextData(private val folders: AppFolders) {
     companion object {
         /** Most bytes of one picked file. */
         const val LARGEST_FILE = 32 shl 20
+
+        /** One sequence in so many is held out. */
+        private const val HELD_OUT = 20
+        private const val LEAST_TO_HOLD_OUT = HELD_OUT
     }
 }

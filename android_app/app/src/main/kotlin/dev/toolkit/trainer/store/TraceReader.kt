@@ -26,6 +26,8 @@ class TraceSummary(
     val parameters: Long,
     val endStatus: String?,
     val error: String?,
+    /** Bytes of adapter and optimizer state that steps changed on storage; 0 where these are in memory. */
+    val stateBytes: Long = 0,
 ) {
     val lastStep: TraceStep? get() = steps.lastOrNull { it.loss != null }
     val peakKib: Long get() = steps.maxOfOrNull { it.peakKib } ?: 0
@@ -47,10 +49,10 @@ class TraceSummary(
  *
  * @param tail how many of the bytes that are there already to read; a night's trace has many megabytes
  */
-class TraceReader(private val file: File, tail: Long = Long.MAX_VALUE) {
-    private var offset = maxOf(0L, file.length() - tail)
+class TraceReader(private val file: File, private val tail: Long = Long.MAX_VALUE) {
+    private var offset = -1L
     private var partial = ByteArray(0)
-    private val steps = ArrayList<TraceStep>()
+    private val steps = ArrayDeque<TraceStep>()
     private val events = ArrayList<TraceEvent>()
     private val evaluations = ArrayList<Pair<Long, Float>>()
     private var availableKib = 0L
@@ -58,9 +60,11 @@ class TraceReader(private val file: File, tail: Long = Long.MAX_VALUE) {
     private var parameters = 0L
     private var endStatus: String? = null
     private var error: String? = null
+    private var stateBytes = 0L
 
     fun read(): TraceSummary {
         try {
+            if (offset < 0) offset = maxOf(0L, file.length() - tail)
             if (file.length() < offset) restart()
             RandomAccessFile(file, "r").use(::follow)
         } catch (_: IOException) {
@@ -68,7 +72,7 @@ class TraceReader(private val file: File, tail: Long = Long.MAX_VALUE) {
         }
         return TraceSummary(
             ArrayList(steps), ArrayList(events), ArrayList(evaluations),
-            availableKib, temperature, parameters, endStatus, error,
+            availableKib, temperature, parameters, endStatus, error, stateBytes,
         )
     }
 
@@ -80,6 +84,7 @@ class TraceReader(private val file: File, tail: Long = Long.MAX_VALUE) {
         evaluations.clear()
         endStatus = null
         error = null
+        stateBytes = 0
     }
 
     private fun follow(source: RandomAccessFile) {
@@ -130,8 +135,10 @@ class TraceReader(private val file: File, tail: Long = Long.MAX_VALUE) {
     private fun takeStep(record: JSONObject) {
         val step = record.getLong("step")
         // A run that was killed repeats the steps after its last save.
-        while (steps.isNotEmpty() && steps.last().step >= step) steps.removeAt(steps.size - 1)
-        if (steps.size >= MAX_STEPS) steps.removeAt(0)
+        while (steps.isNotEmpty() && steps.last().step >= step) steps.removeLast()
+        while (evaluations.isNotEmpty() && evaluations.last().first >= step) evaluations.removeAt(evaluations.size - 1)
+        if (steps.size >= MAX_STEPS) steps.removeFirst()
+        stateBytes += record.optLong("state_bytes")
         steps += TraceStep(
             step, number(record, "loss"), record.optLong("peak"),
             number(record, "seconds") ?: 0f, record.optLong("tokens"),

@@ -8,8 +8,20 @@ object Utf8 {
     private const val REPLACEMENT = '\ufffd'
     private const val BYTE_ORDER_MARK = "\ufeff"
 
-    /** The text without a byte order mark. */
-    fun decode(bytes: ByteArray): String {
+    /** How many bytes at the end are the beginning of a character that may go on. */
+    fun unfinished(bytes: ByteArray): Int {
+        for (count in 1..minOf(3, bytes.size)) {
+            val at = bytes.size - count
+            val lead = bytes[at].toInt() and 0xff
+            if (lead in 0x80..0xbf) continue
+            val whole = (1 until count).all { bytes[at + it].toInt() and 0xff in if (it == 1) second(lead) else 0x80..0xbf }
+            return if (count < sequenceLength(lead) && whole) count else 0
+        }
+        return 0
+    }
+
+    /** The text, without a byte order mark unless [withMark]. */
+    fun decode(bytes: ByteArray, withMark: Boolean = false): String {
         val text = StringBuilder(bytes.size)
         var at = 0
         while (at < bytes.size) {
@@ -31,7 +43,7 @@ object Utf8 {
             if (length > 0 && seen == length) text.appendCodePoint(point) else text.append(REPLACEMENT)
             at += seen
         }
-        return text.toString().removePrefix(BYTE_ORDER_MARK)
+        return if (withMark) text.toString() else text.toString().removePrefix(BYTE_ORDER_MARK)
     }
 
     private fun sequenceLength(lead: Int): Int = when (lead) {

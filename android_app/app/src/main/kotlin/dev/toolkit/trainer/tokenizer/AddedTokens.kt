@@ -3,6 +3,8 @@ package dev.toolkit.trainer.tokenizer
 /** A token that is found in the text as it is, before anything is split; with white space beside it if it strips. */
 internal data class AddedToken(
     val id: Int, val content: String, val stripsLeft: Boolean, val stripsRight: Boolean, val normalized: Boolean,
+    /** No text of its own: it marks. */
+    val special: Boolean,
 )
 
 /** Finds added tokens: the leftmost first, of those the longest. Models have up to 6,000 of them. */

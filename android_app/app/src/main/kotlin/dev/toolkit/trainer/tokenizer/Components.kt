@@ -92,6 +92,7 @@ internal object Components {
         if (token.optBoolean("single_word")) unknown("its token $content is found only as a word (single_word)")
         AddedToken(
             token.getInt("id"), content, token.optBoolean("lstrip"), token.optBoolean("rstrip"), token.optBoolean("normalized"),
+            token.optBoolean("special"),
         )
     }
 

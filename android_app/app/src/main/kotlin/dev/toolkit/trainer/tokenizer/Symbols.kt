@@ -157,4 +157,13 @@ internal object ByteCharacters {
     }
 
     fun of(byte: Int): String = characters[byte].toString()
+
+    private val bytes = HashMap<Char, Byte>().apply { characters.forEachIndexed { byte, character -> put(character, byte.toByte()) } }
+
+    /** The bytes that a text stands for, or null if one of its characters stands for none. */
+    fun bytes(text: String): ByteArray? {
+        val found = ByteArray(text.length)
+        for (i in text.indices) found[i] = bytes[text[i]] ?: return null
+        return found
+    }
 }

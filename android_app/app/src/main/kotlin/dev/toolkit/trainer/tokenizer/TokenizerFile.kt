@@ -1,12 +1,14 @@
 package dev.toolkit.trainer.tokenizer
 
 import android.util.JsonReader
+import dev.toolkit.trainer.R
+import dev.toolkit.trainer.Words
 import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.readTextUpTo
-import org.json.JSONException
-import org.json.JSONObject
 import java.io.File
 import java.io.IOException
+import org.json.JSONException
+import org.json.JSONObject
 
 private const val LARGEST_FILE = 64L shl 20
 private const val CONFIG_LIMIT = 4L shl 20
@@ -30,21 +32,21 @@ class TokenizerFile(private val folder: File) {
     /** @throws AppException there is none, it is damaged, or of a kind that is not known */
     fun read(): Tokenizer {
         val file = File(folder, "tokenizer.json")
-        if (!file.isFile) throw AppException("This model has no tokenizer, so it cannot learn from text on the phone.")
+        if (!file.isFile) throw AppException(Words.of(R.string.no_tokenizer))
         try {
             if (file.length() > LARGEST_FILE) unknown("it is larger than any that is known")
             file.bufferedReader().use { JsonReader(it).use(::readTop) }
             return build()
         } catch (error: UnknownComponent) {
-            throw AppException("The tokenizer of this model is not one that this app knows: ${error.message}. Make the data with: toolkit data")
+            throw AppException(Words.of(R.string.tokenizer_unknown, error.message.orEmpty()))
         } catch (error: IOException) {
-            throw AppException("The tokenizer of this model cannot be read: ${error.message}. Send the model again.", error)
+            throw AppException(Words.of(R.string.tokenizer_unreadable, error.message.orEmpty()), error)
         } catch (error: JSONException) {
-            throw AppException("The tokenizer of this model cannot be read: ${error.message}. Send the model again.", error)
+            throw AppException(Words.of(R.string.tokenizer_unreadable, error.message.orEmpty()), error)
         } catch (error: NumberFormatException) {
-            throw AppException("The tokenizer of this model is damaged: ${error.message}. Send the model again.", error)
+            throw AppException(Words.of(R.string.tokenizer_damaged, error.message.orEmpty()), error)
         } catch (error: IllegalStateException) {
-            throw AppException("The tokenizer of this model is damaged: ${error.message}. Send the model again.", error)
+            throw AppException(Words.of(R.string.tokenizer_damaged, error.message.orEmpty()), error)
         }
     }
 
@@ -56,6 +58,30 @@ class TokenizerFile(private val folder: File) {
 
     /** What fills a sequence up. */
     fun padToken(): Int = token("pad_token") ?: endToken() ?: 0
+
+    /** What every token is written as, which of them only mark, and how; once the file is read. */
+    private val writing by lazy {
+        val tokens = Components.addedTokens(rest.optJSONArray("added_tokens"))
+        val texts = arrayOfNulls<String>(1 + maxOf(model.vocabulary.values.max(), tokens.maxOfOrNull { it.id } ?: 0))
+        for ((text, id) in model.vocabulary) texts[id] = text
+        for (token in tokens) texts[token.id] = token.content
+        Triple(texts, tokens.filter { it.special }.mapTo(HashSet()) { it.id }, Writing.of(rest.opt("decoder")))
+    }
+
+    /**
+     * What turns the tokens of a reply into text; once the file is read.
+     *
+     * @throws AppException its way of writing is not known
+     */
+    fun detokenizer(): Detokenizer {
+        try {
+            return writing.let { (texts, special, how) -> Detokenizer(texts, special, how) }
+        } catch (error: UnknownComponent) {
+            throw AppException(Words.of(R.string.tokenizer_unknown_writing, error.message.orEmpty()))
+        } catch (error: JSONException) {
+            throw AppException(Words.of(R.string.tokenizer_unreadable, error.message.orEmpty()), error)
+        }
+    }
 
     private fun token(name: String): Int? {
         val content = when (val value = config.opt(name)) {
@@ -81,11 +107,12 @@ class TokenizerFile(private val folder: File) {
         checkModel()
         val tokens = Components.addedTokens(rest.optJSONArray("added_tokens"))
         tokens.associateTo(added) { it.content to it.id }
+        checkIds(tokens)
         val (preTokenizer, byteLevel) = Components.preTokenizer(rest.opt("pre_tokenizer"))
         val byteFallback = flag("byte_fallback")
         if (!byteLevel && !byteFallback) unknown("it has neither ByteLevel nor byte_fallback")
         if (byteLevel && byteFallback) unknown("it has byte_fallback after the byte level")
-        val unknown = Unknown((model.settings["unk_token"] as? String)?.let { vocabulary[it] }, flag("fuse_unk"))
+        val unknown = Unknown(unknownToken(byteLevel), flag("fuse_unk"))
         val whole = vocabulary.takeIf { flag("ignore_merges") }
         val pairs = if (byteLevel) {
             BytePairs(ByteSymbols(vocabulary, unknown), model.merges(), whole, null)
@@ -96,6 +123,27 @@ class TokenizerFile(private val folder: File) {
         return Tokenizer(
             tokens, Components.normalizer(rest.opt("normalizer")), preTokenizer, Components.template(rest.opt("post_processor")), pairs,
         )
+    }
+
+    /** One number for two texts, or two for one, and there is no telling which the model was trained with. */
+    private fun checkIds(tokens: List<AddedToken>) {
+        val texts = HashMap<Int, String>(2 * model.vocabulary.size)
+        for ((text, id) in model.vocabulary) texts.put(id, text)?.let { unknown("its tokens $it and $text have one number, $id") }
+        for (token in tokens) {
+            val other = model.vocabulary[token.content]
+            if (other != null && other != token.id) unknown("its token ${token.content} has two numbers, $other and ${token.id}")
+            val text = texts.put(token.id, token.content)
+            if (text != null && text != token.content) unknown("its tokens $text and ${token.content} have one number, ${token.id}")
+        }
+    }
+
+    /** The token for text that the vocabulary lacks, null if there is none or every byte has a token. */
+    private fun unknownToken(byteLevel: Boolean): Int? {
+        val name = model.settings["unk_token"] as? String ?: return null
+        val known = model.vocabulary[name]
+        val all = (0..255).all { (if (byteLevel) ByteCharacters.of(it) else "<0x%02X>".format(it)) in model.vocabulary }
+        if (known == null && !all) unknown("its vocabulary lacks its token $name for unknown text (unk_token)")
+        return known
     }
 
     private fun flag(name: String): Boolean = model.settings[name] == true

@@ -166,6 +166,14 @@ class ChartView @JvmOverloads constructor(context: Context, attributes: Attribut
         return frame[0] + share * (frame[2] - frame[0])
     }
 
+    companion object {
+        private const val MOST_ROWS = 12
+
+        /** Which points a table of so many has: the first and the last, and some evenly between. */
+        fun rows(count: Int): List<Int> =
+            if (count <= MOST_ROWS) List(count) { it } else List(MOST_ROWS) { (it.toLong() * (count - 1) / (MOST_ROWS - 1)).toInt() }
+    }
+
     /** Round numbers around the values. */
     private class Scale(val low: Float, val high: Float, val tick: Float) {
         fun ticks(): List<Float> = List(((high - low) / tick + 0.5f).toInt() + 1) { low + it * tick }

@@ -1,11 +1,8 @@
 package dev.toolkit.trainer.ui
 
-import android.Manifest
-import android.app.AlertDialog
 import android.content.Intent
-import android.content.pm.PackageManager
-import android.os.Build
 import android.os.Bundle
+import android.os.SystemClock
 import android.view.Menu
 import android.view.MenuItem
 import android.view.View
@@ -16,35 +13,97 @@ import dev.toolkit.trainer.R
 import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.service.Refusal
 import dev.toolkit.trainer.service.Throttle
+import dev.toolkit.trainer.service.TrainingService
 import dev.toolkit.trainer.store.Bundle as ModelBundle
 import dev.toolkit.trainer.store.Run
+import dev.toolkit.trainer.store.SharedFiles
 import dev.toolkit.trainer.store.TraceReader
 import dev.toolkit.trainer.store.TraceStep
+import dev.toolkit.trainer.store.titles
 
 /** The first screen: runs and bundles. */
 class MainActivity : Screen() {
     private class Listing(
         val runs: List<Run>, val damaged: List<String>, val last: Map<String, TraceStep?>, val bundles: List<ModelBundle>,
+        val engine: Boolean,
     )
 
     private val throttle = Throttle(REFRESH_MILLISECONDS, ::refresh)
     private val onChange: () -> Unit = throttle::request
     private val readers = HashMap<String, TraceReader>()
+    private val advice by lazy { Advice(this) }
+    private var page: RunPage? = null
+    private var chosen: String? = null
+    private var bundles = emptyList<ModelBundle>()
+
+    @Volatile private var bundlesAt = 0L
 
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
         show(R.layout.activity_main, getString(R.string.app_name), up = false)
-        requireViewById<View>(R.id.no_engine).visible(!Engine.available)
         requireViewById<View>(R.id.new_run).setOnClickListener { startActivity(Intent(this, NewRunActivity::class.java)) }
         requireViewById<View>(R.id.train_on_text).setOnClickListener { startActivity(Intent(this, TextActivity::class.java)) }
+        openPane(savedInstanceState?.getString(OPEN))
+        requireViewById<View>(R.id.import_model).setOnClickListener { startActivity(Intent(this, ImportActivity::class.java)) }
         requireViewById<View>(R.id.refusal_dismiss).setOnClickListener { app.controller.dismissRefusal() }
-        askForNotifications()
     }
 
     override fun onStart() {
         super.onStart()
+        bundlesAt = 0
         app.controller.addListener(onChange)
         refresh()
+    }
+
+    /** A wide window has the page of one run beside the list. */
+    private fun openPane(name: String?) {
+        val root = findViewById<View>(R.id.run_page) ?: return
+        val side = resources.getDimensionPixelSize(R.dimen.pane_side)
+        for (pane in listOf(R.id.list_content, R.id.run_content, R.id.actions)) {
+            requireViewById<View>(pane).apply { setPaddingRelative(side, paddingTop, side, paddingBottom) }
+        }
+        page = RunPage(this, root, advises = false, renamed = { chosen = it }) {
+            chosen = null
+            refresh()
+        }
+        chosen = name
+    }
+
+    private fun showPane(runs: List<Run>) {
+        val pane = page ?: return
+        val shown = runs.firstOrNull { it.name == chosen } ?: runs.firstOrNull()
+        requireViewById<View>(R.id.detail).visibility = if (shown == null) View.INVISIBLE else View.VISIBLE
+        if (shown == null) return
+        chosen = shown.name
+        if (!pane.isOpen || pane.name != shown.name) {
+            pane.open(shown.name)
+            invalidateOptionsMenu()
+        }
+        pane.refresh()
+    }
+
+    private fun open(run: Run) {
+        if (page == null) {
+            startActivity(RunActivity.intent(this, run.name))
+        } else {
+            chosen = run.name
+            refresh()
+        }
+    }
+
+    override fun onSaveInstanceState(outState: Bundle) {
+        super.onSaveInstanceState(outState)
+        outState.putString(OPEN, chosen)
+    }
+
+    override fun onDestroy() {
+        page?.close()
+        super.onDestroy()
+    }
+
+    @Deprecated("The platform's own way without androidx")
+    override fun onActivityResult(requestCode: Int, resultCode: Int, data: Intent?) {
+        page?.picked(requestCode, resultCode, data)
     }
 
     override fun onStop() {
@@ -55,12 +114,17 @@ class MainActivity : Screen() {
 
     override fun onCreateOptionsMenu(menu: Menu): Boolean {
         menuInflater.inflate(R.menu.main, menu)
+        if (page?.isOpen == true) menuInflater.inflate(R.menu.run, menu)
         return true
     }
 
     override fun onOptionsItemSelected(item: MenuItem): Boolean {
-        if (item.itemId != R.id.settings) return super.onOptionsItemSelected(item)
-        startActivity(Intent(this, SettingsActivity::class.java))
+        when (item.itemId) {
+            R.id.settings -> startActivity(Intent(this, SettingsActivity::class.java))
+            R.id.rename -> page?.askToRename()
+            R.id.delete -> page?.askToDelete()
+            else -> return super.onOptionsItemSelected(item)
+        }
         return true
     }
 
@@ -70,21 +134,33 @@ class MainActivity : Screen() {
         val runs = app.runs.list()
         readers.keys.retainAll(runs.map { it.name }.toSet())
         val last = runs.associate { run -> run.name to readers.getOrPut(run.name) { TraceReader(run.trace, TRACE_TAIL) }.read().lastStep }
-        return Listing(runs, app.runs.damaged(), last, app.bundles.list())
+        // They change rarely, and each has a manifest of tens of kilobytes.
+        val now = SystemClock.elapsedRealtime()
+        if (bundlesAt == 0L || now - bundlesAt > BUNDLES_MILLISECONDS) {
+            bundles = app.bundles.list()
+            bundlesAt = now
+        }
+        return Listing(runs, app.runs.damaged(), last, bundles, Engine.available)
     }
 
     private fun display(listing: Listing) {
         val active = app.controller.active
+        requireViewById<View>(R.id.no_engine).visible(!listing.engine)
+        advice.show(listing.engine && listing.runs.any { it.begun || it.name == active?.name })
         showRefusal(app.controller.refusal)
         requireViewById<View>(R.id.no_runs).visible(listing.runs.isEmpty())
         requireViewById<View>(R.id.no_bundles).visible(listing.bundles.isEmpty())
-        fill(R.id.runs, R.layout.item_run, listing.runs) { view, run ->
-            RunCard(view).show(run, active?.takeIf { it.name == run.name }, listing.last[run.name])
-            view.setOnClickListener { startActivity(RunActivity.intent(this, run.name)) }
+        val titles = listing.bundles.titles()
+        val runs = listing.runs.sortedByDescending { it.name == active?.name }
+        fill(R.id.runs, R.layout.item_run, runs) { view, run ->
+            RunCard(view, ::share, ::prolong)
+                .show(run, active?.takeIf { it.name == run.name }, listing.last[run.name], titles[run.bundle] ?: run.bundle)
+            view.setOnClickListener { open(run) }
         }
+        showPane(runs)
         fill(R.id.damaged, R.layout.item_kept, listing.damaged, ::showDamaged)
         fill(R.id.bundles, R.layout.item_bundle, listing.bundles) { view, bundle ->
-            showBundle(view, bundle, listing)
+            showBundle(view, bundle, titles.getValue(bundle.name))
         }
     }
 
@@ -104,36 +180,52 @@ class MainActivity : Screen() {
         view.requireViewById<TextView>(R.id.kept_details).setText(R.string.run_damaged)
         view.requireViewById<ImageButton>(R.id.delete).apply {
             contentDescription = getString(R.string.delete_damaged, name)
-            setOnClickListener { askToDelete(name) }
+            setOnClickListener {
+                askToDelete(getString(R.string.delete_damaged_question, name)) { inBackground({ app.runs.delete(name) }) { refresh() } }
+            }
         }
     }
 
-    private fun askToDelete(damaged: String) {
-        AlertDialog.Builder(this).setMessage(getString(R.string.delete_damaged_question, damaged))
-            .setNegativeButton(R.string.cancel, null)
-            .setPositiveButton(R.string.delete) { _, _ -> inBackground({ app.runs.delete(damaged) }) { refresh() } }
-            .show()
+    private fun share(run: Run) = inBackground({ SharedFiles.adapter(this, run) }) { intent ->
+        if (intent == null) tell(getString(R.string.adapter_none)) else startActivity(Intent.createChooser(intent, getString(R.string.share)))
     }
 
-    private fun showBundle(view: View, bundle: ModelBundle, listing: Listing) {
-        view.requireViewById<TextView>(R.id.name).text = bundle.model
+    private fun prolong(run: Run) = inBackground({ app.runs.prolong(run.name) }) {
+        TrainingService.start(this, TrainingService.START, run.name)
+    }
+
+    private fun showBundle(view: View, bundle: ModelBundle, title: String) {
+        view.requireViewById<TextView>(R.id.name).text = title
         val usable = bundle.problem == null
-        view.requireViewById<TextView>(R.id.details).message(
-            if (!usable) bundle.name
-            else getString(R.string.bundle_details, bundle.name, Numbers.bytes(bundle.bytes), bundle.layers),
-        )
-        val lengths = bundle.sequenceLengths.joinToString()
-        view.requireViewById<TextView>(R.id.adapter).message(
-            if (usable) getString(R.string.bundle_adapter, bundle.rank, bundle.targets.size, lengths) else null,
-        )
-        val last = listing.runs.firstOrNull { it.bundle == bundle.name && listing.last[it.name] != null }
-        view.requireViewById<TextView>(R.id.loss).message(
-            last?.let { getString(R.string.bundle_last_loss, Numbers.loss(listing.last[it.name]?.loss), it.name) },
-        )
+        val details = getString(R.string.bundle_details, Numbers.bytes(bundle.bytes), bundle.layers)
+        view.requireViewById<TextView>(R.id.details).message(listOfNotNull(
+            details.takeIf { usable }, if (bundle.own) null else getString(R.string.bundle_deployed, bundle.name),
+        ).joinToString("\n"))
         view.requireViewById<TextView>(R.id.problem).message(bundle.problem)
+        view.requireViewById<ImageButton>(R.id.delete_model).apply {
+            visible(bundle.own)
+            contentDescription = getString(R.string.delete_model, title)
+            setOnClickListener { askToDelete(bundle, title) }
+        }
         view.isEnabled = usable
         view.setOnClickListener { startActivity(NewRunActivity.intent(this, bundle.name, null)) }
         view.isClickable = usable
+    }
+
+    private fun askToDelete(bundle: ModelBundle, title: String) = inBackground({ app.runs.list().filter { it.bundle == bundle.name } }) { users ->
+        if (users.any { it.name == app.controller.active?.name }) {
+            tell(getString(R.string.model_in_use))
+            return@inBackground
+        }
+        askToDelete(
+            getString(R.string.delete_model_question, title, Numbers.bytes(bundle.bytes)),
+            if (users.isEmpty()) null else getString(R.string.delete_model_users, users.joinToString { it.name }),
+        ) {
+            inBackground({
+                app.bundles.delete(bundle.name)
+                bundlesAt = 0
+            }) { refresh() }
+        }
     }
 
     /** Reuses the rows that are there, so that a refresh neither flickers nor takes the focus away. */
@@ -144,17 +236,10 @@ class MainActivity : Screen() {
         items.forEachIndexed { index, item -> show(rows.getChildAt(index), item) }
     }
 
-    private fun askForNotifications() {
-        if (Build.VERSION.SDK_INT < Build.VERSION_CODES.TIRAMISU || !Engine.available) return
-        val permission = Manifest.permission.POST_NOTIFICATIONS
-        val preferences = getSharedPreferences("screen", MODE_PRIVATE)
-        if (checkSelfPermission(permission) == PackageManager.PERMISSION_GRANTED || preferences.getBoolean("asked", false)) return
-        preferences.edit().putBoolean("asked", true).apply()
-        requestPermissions(arrayOf(permission), 1)
-    }
-
     private companion object {
         // The list needs a run's last step only; a step with all its phases takes some 40 KB.
         const val TRACE_TAIL = 1L shl 20
+        const val BUNDLES_MILLISECONDS = 10_000L
+        const val OPEN = "open"
     }
 }

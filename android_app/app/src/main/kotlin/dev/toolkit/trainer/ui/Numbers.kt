@@ -1,5 +1,9 @@
 package dev.toolkit.trainer.ui
 
+import android.content.Context
+import android.text.format.DateFormat
+import android.text.format.DateUtils
+import java.util.Calendar
 import java.util.Locale
 import kotlin.math.abs
 import kotlin.math.roundToLong
@@ -53,5 +57,20 @@ object Numbers {
         }
     }
 
+    /** "06:40" of today and the night to come, else with the day. */
+    fun moment(context: Context, milliseconds: Long): String {
+        val soon = abs(milliseconds - System.currentTimeMillis()) < SOON_MILLISECONDS
+        val day = if (soon) 0 else DateUtils.FORMAT_SHOW_WEEKDAY or DateUtils.FORMAT_ABBREV_WEEKDAY or
+            DateUtils.FORMAT_SHOW_DATE or DateUtils.FORMAT_NUMERIC_DATE
+        return DateUtils.formatDateTime(context, milliseconds, DateUtils.FORMAT_SHOW_TIME or day)
+    }
+
+    /** Of a minute since midnight. */
+    fun clock(context: Context, minute: Int): String {
+        val day = Calendar.getInstance().apply { set(2000, 0, 1, minute / 60, minute % 60) }
+        return DateFormat.getTimeFormat(context).format(day.time)
+    }
+
+    private const val SOON_MILLISECONDS = 20L * 3600 * 1000
     private val UNITS = listOf("B", "kB", "MB", "GB")
 }

@@ -2,18 +2,24 @@ package dev.toolkit.trainer.ui
 
 import android.content.Context
 import android.view.View
+import android.widget.Button
 import android.widget.ImageButton
 import android.widget.ProgressBar
 import android.widget.TextView
 import dev.toolkit.trainer.R
+import dev.toolkit.trainer.TrainerApp
 import dev.toolkit.trainer.engine.Engine
+import dev.toolkit.trainer.policy.Hold
 import dev.toolkit.trainer.service.ActiveRun
 import dev.toolkit.trainer.service.Doing
 import dev.toolkit.trainer.service.TrainingService
+import dev.toolkit.trainer.store.Outcome
 import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.store.TraceStep
+import dev.toolkit.trainer.ui.Screen.Companion.message
 import dev.toolkit.trainer.ui.Screen.Companion.visible
+import java.util.Calendar
 
 /** A run in words, the same in the list and on its page. */
 object RunText {
@@ -21,7 +27,7 @@ object RunText {
         if (active != null) return activeStatus(context, active)
         return when (run.state) {
             RunState.RUNNING, RunState.WAITING -> context.getString(R.string.state_interrupted)
-            RunState.PAUSED -> context.getString(if (run.trace.exists()) R.string.state_paused else R.string.state_new)
+            RunState.PAUSED -> context.getString(if (run.begun) R.string.state_paused else R.string.state_new)
             RunState.STOPPED -> context.getString(R.string.state_stopped)
             RunState.COMPLETED -> context.getString(R.string.state_completed)
             RunState.FAILED -> context.getString(R.string.state_failed)
@@ -31,52 +37,106 @@ object RunText {
     private fun activeStatus(context: Context, active: ActiveRun): String = when (active.doing) {
         Doing.OPENING -> context.getString(R.string.opening)
         Doing.SAVING -> context.getString(R.string.saving)
-        Doing.ENDING -> ending(context, active)
+        Doing.ENDING -> context.getString(R.string.ending)
         Doing.WAITING -> active.waiting?.text.orEmpty()
-        Doing.TRAINING -> context.getString(if ((active.progress?.step ?: 0) > 0) R.string.state_training else R.string.first_step)
+        Doing.TRAINING -> training(context, active)
     }
 
-    /** A step of a large model takes a while, and its time is known from the last one. */
-    fun ending(context: Context, active: ActiveRun): String {
-        val seconds = active.progress?.takeIf { it.step > 0 }?.seconds ?: 0.0
-        return if (seconds < LONG_STEP) context.getString(R.string.ending)
-        else context.getString(R.string.ending_in, Numbers.duration(seconds))
+    /** Changes at every quarter, and TalkBack reads what changes. */
+    private fun training(context: Context, active: ActiveRun): String {
+        val quarters = (active.percent ?: 0) / QUARTER
+        return when {
+            (active.progress?.step ?: 0) == 0L -> context.getString(R.string.first_step)
+            quarters in 1..3 -> context.getString(R.string.state_training_past, quarters * QUARTER)
+            else -> context.getString(R.string.state_training)
+        }
     }
 
-    private const val LONG_STEP = 3
+    private const val QUARTER = 25
+
+    /** "42 %, done about 06:40"; null before anything is known. */
+    fun ahead(context: Context, active: ActiveRun): String? {
+        val percent = active.percent ?: return null
+        val done = active.doneAt(TrainerApp.of(context).policy.read().hours, Calendar.getInstance())
+        // Nobody knows when there will be a charger or room in memory.
+        val open = active.doing == Doing.WAITING && active.waiting?.hold != Hold.HOURS
+        return if (done == null || open || active.isEnding) context.getString(R.string.percent, percent)
+        else context.getString(R.string.percent_done_about, percent, Numbers.moment(context, done))
+    }
+
+    fun since(context: Context, active: ActiveRun): String? =
+        if (active.since == 0L) null else context.getString(R.string.since, Numbers.moment(context, active.since))
+
+    /** What the way out of a wait is called. */
+    fun goOn(active: ActiveRun): Int = when (active.waiting?.hold) {
+        Hold.CHARGER -> R.string.go_on_battery
+        Hold.HOURS -> R.string.go_on_now
+        else -> R.string.go_on_anyway
+    }
+
+    /** "Your texts surprise the model 42 % less; best after 120 steps". */
+    fun outcome(context: Context, outcome: Outcome): String = when {
+        outcome.percent < 1 && outcome.heldOut -> context.getString(R.string.outcome_none)
+        outcome.percent < 1 -> context.getString(R.string.outcome_none_learned)
+        outcome.heldOut -> context.getString(R.string.outcome_held_out, outcome.percent, Numbers.count(outcome.bestStep))
+        else -> context.getString(R.string.outcome_learned, outcome.percent)
+    }
 
     fun canStart(run: Run): Boolean = run.state != RunState.COMPLETED
 
     /** What starting is called: a run without a trace was never started. */
-    fun startLabel(run: Run): Int = if (run.trace.exists()) R.string.resume else R.string.start
+    fun startLabel(run: Run): Int = if (run.begun) R.string.resume else R.string.start
 }
 
 /** Shows a run in the list. */
-class RunCard(private val view: View) {
-    fun show(run: Run, active: ActiveRun?, last: TraceStep?) {
+class RunCard(private val view: View, private val share: (Run) -> Unit, private val prolong: (Run) -> Unit) {
+    fun show(run: Run, active: ActiveRun?, last: TraceStep?, model: String) {
         val context = view.context
-        val progress = active?.progress
         // A run whose process was killed is further in its trace than in its record.
-        val step = progress?.step ?: maxOf(run.step, last?.step ?: 0L)
-        view.requireViewById<TextView>(R.id.name).text = run.name
-        view.requireViewById<TextView>(R.id.details).text = context.getString(R.string.run_details, run.bundle, run.data)
-        val loss = progress?.takeIf { it.step > 0 }?.loss?.toFloat() ?: last?.loss
-        val parts = mutableListOf(RunText.status(context, run, active))
-        if (step > 0) parts += context.getString(R.string.at_step, Numbers.count(step), Numbers.count(run.settings.steps.toLong()))
-        if (loss != null) parts += context.getString(R.string.last_loss, Numbers.loss(loss))
-        view.requireViewById<TextView>(R.id.status).apply {
-            text = parts.joinToString(" · ")
+        val step = active?.progress?.step ?: maxOf(run.step, last?.step ?: 0L)
+        text(R.id.name).text = run.name
+        text(R.id.details).text = context.getString(R.string.run_details, model, run.data)
+        text(R.id.ahead).message(active?.let { RunText.ahead(context, it) })
+        text(R.id.status).apply {
+            message(status(run, active, step))
             setTextColor(context.getColor(if (active == null && run.state == RunState.FAILED) R.color.error else R.color.text))
         }
         view.requireViewById<ProgressBar>(R.id.progress).apply {
-            visible(run.state != RunState.COMPLETED)
+            visible(run.state != RunState.COMPLETED && (active != null || step > 0))
             max = run.settings.steps
             this.progress = step.toInt()
             isIndeterminate = active?.doing == Doing.OPENING
         }
+        view.requireViewById<Button>(R.id.go_on).apply {
+            visible(active?.canGoOn == true)
+            if (active != null) setText(RunText.goOn(active))
+            setOnClickListener { TrainingService.start(context, TrainingService.GO_ON, run.name) }
+        }
+        view.requireViewById<View>(R.id.next).visible(active == null && run.state == RunState.COMPLETED)
+        view.requireViewById<View>(R.id.ask).apply {
+            visible(active == null && run.state == RunState.COMPLETED)
+            setOnClickListener { context.startActivity(AskActivity.intent(context, run.name)) }
+        }
+        view.requireViewById<View>(R.id.share).setOnClickListener { share(run) }
+        view.requireViewById<View>(R.id.longer).setOnClickListener { prolong(run) }
         showAction(run, active)
         showStop(run, active)
     }
+
+    private fun status(run: Run, active: ActiveRun?, step: Long): String {
+        val context = view.context
+        val at = context.getString(R.string.at_step, Numbers.count(step), Numbers.count(run.settings.steps.toLong()))
+        val parts = listOfNotNull(
+            RunText.status(context, run, active),
+            active?.let { RunText.since(context, it) },
+            if (step > 0 && active == null && run.state != RunState.COMPLETED) at else null,
+            run.outcome?.takeIf { active == null }?.let { RunText.outcome(context, it) },
+            run.reason.takeIf { active == null && run.state == RunState.FAILED }?.replaceFirstChar(Char::uppercase),
+        )
+        return parts.joinToString("\n")
+    }
+
+    private fun text(id: Int): TextView = view.requireViewById(id)
 
     private fun showStop(run: Run, active: ActiveRun?) {
         val button = view.requireViewById<ImageButton>(R.id.stop)

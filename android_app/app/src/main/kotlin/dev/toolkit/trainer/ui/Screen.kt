@@ -1,14 +1,17 @@
 package dev.toolkit.trainer.ui
 
 import android.app.Activity
+import android.app.AlertDialog
 import android.content.Context
 import android.os.Handler
 import android.os.Looper
+import android.util.Log
 import android.view.View
 import android.widget.AdapterView
 import android.widget.ArrayAdapter
 import android.widget.Spinner
 import android.widget.TextView
+import android.widget.Toast
 import android.widget.Toolbar
 import dev.toolkit.trainer.R
 import dev.toolkit.trainer.TrainerApp
@@ -41,28 +44,43 @@ abstract class Screen : Activity() {
     }
 
     /** Runs [work] on one background thread, in order, then [done] here unless the screen is gone. */
-    protected fun <T> inBackground(work: () -> T, done: (T) -> Unit) {
+    fun <T> inBackground(work: () -> T, done: (T) -> Unit) {
         if (isDestroyed) return
         val executor = worker ?: Executors.newSingleThreadExecutor().also { worker = it }
         executor.execute {
-            val result = work()
-            main.post { if (!isDestroyed) done(result) }
+            try {
+                val result = work()
+                main.post { if (!isDestroyed) done(result) }
+            } catch (error: Throwable) {
+                // A mistake on a screen must not end the run that trains.
+                Log.e("toolkit", "work of a screen", error)
+                main.post { tell(getString(R.string.unexpected, error.toString())) }
+            }
         }
     }
+
+    fun tell(words: String) = Toast.makeText(this, words, Toast.LENGTH_LONG).show()
 
     override fun onDestroy() {
         worker?.shutdown()
         super.onDestroy()
     }
 
+    /** Asks before something is deleted, which cannot be undone. */
+    fun askToDelete(vararg question: String?, act: () -> Unit) {
+        val dialog = AlertDialog.Builder(this).setTitle(R.string.delete_title).setMessage(question.filterNotNull().joinToString("\n\n"))
+            .setNegativeButton(R.string.cancel, null).setPositiveButton(R.string.delete) { _, _ -> act() }.show()
+        dialog.getButton(AlertDialog.BUTTON_POSITIVE).setTextColor(getColor(R.color.error))
+    }
+
     /** "1 sequence", "18 sequences". */
-    protected fun sequences(count: Int): String =
+    fun sequences(count: Int): String =
         resources.getQuantityString(R.plurals.sequences, count, Numbers.count(count.toLong()))
 
     protected fun text(id: Int): TextView = requireViewById(id)
 
     companion object {
-        const val REFRESH_MILLISECONDS = 500L
+        const val REFRESH_MILLISECONDS = 1000L
 
         /** Shows a message, or hides the view when there is none. */
         fun TextView.message(text: String?) {

@@ -1,14 +1,19 @@
 package dev.toolkit.trainer.ui
 
+import android.app.TimePickerDialog
 import android.os.Build
 import android.os.Bundle
+import android.text.format.DateFormat
 import android.view.View
+import android.widget.Button
 import android.widget.SeekBar
 import android.widget.Spinner
 import android.widget.Switch
 import dev.toolkit.trainer.R
 import dev.toolkit.trainer.engine.Engine
+import dev.toolkit.trainer.policy.Hours
 import dev.toolkit.trainer.policy.PolicySettings
+import dev.toolkit.trainer.service.Reliability
 import org.json.JSONObject
 
 /** When and how runs train. A change is kept at once. */
@@ -20,6 +25,7 @@ class SettingsActivity : Screen() {
         show(R.layout.activity_settings, getString(R.string.settings), up = true)
         settings = app.policy.read()
         showSwitches()
+        showHours()
         slider(R.id.battery, R.id.battery_label, BATTERY_STEP, settings.minimumBattery, ::batteryText) {
             change(settings.copy(minimumBattery = it))
         }
@@ -34,6 +40,19 @@ class SettingsActivity : Screen() {
             showThreads(info)
             text(R.id.about).text = if (info == null) getString(R.string.no_engine) else about(info)
         }
+    }
+
+    /** The system's own pages may have changed these meanwhile. */
+    override fun onStart() {
+        super.onStart()
+        val reliability = Reliability(this)
+        val advice = Advice(this)
+        text(R.id.notifications_state).setText(if (reliability.notified) R.string.nights_notifications_on else R.string.nights_notifications_off)
+        requireViewById<View>(R.id.notifications_change).visible(!reliability.notified)
+        requireViewById<View>(R.id.notifications_change).setOnClickListener { advice.askForNotifications() }
+        text(R.id.nights_state).setText(if (reliability.unrestricted) R.string.nights_free else R.string.nights_restricted)
+        requireViewById<View>(R.id.nights_change).visible(!reliability.unrestricted)
+        requireViewById<View>(R.id.nights_change).setOnClickListener { advice.askForNights() }
     }
 
     private fun change(to: PolicySettings) {
@@ -51,6 +70,33 @@ class SettingsActivity : Screen() {
         requireViewById<Switch>(R.id.continue_after_restart).apply {
             isChecked = settings.continueAfterRestart
             setOnCheckedChangeListener { _, on -> change(settings.copy(continueAfterRestart = on)) }
+        }
+    }
+
+    private fun showHours() {
+        val hours = settings.hours
+        requireViewById<Switch>(R.id.hours).apply {
+            setOnCheckedChangeListener(null)
+            isChecked = hours != null
+            setOnCheckedChangeListener { _, on ->
+                change(settings.copy(hours = if (on) NIGHT else null))
+                showHours()
+            }
+        }
+        requireViewById<View>(R.id.hours_bounds).visible(hours != null)
+        if (hours == null) return
+        bound(R.id.hours_from, R.string.hours_from, hours.from) { hours.copy(from = it) }
+        bound(R.id.hours_to, R.string.hours_to, hours.to) { hours.copy(to = it) }
+    }
+
+    private fun bound(id: Int, label: Int, minute: Int, changed: (Int) -> Hours) = requireViewById<Button>(id).run {
+        text = getString(label, Numbers.clock(context, minute))
+        setOnClickListener {
+            val pick = TimePickerDialog.OnTimeSetListener { _, hour, of ->
+                change(settings.copy(hours = changed(hour * 60 + of)))
+                showHours()
+            }
+            TimePickerDialog(context, pick, minute / 60, minute % 60, DateFormat.is24HourFormat(context)).show()
         }
     }
 
@@ -106,6 +152,7 @@ class SettingsActivity : Screen() {
         )
 
     private companion object {
+        val NIGHT = Hours(23 * 60, 7 * 60)
         const val BATTERY_STEP = 5
         const val MEMORY_STEP = 100
     }

@@ -1,14 +1,11 @@
 package dev.toolkit.trainer.ui
 
-import android.app.AlertDialog
 import android.content.ClipboardManager
 import android.content.Intent
 import android.net.Uri
 import android.os.Bundle
-import android.provider.OpenableColumns
 import android.text.InputFilter
 import android.text.Spanned
-import android.util.Log
 import android.view.View
 import android.view.ViewGroup
 import android.widget.Button
@@ -16,27 +13,26 @@ import android.widget.EditText
 import android.widget.ImageButton
 import android.widget.Spinner
 import android.widget.TextView
-import android.widget.Toast
 import dev.toolkit.trainer.R
+import dev.toolkit.trainer.service.Doing
 import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.Bundle as ModelBundle
 import dev.toolkit.trainer.store.DataSet
 import dev.toolkit.trainer.store.Names
 import dev.toolkit.trainer.store.TextData
 import dev.toolkit.trainer.store.Utf8
+import dev.toolkit.trainer.store.titles
 import java.io.ByteArrayOutputStream
 import java.io.FileNotFoundException
 import java.io.IOException
 
 /** Training data that was made, or why it was not. */
-class MadeData(val data: DataSet?, val problem: String?)
+class MadeData(val data: DataSet?, val problem: String?, val isOfName: Boolean = false)
 
 /** "Train on my text": text in, training data out; and what is kept of it, with its deletion. */
 class TextActivity : Screen() {
-    private class Picked(val uri: Uri, val name: String, val bytes: Long)
-
     private var bundles = emptyList<ModelBundle>()
-    private val picked = LinkedHashMap<Uri, Picked>()
+    private val picked = LinkedHashMap<Uri, Document>()
     private var wantedBundle: String? = null
     private val onMade: (MadeData) -> Unit = ::made
 
@@ -44,20 +40,26 @@ class TextActivity : Screen() {
         super.onCreate(savedInstanceState)
         show(R.layout.activity_text, getString(R.string.train_on_text), up = true)
         if (savedInstanceState == null) {
-            field(R.id.name).setText(Names.free(getString(R.string.data_name_default)) { name -> app.data.find(name) != null })
+            app.makingData.forget()
+            inBackground({ Names.free(getString(R.string.data_name_default)) { app.data.find(it) != null } }) {
+                if (field(R.id.name).text.isEmpty()) field(R.id.name).setText(it)
+            }
         }
         wantedBundle = savedInstanceState?.getString(BUNDLE)
         // The permission to read a picked file lasts as long as this task, so its address is enough.
         add(savedInstanceState?.getStringArrayList(PICKED).orEmpty().map(Uri::parse))
         field(R.id.text).filters = arrayOf(InputFilter(::limited))
+        if (savedInstanceState == null) takeShared(intent)
         requireViewById<View>(R.id.paste).setOnClickListener { paste() }
         requireViewById<View>(R.id.add_files).setOnClickListener { pick() }
         requireViewById<View>(R.id.make).setOnClickListener { make() }
+        requireViewById<View>(R.id.cancel).setOnClickListener { app.makingText?.cancel() }
         busy(app.makingData.running)
         app.makingData.attach(onMade)
         inBackground({ app.bundles.list().filter { it.problem == null && it.hasTokenizer } }) { found ->
             bundles = found
-            requireViewById<Spinner>(R.id.bundle).fill(found.map { it.name }, found.indexOfFirst { it.name == wantedBundle }) {}
+            val titles = found.titles()
+            requireViewById<Spinner>(R.id.bundle).fill(found.map { titles.getValue(it.name) }, found.indexOfFirst { it.name == wantedBundle }) {}
             requireViewById<View>(R.id.form).visible(found.isNotEmpty())
             requireViewById<View>(R.id.no_model).visible(found.isEmpty())
         }
@@ -88,12 +90,32 @@ class TextActivity : Screen() {
         return dest.subSequence(from, to)
     }
 
+    override fun onNewIntent(intent: Intent) {
+        super.onNewIntent(intent)
+        takeShared(intent)
+    }
+
+    /** What another app shares: words, or files that it lets this one read. */
+    private fun takeShared(intent: Intent) {
+        if (intent.action != Intent.ACTION_SEND && intent.action != Intent.ACTION_SEND_MULTIPLE) return
+        runCatching { intent.getCharSequenceExtra(Intent.EXTRA_TEXT) }.getOrNull()?.let { field(R.id.text).append(it.toString()) }
+        add(Document.sentBy(intent))
+    }
+
     private fun paste() {
         val clip = getSystemService(ClipboardManager::class.java)!!.primaryClip ?: return
         if (clip.itemCount == 0) return
+        val item = clip.getItemAt(0)
+        // Words alone, without colours and links; what only a provider can read may take long.
+        val words = item.text
+        if (words != null) insert(words.toString())
+        else inBackground({ item.coerceToText(app).toString().take(LONGEST_TEXT + 1) }, ::insert)
+    }
+
+    private fun insert(words: String) {
         val field = field(R.id.text)
         val chosen = listOf(field.selectionStart.coerceAtLeast(0), field.selectionEnd.coerceAtLeast(0))
-        field.text.replace(chosen.min(), chosen.max(), clip.getItemAt(0).coerceToText(this))
+        field.text.replace(chosen.min(), chosen.max(), words)
     }
 
     private fun pick() {
@@ -114,29 +136,12 @@ class TextActivity : Screen() {
         if (picked.size + fresh.size > MOST_FILES) tell(getString(R.string.too_many_files, MOST_FILES))
         val taken = fresh.take(MOST_FILES - picked.size)
         if (taken.isEmpty()) return
-        taken.forEach { picked[it] = Picked(it, it.lastPathSegment.orEmpty().takeLast(LONGEST_NAME), 0) }
+        taken.forEach { picked[it] = Document.of(it) }
         showPicked()
-        // A provider may be slow, for one that keeps its files on the net.
-        inBackground({ taken.map(::described) }) { described ->
+        inBackground({ taken.map { Document.describe(contentResolver, it) } }) { described ->
             described.filter { it.uri in picked }.forEach { picked[it.uri] = it }
             showPicked()
         }
-    }
-
-    private fun described(uri: Uri): Picked {
-        var name = uri.lastPathSegment.orEmpty()
-        var bytes = 0L
-        try {
-            contentResolver.query(uri, null, null, null, null)?.use { row ->
-                if (!row.moveToFirst()) return@use
-                row.getColumnIndex(OpenableColumns.DISPLAY_NAME).takeIf { it >= 0 }?.let { name = row.getString(it) ?: name }
-                row.getColumnIndex(OpenableColumns.SIZE).takeIf { it >= 0 }?.let { bytes = row.getLong(it) }
-            }
-        } catch (error: RuntimeException) {
-            // Providers are other apps. Reading it will tell.
-            Log.w("toolkit", "no description of a picked file", error)
-        }
-        return Picked(uri, name.takeLast(LONGEST_NAME), bytes)
     }
 
     private fun showPicked() {
@@ -165,15 +170,29 @@ class TextActivity : Screen() {
             text(R.id.problem).message(getString(R.string.text_empty))
             return
         }
+        // Both at once, the system may have to end the app and its run.
+        val training = app.controller.active?.takeIf { it.doing != Doing.WAITING }
+        val now = app.conditions.read()
+        if (training != null && (now.lowMemory || now.freeMb < NEEDED_MB)) {
+            text(R.id.problem).message(getString(R.string.text_beside_run, training.name, now.freeMb))
+            return
+        }
         busy(true)
         val name = field(R.id.name).text.toString().trim()
         val files = picked.values.toList()
-        app.makingData.begin { attempt(name, bundle, typed, files) }
+        val making = TextData(app.folders)
+        app.makingText = making
+        app.makingData.begin { attempt(making, name, bundle, typed, files) }
     }
 
     private fun made(made: MadeData) {
         busy(false)
         text(R.id.problem).message(made.problem)
+        // TalkBack reads it with the field.
+        if (made.isOfName) field(R.id.name).run {
+            error = made.problem
+            requestFocus()
+        }
         val data = made.data ?: return
         field(R.id.text).text.clear()
         picked.clear()
@@ -181,16 +200,18 @@ class TextActivity : Screen() {
         finish()
     }
 
-    private fun attempt(name: String, bundle: ModelBundle, typed: String, files: List<Picked>): MadeData =
+    private fun attempt(making: TextData, name: String, bundle: ModelBundle, typed: String, files: List<Document>): MadeData =
         try {
-            MadeData(TextData(app.folders).make(name, bundle, listOf(typed) + files.map(::read)), null)
+            // One file after the other: together they may not fit into memory.
+            val texts = sequenceOf(typed) + files.asSequence().map(::read)
+            MadeData(making.make(name, bundle, texts.asIterable()), null)
         } catch (error: AppException) {
-            MadeData(null, error.message)
-        } catch (_: OutOfMemoryError) {
-            MadeData(null, "There is too much text at once for this phone's memory. Use a part of it.")
+            MadeData(null, error.message, isOfName = error.field == "name")
+        } finally {
+            app.makingText = null
         }
 
-    private fun read(file: Picked): String {
+    private fun read(file: Document): String {
         try {
             val stream = contentResolver.openInputStream(file.uri) ?: throw FileNotFoundException()
             val content = ByteArrayOutputStream()
@@ -201,16 +222,16 @@ class TextActivity : Screen() {
                     if (count < 0) break
                     content.write(chunk, 0, count)
                     if (content.size() > TextData.LARGEST_FILE) {
-                        throw AppException("${file.name} is larger than ${Numbers.bytes(TextData.LARGEST_FILE.toLong())}. Use a part of it.")
+                        throw AppException(getString(R.string.file_large, file.name, Numbers.bytes(TextData.LARGEST_FILE.toLong())))
                     }
                 }
             }
             return Utf8.decode(content.toByteArray())
         } catch (error: IOException) {
-            throw AppException("${file.name} cannot be read. Add it again.", error)
+            throw AppException(getString(R.string.file_unreadable, file.name), error)
         } catch (error: RuntimeException) {
             // No permission any more, or a provider in trouble.
-            throw AppException("${file.name} cannot be read any more. Add it again.", error)
+            throw AppException(getString(R.string.file_gone, file.name), error)
         }
     }
 
@@ -219,6 +240,7 @@ class TextActivity : Screen() {
             isEnabled = !now
             setText(if (now) R.string.making_data else R.string.make_data)
         }
+        requireViewById<View>(R.id.cancel).visible(now)
     }
 
     private fun showKept() = inBackground({ app.data.list().filter { it.own } }) { sets ->
@@ -239,20 +261,14 @@ class TextActivity : Screen() {
     }
 
     private fun askToDelete(set: DataSet) {
-        val user = app.controller.active?.let { app.runs.find(it.name) }
-        if (user?.data == set.name) {
-            text(R.id.problem).message(getString(R.string.data_in_use))
-            return
+        inBackground({ app.runs.list().filter { it.data == set.name }.map { it.name } }) { users ->
+            if (app.controller.active?.name in users) text(R.id.problem).message(getString(R.string.data_in_use))
+            else askToDelete(
+                getString(R.string.delete_data_question, set.name),
+                if (users.isEmpty()) null else getString(R.string.delete_data_users, users.joinToString()),
+            ) { inBackground({ app.data.delete(set.name) }) { showKept() } }
         }
-        AlertDialog.Builder(this).setMessage(getString(R.string.delete_data_question, set.name))
-            .setNegativeButton(R.string.cancel, null)
-            .setPositiveButton(R.string.delete) { _, _ ->
-                app.data.delete(set.name)
-                showKept()
-            }.show()
     }
-
-    private fun tell(words: String) = Toast.makeText(this, words, Toast.LENGTH_LONG).show()
 
     private fun field(id: Int): EditText = requireViewById(id)
 
@@ -261,7 +277,9 @@ class TextActivity : Screen() {
         const val PICKED = "picked"
         const val BUNDLE = "bundle"
         const val MOST_FILES = 100
-        const val LONGEST_NAME = 60
         const val LONGEST_TEXT = 100_000
+
+        /** Of a tokenizer with a large vocabulary and a file of the largest size. */
+        const val NEEDED_MB = 400
     }
 }

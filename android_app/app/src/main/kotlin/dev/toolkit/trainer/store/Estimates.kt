@@ -1,0 +1,51 @@
+package dev.toolkit.trainer.store
+
+import android.content.Context
+import dev.toolkit.trainer.engine.Progress
+import org.json.JSONObject
+
+/** What a sequence of so many tokens costs with a model on this phone, measured. */
+data class Cost(val secondsPerSequence: Double, val peakKib: Long) {
+    fun json(): JSONObject = JSONObject().put("seconds", secondsPerSequence).put("peak_kib", peakKib)
+}
+
+/** What a run will take. */
+data class Estimate(val seconds: Double, val peakBytes: Long, val storageBytes: Long, val batteryPercent: IntRange)
+
+/** Remembers what training costs on this phone, from trials and from runs. */
+class Estimates(context: Context) {
+    private val preferences = context.getSharedPreferences("costs", Context.MODE_PRIVATE)
+
+    fun find(bundle: Bundle, length: Int): Cost? = preferences.getString(key(bundle, length), null)?.let {
+        JSONObject(it).run { Cost(getDouble("seconds"), getLong("peak_kib")) }
+    }
+
+    /** Takes what a step of [sequences] sequences took. */
+    fun learn(bundle: Bundle, length: Int, sequences: Int, progress: Progress) {
+        if (progress.seconds <= 0 || sequences <= 0) return
+        preferences.edit().putString(key(bundle, length), Cost(progress.seconds / sequences, progress.peakKib).json().toString()).apply()
+    }
+
+    private fun key(bundle: Bundle, length: Int) = "${bundle.name} ${bundle.bytes} $length"
+
+    companion object {
+        /** A forward pass against a whole step: two of the three passes and the recomputed one are not in it. */
+        private const val EVALUATION_SHARE = 0.3
+
+        /** Percent of a phone's battery that an hour of all fast cores takes, at least and at most. */
+        private val PERCENT_AN_HOUR = 15..35
+
+        fun of(settings: RunSettings, data: DataSet, bundle: Bundle, cost: Cost): Estimate {
+            val evaluations = if (!data.hasValidation) 0 else 1 + if (settings.evalEvery > 0) settings.steps / settings.evalEvery else 1
+            val sequences = settings.steps.toDouble() * settings.gradientAccumulation + EVALUATION_SHARE * evaluations * data.validationSequences
+            val seconds = sequences * cost.secondsPerSequence
+            val hours = seconds / 3600
+            // Of the adapter: itself, the state with its two moments, the best one, and each file's next version beside it.
+            val trace = settings.steps * if (settings.trace == "full") 40_000L else 300L
+            return Estimate(
+                seconds, cost.peakKib * 1024, 8 * bundle.adapterBytes + trace,
+                (PERCENT_AN_HOUR.first * hours).toInt().coerceAtMost(100)..(PERCENT_AN_HOUR.last * hours).toInt().coerceIn(1, 100),
+            )
+        }
+    }
+}

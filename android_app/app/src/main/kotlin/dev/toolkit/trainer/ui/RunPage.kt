@@ -1,0 +1,330 @@
+package dev.toolkit.trainer.ui
+
+import android.app.Activity
+import android.app.AlertDialog
+import android.content.Intent
+import android.net.Uri
+import android.view.View
+import android.widget.Button
+import android.widget.EditText
+import android.widget.ProgressBar
+import android.widget.TextView
+import dev.toolkit.trainer.R
+import dev.toolkit.trainer.TrainerApp
+import dev.toolkit.trainer.engine.Engine
+import dev.toolkit.trainer.service.ActiveRun
+import dev.toolkit.trainer.service.Doing
+import dev.toolkit.trainer.service.Notifications
+import dev.toolkit.trainer.service.TrainingService
+import dev.toolkit.trainer.store.AppException
+import dev.toolkit.trainer.store.Run
+import dev.toolkit.trainer.store.RunExport
+import dev.toolkit.trainer.store.RunState
+import dev.toolkit.trainer.store.SharedFiles
+import dev.toolkit.trainer.store.TraceReader
+import dev.toolkit.trainer.store.TraceSummary
+import dev.toolkit.trainer.store.titles
+import dev.toolkit.trainer.ui.Screen.Companion.message
+import dev.toolkit.trainer.ui.Screen.Companion.visible
+import java.io.File
+
+/**
+ * The page of one run: curves, figures, and what can be done with it. A screen of its own on a phone, beside the list on a
+ * tablet.
+ *
+ * @param root has the views of layout/run_page.xml
+ * @param advises whether it offers what nights need; beside the list that does
+ * @param renamed called with the new name of the run, which the page shows from then on
+ * @param gone called when the run is not there any more
+ */
+class RunPage(
+    private val screen: Screen, private val root: View, private val advises: Boolean, private val renamed: (String) -> Unit = {},
+    private val gone: () -> Unit,
+) {
+    lateinit var name: String
+        private set
+    private lateinit var reader: TraceReader
+    private val app = TrainerApp.of(screen)
+    private val advice = Advice(screen, root)
+    private val figures = RunFigures(screen, root.requireViewById(R.id.figures))
+    private val onExported: (String) -> Unit = { words ->
+        busy(false)
+        screen.tell(words)
+    }
+
+    init {
+        root.requireViewById<View>(R.id.export).setOnClickListener { export() }
+        root.requireViewById<View>(R.id.ask).setOnClickListener { screen.startActivity(AskActivity.intent(screen, name)) }
+        root.requireViewById<View>(R.id.share).setOnClickListener { share() }
+        root.requireViewById<View>(R.id.longer).setOnClickListener { prolong() }
+        app.exporting.attach(onExported)
+    }
+
+    fun open(asked: String) {
+        if (isOpen && name != asked) root.scrollTo(0, 0)
+        name = asked
+        forget()
+        text(R.id.run_name).text = name
+    }
+
+    val isOpen get() = ::name.isInitialized
+
+    /** What the curves are drawn from is read again when the page is looked at again. */
+    fun forget() {
+        if (isOpen) reader = TraceReader(app.runs.traceOf(name))
+    }
+
+    fun close() = app.exporting.detach(onExported)
+
+    private fun text(id: Int): TextView = root.requireViewById(id)
+
+    fun refresh() {
+        if (!isOpen) return
+        val asked = name
+        val source = reader
+        screen.inBackground({ app.runs.find(asked)?.let { pageOf(it, source) } }) { page ->
+            if (asked != name) return@inBackground
+            if (page == null) gone() else display(page)
+        }
+    }
+
+    private fun pageOf(run: Run, source: TraceReader): Page {
+        // The bundles are read once a page: a manifest has tens of kilobytes.
+        if (titles.isEmpty()) titles = app.bundles.list().titles()
+        return Page(run, source.read(), titles[run.bundle] ?: run.bundle, run.best.takeIf { it.isFile }, Engine.available)
+    }
+
+    private var titles = emptyMap<String, String>()
+
+    /** What is shown, as files have it. */
+    private class Page(val run: Run, val trace: TraceSummary, val model: String, val adapter: File?, val engine: Boolean) {
+        val adapterBytes = adapter?.length() ?: 0
+
+        /** Of all that the run keeps: adapters, state, trace. */
+        val bytes = run.folder.walk().filter(File::isFile).sumOf(File::length)
+        val traceBytes = run.trace.length()
+        val points = trace.steps.filter { it.loss != null }
+        val losses = FloatArray(points.size) { points[it].loss!! }
+        val peaks = FloatArray(trace.steps.size) { trace.steps[it].peakKib * 1024f }
+    }
+
+    private fun display(page: Page) {
+        val run = page.run
+        val trace = page.trace
+        val active = app.controller.active?.takeIf { it.name == name }
+        text(R.id.details).text = screen.getString(R.string.run_details, page.model, run.data)
+        text(R.id.status).message(status(run, active))
+        text(R.id.ahead).message(active?.takeIf { it.doing == Doing.TRAINING }?.let { RunText.ahead(screen, it) })
+        text(R.id.since).message(active?.let { RunText.since(screen, it) })
+        root.requireViewById<Button>(R.id.go_on).apply {
+            visible(active?.canGoOn == true)
+            if (active != null) setText(RunText.goOn(active))
+            setOnClickListener { TrainingService.start(screen, TrainingService.GO_ON, name) }
+        }
+        text(R.id.problem).message(problem(page, active))
+        advice.show(advises && page.engine && (run.begun || active != null))
+        val step = active?.progress?.step ?: trace.steps.lastOrNull()?.step ?: run.step
+        root.requireViewById<ProgressBar>(R.id.progress).apply {
+            visible(run.state != RunState.COMPLETED)
+            max = run.settings.steps
+            progress = step.toInt()
+        }
+        showButtons(page, active)
+        showCharts(page)
+        figures.show(run, active, trace, step, page.bytes to page.traceBytes)
+        showAdapter(page)
+        val pauses = trace.events.filter { it.event == "paused" }.takeLast(5)
+        root.requireViewById<View>(R.id.pauses_card).visible(pauses.isNotEmpty())
+        text(R.id.pauses).text = pauses.joinToString("\n") { pause ->
+            val words = pause.detail.replaceFirstChar(Char::uppercase)
+            pause.step?.let { screen.getString(R.string.pause_at_step, Numbers.count(it), words) } ?: words
+        }
+    }
+
+    /** Read out when it changes: every quarter, and when something else happens. */
+    private fun status(run: Run, active: ActiveRun?): String {
+        val outcome = run.outcome?.takeIf { active == null }?.let { RunText.outcome(screen, it) }
+        return listOfNotNull(RunText.status(screen, run, active), outcome).joinToString("\n")
+    }
+
+    private fun problem(page: Page, active: ActiveRun?): String? {
+        val refusal = app.controller.refusal?.takeIf { it.run == name }
+        val words = when {
+            !page.engine -> screen.getString(R.string.no_engine_title)
+            refusal != null -> refusal.reason
+            active == null && page.run.state == RunState.FAILED -> page.run.reason
+            else -> null
+        }
+        return words?.replaceFirstChar(Char::uppercase)
+    }
+
+    private fun showButtons(page: Page, active: ActiveRun?) {
+        val run = page.run
+        val primary = root.requireViewById<Button>(R.id.primary)
+        primary.visible(active != null || RunText.canStart(run))
+        primary.isEnabled = active?.isEnding != true && page.engine
+        primary.setText(if (active != null) R.string.pause else RunText.startLabel(run))
+        val action = if (active != null) TrainingService.PAUSE else TrainingService.START
+        primary.setOnClickListener { TrainingService.start(screen, action, name) }
+        root.requireViewById<Button>(R.id.stop).apply {
+            visible(active != null)
+            isEnabled = active?.isEnding != true
+            setOnClickListener { TrainingService.start(screen, TrainingService.STOP, name) }
+        }
+        root.requireViewById<View>(R.id.buttons).visible(active != null || RunText.canStart(run))
+    }
+
+    private fun showCharts(page: Page) {
+        val trace = page.trace
+        val points = page.points
+        val losses = page.losses
+        val peaks = page.peaks
+        root.requireViewById<View>(R.id.charts).visible(trace.steps.isNotEmpty())
+        root.requireViewById<View>(R.id.charts_empty).visible(trace.steps.isEmpty())
+        root.requireViewById<ChartView>(R.id.loss).apply {
+            lineColor = screen.getColor(R.color.chart_loss)
+            format = { Numbers.axis(it) }
+            val at = LongArray(points.size) { points[it].step }
+            show(at, losses)
+            asTable(R.id.loss_table, R.string.loss, at, losses) { value -> Numbers.loss(value) }
+            contentDescription = if (losses.isEmpty()) screen.getString(R.string.chart_empty) else screen.getString(
+                R.string.chart_loss_spoken, losses.size, Numbers.loss(losses.first()), Numbers.loss(losses.last()), Numbers.loss(losses.min()),
+            )
+        }
+        root.requireViewById<ChartView>(R.id.memory).apply {
+            lineColor = screen.getColor(R.color.chart_memory)
+            fromZero = true
+            markHighest = true
+            format = { Numbers.bytes(it.toLong()) }
+            budgetLabel = screen.getString(R.string.chart_budget, Numbers.bytes(trace.availableKib * 1024))
+            val at = LongArray(peaks.size) { trace.steps[it].step }
+            show(at, peaks, trace.availableKib.takeIf { it > 0 }?.let { it * 1024f })
+            asTable(R.id.memory_table, R.string.memory, at, peaks) { value -> Numbers.bytes(value.toLong()) }
+            contentDescription = if (peaks.isEmpty()) screen.getString(R.string.chart_empty) else screen.getString(
+                R.string.chart_memory_spoken, peaks.size, Numbers.bytes(trace.peakKib * 1024), Numbers.bytes(trace.availableKib * 1024),
+            )
+        }
+    }
+
+    /** The same in words, for those who do not see it. */
+    private fun asTable(button: Int, title: Int, steps: LongArray, values: FloatArray, write: (Float) -> String) {
+        root.requireViewById<Button>(button).setOnClickListener {
+            val rows = ChartView.rows(values.size).map { screen.getString(R.string.chart_row, Numbers.count(steps[it]), write(values[it])) }
+            AlertDialog.Builder(screen).setTitle(title).setMessage(rows.joinToString("\n")).setPositiveButton(R.string.close, null).show()
+        }
+    }
+
+    private fun showAdapter(page: Page) {
+        val there = page.adapter != null
+        text(R.id.adapter_place).text =
+            if (there) screen.getString(R.string.adapter_size, Numbers.bytes(page.adapterBytes)) else screen.getString(R.string.adapter_none)
+        text(R.id.adapter_command).message(if (there) screen.getString(R.string.adapter_command, name) else null)
+        root.requireViewById<View>(R.id.export).visible(there)
+        val over = app.controller.active?.name != name && page.run.state in listOf(RunState.COMPLETED, RunState.STOPPED)
+        root.requireViewById<View>(R.id.share).visible(there && over)
+        root.requireViewById<Button>(R.id.ask).apply {
+            visible(there && page.engine && app.controller.active == null)
+            // Of two buttons one is the strong one.
+            val strong = !RunText.canStart(page.run)
+            setBackgroundResource(if (strong) R.drawable.button_primary else R.drawable.button_secondary)
+            setTextColor(screen.getColorStateList(if (strong) R.color.button_primary_text else R.color.button_secondary_text))
+        }
+        root.requireViewById<View>(R.id.longer).visible(page.engine && page.run.state == RunState.COMPLETED && app.controller.active == null)
+        busy(app.exporting.running)
+    }
+
+    private fun busy(now: Boolean) = root.requireViewById<Button>(R.id.export).run {
+        isEnabled = !now
+        setText(if (now) R.string.exporting else R.string.export)
+    }
+
+    /** What the picker of [export] answers. */
+    fun picked(requestCode: Int, resultCode: Int, data: Intent?) {
+        val target = data?.data
+        if (requestCode == PICK && resultCode == Activity.RESULT_OK && target != null) write(target)
+    }
+
+    private fun export() {
+        if (RunExport.needsPicker) {
+            val pick = Intent(Intent.ACTION_CREATE_DOCUMENT).addCategory(Intent.CATEGORY_OPENABLE)
+            screen.startActivityForResult(pick.setType(RunExport.TYPE).putExtra(Intent.EXTRA_TITLE, "$name.zip"), PICK)
+        } else {
+            write(null)
+        }
+    }
+
+    /** On its own: adapters are megabytes, and the page may be closed meanwhile. */
+    private fun write(target: Uri?) {
+        val shared = app
+        val asked = name
+        shared.exporting.begin {
+            try {
+                shared.getString(R.string.export_done, RunExport(shared).write(shared.runs.require(asked), target))
+            } catch (error: AppException) {
+                error.message.orEmpty()
+            }
+        }
+        busy(true)
+    }
+
+    private fun share() = screen.inBackground({ app.runs.find(name)?.let { SharedFiles.adapter(screen, it) } }) { intent ->
+        if (intent != null) screen.startActivity(Intent.createChooser(intent, screen.getString(R.string.share)))
+    }
+
+    private fun prolong() = screen.inBackground({ app.runs.prolong(name) }) { TrainingService.start(screen, TrainingService.START, name) }
+
+    fun askToRename() {
+        if (app.controller.active?.name == name) {
+            screen.tell(screen.getString(R.string.rename_active))
+            return
+        }
+        val view = screen.layoutInflater.inflate(R.layout.rename, null)
+        val field = view.requireViewById<EditText>(R.id.new_name).apply { setText(name) }
+        val dialog = AlertDialog.Builder(screen).setTitle(R.string.rename_run).setView(view)
+            .setNegativeButton(R.string.cancel, null).setPositiveButton(R.string.rename, null).show()
+        // Set here and not above, where a tap closes the dialog whatever comes of it.
+        dialog.getButton(AlertDialog.BUTTON_POSITIVE).setOnClickListener {
+            val asked = name
+            val wanted = field.text.toString().trim()
+            if (wanted == asked) dialog.dismiss() else rename(asked, wanted) { problem ->
+                field.error = problem
+                if (problem == null) dialog.dismiss()
+            }
+        }
+    }
+
+    private fun rename(from: String, to: String, done: (String?) -> Unit) = screen.inBackground({
+        try {
+            if (app.controller.active?.name == from) throw AppException(screen.getString(R.string.rename_active))
+            app.runs.rename(from, to)
+            Notifications(screen).cancelEnded(from)
+            null
+        } catch (error: AppException) {
+            error.message.orEmpty()
+        }
+    }) { problem ->
+        done(problem)
+        if (problem == null) {
+            open(to)
+            renamed(to)
+            refresh()
+        }
+    }
+
+    fun askToDelete() {
+        if (app.controller.active?.name == name) {
+            screen.tell(screen.getString(R.string.delete_active))
+            return
+        }
+        screen.askToDelete(screen.getString(R.string.delete_run_question, name)) {
+            screen.inBackground({
+                if (app.controller.active?.name != name) app.runs.delete(name)
+                Notifications(screen).cancelEnded(name)
+            }) { gone() }
+        }
+    }
+
+    private companion object {
+        const val PICK = 11
+    }
+}

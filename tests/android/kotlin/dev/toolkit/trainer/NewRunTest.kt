@@ -1,0 +1,149 @@
+package dev.toolkit.trainer
+
+import android.app.Activity
+import android.view.View
+import android.view.ViewGroup
+import android.widget.Button
+import android.widget.EditText
+import android.widget.RadioButton
+import android.widget.TextView
+import dev.toolkit.trainer.Fixtures.await
+import dev.toolkit.trainer.Pictures.text
+import dev.toolkit.trainer.store.Cost
+import dev.toolkit.trainer.store.Estimates
+import dev.toolkit.trainer.store.RunState
+import dev.toolkit.trainer.ui.MainActivity
+import dev.toolkit.trainer.ui.NewRunActivity
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
+import org.junit.Assert.assertNull
+import org.junit.Assert.assertTrue
+import org.junit.Rule
+import org.junit.Test
+import org.junit.rules.TemporaryFolder
+import org.junit.runner.RunWith
+import org.robolectric.Robolectric
+import org.robolectric.RobolectricTestRunner
+import org.robolectric.RuntimeEnvironment
+import org.robolectric.Shadows.shadowOf
+import java.io.File
+import java.util.concurrent.CountDownLatch
+
+/** The little that a person has to say before a run, and what is told about it. */
+@RunWith(RobolectricTestRunner::class)
+class NewRunTest {
+    @get:Rule val temporary = TemporaryFolder()
+
+    private fun form(app: TrainerApp): Activity {
+        val screen = Robolectric.buildActivity(NewRunActivity::class.java, NewRunActivity.intent(app, "tiny", "rows")).setup().get()
+        await("the form") { text(screen, "times through the text") }
+        return screen
+    }
+
+    private fun Activity.steps() = requireViewById<EditText>(R.id.steps).text.toString()
+
+    @Test
+    fun `how thoroughly decides the steps`() {
+        val screen = form(Fixtures.deploy(temporary))
+        assertFalse("folded", screen.requireViewById<View>(R.id.expert_fields).isShown)
+        // Twelve sequences, one a step.
+        for ((choice, steps) in listOf(R.id.light to "12", R.id.thorough to "96", R.id.normal to "36")) {
+            screen.requireViewById<RadioButton>(choice).performClick()
+            assertEquals(steps, screen.steps())
+        }
+    }
+
+    @Test
+    fun `two steps on trial tell what a run takes, and leave nothing`() {
+        val app = Fixtures.deploy(temporary)
+        val screen = form(app)
+        assertTrue(text(screen, "not known yet"))
+        screen.requireViewById<View>(R.id.measure).performClick()
+        assertTrue(text(screen, "Trying two steps"))
+        await("the figures") { text(screen, "of training") && text(screen, "of memory") }
+        assertFalse(screen.requireViewById<View>(R.id.measure).isShown)
+        assertFalse(File(app.cacheDir, "trial").exists())
+        assertTrue(app.runs.list().isEmpty())
+    }
+
+    @Test
+    fun `no run takes more than a battery`() {
+        val app = Fixtures.deploy(temporary)
+        val cost = Cost(secondsPerSequence = 1.0, peakKib = 1)
+        val shares = listOf(3_600, 36_000).map {
+            val settings = Fixtures.reference.copy(steps = it, gradientAccumulation = 1)
+            Estimates.of(settings, app.data.require("rows"), app.bundles.require("tiny"), cost).batteryPercent
+        }
+        assertEquals(listOf(15..35, 100..100), shares)
+    }
+
+    @Test
+    fun `a trial keeps no run from starting`() {
+        val app = Fixtures.deploy(temporary)
+        val screen = form(app)
+        val over = CountDownLatch(1)
+        app.trying.begin { over.await().let { "" } }
+        screen.requireViewById<View>(R.id.start).performClick()
+        await("the run") { screen.isFinishing && app.runs.find("run") != null }
+        over.countDown()
+        await("the trial") { !app.trying.running }
+    }
+
+    @Test
+    fun `what is wrong is said at its field`() {
+        val app = Fixtures.deploy(temporary)
+        val screen = form(app)
+        for ((id, wrong, right) in listOf(
+            Triple(R.id.steps, "many", "3"), Triple(R.id.rate, "2", "1e-4"), Triple(R.id.accumulation, "0", "1"), Triple(R.id.name, "../a", "a"),
+        )) {
+            val field = screen.requireViewById<EditText>(id)
+            field.setText(wrong)
+            screen.requireViewById<View>(R.id.start).performClick()
+            await("the error at $wrong") { field.error != null }
+            assertTrue(field.isShown)
+            assertEquals(field.error.toString(), screen.requireViewById<TextView>(R.id.problem).text.toString())
+            field.setText(right)
+        }
+        assertTrue(app.runs.list().isEmpty())
+        screen.requireViewById<View>(R.id.start).performClick()
+        await("the run") { screen.isFinishing }
+        assertEquals(3, app.runs.require("a").settings.steps)
+    }
+
+    @Test
+    fun `a wide window shows a run beside the list`() {
+        val app = Fixtures.deploy(temporary)
+        for ((index, name) in listOf("first", "second").withIndex()) {
+            app.runs.save(Fixtures.create(app, name).copy(created = index.toLong(), state = RunState.PAUSED))
+        }
+        RuntimeEnvironment.setQualifiers("w1280dp-h800dp-land-mdpi")
+        val controller = Robolectric.buildActivity(MainActivity::class.java).setup()
+        val screen = controller.get()
+        val title = { controller.get().requireViewById<TextView>(R.id.run_name).text.toString() }
+        await("the newest") { title() == "second" && screen.requireViewById<View>(R.id.detail).isShown }
+        await("the cards") { screen.requireViewById<ViewGroup>(R.id.runs).childCount == 2 }
+        screen.requireViewById<ViewGroup>(R.id.runs).getChildAt(1).performClick()
+        await("the other one") { title() == "first" }
+        assertNull("no screen of its own", shadowOf(screen).nextStartedActivity)
+        controller.recreate()
+        await("the same again") { title() == "first" }
+        shadowOf(controller.get()).clickMenuItem(R.id.rename)
+        (org.robolectric.shadows.ShadowDialog.getLatestDialog() as android.app.AlertDialog).run {
+            requireViewById<EditText>(R.id.new_name).setText("renamed")
+            getButton(android.app.AlertDialog.BUTTON_POSITIVE).performClick()
+        }
+        await("its new name, still beside the list") { title() == "renamed" }
+        app.runs.rename("renamed", "first")
+        controller.recreate()
+        await("the newest, for the chosen one is gone") { title() == "second" }
+        await("the cards") { controller.get().requireViewById<ViewGroup>(R.id.runs).childCount == 2 }
+        controller.get().requireViewById<ViewGroup>(R.id.runs).getChildAt(1).performClick()
+        await("the other one") { title() == "first" }
+        shadowOf(controller.get()).clickMenuItem(R.id.delete)
+        val dialog = org.robolectric.shadows.ShadowDialog.getLatestDialog() as android.app.AlertDialog
+        dialog.getButton(android.app.AlertDialog.BUTTON_POSITIVE).performClick()
+        await("what is left") { title() == "second" && app.runs.find("first") == null }
+        assertEquals("Start", controller.get().requireViewById<Button>(R.id.primary).text.toString())
+        controller.close()
+    }
+}
