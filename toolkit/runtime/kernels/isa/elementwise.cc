@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "kernels/isa/rows.h"
+#include "kernels/isa/sincos.h"
 
 namespace toolkit {
 namespace TOOLKIT_ISA {
@@ -136,12 +137,14 @@ void rope(const float* x, int64_t x_stride, const int32_t* positions, const floa
   const int64_t half = rotated / 2;
   float* cosines = table;
   float* sines = table + half;
+  const float sign = inverse ? -attention_scaling : attention_scaling;
   for (int64_t t = 0; t < rows; ++t) {
-    for (int64_t i = 0; i < half; ++i) {
-      const float angle = static_cast<float>(positions[t]) * inv_freq[i];
-      cosines[i] = std::cos(angle) * attention_scaling;
-      sines[i] = std::sin(angle) * (inverse ? -attention_scaling : attention_scaling);
-    }
+    const float position = static_cast<float>(positions[t]);
+    for_vectors(0, half, [&](int64_t i, int count) {
+      const SineCosine turn = sine_cosine(load_part(inv_freq + i, count) * position);
+      store_part(cosines + i, turn.cosine * attention_scaling, count);
+      store_part(sines + i, turn.sine * sign, count);
+    });
     for (int64_t h = 0; h < heads; ++h) {
       const float* in = x + t * x_stride + h * head_size;
       float* out = y + t * y_stride + h * head_size;
