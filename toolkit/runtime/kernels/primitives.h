@@ -32,10 +32,10 @@ struct Arithmetic {
   /// Packs a part of scale * right into out, which holds the whole operand; `right` begins at the
   /// part.
   void (*pack_right)(const Right& right, const RightPart& part, float scale, void* out);
-  /// Row blocks [block0, block1) of a column group of a product, on the calling thread. The buffer
-  /// may be null where all right operands are packed.
-  void (*multiply_group)(const Product& product, int64_t group, int64_t block0, int64_t block1,
-                         void* buffer);
+  /// Row blocks [block0, block1) of column groups from `group` on, one or `groups_together` of
+  /// them, on the calling thread. The buffer may be null where all right operands are packed.
+  void (*multiply_groups)(const Product& product, int64_t group, int64_t groups, int64_t block0,
+                          int64_t block1, void* buffer);
 };
 
 /// Stands for minus infinity as a running maximum: finite, so that differences are.
@@ -160,6 +160,9 @@ struct Primitives {
 #undef TOOLKIT_POINTER
 };
 
+/// Column groups that share the scales of weights that are read by columns.
+constexpr int64_t groups_together(const Tiles& tiles) { return max(1, kQuantGroup / tiles.group); }
+
 /// The sizes of float32's packed operands.
 namespace float32 {
 int64_t left_bytes(const Tiles& tiles, int64_t rows, int64_t depth);
@@ -190,6 +193,9 @@ constexpr int64_t kStretch = 8;
 constexpr int64_t panel_bytes(const Tiles& tiles) { return kQuantGroup * 2 * tiles.group; }
 constexpr int64_t factor_bytes(const Tiles& tiles) {
   return 2 * sizeof(float) * max(tiles.group, kQuantGroup);
+}
+constexpr int64_t buffer_bytes_of_group(const Tiles& tiles) {
+  return kStretch * (panel_bytes(tiles) + factor_bytes(tiles));
 }
 }  // namespace fixed16
 

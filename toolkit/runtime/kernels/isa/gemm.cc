@@ -184,8 +184,6 @@ bool readable_in_place(const Right& right, int64_t columns, int64_t width, int64
   return right.kind == Right::kPlain && columns == width && blocks <= 2;
 }
 
-}  // namespace
-
 void multiply_group(const Product& product, int64_t group, int64_t block0, int64_t block1,
                     void* buffer) {
   float* const room = static_cast<float*>(buffer);
@@ -230,6 +228,13 @@ void multiply_group(const Product& product, int64_t group, int64_t block0, int64
     }
   }
   run_blocks(product, segments, column, columns, block0, block1, accumulate);
+}
+
+}  // namespace
+
+void multiply_groups(const Product& product, int64_t group, int64_t groups, int64_t block0,
+                     int64_t block1, void* buffer) {
+  for (int64_t i = 0; i < groups; ++i) multiply_group(product, group + i, block0, block1, buffer);
 }
 
 }  // namespace TOOLKIT_ISA
