@@ -52,8 +52,8 @@ def verify(
     gradient of A vanish. Exit code 1 if an error is above the tolerance. A gradient that float32
     cannot hold that well (a small difference of large terms) is compared with float64: it passes
     if it is at most four times as far off as PyTorch in float32, and within ten tolerances.
-    Approximate gradients (a bundle lowered by approx-bp) are held to PyTorch's by the same rule; how
-    far that is from the model's own gradients is said beside it.
+    Approximate gradients (a bundle lowered by approx-bp) are held to PyTorch's by the same rule;
+    how far that is from the model's own gradients is said beside it.
 
     \b
     Examples:
