@@ -68,6 +68,12 @@ struct QueryStates {
   }
 };
 
+/// What stands for an activation's derivative: 0 up to the first threshold, then slopes.
+struct ActivationSteps {
+  float thresholds[3];
+  float slopes[3];
+};
+
 // clang-format off
 /// X(name, parameters): operations on floats, on the calling thread.
 #define TOOLKIT_ROW_PRIMITIVES(X)                                                                  \
@@ -88,7 +94,20 @@ struct QueryStates {
   X(gelu_mul, (const float* gate, const float* up, int64_t count, float* out))                     \
   X(gelu_mul_backward, (const float* grad, const float* gate, const float* up, int64_t count,      \
                         float* act, float* dgate, float* dup))                                     \
+  /* y = silu(x) or gelu(x), and four codes a byte of the operator of that name. */                \
+  X(silu_codes, (const float* x, int64_t count, const ActivationSteps& steps, float* y,            \
+                 uint8_t* codes))                                                                  \
+  X(gelu_codes, (const float* x, int64_t count, const ActivationSteps& steps, float* y,            \
+                 uint8_t* codes))                                                                  \
+  /* out = grad * the slope of every code. */                                                      \
+  X(code_slopes, (const float* grad, const uint8_t* codes, int64_t count,                          \
+                  const ActivationSteps& steps, float* out))                                       \
+  /* out = a * b. */                                                                               \
+  X(multiply_rows, (const float* a, const float* b, int64_t count, float* out))                    \
   /* Rows of the operators of these names in kernels.h. */                                         \
+  X(normalize, (const float* x, int64_t rows, int64_t size, float eps, float* y, float* rstd))     \
+  X(normalize_backward, (const float* grad, const float* y, const float* rstd, int64_t rows,       \
+                         int64_t size, float* dx))                                                 \
   X(rms_norm, (const float* x, const float* weight, int64_t rows, int64_t size, float eps,         \
                float* y, float* rstd))                                                             \
   X(rms_norm_backward, (const float* grad, const float* x, const float* weight, const float* rstd, \

@@ -1,4 +1,6 @@
 // Norm, rotary embedding, activation and the element-wise operations, row by row.
+#include "kernels/isa/elementwise.h"
+
 #include <cmath>
 
 #include "kernels/isa/rows.h"
@@ -6,9 +8,7 @@
 
 namespace toolkit {
 namespace TOOLKIT_ISA {
-namespace {
 
-/// mean(x²) + eps.
 double mean_square(const float* x, int64_t size, float eps) {
   Doubles squares{};
   for_vectors(0, size, [&](int64_t i, int count) {
@@ -18,21 +18,14 @@ double mean_square(const float* x, int64_t size, float eps) {
   return sum(squares) / static_cast<double>(size) + static_cast<double>(eps);
 }
 
-struct Gelu {
-  Floats value, slope;
-};
-
-/// gelu by tanh, x s with s = sigmoid(z), z = 2 √(2/π) (x + 0.044715 x³), and its derivative.
-/// Compiled once: inlined for whole vectors and for rests, products and sums would not be fused
-/// alike.
+// Compiled once: inlined for whole vectors and for rests, products and sums would not be fused
+// alike.
 __attribute__((noinline)) Gelu gelu_of(Floats x) {
   constexpr float kTwice = 1.5957691216057308f;  // 2 √(2/π)
   const Floats square = x * x * 0.044715f;
   const Floats s = sigmoid(kTwice * x * (1.0f + square)), gelu = x * s;
   return {gelu, s + gelu * (1.0f - s) * (kTwice * (1.0f + 3.0f * square))};
 }
-
-}  // namespace
 
 void copy(const float* x, int64_t count, float* out) {
   __builtin_memcpy(out, x, count * sizeof(float));
