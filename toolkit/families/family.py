@@ -51,6 +51,7 @@ class Gguf:
         fields: Keys that its files have beyond `LLAMA_FIELDS`, and the configuration's fields.
         rope: Kinds of rotary scaling that its configuration can hold.
         partial: Whether a part of each head may turn.
+        own_head: Whether llama.cpp wants a head in the file even where it is the embedding.
         neutral: Keys that change what llama.cpp computes for this family only, and the value that
             is supported, which is also what a missing key says.
         reads: Keys that `complete` takes care of.
@@ -64,6 +65,7 @@ class Gguf:
     fields: Mapping[str, str] = field(default_factory=dict)
     rope: frozenset[str] = frozenset({"default", "linear", "yarn", "llama3"})
     partial: bool = False
+    own_head: bool = False
     neutral: Mapping[str, object] = field(default_factory=dict)
     reads: frozenset[str] = frozenset()
     complete: Callable[[Mapping[str, Any], dict[str, Any]], dict[str, Any]] = (
