@@ -1,16 +1,19 @@
 """Writes the Flower app of a federation: a folder with the pyproject.toml that `flwr run` takes.
 
 ServerApp and ClientApp are those of the installed toolkit, so there is nothing to install for a run
-and the file is all that is sent. Needs no Flower.
+and the file is all that is sent. Its run configuration is a federation's file (`toolkit federate
+--help`), with `out`, the folder to write on the machine of the SuperLink, and `resume`; `nodes` is
+JSON, and of a simulation alone. Needs no Flower.
 """
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from toolkit.errors import ToolkitError
-from toolkit.federation.settings import FederationSettings
+from toolkit.federation.settings import FederationSettings, federation_of
 from toolkit.files import atomic_file
 
 _HEAD = """\
@@ -62,3 +65,26 @@ def write_project(settings: FederationSettings, out: Path, folder: Path) -> None
 def _toml(value: Any) -> str:
     """Return a value as TOML, which for text, numbers and truth is JSON's way."""
     return json.dumps(value)
+
+
+def asked(config: Mapping[str, Any]) -> tuple[FederationSettings, Path, bool]:
+    """Return what a run configuration asks for: the federation, its folder, whether to go on.
+
+    Raises:
+        ToolkitError: A key is unknown or wrong.
+    """
+    content: dict[str, Any] = {}
+    for key, value in config.items():
+        inner = content
+        *tables, last = key.split(".")
+        for table in tables:
+            inner = inner.setdefault(table, {})
+        inner[last] = value
+    out, resume = content.pop("out", ""), content.pop("resume", False)
+    if not out:
+        raise ToolkitError("the run configuration has no `out`", "Name the folder to write")
+    try:
+        content["nodes"] = json.loads(content.get("nodes") or "[]")
+    except ValueError as error:
+        raise ToolkitError(f"`nodes` of the run configuration is no JSON ({error})") from error
+    return federation_of(content, Path("run configuration")), Path(str(out)), bool(resume)
