@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
 
 from tests.federation.conftest import STEPS
 from toolkit.bundle.bundle import Bundle
@@ -22,14 +21,6 @@ def terms(lab, tmp_path):
     settings = read_federation(lab.config(tmp_path / "lab.yaml", "a", "b"))
     sha256 = digest(checked_files(lab.bundle, "bundle"))
     return records.Terms(tmp_path.name.replace("_", "")[:20], sha256, replace(settings, nodes=()))
-
-
-@pytest.fixture(autouse=True)
-def task(monkeypatch):
-    """What Flower sets in the process of an app before a message is made there."""
-    monkeypatch.setattr(TaskIdentity, "_run_id", 1)
-    monkeypatch.setattr(TaskIdentity, "_node_id", 1)
-    monkeypatch.setattr(TaskIdentity, "_task_id", 1)
 
 
 def answer(kind, content, **node_config):

@@ -60,8 +60,7 @@ class Terms:
         except (KeyError, ValueError, TypeError) as error:
             raise ToolkitError(
                 f"the message says nothing of the federation ({type(error).__name__}: {error})",
-                "Use the ServerApp of toolkit, or put `toolkit.federation.flower.start.config` "
-                "into the configuration of training",
+                "Use the ServerApp of toolkit, or `toolkit.federation.flower.start`",
             ) from error
         if not id.isalnum() or len(id) > 24:
             raise ToolkitError(f"{id!r} names no federation")
