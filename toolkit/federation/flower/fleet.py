@@ -184,7 +184,7 @@ class GridFleet:
         except (ToolkitError, KeyError) as error:
             return ToolkitError(f"node {node} does not say who it is ({error})")
         if not fit:
-            return ToolkitError(str(said.get("why")), str(said.get("remedy")) or None)
+            return ToolkitError(str(said.get("why")), str(said.get("remedy") or ""))
         if self._nodes.get(name) in online:
             return ToolkitError(
                 f"two nodes are named {name!r}",
@@ -214,7 +214,7 @@ def _kept(reply: Message, name: str, order: Order) -> Answer:
 def _report(said: Any, name: str) -> NodeReport:
     """Return a report that another machine wrote, every field of its type."""
     known: dict[str, Any] = {each.name: each.default for each in fields(NodeReport)[1:]}
-    values = {}
+    values: dict[str, Any] = {}
     for key, default in known.items():
         value = said.get(key, default)
         kinds = {int: (int,), float: (int, float), type(None): (int, float, type(None))}
