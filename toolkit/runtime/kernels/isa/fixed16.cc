@@ -34,20 +34,20 @@ TOOLKIT_INLINE void finish(const Floats (&sums)[kRows][kVectors], float* out, in
 template <int kRows, int kVectors, bool kOffset>
 void forward(const LeftGroups& left, const RightGroups& right, float* out, int64_t stride,
              bool accumulate) {
-  constexpr int64_t kWidth = kVectors * kLanes;
+  const int64_t width = kVectors < kVectorsTogether ? kVectors * kLanes : kGroup;
   Floats sums[kRows][kVectors];
   start(out, stride, accumulate, sums);
   for (int64_t g = 0; g < right.groups; ++g) {
-    Ints products[kRows][kVectors];
-    multiply_panel(left.q + g * kBlock * kQuantGroup, right.codes + g * panel_bytes(kWidth),
+    Floats products[kRows][kVectors];
+    multiply_panel(left.q + g * kBlock * kQuantGroup, right.codes + g * panel_bytes(width),
                    products);
-    const float *scale = right.scale + g * kWidth, *shift = right.shift + g * kWidth;
+    const float *scale = right.scale + g * width, *shift = right.shift + g * width;
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const Floats factor = splat(left.scale[g * kBlock + r]);
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        const Floats product = __builtin_convertvector(products[r][v], Floats);
+        const Floats product = products[r][v];
         Floats part;
         if constexpr (kOffset) {
           const Floats shifted = splat(left.total[g * kBlock + r]) * load(shift + v * kLanes);
@@ -66,19 +66,19 @@ void forward(const LeftGroups& left, const RightGroups& right, float* out, int64
 template <int kRows, int kVectors>
 void backward(const LeftGroups& left, const RightGroups& right, float* out, int64_t stride,
               bool accumulate) {
-  constexpr int64_t kWidth = kVectors * kLanes;
+  const int64_t width = kVectors < kVectorsTogether ? kVectors * kLanes : kGroup;
   Floats sums[kRows][kVectors];
   start(out, stride, accumulate, sums);
   for (int64_t g = 0; g < right.groups; ++g) {
-    Ints products[kRows][kVectors];
-    multiply_panel(left.q + g * kBlock * kQuantGroup, right.codes + g * panel_bytes(kWidth),
+    Floats products[kRows][kVectors];
+    multiply_panel(left.q + g * kBlock * kQuantGroup, right.codes + g * panel_bytes(width),
                    products);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const Floats factor = splat(left.scale[g * kBlock + r]);
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        sums[r][v] = fused(factor, __builtin_convertvector(products[r][v], Floats), sums[r][v]);
+        sums[r][v] = fused(factor, products[r][v], sums[r][v]);
       }
     }
   }
@@ -148,7 +148,7 @@ MicroKernel kernel_for_rows(int64_t rows, bool transposed) {
 #if TOOLKIT_LANES >= 8 || defined(TOOLKIT_ISA_IS_NEON)
       TOOLKIT_KERNEL(3),
 #endif
-#if TOOLKIT_LANES == 16 || defined(TOOLKIT_I8MM)
+#if TOOLKIT_LANES == 16 || defined(TOOLKIT_DOTPROD)
       TOOLKIT_KERNEL(4), TOOLKIT_KERNEL(5), TOOLKIT_KERNEL(6),
 #endif
   };
@@ -167,7 +167,7 @@ MicroKernel choose_kernel(int64_t rows, int64_t width, bool transposed, bool off
   if constexpr (kGroup > kPanel) {
     if (width == kPanel) return kernel_for<kParts>(rows, transposed, offset);
   }
-  return kernel_for<kGroup / kLanes>(rows, transposed, offset);
+  return kernel_for<kVectorsTogether>(rows, transposed, offset);
 }
 
 constexpr int64_t kTogether = groups_together(kTiles);
@@ -216,6 +216,20 @@ struct Stretch {
   }
 };
 
+/// Rows of a micro-kernel, part by part of a panel.
+void run_rows(const LeftGroups& left, const RightGroups& right, int64_t rows, bool transposed,
+              float* out, int64_t stride, bool accumulate) {
+  constexpr int64_t kColumns = kVectorsTogether * kLanes;
+  const MicroKernel kernel = choose_kernel(rows, right.width, transposed, right.offset);
+  RightGroups part = right;
+  for (int64_t column = 0; column < right.width; column += kColumns) {
+    kernel(left, part, out + column, stride, accumulate);
+    part.codes += kPartBytes;
+    part.scale += kColumns;
+    part.shift += kColumns;
+  }
+}
+
 /// Every row of a block for a packed stretch; out: the block's first row and the stretch's column.
 void run_block(const LeftGroups& left, const Stretch& stretch, int64_t rows, float* out,
                int64_t stride, bool accumulate) {
@@ -229,8 +243,8 @@ void run_block(const LeftGroups& left, const Stretch& stretch, int64_t rows, flo
     for (int64_t row = 0; row < rows; row += kStep) {
       const int64_t count = min(kStep, rows - row);
       const LeftGroups from{block.q + row * kQuantGroup, block.scale + row, block.total + row};
-      choose_kernel(count, right.width, stretch.transposed, right.offset)(
-          from, right, out + row * stride + i * kGroup, stride, accumulate);
+      run_rows(from, right, count, stretch.transposed, out + row * stride + i * kGroup, stride,
+               accumulate);
     }
   }
 }

@@ -1,6 +1,6 @@
 // fixed16 where an instruction multiplies signed bytes and adds: NEON with dot products or int8
-// matrix products. q = 256 hi + lo: the panel is multiplied with all hi, the sums are shifted, and
-// it is multiplied with all lo.
+// matrix products. q = 256 hi + lo: the panel is multiplied with all hi and with all lo, and the
+// two sums are joined.
 //
 // A row of q: 32 hi, 32 lo; with matrix products, in pairs of rows, eight of one row and eight of
 // the other by turns, 64 hi, 64 lo. A panel of 16 columns: [8][16 columns][4] codes, with matrix
@@ -12,13 +12,14 @@
 namespace toolkit {
 namespace TOOLKIT_ISA {
 
+constexpr int kStep = kBlock;        // rows of the micro-kernel
+constexpr int kVectorsTogether = 1;  // so that accumulators of hi, of lo and sums are in registers
 #ifdef TOOLKIT_I8MM
-constexpr int kStep = kBlock;  // rows of the micro-kernel, sums go to the stack
 constexpr int kRowsTogether = 2;
 #else
-constexpr int kStep = kBlock / 2;  // sums and accumulators in registers
 constexpr int kRowsTogether = 1;
 #endif
+constexpr int64_t kPartBytes = 16 * kRowsTogether;  // of a panel from one vector to the next
 static_assert(kGroup == 16 && kBlock % 2 == 0);
 
 /// Bytes of the hi, or lo, of rows that lie together.
@@ -55,106 +56,122 @@ TOOLKIT_INLINE void store_factors(const int32_t* factors, int16_t* out) {
   for (int i = 0; i < kQuantGroup; ++i) out[i] = static_cast<int16_t>(factors[i]);
 }
 
+/// Accumulators begin as the bits of floats of which adding a whole number to the bits makes
+/// another: 1.5 * 2^31, whose last bit is worth 256, for hi and 1.5 * 2^23 for lo. Two additions
+/// then do what a shift and a conversion would, on any vector unit and not on half of them.
+alignas(16) constexpr int32_t kStart[2][4] = {{0x4f400000, 0x4f400000, 0x4f400000, 0x4f400000},
+                                              {0x4b400000, 0x4b400000, 0x4b400000, 0x4b400000}};
+
+/// Loaded anew, since a copy of a register would take a vector unit's time.
+template <int kPlaneOf>
+TOOLKIT_INLINE int32x4_t begun() {
+  int32x4_t start;
+  asm volatile("ldr %q0, %1" : "=w"(start) : "m"(kStart[kPlaneOf]));
+  return start;
+}
+
+/// 256 hi + lo, rounded once: the difference is exact, a multiple of 256.
+TOOLKIT_INLINE Floats joined(int32x4_t hi, int32x4_t lo) {
+  return ((Floats)hi - splat(0x1.8p31f + 0x1.8p23f)) + (Floats)lo;
+}
+
 #ifdef TOOLKIT_I8MM
-/// sums[r][v] = row r of q times the panel.
+/// products[r][0] = row r of q times 4 columns of the panel.
 template <int kRows, int kVectors>
 TOOLKIT_INLINE void multiply_panel(const int16_t* q, const char* panel,
-                                   Ints (&sums)[kRows][kVectors]) {
-  constexpr int kPairs = (kRows + 1) / 2, kColumns = 2 * kVectors;
+                                   Floats (&products)[kRows][kVectors]) {
+  static_assert(kVectors == 1);
+  constexpr int kPairs = (kRows + 1) / 2;
   const auto* bytes = reinterpret_cast<const int8_t*>(q);
   const auto* codes = reinterpret_cast<const int8_t*>(panel);
-  int32x4_t products[kPairs][kColumns];  // of two rows and two columns
+  int32x4_t hi[kPairs][2], lo[kPairs][2];  // of two rows and two columns
 #pragma GCC unroll 3
   for (int p = 0; p < kPairs; ++p) {
-#pragma GCC unroll 8
-    for (int c = 0; c < kColumns; ++c) products[p][c] = vdupq_n_s32(0);
-  }
 #pragma GCC unroll 2
-  for (int plane = 0; plane < 2; ++plane) {
-    for (int i = 0; i < 4; ++i) {
-      int8x16_t rows[kPairs];
-#pragma GCC unroll 3
-      for (int p = 0; p < kPairs; ++p) {
-        rows[p] = vld1q_s8(bytes + p * 2 * kPlane + plane * kPlane + i * 16);
-      }
-#pragma GCC unroll 8
-      for (int c = 0; c < kColumns; ++c) {
-        const int8x16_t column = vld1q_s8(codes + (i * kColumns + c) * 16);
-#pragma GCC unroll 3
-        for (int p = 0; p < kPairs; ++p) {
-          products[p][c] = vmmlaq_s32(products[p][c], rows[p], column);
-        }
-      }
+    for (int c = 0; c < 2; ++c) {
+      hi[p][c] = begun<0>();
+      lo[p][c] = begun<1>();
     }
-    if (plane == 1) break;
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const int8x16_t a = vld1q_s8(codes + i * 128), b = vld1q_s8(codes + i * 128 + 16);
 #pragma GCC unroll 3
     for (int p = 0; p < kPairs; ++p) {
-#pragma GCC unroll 8
-      for (int c = 0; c < kColumns; ++c) products[p][c] = vshlq_n_s32(products[p][c], 8);
+      const int8_t* from = bytes + p * 2 * kPlane + i * 16;
+      const int8x16_t high = vld1q_s8(from), low = vld1q_s8(from + kPlane);
+      hi[p][0] = vmmlaq_s32(hi[p][0], high, a);
+      lo[p][0] = vmmlaq_s32(lo[p][0], low, a);
+      hi[p][1] = vmmlaq_s32(hi[p][1], high, b);
+      lo[p][1] = vmmlaq_s32(lo[p][1], low, b);
     }
   }
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      const int64x2_t a = vreinterpretq_s64_s32(products[r / 2][2 * v]);
-      const int64x2_t b = vreinterpretq_s64_s32(products[r / 2][2 * v + 1]);
-      sums[r][v] = (Ints)(r % 2 == 0 ? vzip1q_s64(a, b) : vzip2q_s64(a, b));
-    }
+#pragma GCC unroll 3
+  for (int p = 0; p < kPairs; ++p) {
+    const auto a = (float64x2_t)joined(hi[p][0], lo[p][0]);
+    const auto b = (float64x2_t)joined(hi[p][1], lo[p][1]);
+    products[2 * p][0] = (Floats)vzip1q_f64(a, b);
+    if (2 * p + 1 < kRows) products[2 * p + 1][0] = (Floats)vzip2q_f64(a, b);
   }
 }
 #else
-/// sum + four bytes of `row`, those of a lane, times four of every column.
-template <int kLane>
-TOOLKIT_INLINE Ints add_bytes(Ints sum, int8x16_t columns, int8x16_t row) {
-  return (Ints)vdotq_laneq_s32((int32x4_t)sum, columns, row, kLane);
+/// sums[0, kCount) + four elements of as many rows, those of a lane, times the columns'.
+template <int kLane, int kCount>
+TOOLKIT_INLINE void add_bytes(int8x16_t columns, const int8x16_t* rows, int32x4_t* sums) {
+#pragma GCC unroll 2
+  for (int r = 0; r < kCount; ++r) sums[r] = vdotq_laneq_s32(sums[r], columns, rows[r], kLane);
 }
 
-/// sums[r][v] += four elements of every row times the panel's.
-template <int kLane, int kRows, int kVectors>
-TOOLKIT_INLINE void add_elements(const int8x16_t (&rows)[kRows], const int8_t* codes,
-                                 Ints (&sums)[kRows][kVectors]) {
-#pragma GCC unroll 4
-  for (int v = 0; v < kVectors; ++v) {
-    const int8x16_t columns = vld1q_s8(codes + (kLane * kVectors + v) * 16);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) sums[r][v] = add_bytes<kLane>(sums[r][v], columns, rows[r]);
+/// hi[r] and lo[r] += 16 elements of kCount rows times those of the columns. Two rows are four
+/// chains of sums, enough for cores that wait for each.
+template <int kCount>
+TOOLKIT_INLINE void add_rows(const int8_t* from, const int8x16_t* columns, int32x4_t* hi,
+                             int32x4_t* lo) {
+  int8x16_t high[kCount], low[kCount];
+#pragma GCC unroll 2
+  for (int r = 0; r < kCount; ++r) {
+    high[r] = vld1q_s8(from + r * 2 * kPlane);
+    low[r] = vld1q_s8(from + r * 2 * kPlane + kPlane);
   }
+  add_bytes<0, kCount>(columns[0], high, hi);
+  add_bytes<0, kCount>(columns[0], low, lo);
+  add_bytes<1, kCount>(columns[1], high, hi);
+  add_bytes<1, kCount>(columns[1], low, lo);
+  add_bytes<2, kCount>(columns[2], high, hi);
+  add_bytes<2, kCount>(columns[2], low, lo);
+  add_bytes<3, kCount>(columns[3], high, hi);
+  add_bytes<3, kCount>(columns[3], low, lo);
 }
 
-/// sums[r][v] = row r of q times the panel.
+/// products[r][0] = row r of q times 4 columns of the panel.
 template <int kRows, int kVectors>
 TOOLKIT_INLINE void multiply_panel(const int16_t* q, const char* panel,
-                                   Ints (&sums)[kRows][kVectors]) {
+                                   Floats (&products)[kRows][kVectors]) {
+  static_assert(kVectors == 1);
   const auto* bytes = reinterpret_cast<const int8_t*>(q);
   const auto* codes = reinterpret_cast<const int8_t*>(panel);
+  int32x4_t hi[kRows], lo[kRows];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) sums[r][v] = Ints{};
+    hi[r] = begun<0>();
+    lo[r] = begun<1>();
   }
 #pragma GCC unroll 2
-  for (int plane = 0; plane < 2; ++plane) {
-#pragma GCC unroll 2
-    for (int i = 0; i < 2; ++i) {
-      int8x16_t rows[kRows];
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        rows[r] = vld1q_s8(bytes + r * 2 * kPlane + plane * kPlane + i * 16);
-      }
-      const int8_t* from = codes + i * 4 * kVectors * 16;
-      add_elements<0>(rows, from, sums);
-      add_elements<1>(rows, from, sums);
-      add_elements<2>(rows, from, sums);
-      add_elements<3>(rows, from, sums);
-    }
-    if (plane == 1) break;
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
+  for (int i = 0; i < 2; ++i) {
+    const int8_t* at = codes + i * 256;
+    const int8x16_t columns[4] = {vld1q_s8(at), vld1q_s8(at + 64), vld1q_s8(at + 128),
+                                  vld1q_s8(at + 192)};
+    constexpr int kEven = kRows / 2 * 2;
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) sums[r][v] = sums[r][v] << 8;
+    for (int r = 0; r < kEven; r += 2) {
+      add_rows<2>(bytes + r * 2 * kPlane + i * 16, columns, hi + r, lo + r);
+    }
+    if constexpr (kEven < kRows) {
+      add_rows<1>(bytes + kEven * 2 * kPlane + i * 16, columns, hi + kEven, lo + kEven);
     }
   }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) products[r][0] = joined(hi[r], lo[r]);
 }
 #endif
 

@@ -11,6 +11,9 @@ namespace TOOLKIT_ISA {
 
 constexpr int kStep = kBlock / 2;  // rows of the micro-kernel: sums and accumulators in registers
 
+constexpr int kVectorsTogether = kGroup / kLanes;  // of the micro-kernel
+constexpr int64_t kPartBytes = 0;                  // a panel is one part
+
 typedef int16_t Shorts __attribute__((vector_size(4 * TOOLKIT_LANES)));
 
 /// sum + a.low * b.low + a.high * b.high of every lane's pair.
@@ -60,10 +63,11 @@ TOOLKIT_INLINE void store_factors(const int32_t* factors, int16_t* out) {
   store_row(factors, 0, out);
 }
 
-/// sums[r][v] = row r of q times the panel.
+/// products[r][v] = row r of q times the panel.
 template <int kRows, int kVectors>
 TOOLKIT_INLINE void multiply_panel(const int16_t* q, const char* panel,
-                                   Ints (&sums)[kRows][kVectors]) {
+                                   Floats (&products)[kRows][kVectors]) {
+  Ints sums[kRows][kVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
@@ -83,6 +87,13 @@ TOOLKIT_INLINE void multiply_panel(const int16_t* q, const char* panel,
       const Ints all = pair - Ints{};
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) sums[r][v] = add_pairs(sums[r][v], codes[v], all);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      products[r][v] = __builtin_convertvector(sums[r][v], Floats);
     }
   }
 }
