@@ -17,16 +17,22 @@ typedef int8_t SignedLanes __attribute__((vector_size(TOOLKIT_LANES)));
 constexpr int kNibbles = 8;
 constexpr int64_t kAheadBytes = 2048;
 
-/// The four bits of number kNibble of all lanes, as floats.
+/// How many times its code a nibble is read as, where it need not be moved.
+constexpr float place_of(int nibble) {
+  return nibble + 1 < kNibbles ? static_cast<float>(1 << (4 * nibble)) : 1.0f;
+}
+
+/// The four bits of number kNibble of all lanes, as floats, times its place. They stay where they
+/// are, since shifts are what a processor does least of at once; the highest would be a sign.
+/// Powers of two change no digit; sums overflow at activations of 1e28 or so.
 template <int kNibble>
 TOOLKIT_INLINE Floats codes_of(Ints lanes) {
-#if TOOLKIT_LANES == 16
-  // One vector holds all that a code can be; only the lowest four bits of a lane choose.
-  const Floats all = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  return (Floats)_mm512_permutexvar_ps((__m512i)(lanes >> (4 * kNibble)), (__m512)all);
-#else
-  return __builtin_convertvector((lanes >> (4 * kNibble)) & 15, Floats);
-#endif
+  if constexpr (kNibble + 1 == kNibbles) {
+    typedef uint32_t Unsigned __attribute__((vector_size(4 * TOOLKIT_LANES)));
+    return __builtin_convertvector((Ints)((Unsigned)lanes >> (4 * kNibble)), Floats);
+  } else {
+    return __builtin_convertvector(lanes & (15 << (4 * kNibble)), Floats);
+  }
 }
 
 /// A column's elements of the rows that a nibble has, in even and odd lanes by turns.
@@ -43,12 +49,22 @@ TOOLKIT_INLINE Floats of_rows(const Column& c) {
 #endif
 }
 
-/// Of lanes by turns, the sums of the even and of the odd ones.
-TOOLKIT_INLINE void store_sums(Floats v, float* even, float* odd) {
-  float sums[2] = {0, 0};
-  for (int i = 0; i < kLanes; ++i) sums[i % 2] += v[i];
-  *even += sums[0];
-  *odd += sums[1];
+/// Adds `factor` times the sums of the even and of the odd lanes.
+TOOLKIT_INLINE void add_sums(Floats v, float factor, float* even, float* odd) {
+#if TOOLKIT_LANES == 16
+  typedef float Floats8 __attribute__((vector_size(32)));
+  const Floats8 half = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+                       __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  const Floats4 four = __builtin_shufflevector(half, half, 0, 1, 2, 3) +
+                       __builtin_shufflevector(half, half, 4, 5, 6, 7);
+#elif TOOLKIT_LANES == 8
+  const Floats4 four =
+      __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+#else
+  const Floats4 four = v;
+#endif
+  *even += factor * (four[0] + four[2]);
+  *odd += factor * (four[1] + four[3]);
 }
 
 template <int kNibble>
@@ -106,7 +122,7 @@ void panel4(const QuantizedMatrix& w, int64_t panel, const float* doubled, const
   store(y, offsets);
   for (int nibble = 0; nibble < kNibbles; ++nibble) {
     float* row = y + nibble / 2 + 8 * (nibble % 2);
-    store_sums(totals[nibble], row, row + 4);
+    add_sums(totals[nibble], 1.0f / place_of(nibble), row, row + 4);
   }
 }
 
