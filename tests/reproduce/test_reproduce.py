@@ -155,6 +155,8 @@ def test_a_run_that_was_stopped_goes_on(
         with pytest.raises(KeyboardInterrupt):
             learning.learn(options, data, flags, steps=5, every=1)
     [folder] = (kept / "runs").iterdir()
+    with pytest.raises(SystemExit, match="stopped before its end"):
+        learning._found(folder, None, steps=5)
     assert [row.step for row in read_trace(folder).evaluations] == [0, 1, 2]
     again = learning.learn(options, data, flags, steps=5, every=1)
     assert (again["steps"], again["losses"]) == (whole["steps"], whole["losses"])

@@ -124,8 +124,10 @@ def _draw(found: dict[str, Any], equal: int, path: Path) -> None:
         target = exact["losses"][exact["steps"].index(equal)]
         for axis in row[:2]:
             axis.axhline(target, color="gray", linestyle=":", label=f"{equal} exact steps")
-        row[0].set(xlabel="steps", ylabel=f"held-out loss, {name}", xscale="symlog")
-        row[1].set(xlabel="seconds", xscale="symlog")
+            axis.set_xscale("symlog")
+            axis.set_xlim(left=0)
+        row[0].set(xlabel="steps", ylabel=f"held-out loss, {name}")
+        row[1].set(xlabel="seconds")
         row[2].set(xlabel="learning rate: the grid", xscale="log")
         highest = exact["losses"][0]
         row[2].set_ylim(min(exact["losses"]), highest + 0.3 * (highest - min(exact["losses"])))

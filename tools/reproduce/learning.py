@@ -108,7 +108,7 @@ def learn(
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode and "not finite" not in done.stderr:
         raise SystemExit(done.stderr)
-    found = _found(folder, done.stderr.strip() if done.returncode else None)
+    found = _found(folder, done.stderr.strip() if done.returncode else None, steps)
     shutil.rmtree(folder)
     return found
 
@@ -119,8 +119,12 @@ def _trainer_digest() -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _found(folder: Path, failed: str | None) -> dict[str, Any]:
+def _found(folder: Path, failed: str | None, steps: int) -> dict[str, Any]:
     trace = read_trace(folder)
+    if failed is None and all(row.step < steps for row in trace.evaluations):
+        raise SystemExit("error: the run was stopped before its end. Start again to go on with it")
+    if failed is None and any(row.loss is None for row in trace.evaluations):
+        failed = "the held-out loss is not finite"
     seconds = dict(
         zip(trace.steps["step"].tolist(), trace.steps["seconds"].cumsum().tolist(), strict=True)
     )
