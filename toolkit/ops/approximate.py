@@ -40,7 +40,8 @@ def pack(counts: Tensor) -> Tensor:
     """Return numbers from 0 to 3 [..., F] as uint8 [..., F/4], rounded up; the rest is zero."""
     groups = pad(counts, (0, -counts.shape[-1] % PER_BYTE)).unflatten(-1, (-1, PER_BYTE))
     shifted = groups << (2 * torch.arange(PER_BYTE, device=counts.device))
-    return shifted.sum(-1).to(torch.uint8)
+    packed: Tensor = shifted.sum(-1).to(torch.uint8)
+    return packed
 
 
 def unpack(codes: Tensor, size: int) -> Tensor:
