@@ -1,7 +1,6 @@
 """Flower's own processes on loopback: a SuperLink over TLS, SuperNodes with keys of their own."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import httpx
+import psutil
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization as form
@@ -158,12 +158,21 @@ class Deployment:
         return (self.folder / f"{name}.log").read_text()
 
     def stop(self) -> None:
-        """End all processes, the last started first."""
+        """End all processes, and those of apps that outlast the one they serve."""
+        below = [
+            child
+            for process in self.processes.values()
+            if process.poll() is None
+            for child in psutil.Process(process.pid).children(recursive=True)
+        ]
         for process in reversed(self.processes.values()):
             process.terminate()
         for process in self.processes.values():
-            with suppress(subprocess.TimeoutExpired):
+            try:
                 process.wait(20)
-            with suppress(ProcessLookupError):  # processes of apps may outlast the one they serve
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for child in below:
+            with suppress(psutil.Error):
+                child.kill()

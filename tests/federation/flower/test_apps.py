@@ -78,7 +78,7 @@ def test_a_simulation_comes_to_the_bits_of_a_lab(lab, reference, deployment, tmp
 
 @pytest.mark.skipif("TOOLKIT_SOAK" not in os.environ, reason="minutes; `make soak`")
 def test_a_superlink_that_is_killed_loses_nothing(lab, reference, deployment, tmp_path):
-    """With its ServerApp, at random times; SuperNodes stay, and another run goes on."""
+    """At random times; SuperNodes stay, and another run goes on."""
     app, draw, kills = app_of(lab, tmp_path), random.Random(6), 0
     deployment.start_superlink()
     for name in ("a", "b"):
