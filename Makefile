@@ -27,6 +27,7 @@ soak: setup
 	TOOLKIT_SOAK=7000 $(BIN)/pytest tests/cli/test_damage.py
 	TOOLKIT_SOAK=1 $(BIN)/pytest tests/runtime/kernels/test_full_size.py tests/oracle/test_full_size.py tests/api/test_families.py
 	TOOLKIT_SOAK=1 $(BIN)/pytest -s tests/generation/test_real_model.py tests/exchange/test_gguf_adapter.py
+	TOOLKIT_SOAK=4 tools/check_flower -k killed
 	$(BIN)/python tools/fuzz_traces.py
 	$(BIN)/python tools/android/real_tokenizers.py
 

@@ -5,12 +5,14 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
 import httpx
+import psutil
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization as form
@@ -37,10 +39,13 @@ class Deployment:
 
     folder: Path
     simulated: int = 0
+    plain: bool = False
+    database: bool = True
     processes: dict[str, subprocess.Popen] = field(default_factory=dict)
 
     def __post_init__(self):
         self.port = free_port()
+        self.plain = self.plain or self.simulated > 0
         self.environment = os.environ | {
             "FLWR_HOME": str(self.folder / "home"),
             "FLWR_TELEMETRY_ENABLED": "0",
@@ -50,7 +55,7 @@ class Deployment:
             "OMP_NUM_THREADS": "1",
         }
         (self.folder / "home").mkdir(parents=True)
-        scheme = "insecure = true" if self.simulated else f'root-certificates = "{self.ca}"'
+        scheme = "insecure = true" if self.plain else f'root-certificates = "{self.ca}"'
         (self.folder / "home/config.toml").write_text(
             '[superlink]\ndefault = "it"\n[superlink.it]\n'
             f'address = "127.0.0.1:{self.port}"\n{scheme}\n'
@@ -104,14 +109,14 @@ class Deployment:
             "--database",
             self.folder / "state.db",
         ]
-        if self.simulated:
-            words += ["--insecure", "--simulation"]
+        if self.plain:
+            words += ["--insecure"] + ["--simulation"] * (self.simulated > 0)
         else:
             self.ca.exists() or self.certify()
             words += ["--ssl-ca-certfile", self.ca, "--ssl-certfile", self.folder / "server.pem"]
             words += ["--ssl-keyfile", self.folder / "server.key", "--enable-supernode-auth"]
         self.start("superlink", *words)
-        scheme, verify = ("http", False) if self.simulated else ("https", str(self.ca))
+        scheme, verify = ("http", False) if self.plain else ("https", str(self.ca))
         for _ in range(600):
             assert self.processes["superlink"].poll() is None, self.log("superlink")
             try:
@@ -153,7 +158,13 @@ class Deployment:
         return (self.folder / f"{name}.log").read_text()
 
     def stop(self) -> None:
-        """End all processes, the last started first."""
+        """End all processes, and those of apps that outlast the one they serve."""
+        below = [
+            child
+            for process in self.processes.values()
+            if process.poll() is None
+            for child in psutil.Process(process.pid).children(recursive=True)
+        ]
         for process in reversed(self.processes.values()):
             process.terminate()
         for process in self.processes.values():
@@ -162,3 +173,6 @@ class Deployment:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for child in below:
+            with suppress(psutil.Error):
+                child.kill()

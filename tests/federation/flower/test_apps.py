@@ -1,6 +1,10 @@
 """`flwr run` with the ServerApp and the ClientApp: Flower's deployment and simulation engines."""
 
 import json
+import os
+import random
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +12,7 @@ import pytest
 import toolkit
 from tests.federation.flower.deployment import Deployment
 from tests.federation.test_rounds import same
+from tests.support.processes import wait_for
 from toolkit.federation.flower.project import write_project
 from toolkit.federation.settings import read_federation
 
@@ -68,4 +73,29 @@ def test_a_simulation_comes_to_the_bits_of_a_lab(lab, reference, deployment, tmp
     resources = "num-supernodes=2 client-resources-num-cpus=1"
     said = deployment.flwr("run", app, "it", "--stream", "--federation-config", resources)
     assert (tmp_path / "out/federation.json").exists(), said
+    check(tmp_path / "out", reference)
+
+
+@pytest.mark.skipif("TOOLKIT_SOAK" not in os.environ, reason="minutes; `make soak`")
+def test_a_superlink_that_is_killed_loses_nothing(lab, reference, deployment, tmp_path):
+    """At random times; SuperNodes stay, and another run goes on."""
+    app, draw, kills = app_of(lab, tmp_path), random.Random(6), 0
+    deployment.start_superlink()
+    for name in ("a", "b"):
+        deployment.make_key(name)
+        deployment.start_supernode(name, lab.folder / name)
+    for _ in range(int(os.environ["TOOLKIT_SOAK"])):
+        begun = (tmp_path / "out/federation.json").exists()
+        deployment.flwr("run", app, "it", "-c", f'nodes="" resume={str(begun).lower()}')
+        wait_for((tmp_path / "out/federation.json").exists, 240)
+        time.sleep(draw.uniform(0, 30))
+        kills += not (tmp_path / "out/README.md").exists()
+        os.killpg(deployment.processes["superlink"].pid, signal.SIGKILL)
+        deployment.processes["superlink"].wait()
+        deployment.start_superlink()
+        if (tmp_path / "out/README.md").exists():
+            break
+    assert kills > 0
+    said = deployment.flwr("run", app, "it", "--stream", "-c", 'nodes="" resume=true')
+    assert (tmp_path / "out/README.md").exists(), said
     check(tmp_path / "out", reference)
