@@ -101,7 +101,7 @@ def trained(start: list[object], apk: Path, settings: dict[str, object], name: s
         process.stdin.write("step\n" if answer else "open\n")
         process.stdin.flush()
         answer = process.stdout.readline().split()
-    process.stdin.close()
+    # It ends by itself; without an input it would think that the app is gone.
     if process.wait(60) or answer[:2] != ["progress", str(settings["steps"])]:
         sys.exit(f"error: {name} ended with {' '.join(answer)}")
     print(f"{name}: {answer[1]} steps in {time.monotonic() - began:.1f} s")
