@@ -203,7 +203,7 @@ class TrainingService : Service() {
         /** Of the alarm, which [RestartReceiver] takes. */
         const val LOOK = "dev.toolkit.trainer.action.LOOK"
         const val RUN = "run"
-        private const val AT_ONCE = "at once"
+        private const val AT_ONCE = "now"
         private const val TAG = "toolkit"
 
         /** What a run of a minute, whose user looks on, need not wait for. */
