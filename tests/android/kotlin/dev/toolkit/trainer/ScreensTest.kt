@@ -157,7 +157,8 @@ class ScreensTest {
         for (look in looks + Pictures.languages + Pictures.turned) {
             Pictures.apply(look)
             // In the other looks the longest page.
-            for (page in if (look in looks) 1..3 else 3..3) {
+            val all = look.name == "phone-light" || look.name == "phone-large-font"
+            for (page in if (all) 1..3 else 3..3) {
                 val turn = { screen: Activity -> repeat(page - 1) { screen.requireViewById<View>(R.id.next).performClick() } }
                 Pictures.take(look, "welcome-$page", WelcomeActivity::class.java, null, turn) { it.requireViewById<View>(R.id.next).isShown }
             }
