@@ -35,7 +35,7 @@ def main() -> int:
         *("--java", BUILD / "generated", "--proguard", BUILD / "keep.pro", "--auto-add-overlay"),
         *("--min-sdk-version", MIN_SDK, "--target-sdk-version", TARGET_SDK),
         *("--version-code", VERSION_CODE, "--version-name", VERSION_NAME, "--debug-mode"),
-        compiled,
+        *("-A", SOURCE / "assets", compiled),
     )
     write_test_config(manifest)
     return 0

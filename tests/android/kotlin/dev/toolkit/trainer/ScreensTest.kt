@@ -28,6 +28,7 @@ import dev.toolkit.trainer.ui.NewRunActivity
 import dev.toolkit.trainer.ui.RunActivity
 import dev.toolkit.trainer.ui.SettingsActivity
 import dev.toolkit.trainer.ui.TextActivity
+import dev.toolkit.trainer.ui.WelcomeActivity
 import org.junit.Assert.assertTrue
 import org.junit.Rule
 import org.junit.Test
@@ -147,6 +148,20 @@ class ScreensTest {
             Pictures.take(look, "runs-empty", MainActivity::class.java, null) { text(it, "No runs yet") }
             Pictures.take(look, "new-run-empty", NewRunActivity::class.java, null) { text(it, "toolkit deploy") }
             Pictures.take(look, "text-empty", TextActivity::class.java, null) { text(it, "no model with a tokenizer") }
+        }
+    }
+
+    @Test
+    fun `the introduction`() {
+        Fixtures.deploy(temporary, emptyList())
+        for (look in looks + Pictures.languages + Pictures.turned) {
+            Pictures.apply(look)
+            // In the other looks the longest page.
+            val all = look.name == "phone-light" || look.name == "phone-large-font"
+            for (page in if (all) 1..3 else 3..3) {
+                val turn = { screen: Activity -> repeat(page - 1) { screen.requireViewById<View>(R.id.next).performClick() } }
+                Pictures.take(look, "welcome-$page", WelcomeActivity::class.java, null, turn) { it.requireViewById<View>(R.id.next).isShown }
+            }
         }
     }
 

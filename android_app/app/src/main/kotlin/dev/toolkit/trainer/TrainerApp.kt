@@ -15,9 +15,11 @@ import dev.toolkit.trainer.store.DataStore
 import dev.toolkit.trainer.store.Estimates
 import dev.toolkit.trainer.store.Leftovers
 import dev.toolkit.trainer.store.RunStore
+import dev.toolkit.trainer.store.Sample
 import dev.toolkit.trainer.store.TextData
 import dev.toolkit.trainer.ui.Errand
 import dev.toolkit.trainer.ui.MadeData
+import dev.toolkit.trainer.ui.Sampled
 import java.io.File
 
 /** What screens and services share for as long as the process lives. */
@@ -26,6 +28,7 @@ class TrainerApp : Application() {
     val bundles by lazy { BundleStore(folders) }
     val data by lazy { DataStore(folders) }
     val runs by lazy { RunStore(folders) }
+    val sample by lazy { Sample(this, folders, bundles, data, runs) }
     val policy by lazy { PolicyStore(this) }
     val conditions by lazy { PhoneConditions(this) }
     val background = Background()
@@ -38,6 +41,9 @@ class TrainerApp : Application() {
 
     /** Words about an export that is over. */
     val exporting = Errand(::unexpected)
+
+    /** Told the run of the sample once it is made, or why it is not. */
+    val sampling = Errand { Sampled(null, unexpected(it)) }
 
     /** Why a trial of two steps came to nothing; empty when it did not. */
     val trying = Errand(::unexpected)

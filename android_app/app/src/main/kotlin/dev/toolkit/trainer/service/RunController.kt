@@ -16,11 +16,9 @@ import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.Bundle
 import dev.toolkit.trainer.store.BundleStore
 import dev.toolkit.trainer.store.DataStore
-import dev.toolkit.trainer.store.Outcome
 import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.store.RunStore
-import dev.toolkit.trainer.store.TraceReader
 import java.io.File
 import java.util.concurrent.CopyOnWriteArraySet
 import java.util.concurrent.TimeUnit
@@ -41,10 +39,11 @@ class RunController(
     /** Why the process before this one ended, in words. */
     private val lastExit: () -> String = { "" },
     /** Told what a step took: model, tokens in a sequence, sequences in the step. */
-    private val learn: (Bundle, Int, Int, Progress) -> Unit = { _, _, _, _ -> },
+    learn: (Bundle, Int, Int, Progress) -> Unit = { _, _, _, _ -> },
 ) {
     private enum class Wish { TRAIN, PAUSE, STOP }
 
+    private val records = RunRecords(runs, bundles, data, settings, learn)
     private val lock = ReentrantLock()
     private val changed = lock.newCondition()
     private val listeners = CopyOnWriteArraySet<() -> Unit>()
@@ -82,16 +81,17 @@ class RunController(
     /**
      * Starts or continues a run; nothing happens when it is active already.
      *
+     * @param anyway what it need not wait for, until it is paused or over
      * @throws AppException the run or what it needs is not there, or another run is active
      */
-    fun start(name: String): Run {
+    fun start(name: String, anyway: Set<Hold> = emptySet()): Run {
         val run = runs.require(name)
         if (!Engine.available) throw AppException(Words.of(R.string.no_engine_train))
         if (active == null) {
             bundles.require(run.bundle)
             data.require(run.data)
         }
-        if (!claim(name)) return run
+        if (!claim(name, anyway)) return run
         // Not under the lock, which the main thread takes as well.
         try {
             val started = runs.save(run.copy(state = RunState.RUNNING, reason = ""))
@@ -105,7 +105,7 @@ class RunController(
     }
 
     /** Makes a run the active one; false if it is already. */
-    private fun claim(name: String): Boolean = lock.withLock {
+    private fun claim(name: String, anyway: Set<Hold>): Boolean = lock.withLock {
         val other = active
         if (other != null && other.name != name) {
             throw AppException(Words.of(R.string.run_active, other.name))
@@ -114,7 +114,7 @@ class RunController(
         if (other != null) return false
         wish = Wish.TRAIN
         active = ActiveRun(name, Doing.OPENING, null, null)
-        allowed = emptySet()
+        allowed = anyway
         pace = Pace()
         refusal = null
         true
@@ -247,7 +247,7 @@ class RunController(
                     outcome = afterWish()
                     break
                 }
-                run = record(run.copy(state = RunState.RUNNING, reason = ""))
+                run = records.write(run.copy(state = RunState.RUNNING, reason = ""))
                 val held = train(run, waited)
                 run = run.copy(step = active?.progress?.step ?: run.step, untold = emptyList(), peakMb = peakOf(run), attempts = 0)
                 if (held == null) {
@@ -269,8 +269,8 @@ class RunController(
         } finally {
             // It has come to an end in its own way, so it is not what ends the process.
             run = run.copy(step = active?.progress?.step ?: run.step, peakMb = peakOf(run), attempts = 0)
-            if (outcome == RunState.COMPLETED || outcome == RunState.STOPPED) run = concluded(run)
-            record(run.copy(state = outcome, reason = reason))
+            if (outcome == RunState.COMPLETED || outcome == RunState.STOPPED) run = records.concluded(run, active?.progress)
+            records.write(run.copy(state = outcome, reason = reason))
             lock.withLock { active = null }
             Log.i(TAG, "run ${run.name}: ${outcome.name.lowercase()} at step ${run.step} $reason")
             notifyListeners()
@@ -291,7 +291,7 @@ class RunController(
             waited = waiting
             if (waiting != shown) {
                 shown = waiting
-                record(run.copy(state = RunState.WAITING, reason = waiting.text, step = active?.progress?.step ?: run.step))
+                records.write(run.copy(state = RunState.WAITING, reason = waiting.text, step = active?.progress?.step ?: run.step))
                 val since = active?.takeIf { it.waiting?.hold == waiting.hold && it.since > 0 }?.since ?: System.currentTimeMillis()
                 show(ActiveRun(run.name, Doing.WAITING, waiting, active?.progress, since, pace.seconds))
             }
@@ -304,7 +304,7 @@ class RunController(
     private fun train(run: Run, waited: Waiting?): Waiting? {
         show(ActiveRun(run.name, Doing.OPENING, null, active?.progress))
         guests.dismiss()
-        val opened = Engine.open(options(run))
+        val opened = Engine.open(records.options(run))
         try {
             run.untold.forEach { opened.note("paused", it) }
             if (waited != null) opened.note("resumed", Words.of(waited.hold.over))
@@ -326,7 +326,7 @@ class RunController(
                 // It has saved since, so what ended its process before is over.
                 if (attempts > 0 && saved.lastModified() != savedAt) {
                     attempts = 0
-                    record(run.copy(attempts = 0, step = opened.progress().step))
+                    records.write(run.copy(attempts = 0, step = opened.progress().step))
                 }
             } while (opened.step())
             val why = lock.withLock { held }
@@ -341,21 +341,6 @@ class RunController(
 
     private fun peakOf(run: Run): Long = maxOf(run.peakMb, (active?.progress?.peakKib ?: 0) * 1024 / 1_000_000)
 
-    private fun options(run: Run): Map<String, String> {
-        val bundle = bundles.require(run.bundle)
-        val set = data.require(run.data)
-        val threads = if (run.settings.threads > 0) run.settings.threads else settings().threads
-        return buildMap {
-            putAll(run.settings.options())
-            put("bundle", bundle.folder.path)
-            put("data", set.train.path)
-            if (set.hasValidation && set.validation.isFile) put("eval-data", set.validation.path)
-            put("out", run.folder.path)
-            put("threads", threads.toString())
-            if (run.trace.exists()) put("resume", "true")
-        }
-    }
-
     private fun phone(): Conditions =
         conditions().let { if (shortOfMemoryUntil - System.nanoTime() > 0) it.copy(lowMemory = true) else it }
 
@@ -367,25 +352,6 @@ class RunController(
 
     /** Also before the last step, where it no longer helped. */
     private fun finished(): Boolean = active?.progress?.let { it.step >= it.steps || !it.running && !it.stopped } ?: false
-
-    /** What came of a run, from its trace, and what its steps took. */
-    private fun concluded(run: Run): Run {
-        runCatching {
-            val bundle = bundles.require(run.bundle)
-            active?.progress?.let { learn(bundle, data.require(run.data).sequenceLength, run.settings.gradientAccumulation, it) }
-        }
-        return run.copy(outcome = Outcome.of(TraceReader(run.trace).read()))
-    }
-
-    /** Writes run.json; a full disk must not end a run that the engine could still save. */
-    private fun record(run: Run): Run {
-        try {
-            runs.save(run)
-        } catch (error: AppException) {
-            Log.w(TAG, error.message, error)
-        }
-        return run
-    }
 
     private fun show(now: ActiveRun) {
         // Under the lock: what was told to end must not seem to train on.

@@ -13,6 +13,7 @@ import android.os.IBinder
 import android.util.Log
 import dev.toolkit.trainer.R
 import dev.toolkit.trainer.TrainerApp
+import dev.toolkit.trainer.policy.Hold
 import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.store.RunState
@@ -63,16 +64,17 @@ class TrainingService : Service() {
         if (action == PAUSE) ifActive(name) { app.controller.pause() }
         if (action == STOP) ifActive(name) { app.controller.stop() }
         if (action == GO_ON) ifActive(name) { app.controller.goOn() }
+        val anyway = if (intent?.getBooleanExtra(AT_ONCE, false) == true) SOON else emptySet()
         acting++
-        app.background.run({ act(action, name) }) {
+        app.background.run({ act(action, name, anyway) }) {
             acting--
             refresh()
         }
         return START_STICKY
     }
 
-    private fun act(action: String?, name: String?) = when (action) {
-        START -> attempt(name) { app.controller.start(name.orEmpty()) }
+    private fun act(action: String?, name: String?, anyway: Set<Hold>) = when (action) {
+        START -> attempt(name) { app.controller.start(name.orEmpty(), anyway) }
         // Null: the system restarted us after it had ended the process.
         null, CONTINUE -> continueInterrupted()
         else -> Unit
@@ -201,7 +203,11 @@ class TrainingService : Service() {
         /** Of the alarm, which [RestartReceiver] takes. */
         const val LOOK = "dev.toolkit.trainer.action.LOOK"
         const val RUN = "run"
+        private const val AT_ONCE = "now"
         private const val TAG = "toolkit"
+
+        /** What a run of a minute, whose user looks on, need not wait for. */
+        private val SOON = setOf(Hold.CHARGER, Hold.HOURS)
 
         // The system drops what an app posts more often than five times a second; people read less.
         private const val REFRESH_MILLISECONDS = 1000L
@@ -212,6 +218,11 @@ class TrainingService : Service() {
 
         fun start(context: Context, action: String, run: String? = null) {
             context.startForegroundService(intent(context, action, run))
+        }
+
+        /** Starts a run without charger and hours. */
+        fun startAtOnce(context: Context, run: String) {
+            context.startForegroundService(intent(context, START, run).putExtra(AT_ONCE, true))
         }
     }
 }

@@ -16,6 +16,7 @@ import dev.toolkit.trainer.engine.Reply
 import dev.toolkit.trainer.service.Answer
 import dev.toolkit.trainer.service.Side
 import dev.toolkit.trainer.service.Throttle
+import dev.toolkit.trainer.store.Sample
 
 /** "Try it": one beginning of a text, gone on with by the model before and after a run trained it. */
 class AskActivity : Screen() {
@@ -45,9 +46,11 @@ class AskActivity : Screen() {
         if (savedInstanceState == null && !app.asking.errand.running) app.asking.errand.forget()
         app.asking.errand.attach(onOver)
         app.asking.addListener(onChange)
-        inBackground({ Engine.available }) { available ->
+        val fresh = savedInstanceState == null && asked == null
+        inBackground({ Engine.available to (fresh && app.runs.find(run)?.let(Sample::isOf) == true) }) { (available, sample) ->
             if (!available) text(R.id.problem).message(getString(R.string.no_engine_title))
             requireViewById<View>(R.id.go).isEnabled = available
+            if (available && sample) askOfSample()
         }
         showAnswers()
     }
@@ -63,6 +66,13 @@ class AskActivity : Screen() {
         app.asking.removeListener(onChange)
         app.asking.errand.detach(onOver)
         super.onDestroy()
+    }
+
+    /** Whoever tries the sample for the first time sees it write without having to think of something. */
+    private fun askOfSample() {
+        if (field().text.isNotEmpty() || app.asking.errand.running) return
+        field().setText(R.string.sample_prompt)
+        go()
     }
 
     private fun go() {

@@ -30,6 +30,10 @@ class MainActivity : Screen() {
 
     private val throttle = Throttle(REFRESH_MILLISECONDS, ::refresh)
     private val onChange: () -> Unit = throttle::request
+    private val onSampled: (Sampled) -> Unit = { sampled ->
+        sampled.problem?.let(::tell)
+        sampled.run?.let { FirstRun.open(this, it) }
+    }
     private val readers = HashMap<String, TraceReader>()
     private val advice by lazy { Advice(this) }
     private var page: RunPage? = null
@@ -45,12 +49,14 @@ class MainActivity : Screen() {
         requireViewById<View>(R.id.train_on_text).setOnClickListener { startActivity(Intent(this, TextActivity::class.java)) }
         openPane(savedInstanceState?.getString(OPEN))
         requireViewById<View>(R.id.import_model).setOnClickListener { startActivity(Intent(this, ImportActivity::class.java)) }
+        requireViewById<View>(R.id.sample).setOnClickListener { FirstRun.prepare(app) }
         requireViewById<View>(R.id.refusal_dismiss).setOnClickListener { app.controller.dismissRefusal() }
     }
 
     override fun onStart() {
         super.onStart()
         bundlesAt = 0
+        app.sampling.attach(onSampled)
         app.controller.addListener(onChange)
         refresh()
     }
@@ -108,6 +114,7 @@ class MainActivity : Screen() {
 
     override fun onStop() {
         app.controller.removeListener(onChange)
+        app.sampling.detach(onSampled)
         throttle.cancel()
         super.onStop()
     }
@@ -149,6 +156,8 @@ class MainActivity : Screen() {
         advice.show(listing.engine && listing.runs.any { it.begun || it.name == active?.name })
         showRefusal(app.controller.refusal)
         requireViewById<View>(R.id.no_runs).visible(listing.runs.isEmpty())
+        requireViewById<View>(R.id.sample).visible(listing.runs.isEmpty() && listing.engine)
+        welcome(listing)
         requireViewById<View>(R.id.no_bundles).visible(listing.bundles.isEmpty())
         val titles = listing.bundles.titles()
         val runs = listing.runs.sortedByDescending { it.name == active?.name }
@@ -161,6 +170,13 @@ class MainActivity : Screen() {
         fill(R.id.damaged, R.layout.item_kept, listing.damaged, ::showDamaged)
         fill(R.id.bundles, R.layout.item_bundle, listing.bundles) { view, bundle ->
             showBundle(view, bundle, titles.getValue(bundle.name))
+        }
+    }
+
+    /** Once, and only whoever has nothing on this phone yet. */
+    private fun welcome(listing: Listing) {
+        if (listing.runs.isEmpty() && listing.bundles.isEmpty() && !WelcomeActivity.wasSeen(this)) {
+            startActivity(Intent(this, WelcomeActivity::class.java))
         }
     }
 

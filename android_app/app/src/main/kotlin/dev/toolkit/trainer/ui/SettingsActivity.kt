@@ -1,6 +1,7 @@
 package dev.toolkit.trainer.ui
 
 import android.app.TimePickerDialog
+import android.content.Intent
 import android.os.Build
 import android.os.Bundle
 import android.text.format.DateFormat
@@ -23,6 +24,7 @@ class SettingsActivity : Screen() {
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
         show(R.layout.activity_settings, getString(R.string.settings), up = true)
+        requireViewById<View>(R.id.introduction).setOnClickListener { startActivity(Intent(this, WelcomeActivity::class.java)) }
         settings = app.policy.read()
         showSwitches()
         showHours()

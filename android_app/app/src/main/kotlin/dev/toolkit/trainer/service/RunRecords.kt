@@ -1,0 +1,56 @@
+package dev.toolkit.trainer.service
+
+import android.util.Log
+import dev.toolkit.trainer.engine.Progress
+import dev.toolkit.trainer.policy.PolicySettings
+import dev.toolkit.trainer.store.AppException
+import dev.toolkit.trainer.store.Bundle
+import dev.toolkit.trainer.store.BundleStore
+import dev.toolkit.trainer.store.DataStore
+import dev.toolkit.trainer.store.Outcome
+import dev.toolkit.trainer.store.Run
+import dev.toolkit.trainer.store.RunStore
+import dev.toolkit.trainer.store.TraceReader
+
+/** What the active run has on file: its options for the engine, its record, and what came of it. */
+class RunRecords(
+    private val runs: RunStore,
+    private val bundles: BundleStore,
+    private val data: DataStore,
+    private val settings: () -> PolicySettings,
+    private val learn: (Bundle, Int, Int, Progress) -> Unit,
+) {
+    fun options(run: Run): Map<String, String> {
+        val bundle = bundles.require(run.bundle)
+        val set = data.require(run.data)
+        val threads = if (run.settings.threads > 0) run.settings.threads else settings().threads
+        return buildMap {
+            putAll(run.settings.options())
+            put("bundle", bundle.folder.path)
+            put("data", set.train.path)
+            if (set.hasValidation && set.validation.isFile) put("eval-data", set.validation.path)
+            put("out", run.folder.path)
+            put("threads", threads.toString())
+            if (run.trace.exists()) put("resume", "true")
+        }
+    }
+
+    /** With what came of the run, from its trace; keeps what its steps took. */
+    fun concluded(run: Run, progress: Progress?): Run {
+        runCatching {
+            val bundle = bundles.require(run.bundle)
+            progress?.let { learn(bundle, data.require(run.data).sequenceLength, run.settings.gradientAccumulation, it) }
+        }
+        return run.copy(outcome = Outcome.of(TraceReader(run.trace).read()))
+    }
+
+    /** Writes run.json; a full disk must not end a run that the engine could still save. */
+    fun write(run: Run): Run {
+        try {
+            runs.save(run)
+        } catch (error: AppException) {
+            Log.w("toolkit", error.message, error)
+        }
+        return run
+    }
+}
