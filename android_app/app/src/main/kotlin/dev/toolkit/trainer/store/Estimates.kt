@@ -26,6 +26,8 @@ class Estimates(context: Context) {
         preferences.edit().putString(key(bundle, length), Cost(progress.seconds / sequences, progress.peakKib).json().toString()).apply()
     }
 
+    fun forget() = preferences.edit().clear().apply()
+
     private fun key(bundle: Bundle, length: Int) = "${bundle.name} ${bundle.bytes} $length"
 
     companion object {

@@ -20,7 +20,6 @@ import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.store.RunExport
 import dev.toolkit.trainer.store.RunState
-import dev.toolkit.trainer.store.SharedFiles
 import dev.toolkit.trainer.store.TraceReader
 import dev.toolkit.trainer.store.TraceSummary
 import dev.toolkit.trainer.store.titles
@@ -55,7 +54,7 @@ class RunPage(
     init {
         root.requireViewById<View>(R.id.export).setOnClickListener { export() }
         root.requireViewById<View>(R.id.ask).setOnClickListener { screen.startActivity(AskActivity.intent(screen, name)) }
-        root.requireViewById<View>(R.id.share).setOnClickListener { share() }
+        root.requireViewById<View>(R.id.share).setOnClickListener { Sharing(screen).ask(name) }
         root.requireViewById<View>(R.id.longer).setOnClickListener { prolong() }
         app.exporting.attach(onExported)
     }
@@ -265,10 +264,6 @@ class RunPage(
             }
         }
         busy(true)
-    }
-
-    private fun share() = screen.inBackground({ app.runs.find(name)?.let { SharedFiles.adapter(screen, it) } }) { intent ->
-        if (intent != null) screen.startActivity(Intent.createChooser(intent, screen.getString(R.string.share)))
     }
 
     private fun prolong() = screen.inBackground({ app.runs.prolong(name) }) { TrainingService.start(screen, TrainingService.START, name) }
