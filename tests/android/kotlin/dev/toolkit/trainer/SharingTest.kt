@@ -4,6 +4,7 @@ import android.app.AlertDialog
 import android.content.DialogInterface
 import android.content.Intent
 import android.net.Uri
+import android.view.View
 import dev.toolkit.trainer.Fixtures.await
 import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.GgufFile
@@ -84,5 +85,33 @@ class SharingTest {
         Sharing(screen).ask("reference")
         (ShadowDialog.getLatestDialog() as AlertDialog).getButton(DialogInterface.BUTTON_POSITIVE).performClick()
         await("the reason") { ShadowToast.getTextOfLatestToast().orEmpty().contains("tiny") }
+    }
+
+    @Test
+    fun `an earlier save can be gone back to, and what it learned from stays known`() {
+        val app = Fixtures.deploy(temporary)
+        Fixtures.create(app, "a", Fixtures.reference.copy(saveEvery = 2, keepCheckpoints = 3))
+        app.controller.start("a")
+        assertTrue(app.controller.join(60_000))
+        val run = app.runs.require("a")
+        assertEquals(listOf(4L, 6L, 8L), run.versions.map { it.step })
+        assertArrayEquals(Fixtures.referenceAdapter(), run.best.readBytes())
+        val screen = Robolectric.buildActivity(RunActivity::class.java, RunActivity.intent(app, "a")).setup().get()
+        await("the page") { screen.requireViewById<View>(R.id.versions).isShown }
+        assertTrue(Pictures.text(screen, "Learned from rows: 12 texts or chats"))
+        screen.requireViewById<View>(R.id.versions).performClick()
+        await("the choice") { ShadowDialog.getLatestDialog()?.isShowing == true }
+        val dialog = ShadowDialog.getLatestDialog() as AlertDialog
+        assertEquals(listOf("The best one, or the last", "Step 4", "Step 6", "Step 8"), shadowOf(dialog).items.map { it.toString() })
+        shadowOf(dialog).clickOnItem(1)
+        await("the page again") { Pictures.text(screen, "the state of step 4") }
+        val back = app.runs.require("a")
+        assertArrayEquals(File(back.folder, "checkpoints/step-4/adapter_model.safetensors").readBytes(), back.best.readBytes())
+        assertTrue(!back.best.readBytes().contentEquals(back.adapter.readBytes()))
+        app.runs.prolong("a")
+        app.controller.start("a")
+        assertTrue(app.controller.join(60_000))
+        val longer = app.runs.require("a")
+        assertEquals(longer.reason, 16L to longer.adapter, longer.step to longer.best)
     }
 }
