@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
+import chat_cases  # noqa: E402
 import tokenizer_cases  # noqa: E402
 from transformers import PreTrainedTokenizerFast  # noqa: E402
 
@@ -21,6 +22,7 @@ from tests.support.bundles import SourceWithTokenizer, export_tiny  # noqa: E402
 from tests.support.chatml import SMOLLM2, make_tokenizer  # noqa: E402
 from tests.support.family_tokenizers import wrapped  # noqa: E402
 from tests.support.trainer import run_trainer  # noqa: E402
+from toolkit.api.exchanging import convert  # noqa: E402
 from toolkit.api.generating import generate  # noqa: E402
 from toolkit.bundle.archive import write_archive  # noqa: E402
 from toolkit.bundle.bundle import Bundle  # noqa: E402
@@ -28,8 +30,10 @@ from toolkit.bundle.export import ExportSettings, export_bundle  # noqa: E402
 from toolkit.bundle.layout import parameter_shapes  # noqa: E402
 from toolkit.data.dataset import read_rows  # noqa: E402
 from toolkit.data.prepare import Settings, prepare, prepare_random  # noqa: E402
+from toolkit.exchange.gguf_adapter import write_gguf_adapter  # noqa: E402
 from toolkit.lora import PROJECTIONS, LoraSettings  # noqa: E402
 from toolkit.settings.generation import ReplySettings  # noqa: E402
+from toolkit.sources.bundle import BundleSource  # noqa: E402
 
 TARGET = ROOT / "build/android/fixtures"
 SEQ_LEN = 24
@@ -55,7 +59,9 @@ def main() -> None:
         write_text_rows(TARGET / "texts" / name, tokenizer)
     write_archive(Bundle.open(TARGET / "bundles/words"), TARGET / "words.zip")
     write_reference(TARGET / "reference")
+    write_gguf(TARGET / "gguf", TARGET / "reference", TARGET / "bundles/tiny")
     write_replies(TARGET / "replies")
+    chat_cases.write(TARGET / "chats", tokenizers)
     tokenizer_cases.write(TARGET / "tokenizers", CASES, tokenizers)
 
 
@@ -93,6 +99,19 @@ def write_reference(folder: Path) -> None:
     )
 
 
+def write_gguf(folder: Path, run: Path, bundle: Path) -> None:
+    """Convert a run for llama.cpp; and one with alphas of its own and a model of the hub."""
+    folder.mkdir(parents=True)
+    convert(run, folder / "reference.gguf", base=bundle)
+    odd = folder / "odd"
+    shutil.copytree(run, odd)
+    facts = json.loads((odd / "adapter_config.json").read_text())
+    facts |= {"use_rslora": True, "alpha_pattern": {"q_proj": 3, "down_proj": 5}}
+    facts["base_model_name_or_path"] = "owner/tiny"
+    (odd / "adapter_config.json").write_text(json.dumps(facts))
+    write_gguf_adapter(odd, folder / "odd.gguf", BundleSource(bundle).config, "owner/tiny")
+
+
 def write_replies(folder: Path) -> None:
     """Train the model with a tokenizer, and have it go on with a text before and after."""
     bundle = TARGET / "bundles/words"
@@ -105,6 +124,9 @@ def write_replies(folder: Path) -> None:
     after, before = (reply.text for reply in found)
     assert after != before
     texts = {"prompt": PROMPT, "before": before, "after": after}
+    found = generate(folder, PROMPT, settings, compare=True, bundle=bundle, threads=1)
+    texts |= {"chat_after": found[0].text, "chat_before": found[1].text}
+    assert len({*texts.values()}) == len(texts)
     (folder / "replies.json").write_text(json.dumps(texts))
 
 

@@ -5,6 +5,7 @@ import android.content.ClipboardManager
 import android.view.View
 import android.widget.Button
 import android.widget.EditText
+import android.widget.Switch
 import android.widget.TextView
 import dev.toolkit.trainer.Fixtures.await
 import dev.toolkit.trainer.Pictures.text
@@ -60,6 +61,7 @@ class AskTest {
 
     private fun Activity.go(words: String) {
         await("the engine") { requireViewById<View>(R.id.go).isEnabled }
+        requireViewById<Switch>(R.id.as_chat).isChecked = false
         requireViewById<EditText>(R.id.prompt).setText(words)
         requireViewById<Button>(R.id.go).performClick()
     }
@@ -103,6 +105,23 @@ class AskTest {
         assertEquals("what was asked last is there", prompt, again.get().requireViewById<EditText>(R.id.prompt).text.toString())
         assertEquals(expected.getString("after"), again.get().answer(R.id.after).text.toString())
         again.close()
+    }
+
+    @Test
+    fun `a message is answered in the model's chat template, as the command line answers it`() {
+        val controller = open()
+        val screen = controller.get()
+        await("the engine") { screen.requireViewById<View>(R.id.go).isEnabled }
+        assertTrue("a model with a template is asked so", screen.requireViewById<Switch>(R.id.as_chat).run { isShown && isChecked })
+        assertTrue(text(screen, "Your message"))
+        screen.requireViewById<EditText>(R.id.prompt).setText(prompt)
+        screen.requireViewById<Button>(R.id.go).performClick()
+        await("the answers") { !app.asking.errand.running && app.asking.answer(Side.AFTER)?.reply != null }
+        assertEquals(expected.getString("chat_before"), screen.answer(R.id.before).text.toString())
+        assertEquals(expected.getString("chat_after"), screen.answer(R.id.after).text.toString())
+        screen.requireViewById<Switch>(R.id.as_chat).performClick()
+        assertTrue(text(screen, "Beginning of the text"))
+        controller.close()
     }
 
     @Test

@@ -41,6 +41,7 @@ import org.robolectric.RuntimeEnvironment
 import org.robolectric.Shadows.shadowOf
 import org.robolectric.android.controller.ServiceController
 import org.robolectric.shadows.ShadowToast
+import java.io.File
 import java.util.concurrent.CountDownLatch
 import java.util.concurrent.TimeUnit
 
@@ -142,7 +143,7 @@ class ScreenFlowTest {
         screen.requireViewById<View>(R.id.add_files).performClick()
         val request = shadowOf(screen).peekNextStartedActivityForResult().intent
         assertEquals(Intent.ACTION_OPEN_DOCUMENT, request.action)
-        assertEquals("text/*", request.type)
+        assertEquals(listOf("text/*", "application/json"), request.getStringArrayExtra(Intent.EXTRA_MIME_TYPES)!!.take(2))
         assertTrue(request.getBooleanExtra(Intent.EXTRA_ALLOW_MULTIPLE, false))
         Documents.answer(screen, listOf(good, broken, good))
         await("the files") { text(screen, "notes.txt") && text(screen, "520 B") && text(screen, "broken.txt") }
@@ -150,6 +151,34 @@ class ScreenFlowTest {
         await("the data") { app.data.find("my-text") != null && screen.isFinishing }
         assertTrue(app.data.require("my-text").tokens > 100)
         assertNull("no permission is asked for", shadowOf(screen).lastRequestedPermission)
+    }
+
+    @Test
+    fun `a chat asks who one is, a table for its columns, and both outlive a turn of the phone`() {
+        Fixtures.deploy(temporary)
+        val documents = Documents.register()
+        val chat = documents.add("1", "WhatsApp Chat.txt", File(Fixtures.folder, "chats/files/us.txt").readBytes())
+        val table = documents.add("2", "table.csv", "Nr,Frage,Antwort\n1,wo?,hier\n".toByteArray())
+        val controller = Robolectric.buildActivity(TextActivity::class.java).setup()
+        val screen = controller.get()
+        await("the model") { screen.requireViewById<Spinner>(R.id.bundle).count > 0 }
+        assertFalse(screen.requireViewById<View>(R.id.chat_box).isShown || screen.requireViewById<View>(R.id.table_box).isShown)
+        screen.requireViewById<View>(R.id.add_files).performClick()
+        Documents.answer(screen, listOf(chat, table))
+        await("what they are") { text(screen, "WhatsApp chat · ") && text(screen, "Table · ") }
+        fun choice(of: android.app.Activity, id: Int) = of.requireViewById<Spinner>(id)
+        fun lines(id: Int) = choice(screen, id).adapter.let { list -> List(list.count) { list.getItem(it).toString() } }
+        assertEquals(listOf("Anna Müller, 3 messages", "Ben, 2 messages", "Cleo, 1 message"), lines(R.id.me))
+        assertEquals(listOf("Nr", "Frage", "Antwort"), lines(R.id.answer))
+        choice(screen, R.id.me).setSelection(1)
+        choice(screen, R.id.question).setSelection(2)
+        shadowOf(Looper.getMainLooper()).idle()
+        controller.recreate()
+        val turned = controller.get()
+        await("the choices again") { choice(turned, R.id.me).count == 3 && choice(turned, R.id.answer).count == 3 }
+        assertEquals("Ben, 2 messages", choice(turned, R.id.me).selectedItem)
+        assertEquals("Frage" to "Antwort", choice(turned, R.id.question).selectedItem to choice(turned, R.id.answer).selectedItem)
+        controller.close()
     }
 
     @Test

@@ -3,6 +3,7 @@ package dev.toolkit.trainer.service
 import dev.toolkit.trainer.R
 import dev.toolkit.trainer.TrainerApp
 import dev.toolkit.trainer.Words
+import dev.toolkit.trainer.chats.ChatEncoder
 import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.engine.EngineException
 import dev.toolkit.trainer.engine.Generator
@@ -29,6 +30,10 @@ class Asking(private val app: TrainerApp) {
     @Volatile var question: Pair<String, String>? = null
         private set
 
+    /** Whether it was a message of a chat. */
+    @Volatile var inChat = true
+        private set
+
     @Volatile private var answers = emptyMap<Side, Answer>()
 
     @Volatile private var stopped = false
@@ -44,15 +49,16 @@ class Asking(private val app: TrainerApp) {
 
     fun removeListener(listener: () -> Unit) = listeners.remove(listener)
 
-    /** Asks, unless something is asked already; on the main thread. */
-    fun ask(run: String, prompt: String) {
+    /** Asks, unless something is asked already; [asChat] as a message, in the model's chat template. On the main thread. */
+    fun ask(run: String, prompt: String, asChat: Boolean = false) {
         if (errand.running) return
         question = run to prompt
+        inChat = asChat
         answers = emptyMap()
         stopped = false
         errand.begin({ listeners.forEach { it() } }) {
             try {
-                answer(run, prompt)
+                answer(run, prompt, asChat)
                 ""
             } catch (error: AppException) {
                 error.message.orEmpty()
@@ -62,17 +68,25 @@ class Asking(private val app: TrainerApp) {
         }
     }
 
+    /** What was asked and answered is somebody's own. */
+    fun forget() {
+        question = null
+        answers = emptyMap()
+    }
+
     /** Ends the answers where they are. */
     fun stop() {
         stopped = true
     }
 
-    private fun answer(name: String, prompt: String) {
+    private fun answer(name: String, prompt: String, asChat: Boolean) {
         val run = app.runs.require(name)
         if (!run.best.isFile) throw AppException(Words.of(R.string.no_adapter_yet, name))
         val bundle = app.bundles.require(run.bundle)
         val file = TokenizerFile(bundle.folder)
-        val tokens = file.read().encode(prompt)
+        val tokenizer = file.read()
+        val chat = if (asChat) file.chatTemplate()?.let { ChatEncoder(file, tokenizer, it) } else null
+        val tokens = chat?.prompt(listOf(mapOf("role" to "user", "content" to prompt))) ?: tokenizer.encode(prompt)
         if (tokens.isEmpty()) throw AppException(Words.of(R.string.ask_empty))
         val scratch = File(app.cacheDir, ASKED)
         app.controller.lend { guest ->
@@ -81,7 +95,7 @@ class Asking(private val app: TrainerApp) {
                 AdapterFile(run.best).writeTo(adapter)
                 guest.whenWanted(::stop)
                 Engine.generator(options(bundle)).use { model ->
-                    model.set(CHOOSING + ends(file, bundle))
+                    model.set(CHOOSING + ends(file, bundle, chat))
                     for (side in Side.entries) {
                         if (stopped) break
                         model.set(mapOf("adapter" to if (side == Side.BEFORE) "none" else adapter.path))
@@ -99,8 +113,8 @@ class Asking(private val app: TrainerApp) {
         mapOf("bundle" to bundle.folder.path, "adapter" to "none", "threads" to app.policy.read().threads.toString())
 
     /** The tokens that end a reply. */
-    private fun ends(file: TokenizerFile, bundle: Bundle): Map<String, String> {
-        val ends = (listOfNotNull(file.endToken()) + bundle.endTokens).distinct().filter { it in 0 until bundle.vocabulary }
+    private fun ends(file: TokenizerFile, bundle: Bundle, chat: ChatEncoder?): Map<String, String> {
+        val ends = (listOfNotNull(file.endToken()) + bundle.endTokens + listOfNotNull(chat?.endOfReply())).distinct().filter { it in 0 until bundle.vocabulary }
         return if (ends.isEmpty()) emptyMap() else mapOf("stop-tokens" to ends.joinToString(","))
     }
 

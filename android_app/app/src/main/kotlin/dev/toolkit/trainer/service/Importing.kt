@@ -76,5 +76,7 @@ class Importing(private val app: TrainerApp) {
         }
     }
 
+    val isBusy get() = current != null
+
     fun cancel() = current?.cancel()
 }

@@ -18,7 +18,7 @@ class Trial(private val controller: RunController, private val scratch: File, pr
      */
     fun measure(bundle: Bundle, data: DataSet, settings: RunSettings) = controller.lend { guest ->
         scratch.deleteRecursively()
-        val short = settings.copy(steps = STEPS, gradientAccumulation = 1, warmupSteps = 0, evalEvery = 0, patience = 0, keep = "last", saveEvery = 0)
+        val short = settings.copy(steps = STEPS, gradientAccumulation = 1, warmupSteps = 0, evalEvery = 0, patience = 0, keep = "last", keepCheckpoints = 0, saveEvery = 0)
         val options = short.options() + mapOf(
             "bundle" to bundle.folder.path, "data" to data.train.path, "out" to scratch.path, "threads" to settings.threads.toString(),
             "trace" to "off",

@@ -22,13 +22,17 @@ class AdapterFile(private val source: File) {
      *
      * @throws AppException there is none, or it is damaged
      */
-    fun writeTo(target: File) {
+    fun writeTo(target: File) = open { FlatTensorFile(it).write(target) }
+
+    /**
+     * Lets [use] read the tensors, in the order of the file.
+     *
+     * @throws AppException there is none, or it is damaged
+     */
+    fun <T> open(use: (List<FlatTensor>) -> T): T {
         try {
-            RandomAccessFile(source, "r").use { file ->
-                val tensors = places(file).map { place ->
-                    FlatTensor(place.name, FlatTensorFile.FLOAT32, place.sizes) { write -> copy(file, place, write) }
-                }
-                FlatTensorFile(tensors).write(target)
+            return RandomAccessFile(source, "r").use { file ->
+                use(places(file).map { place -> FlatTensor(place.name, FlatTensorFile.FLOAT32, place.sizes) { write -> copy(file, place, write) } })
             }
         } catch (error: IOException) {
             throw AppException(Words.of(R.string.adapter_unreadable, error.message.orEmpty()), error)

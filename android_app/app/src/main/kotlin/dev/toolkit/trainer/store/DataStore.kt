@@ -19,6 +19,7 @@ data class DataSet(
     val bundle: String?,
     val hasValidation: Boolean,
     val validationSequences: Int = 0,
+    val documents: Int = 0,
 ) {
     val train: File get() = File(folder, "train.ptd")
     val validation: File get() = File(folder, "validation.ptd")
@@ -62,6 +63,7 @@ class DataStore(private val folders: AppFolders) {
                 bundle = report.optString("bundle").ifEmpty { null },
                 hasValidation = report.has("validation") && File(folder, "validation.ptd").isFile,
                 validationSequences = report.optJSONObject("validation")?.optInt("sequences") ?: 0,
+                documents = train.optInt("documents"),
             ).takeIf { it.train.isFile }
         } catch (_: JSONException) {
             null

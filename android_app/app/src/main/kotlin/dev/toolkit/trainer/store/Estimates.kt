@@ -26,6 +26,8 @@ class Estimates(context: Context) {
         preferences.edit().putString(key(bundle, length), Cost(progress.seconds / sequences, progress.peakKib).json().toString()).apply()
     }
 
+    fun forget() = preferences.edit().clear().apply()
+
     private fun key(bundle: Bundle, length: Int) = "${bundle.name} ${bundle.bytes} $length"
 
     companion object {
@@ -40,10 +42,10 @@ class Estimates(context: Context) {
             val sequences = settings.steps.toDouble() * settings.gradientAccumulation + EVALUATION_SHARE * evaluations * data.validationSequences
             val seconds = sequences * cost.secondsPerSequence
             val hours = seconds / 3600
-            // Of the adapter: itself, the state with its two moments, the best one, and each file's next version beside it.
+            // Of the adapter: itself, the state with its two moments, the best one, and each file's next version beside it; earlier saves.
             val trace = settings.steps * if (settings.trace == "full") 40_000L else 300L
             return Estimate(
-                seconds, cost.peakKib * 1024, 8 * bundle.adapterBytes + trace,
+                seconds, cost.peakKib * 1024, (8 + settings.keepCheckpoints) * bundle.adapterBytes + trace,
                 (PERCENT_AN_HOUR.first * hours).toInt().coerceAtMost(100)..(PERCENT_AN_HOUR.last * hours).toInt().coerceIn(1, 100),
             )
         }

@@ -14,6 +14,7 @@ object Presets {
     /** Fewer steps than these in a pass learn little: short texts are learned a sequence at a time. */
     private const val STEPS_A_PASS = 25
     private const val PATIENCE = 3
+    private const val SAVES_KEPT = 3
     private const val WARM_UP = 0.03
 
     /**
@@ -42,6 +43,7 @@ object Presets {
             evalEvery = if (watched) ceil(pass / 2).toInt() else 0,
             patience = if (watched) PATIENCE else 0,
             keep = if (watched) "best" else "last",
+            keepCheckpoints = SAVES_KEPT,
         )
     }
 }

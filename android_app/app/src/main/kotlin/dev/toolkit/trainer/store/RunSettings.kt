@@ -30,6 +30,8 @@ data class RunSettings(
     val patience: Int = 0,
     /** "best" keeps the adapter of the lowest held-out loss as well. */
     val keep: String = "last",
+    /** How many of the last saves keep their adapter, to go back to. */
+    val keepCheckpoints: Int = 0,
     /** Phases and samples of every step, or steps only: the first takes about 40 KB of storage a step. */
     val trace: String = if (steps <= FULL_TRACE_STEPS) "full" else "steps",
 ) {
@@ -48,6 +50,7 @@ data class RunSettings(
         evalEvery.takeIf { it > 0 }?.let { "eval-every" to it.toString() },
         patience.takeIf { it > 0 }?.let { "patience" to it.toString() },
         keep.takeIf { it != "last" }?.let { "keep" to it },
+        keepCheckpoints.takeIf { it > 0 }?.let { "keep-checkpoints" to it.toString() },
         "trace" to trace,
     ).toMap()
 
@@ -101,6 +104,7 @@ data class RunSettings(
             evalEvery = json.optInt("eval-every"),
             patience = json.optInt("patience"),
             keep = json.optString("keep", "last"),
+            keepCheckpoints = json.optInt("keep-checkpoints"),
             trace = json.optString("trace", "steps"),
         )
     }

@@ -52,6 +52,10 @@ data class Run(
     val begun: Boolean = false,
     /** What came of it, once it is over. */
     val outcome: Outcome? = null,
+    /** The step whose adapter the user went back to; 0: the best one, or the last. */
+    val chosen: Long = 0,
+    /** What it learned from, as it was when the run was made; also after the data was deleted. */
+    val learned: Learned? = null,
 ) {
     val trace: File get() = File(folder, TRACE)
     val adapter: File get() = File(folder, ADAPTER)
@@ -59,9 +63,28 @@ data class Run(
     /** When it was last started, ended or saved, in milliseconds of the clock. */
     val touched: Long get() = maxOf(File(folder, RECORD).lastModified(), File(folder, STATE).lastModified())
 
-    /** The adapter of the lowest held-out loss, where one is kept, else that of the last save. */
-    val best: File get() = File(folder, "best").listFiles().orEmpty().map { File(it, ADAPTER) }.filter(File::isFile)
-        .maxByOrNull { it.lastModified() } ?: adapter
+    /** The adapter that the user went back to, else that of the lowest held-out loss, where one is kept, else that of the last save. */
+    val best: File get() = versions.find { it.step == chosen && chosen > 0 }?.file ?: kept("best").maxByOrNull { it.file.lastModified() }?.file ?: adapter
+
+    /** The adapters that are kept, by step; of two of one step the best one. */
+    val versions: List<Version> get() = (kept("best").map { it.copy(isBest = true) } + kept("checkpoints")).distinctBy { it.step }.sortedBy { it.step }
+
+    private fun kept(place: String) = File(folder, place).listFiles().orEmpty().mapNotNull { save ->
+        val step = save.name.removePrefix("step-").toLongOrNull()
+        File(save, ADAPTER).takeIf { step != null && it.isFile }?.let { Version(step!!, it) }
+    }
+}
+
+/** An adapter of a run as it was at a step. */
+data class Version(val step: Long, val file: File, val isBest: Boolean = false)
+
+/** How much text a run learned from. */
+data class Learned(val documents: Int, val tokens: Long) {
+    fun json(): JSONObject = JSONObject().put("documents", documents).put("tokens", tokens)
+
+    companion object {
+        fun of(json: JSONObject) = Learned(json.optInt("documents"), json.optLong("tokens"))
+    }
 }
 
 /** The runs of this app, each a folder with run.json beside what the trainer writes. */
@@ -96,7 +119,7 @@ class RunStore(private val folders: AppFolders) {
         }
         settings.check()
         if (!folder.mkdirs()) throw AppException(Words.of(R.string.run_no_folder))
-        val run = Run(name, folder, bundle.name, data.name, settings, RunState.PAUSED, "", System.currentTimeMillis())
+        val run = Run(name, folder, bundle.name, data.name, settings, RunState.PAUSED, "", System.currentTimeMillis(), learned = Learned(data.documents, data.tokens))
         try {
             save(run)
         } catch (error: AppException) {
@@ -110,8 +133,11 @@ class RunStore(private val folders: AppFolders) {
     fun prolong(name: String): Run {
         val run = require(name)
         val longer = run.settings.copy(steps = (2L * run.settings.steps).coerceAtMost(10_000_000).toInt(), patience = 0).fitted()
-        return save(run.copy(settings = longer.check(), state = RunState.PAUSED, reason = "", outcome = null))
+        return save(run.copy(settings = longer.check(), state = RunState.PAUSED, reason = "", outcome = null, chosen = 0))
     }
+
+    /** Has what a run hands out be the adapter of an earlier save; 0: the best one, or the last. */
+    fun choose(name: String, step: Long): Run = save(require(name).copy(chosen = step))
 
     /**
      * Gives a run that nobody holds another name.
@@ -131,7 +157,8 @@ class RunStore(private val folders: AppFolders) {
             .put("settings", run.settings.json()).put("state", run.state.name.lowercase())
             .put("reason", run.reason).put("created", run.created).put("step", run.step)
             .put("untold", JSONArray(run.untold.takeLast(MOST_UNTOLD))).put("peak_mb", run.peakMb).put("attempts", run.attempts)
-            .put("outcome", run.outcome?.json() ?: JSONObject.NULL)
+            .put("outcome", run.outcome?.json() ?: JSONObject.NULL).put("chosen", run.chosen)
+            .put("learned", run.learned?.json() ?: JSONObject.NULL)
         File(run.folder, RECORD).writeAtomically { it.write((json.toString(1) + "\n").toByteArray()) }
         return run
     }
@@ -158,6 +185,8 @@ class RunStore(private val folders: AppFolders) {
                 peakMb = json.optLong("peak_mb"),
                 attempts = json.optInt("attempts"),
                 outcome = json.optJSONObject("outcome")?.let(Outcome::of),
+                chosen = json.optLong("chosen"),
+                learned = json.optJSONObject("learned")?.let(Learned::of),
                 begun = File(folder, TRACE).exists(),
             )
         } catch (_: JSONException) {

@@ -5,7 +5,7 @@ import java.util.TreeMap
 /** Training sequences from token lists, as toolkit/data/samples.py makes them: same tokens in, same rows out. */
 class Sequences(private val length: Int, private val padding: Int) {
     /** The inputs of a document or a part of one; the label of each is the token that follows. */
-    private class Piece(val tokens: IntArray, val begin: Int, val size: Int)
+    private class Piece(val tokens: IntArray, val begin: Int, val size: Int, val learned: BooleanArray? = null)
 
     private val pieces = ArrayList<Piece>()
     var tokens = 0L
@@ -20,6 +20,14 @@ class Sequences(private val length: Int, private val padding: Int) {
             tokens += size
             begin += length
         }
+    }
+
+    /** Adds a document that is not longer than a row, up to the last of the tokens that are [learned]; false if there is none. */
+    fun add(document: IntArray, learned: BooleanArray): Boolean {
+        val size = (1 until document.size).lastOrNull { learned[it] } ?: return false
+        pieces += Piece(document, 0, size, learned)
+        tokens += size
+        return true
     }
 
     /** Packs the pieces into rows, best fit, longest first, and lays them out: tokens, labels, positions, start. */
@@ -57,7 +65,7 @@ class Sequences(private val length: Int, private val padding: Int) {
             val piece = pieces[index]
             for (i in 0 until piece.size) {
                 tokens[at + i] = piece.tokens[piece.begin + i]
-                labels[at + i] = piece.tokens[piece.begin + i + 1]
+                if (piece.learned?.get(i + 1) != false) labels[at + i] = piece.tokens[piece.begin + i + 1]
             }
             for (i in at until length) start[i] = at // To the end: padding belongs to the last piece.
             at += piece.size

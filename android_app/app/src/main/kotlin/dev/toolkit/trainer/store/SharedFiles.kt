@@ -39,7 +39,7 @@ class SharedFiles : ContentProvider() {
         return MatrixCursor(names).apply { addRow(names.map { known[it] }) }
     }
 
-    override fun getType(uri: Uri) = RunExport.TYPE
+    override fun getType(uri: Uri) = type(uri.lastPathSegment.orEmpty())
 
     override fun insert(uri: Uri, values: ContentValues?): Uri? = null
 
@@ -52,13 +52,13 @@ class SharedFiles : ContentProvider() {
 
         private fun folder(context: Context) = File(context.cacheDir, "shared")
 
+        private fun type(name: String) = if (name.endsWith(GGUF)) "application/octet-stream" else RunExport.TYPE
+
         /** Writes the zip and returns what shares it; null without an adapter. What was shared before is gone then. */
         fun adapter(context: Context, run: Run): Intent? {
             val adapter = run.best
             if (!adapter.isFile) return null
-            val folder = folder(context)
-            folder.deleteRecursively()
-            val zip = File(folder, "${run.name}.zip")
+            val zip = File(emptied(context), "${run.name}.zip")
             zip.writeAtomically { stream ->
                 ZipOutputStream(stream).apply {
                     setLevel(Deflater.NO_COMPRESSION)
@@ -70,9 +70,29 @@ class SharedFiles : ContentProvider() {
                     finish()
                 }
             }
-            val uri = Uri.Builder().scheme("content").authority(AUTHORITY).appendPath(zip.name).build()
-            return Intent(Intent.ACTION_SEND).setType(RunExport.TYPE).putExtra(Intent.EXTRA_STREAM, uri)
+            return intent(zip)
+        }
+
+        /**
+         * The same for apps that are built on llama.cpp.
+         *
+         * @throws AppException llama.cpp has no such model, or the adapter is damaged
+         */
+        fun gguf(context: Context, run: Run, bundle: Bundle): Intent? {
+            if (!run.best.isFile) return null
+            val file = File(emptied(context), run.name + GGUF)
+            GgufFile(run, bundle).writeTo(file)
+            return intent(file)
+        }
+
+        private fun emptied(context: Context) = folder(context).also(File::deleteRecursively)
+
+        private fun intent(file: File): Intent {
+            val uri = Uri.Builder().scheme("content").authority(AUTHORITY).appendPath(file.name).build()
+            return Intent(Intent.ACTION_SEND).setType(type(file.name)).putExtra(Intent.EXTRA_STREAM, uri)
                 .addFlags(Intent.FLAG_GRANT_READ_URI_PERMISSION).apply { clipData = ClipData.newRawUri("", uri) }
         }
+
+        private const val GGUF = ".gguf"
     }
 }

@@ -2,6 +2,9 @@ package dev.toolkit.trainer.store
 
 import dev.toolkit.trainer.R
 import dev.toolkit.trainer.Words
+import dev.toolkit.trainer.chats.DocumentEncoder
+import dev.toolkit.trainer.chats.RowRefused
+import dev.toolkit.trainer.chats.TextDocument
 import dev.toolkit.trainer.tokenizer.TokenizerFile
 import java.io.File
 import org.json.JSONObject
@@ -18,51 +21,55 @@ class TextData(private val folders: AppFolders) {
         cancelled = true
     }
 
+    /** The same of texts, each a document. */
+    fun make(name: String, bundle: Bundle, texts: Iterable<String>, heldOutOf: Int = LEAST_TO_HOLD_OUT): DataSet =
+        make(name, bundle, texts.asSequence().map { TextDocument("", text = it) }, heldOutOf)
+
     /**
-     * Writes data set [name] for [bundle]; one text is one document. A twentieth of the sequences is held out where that
-     * is at least [heldOutOf] sequences, to see what the model makes of text it does not learn from.
+     * Writes data set [name] for [bundle]. A twentieth of the sequences is held out where that is at least [heldOutOf] sequences, to
+     * see what the model makes of text it does not learn from.
      *
      * @throws AppException no text, an unknown tokenizer, a taken name, or a full storage
      */
-    fun make(name: String, bundle: Bundle, texts: Iterable<String>, heldOutOf: Int = LEAST_TO_HOLD_OUT): DataSet {
+    fun make(name: String, bundle: Bundle, documents: Sequence<TextDocument>, heldOutOf: Int = LEAST_TO_HOLD_OUT): DataSet {
         val folder = File(folders.data, Names.check(name, R.string.what_data))
         if (folder.exists()) throw AppException(Words.of(R.string.data_exists, name), field = "name")
         val file = TokenizerFile(bundle.folder)
-        val tokenizer = file.read()
-        val begin = file.beginToken()
-        val end = file.endToken()
         val length = bundle.sequenceLengths.max()
-        val sequences = Sequences(length, file.padToken())
-        var documents = 0
-        for (text in texts) {
-            if (cancelled) throw AppException(Words.of(R.string.text_cancelled))
-            if (text.isBlank()) continue
-            documents++
-            var tokens = tokenizer.encode(text)
-            // The text itself may begin with the token that the tokenizer puts first.
-            if (tokens.size > 1 && tokens[0] == begin && tokens[1] == begin) tokens = tokens.copyOfRange(1, tokens.size)
-            if (end != null && tokens.lastOrNull() != end) tokens += end
+        val encoder = DocumentEncoder(file, length) { tokens ->
             // Gemma's tokenizer has a token for images that its small models have no row for.
             tokens.firstOrNull { it >= bundle.vocabulary }?.let {
                 throw AppException(Words.of(R.string.token_without_row, it, bundle.vocabulary))
             }
-            sequences.add(tokens)
         }
-        if (documents == 0) throw AppException(Words.of(R.string.no_text))
+        var learned = 0
+        var seen = 0
+        try {
+            for (document in documents) {
+                if (cancelled) throw AppException(Words.of(R.string.text_cancelled))
+                if (document.text?.isBlank() != true) seen++
+                if (encoder.add(document)) learned++
+            }
+        } catch (error: RowRefused) {
+            throw AppException(error.message.orEmpty(), error)
+        }
+        if (seen == 0) throw AppException(Words.of(R.string.no_text))
         if (cancelled) throw AppException(Words.of(R.string.text_cancelled))
-        val rows = sequences.rows()
+        val rows = encoder.rows()
         if (rows.isEmpty()) throw AppException(Words.of(R.string.text_short))
-        val part = Part(length, bundle, documents)
-        val (held, learned) = rows.withIndex().partition { rows.size >= heldOutOf && it.index % HELD_OUT == HELD_OUT / 2 }
-        write(folder, part, learned.map { it.value }, held.map { it.value })
+        val part = Part(length, bundle, learned)
+        val (held, kept) = rows.withIndex().partition { rows.size >= heldOutOf && it.index % HELD_OUT == HELD_OUT / 2 }
+        write(folder, part, kept.map { it.value }, held.map { it.value })
         return DataStore(folders).require(name)
     }
 
     private class Part(val length: Int, val bundle: Bundle, val documents: Int) {
         fun write(file: File, rows: List<Array<IntArray>>): JSONObject {
             TokenFile(rows.size, length, bundle.tokenizer).write(file, rows)
-            val tokens = rows.sumOf { row -> row[1].count { it >= 0 }.toLong() }
-            return JSONObject().put("documents", documents).put("sequences", rows.size).put("tokens", tokens).put("labelled", tokens)
+            val labelled = rows.sumOf { row -> row[1].count { it >= 0 }.toLong() }
+            // A piece ends with what is learned of it.
+            val tokens = rows.sumOf { row -> row[1].indexOfLast { it >= 0 } + 1L }
+            return JSONObject().put("documents", documents).put("sequences", rows.size).put("tokens", tokens).put("labelled", labelled)
         }
     }
 

@@ -13,8 +13,8 @@ internal class AddedTokens(tokens: List<AddedToken>) {
     private val lengths: Map<Char, List<Int>> = byContent.keys.groupBy({ it[0] }, { it.length })
         .mapValues { (_, values) -> values.distinct().sortedDescending() }
 
-    /** Calls [token] for every one found and [plain] for the text between, in order. */
-    inline fun split(text: String, plain: (Int, Int) -> Unit, token: (Int) -> Unit) {
+    /** Calls [token] for every one found, with its place, and [plain] for the text between, in order. */
+    inline fun split(text: String, plain: (Int, Int) -> Unit, token: (Int, Int, Int) -> Unit) {
         var done = 0
         var at = 0
         while (at < text.length) {
@@ -25,9 +25,9 @@ internal class AddedTokens(tokens: List<AddedToken>) {
             }
             val begin = if (found.stripsLeft) leftOfSpaces(text, at, done) else at
             if (done < begin) plain(done, begin)
-            token(found.id)
             at += found.content.length
             done = if (found.stripsRight) rightOfSpaces(text, at) else at
+            token(found.id, begin, done)
         }
         if (done < text.length) plain(done, text.length)
     }

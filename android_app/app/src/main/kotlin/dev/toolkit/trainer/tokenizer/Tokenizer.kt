@@ -21,15 +21,50 @@ class Tokenizer internal constructor(
         val tokens = IntList()
         if (special) template.before.forEach(tokens::add)
         val whole = withoutHalfPairs(text)
-        added.split(whole, { begin, end -> encodePart(whole.substring(begin, end), begin == 0, tokens) }, tokens::add)
+        added.split(whole, { begin, end -> encodePart(whole.substring(begin, end), begin == 0, tokens) }, { id, _, _ -> tokens.add(id) })
         if (special) template.after.forEach(tokens::add)
         return tokens.toArray()
+    }
+
+    /**
+     * Tokens of a text, without those around it, and the characters of it that each is of: an added token those that it was found
+     * as, another one those since the token before it.
+     *
+     * @param size bytes of a token's text, in UTF-8
+     * @throws UnknownComponent there is no telling
+     */
+    internal fun locate(text: String, size: (Int) -> Int): Located {
+        val whole = withoutHalfPairs(text)
+        val found = Located()
+        added.split(
+            whole, { begin, end -> locatePart(whole.substring(begin, end), begin, begin == 0, size, found) }, found::add,
+        )
+        return found
+    }
+
+    private fun locatePart(text: String, offset: Int, first: Boolean, size: (Int) -> Int, found: Located) {
+        val part = normalizer(text)
+        val back = Alignment(text, part, normalizer)
+        addedNormalized.split(
+            part,
+            { begin, end ->
+                val plain = part.substring(begin, end)
+                val prefixed = preTokenizer.prefix(plain, first && begin == 0)
+                val tokens = IntList()
+                val points = prefixed.codePoints().toArray()
+                split(points, 0, points.size, 0, tokens)
+                val ends = CharacterEnds(prefixed, prefixed.length - plain.length)
+                for (i in 0 until tokens.size) found.add(tokens[i], found.end ?: offset, offset + back.of(begin + ends.after(size(tokens[i]))))
+                ends.check()
+            },
+            { id, begin, end -> found.add(id, offset + back.of(begin), offset + back.of(end)) },
+        )
     }
 
     private fun encodePart(text: String, first: Boolean, tokens: IntList) {
         val part = normalizer(text)
         addedNormalized.split(
-            part, { begin, end -> encodePlain(part.substring(begin, end), first && begin == 0, tokens) }, tokens::add,
+            part, { begin, end -> encodePlain(part.substring(begin, end), first && begin == 0, tokens) }, { id, _, _ -> tokens.add(id) },
         )
     }
 

@@ -7,11 +7,14 @@ import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.readTextUpTo
 import java.io.File
 import java.io.IOException
+import org.json.JSONArray
 import org.json.JSONException
 import org.json.JSONObject
 
 private const val LARGEST_FILE = 64L shl 20
 private const val CONFIG_LIMIT = 4L shl 20
+private val ROLES = listOf("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+private val BYTE = Regex("<0x[0-9A-Fa-f]{2}>")
 
 /**
  * Reads tokenizer.json. What is not understood is refused: tokens that differ from those the model was trained
@@ -83,14 +86,46 @@ class TokenizerFile(private val folder: File) {
         }
     }
 
-    private fun token(name: String): Int? {
-        val content = when (val value = config.opt(name)) {
+    /** The words of special tokens by their roles, as templates know them. */
+    fun specialWords(): Map<String, String> = ROLES.mapNotNull { role -> word(role)?.let { role to it } }.toMap()
+
+    /** The chat template, or null. */
+    fun chatTemplate(): String? {
+        File(folder, "chat_template.jinja").readTextUpTo(CONFIG_LIMIT)?.let { return it }
+        return when (val value = config.opt("chat_template")) {
             is String -> value
-            is JSONObject -> value.optString("content")
-            else -> return null
+            is JSONArray -> (0 until value.length()).map(value::getJSONObject).find { it.optString("name") == "default" }?.optString("template")
+            else -> null
         }
-        return added[content] ?: model.vocabulary[content]
     }
+
+    /** The tokens that only mark; once the file is read. */
+    fun specialTokens(): Set<Int> = writing.second + ROLES.mapNotNull(::token)
+
+    /**
+     * Tokens of a text, without those around it, and where in it they are.
+     *
+     * @throws AppException there is no telling
+     */
+    fun locate(tokenizer: Tokenizer, text: String): Located {
+        try {
+            val (texts, _, how) = writing
+            return tokenizer.locate(text) { id ->
+                val own = texts[id].orEmpty()
+                if (how.byteLevel) own.length else if (how.byteFallback && BYTE.matches(own)) 1 else own.toByteArray().size
+            }
+        } catch (error: UnknownComponent) {
+            throw AppException(Words.of(R.string.tokenizer_unknown, error.message.orEmpty()))
+        }
+    }
+
+    private fun word(name: String): String? = when (val value = config.opt(name)) {
+        is String -> value
+        is JSONObject -> value.optString("content")
+        else -> null
+    }
+
+    private fun token(name: String): Int? = word(name)?.let { added[it] ?: model.vocabulary[it] }
 
     private fun readTop(reader: JsonReader) {
         reader.beginObject()

@@ -9,6 +9,7 @@ import android.os.Bundle
 import android.view.View
 import android.widget.Button
 import android.widget.EditText
+import android.widget.Switch
 import android.widget.TextView
 import dev.toolkit.trainer.R
 import dev.toolkit.trainer.engine.Engine
@@ -17,6 +18,7 @@ import dev.toolkit.trainer.service.Answer
 import dev.toolkit.trainer.service.Side
 import dev.toolkit.trainer.service.Throttle
 import dev.toolkit.trainer.store.Sample
+import dev.toolkit.trainer.tokenizer.TokenizerFile
 
 /** "Try it": one beginning of a text, gone on with by the model before and after a run trained it. */
 class AskActivity : Screen() {
@@ -46,11 +48,15 @@ class AskActivity : Screen() {
         if (savedInstanceState == null && !app.asking.errand.running) app.asking.errand.forget()
         app.asking.errand.attach(onOver)
         app.asking.addListener(onChange)
+        chat().setOnCheckedChangeListener { _, _ -> showWords() }
+        if (savedInstanceState == null) chat().isChecked = asked == null || app.asking.inChat
         val fresh = savedInstanceState == null && asked == null
-        inBackground({ Engine.available to (fresh && app.runs.find(run)?.let(Sample::isOf) == true) }) { (available, sample) ->
-            if (!available) text(R.id.problem).message(getString(R.string.no_engine_title))
-            requireViewById<View>(R.id.go).isEnabled = available
-            if (available && sample) askOfSample()
+        inBackground({ Readiness(Engine.available, hasTemplate(), fresh && app.runs.find(run)?.let(Sample::isOf) == true) }) {
+            if (!it.available) text(R.id.problem).message(getString(R.string.no_engine_title))
+            requireViewById<View>(R.id.go).isEnabled = it.available
+            chat().visible(it.template)
+            showWords()
+            if (it.available && it.sample) askOfSample()
         }
         showAnswers()
     }
@@ -83,7 +89,7 @@ class AskActivity : Screen() {
             return
         }
         text(R.id.problem).message(null)
-        app.asking.ask(run, prompt)
+        app.asking.ask(run, prompt, isChat)
         showAnswers()
     }
 
@@ -128,6 +134,25 @@ class AskActivity : Screen() {
         val answer = app.asking.answer(side) ?: return
         getSystemService(ClipboardManager::class.java)!!.setPrimaryClip(ClipData.newPlainText(getString(R.string.ask), answer.text))
         tell(getString(R.string.copied))
+    }
+
+    /** What is there to ask: the engine, a chat's template; and whether it is the sample's first time. */
+    private class Readiness(val available: Boolean, val template: Boolean, val sample: Boolean)
+
+    private fun hasTemplate(): Boolean {
+        val bundle = app.runs.find(run)?.let { app.bundles.find(it.bundle) } ?: return false
+        return bundle.problem == null && TokenizerFile(bundle.folder).chatTemplate() != null
+    }
+
+    private fun chat(): Switch = requireViewById(R.id.as_chat)
+
+    /** A message to the model, or the beginning of a text that it goes on with. */
+    private val isChat get() = chat().run { visibility == View.VISIBLE && isChecked }
+
+    private fun showWords() {
+        text(R.id.intro).setText(if (isChat) R.string.ask_intro_chat else R.string.ask_intro)
+        text(R.id.prompt_label).setText(if (isChat) R.string.ask_message else R.string.ask_prompt)
+        requireViewById<Button>(R.id.go).setText(if (isChat) R.string.ask_send else R.string.ask_go)
     }
 
     private fun field(): EditText = requireViewById(R.id.prompt)

@@ -16,7 +16,6 @@ import dev.toolkit.trainer.service.Throttle
 import dev.toolkit.trainer.service.TrainingService
 import dev.toolkit.trainer.store.Bundle as ModelBundle
 import dev.toolkit.trainer.store.Run
-import dev.toolkit.trainer.store.SharedFiles
 import dev.toolkit.trainer.store.TraceReader
 import dev.toolkit.trainer.store.TraceStep
 import dev.toolkit.trainer.store.titles
@@ -202,9 +201,7 @@ class MainActivity : Screen() {
         }
     }
 
-    private fun share(run: Run) = inBackground({ SharedFiles.adapter(this, run) }) { intent ->
-        if (intent == null) tell(getString(R.string.adapter_none)) else startActivity(Intent.createChooser(intent, getString(R.string.share)))
-    }
+    private fun share(run: Run) = Sharing(this).ask(run.name)
 
     private fun prolong(run: Run) = inBackground({ app.runs.prolong(run.name) }) {
         TrainingService.start(this, TrainingService.START, run.name)

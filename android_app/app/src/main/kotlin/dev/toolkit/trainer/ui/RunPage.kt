@@ -17,10 +17,10 @@ import dev.toolkit.trainer.service.Doing
 import dev.toolkit.trainer.service.Notifications
 import dev.toolkit.trainer.service.TrainingService
 import dev.toolkit.trainer.store.AppException
+import dev.toolkit.trainer.store.Learned
 import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.store.RunExport
 import dev.toolkit.trainer.store.RunState
-import dev.toolkit.trainer.store.SharedFiles
 import dev.toolkit.trainer.store.TraceReader
 import dev.toolkit.trainer.store.TraceSummary
 import dev.toolkit.trainer.store.titles
@@ -55,8 +55,9 @@ class RunPage(
     init {
         root.requireViewById<View>(R.id.export).setOnClickListener { export() }
         root.requireViewById<View>(R.id.ask).setOnClickListener { screen.startActivity(AskActivity.intent(screen, name)) }
-        root.requireViewById<View>(R.id.share).setOnClickListener { share() }
+        root.requireViewById<View>(R.id.share).setOnClickListener { Sharing(screen).ask(name) }
         root.requireViewById<View>(R.id.longer).setOnClickListener { prolong() }
+        root.requireViewById<View>(R.id.versions).setOnClickListener { screen.inBackground({ app.runs.find(name) }) { it?.let(::askForVersion) } }
         app.exporting.attach(onExported)
     }
 
@@ -103,6 +104,7 @@ class RunPage(
         /** Of all that the run keeps: adapters, state, trace. */
         val bytes = run.folder.walk().filter(File::isFile).sumOf(File::length)
         val traceBytes = run.trace.length()
+        val versions = run.versions.size
         val points = trace.steps.filter { it.loss != null }
         val losses = FloatArray(points.size) { points[it].loss!! }
         val peaks = FloatArray(trace.steps.size) { trace.steps[it].peakKib * 1024f }
@@ -219,6 +221,9 @@ class RunPage(
         text(R.id.adapter_place).text =
             if (there) screen.getString(R.string.adapter_size, Numbers.bytes(page.adapterBytes)) else screen.getString(R.string.adapter_none)
         text(R.id.adapter_command).message(if (there) screen.getString(R.string.adapter_command, name) else null)
+        text(R.id.adapter_learned).message(page.run.learned?.takeIf { it.tokens > 0 }?.let { learned(it, page.run.data) })
+        text(R.id.adapter_version).message(page.run.chosen.takeIf { it > 0 }?.let { screen.getString(R.string.version_chosen, Numbers.count(it)) })
+        root.requireViewById<View>(R.id.versions).visible(page.versions > 0 && app.controller.active?.name != name)
         root.requireViewById<View>(R.id.export).visible(there)
         val over = app.controller.active?.name != name && page.run.state in listOf(RunState.COMPLETED, RunState.STOPPED)
         root.requireViewById<View>(R.id.share).visible(there && over)
@@ -267,8 +272,22 @@ class RunPage(
         busy(true)
     }
 
-    private fun share() = screen.inBackground({ app.runs.find(name)?.let { SharedFiles.adapter(screen, it) } }) { intent ->
-        if (intent != null) screen.startActivity(Intent.createChooser(intent, screen.getString(R.string.share)))
+    private fun learned(learned: Learned, data: String) = screen.getString(
+        R.string.learned_from, data, screen.resources.getQuantityString(R.plurals.texts, learned.documents, Numbers.count(learned.documents.toLong())),
+        Numbers.count(learned.tokens),
+    )
+
+    /** Earlier saves, to go back to: what is tried, shared and exported is that one then. */
+    private fun askForVersion(run: Run) {
+        val steps = listOf(0L) + run.versions.map { it.step }
+        val lines = listOf(screen.getString(R.string.version_automatic)) + run.versions.map {
+            screen.getString(if (it.isBest) R.string.version_best else R.string.version_step, Numbers.count(it.step))
+        }
+        AlertDialog.Builder(screen).setTitle(R.string.versions)
+            .setSingleChoiceItems(lines.toTypedArray(), steps.indexOf(run.chosen).coerceAtLeast(0)) { dialog, index ->
+                dialog.dismiss()
+                screen.inBackground({ if (app.controller.active?.name != run.name) app.runs.choose(run.name, steps[index]) }) { refresh() }
+            }.setNegativeButton(R.string.cancel, null).show()
     }
 
     private fun prolong() = screen.inBackground({ app.runs.prolong(name) }) { TrainingService.start(screen, TrainingService.START, name) }

@@ -15,6 +15,8 @@ import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.policy.Hours
 import dev.toolkit.trainer.policy.PolicySettings
 import dev.toolkit.trainer.service.Reliability
+import dev.toolkit.trainer.store.AppException
+import dev.toolkit.trainer.store.Everything
 import org.json.JSONObject
 
 /** When and how runs train. A change is kept at once. */
@@ -36,6 +38,7 @@ class SettingsActivity : Screen() {
         }
         showThermal()
         showThreads(null)
+        requireViewById<View>(R.id.wipe).setOnClickListener { askToWipe() }
         text(R.id.about).text = getString(R.string.looking)
         // The engine may be a program that has to be started to say what it is.
         inBackground({ if (Engine.available) runCatching { Engine.info() }.getOrNull() else null }) { info ->
@@ -55,6 +58,37 @@ class SettingsActivity : Screen() {
         text(R.id.nights_state).setText(if (reliability.unrestricted) R.string.nights_free else R.string.nights_restricted)
         requireViewById<View>(R.id.nights_change).visible(!reliability.unrestricted)
         requireViewById<View>(R.id.nights_change).setOnClickListener { advice.askForNights() }
+        showKept()
+    }
+
+    private fun showKept() = inBackground({ Everything(app).count() }) { kept ->
+        text(R.id.kept_all).text = words(kept)
+        requireViewById<View>(R.id.wipe).isEnabled = !kept.isNothing
+    }
+
+    private fun words(kept: Everything.Kept) = getString(
+        R.string.wipe_kept,
+        resources.getQuantityString(R.plurals.runs_count, kept.runs, kept.runs),
+        resources.getQuantityString(R.plurals.models_count, kept.models, kept.models),
+        resources.getQuantityString(R.plurals.data_count, kept.data, kept.data), Numbers.bytes(kept.bytes),
+    )
+
+    private fun askToWipe() = inBackground({ Everything(app).count() }) { kept ->
+        val active = app.controller.active
+        if (active != null) tell(getString(R.string.wipe_active, active.name))
+        else askToDelete(getString(R.string.wipe_question), words(kept), getString(R.string.wipe_stays)) { wipe() }
+    }
+
+    private fun wipe() = inBackground({
+        try {
+            Everything(app).delete()
+            getString(R.string.wipe_done)
+        } catch (error: AppException) {
+            error.message.orEmpty()
+        }
+    }) { words ->
+        tell(words)
+        showKept()
     }
 
     private fun change(to: PolicySettings) {

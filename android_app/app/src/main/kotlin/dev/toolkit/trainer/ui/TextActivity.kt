@@ -14,6 +14,9 @@ import android.widget.ImageButton
 import android.widget.Spinner
 import android.widget.TextView
 import dev.toolkit.trainer.R
+import dev.toolkit.trainer.chats.Choices
+import dev.toolkit.trainer.chats.Format
+import dev.toolkit.trainer.chats.TextDocument
 import dev.toolkit.trainer.service.Doing
 import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.Bundle as ModelBundle
@@ -33,6 +36,8 @@ class MadeData(val data: DataSet?, val problem: String?, val isOfName: Boolean =
 class TextActivity : Screen() {
     private var bundles = emptyList<ModelBundle>()
     private val picked = LinkedHashMap<Uri, Document>()
+    private val inspected = HashMap<Uri, Inspected>()
+    private lateinit var fileChoices: FileChoices
     private var wantedBundle: String? = null
     private val onMade: (MadeData) -> Unit = ::made
 
@@ -46,6 +51,7 @@ class TextActivity : Screen() {
             }
         }
         wantedBundle = savedInstanceState?.getString(BUNDLE)
+        fileChoices = FileChoices(this, savedInstanceState)
         // The permission to read a picked file lasts as long as this task, so its address is enough.
         add(savedInstanceState?.getStringArrayList(PICKED).orEmpty().map(Uri::parse))
         field(R.id.text).filters = arrayOf(InputFilter(::limited))
@@ -79,6 +85,7 @@ class TextActivity : Screen() {
         super.onSaveInstanceState(outState)
         outState.putStringArrayList(PICKED, ArrayList(picked.keys.map { it.toString() }))
         outState.putString(BUNDLE, chosenBundle()?.name ?: wantedBundle)
+        fileChoices.save(outState)
     }
 
     private fun chosenBundle() = bundles.getOrNull(requireViewById<Spinner>(R.id.bundle).selectedItemPosition)
@@ -119,7 +126,7 @@ class TextActivity : Screen() {
     }
 
     private fun pick() {
-        val intent = Intent(Intent.ACTION_OPEN_DOCUMENT).addCategory(Intent.CATEGORY_OPENABLE).setType("text/*")
+        val intent = Intent(Intent.ACTION_OPEN_DOCUMENT).addCategory(Intent.CATEGORY_OPENABLE).setType("*/*").putExtra(Intent.EXTRA_MIME_TYPES, TYPES)
         startActivityForResult(intent.putExtra(Intent.EXTRA_ALLOW_MULTIPLE, true), PICK)
     }
 
@@ -141,6 +148,22 @@ class TextActivity : Screen() {
         inBackground({ taken.map { Document.describe(contentResolver, it) } }) { described ->
             described.filter { it.uri in picked }.forEach { picked[it.uri] = it }
             showPicked()
+            described.forEach(::inspect)
+        }
+    }
+
+    /** What a file is shows in all of it: a chat has to say who speaks. */
+    private fun inspect(file: Document) = inBackground({
+        try {
+            Inspected.of(file.name, read(file))
+        } catch (_: AppException) {
+            null
+        }
+    }) {
+        if (it != null && file.uri in picked) {
+            inspected[file.uri] = it
+            showPicked()
+            fileChoices.show(inspected.values)
         }
     }
 
@@ -150,12 +173,15 @@ class TextActivity : Screen() {
         for (file in picked.values) {
             val row = layoutInflater.inflate(R.layout.item_kept, list, false)
             row.requireViewById<TextView>(R.id.kept_name).text = file.name
-            row.requireViewById<TextView>(R.id.kept_details).text = if (file.bytes > 0) Numbers.bytes(file.bytes) else ""
+            row.requireViewById<TextView>(R.id.kept_details).text =
+                listOfNotNull(inspected[file.uri]?.words(this), if (file.bytes > 0) Numbers.bytes(file.bytes) else null).joinToString(" · ")
             row.requireViewById<ImageButton>(R.id.delete).apply {
                 contentDescription = getString(R.string.remove_file, file.name)
                 setOnClickListener {
                     picked.remove(file.uri)
+                    inspected.remove(file.uri)
                     showPicked()
+                    fileChoices.show(inspected.values)
                 }
             }
             list.addView(row)
@@ -180,9 +206,10 @@ class TextActivity : Screen() {
         busy(true)
         val name = field(R.id.name).text.toString().trim()
         val files = picked.values.toList()
+        val choices = fileChoices.choices()
         val making = TextData(app.folders)
         app.makingText = making
-        app.makingData.begin { attempt(making, name, bundle, typed, files) }
+        app.makingData.begin { attempt(making, name, bundle, typed, files, choices) }
     }
 
     private fun made(made: MadeData) {
@@ -196,15 +223,19 @@ class TextActivity : Screen() {
         val data = made.data ?: return
         field(R.id.text).text.clear()
         picked.clear()
+        inspected.clear()
         startActivity(NewRunActivity.intent(this, data.bundle, data.name))
         finish()
     }
 
-    private fun attempt(making: TextData, name: String, bundle: ModelBundle, typed: String, files: List<Document>): MadeData =
+    private fun attempt(making: TextData, name: String, bundle: ModelBundle, typed: String, files: List<Document>, choices: Choices): MadeData =
         try {
             // One file after the other: together they may not fit into memory.
-            val texts = sequenceOf(typed) + files.asSequence().map(::read)
-            MadeData(making.make(name, bundle, texts.asIterable()), null)
+            val texts = sequenceOf(TextDocument("", text = typed)) + files.asSequence().flatMap { file ->
+                val text = read(file)
+                Format.of(file.name, text).read(file.name, text, choices)
+            }
+            MadeData(making.make(name, bundle, texts), null)
         } catch (error: AppException) {
             MadeData(null, error.message, isOfName = error.field == "name")
         } finally {
@@ -274,6 +305,7 @@ class TextActivity : Screen() {
 
     private companion object {
         const val PICK = 1
+        val TYPES = arrayOf("text/*", "application/json", "application/x-ndjson", "application/jsonl", "application/csv")
         const val PICKED = "picked"
         const val BUNDLE = "bundle"
         const val MOST_FILES = 100
