@@ -100,6 +100,10 @@ class UpperLayers:
             )
         return [self._adapters[name].detach().numpy() for name in question.names]
 
+    def named(self) -> dict[str, Tensor]:
+        """Return the adapters by the names of adapter.ptd."""
+        return {name: value.detach() for name, value in self._adapters.items()}
+
     def reaches(self, step: int) -> bool:
         """Return whether `step` steps are done here, with the update that waits or without."""
         waits = self._pending is not None and self._pending.step == step
@@ -108,8 +112,8 @@ class UpperLayers:
     def state(self) -> bytes:
         """Return adapters and the optimizer's state after `step` steps."""
         out = io.BytesIO()
-        adapters = {name: value.detach() for name, value in self._adapters.items()}
-        state = {"adapters": adapters, "optimizer": self._optimizer.state_dict(), "step": self.step}
+        optimizer = self._optimizer.state_dict()
+        state = {"adapters": self.named(), "optimizer": optimizer, "step": self.step}
         torch.save(state, out)
         return out.getvalue()
 
