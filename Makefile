@@ -42,8 +42,10 @@ bench: setup
 	done; [ -z "$$failed" ] || { echo "bars missed:$$failed"; exit 1; }
 
 # Tables and figures of papers, some hours in all; goes on where it was: tools/reproduce/README.md.
+REPRODUCTIONS := mezo_and_mebp memory_and_length cosine largest_model selected_layers optimizers convergence
 reproduce: setup
-	for name in mezo_and_mebp memory_and_length cosine; do $(BIN)/python tools/reproduce/$$name.py || exit 1; done
+	$(BIN)/python tools/fetch_demo_assets.py
+	for name in $(REPRODUCTIONS); do $(BIN)/python tools/reproduce/$$name.py || exit 1; done
 
 lint: setup
 	$(BIN)/ruff check .

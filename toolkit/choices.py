@@ -6,8 +6,18 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 FUSED_PROJECTIONS = ("qkv_proj", "gate_up_proj")
 """Those of families that have one projection for several of the usual ones."""
 
-LOWERINGS = ("mesp", "mebp")
+LOWERINGS = ("mesp", "mebp", "ms-bp", "approx-bp")
 """How a block's backward is lowered (`toolkit.programs.modules`)."""
+
+APPROXIMATE_LOWERINGS = ("approx-bp",)
+"""Those whose gradients are not the model's."""
+
+
+def lowering_label(lowering: str) -> str:
+    """Return the name to show, which says where gradients are approximate."""
+    note = " (approximate gradients)" if lowering in APPROXIMATE_LOWERINGS else ""
+    return f"{lowering}{note}"
+
 
 SCHEMES = ("int4", "int4-symmetric", "int8")
 """Quantization of a weight (`toolkit.quantization.layout`)."""

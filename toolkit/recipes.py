@@ -45,7 +45,7 @@ class Recipe:
             those of every model, those of its family.
         rank, alpha, targets: LoRA settings.
         seq_lens: Sequence lengths to export.
-        lowering: "mesp" or "mebp".
+        lowering: One of `toolkit.choices.LOWERINGS`.
         quantization: Scheme of the linear layers.
         embedding_quantization: Scheme of embedding and head.
         command: The command that exports it with these settings.

@@ -149,7 +149,9 @@ def test_alpha_follows_the_rank_unless_it_is_given(model, tmp_path, monkeypatch,
 
 
 def test_a_bundle_is_no_model(model, tmp_path):
-    assert run(model, "-o", tmp_path / "b", "--seq-len", 8).exit_code == 0
+    made = run(model, "-o", tmp_path / "b", "--seq-len", 8, "--lowering", "approx-bp")
+    assert made.exit_code == 0
+    assert "Lowering: approx-bp (approximate gradients)" in made.stdout
     result = run(tmp_path / "b", "-o", tmp_path / "c")
     assert result.exit_code == 1
     assert "is a bundle, which an export has made already" in result.stderr

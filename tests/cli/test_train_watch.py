@@ -18,6 +18,14 @@ def test_a_run_that_waits_for_storage_says_so(tmp_path, capsys):
     )
 
 
+def test_approximate_gradients_are_called_that(tmp_path, capsys):
+    view = BarView(Run(LocalDevice(tmp_path), "a"), 9)
+    for lowering in ("mesp", "approx-bp", "ms-bp"):
+        view.record({"type": "run", "version": 1, "lowering": lowering})
+    said = "the bundle's lowering: approx-bp (approximate gradients)\n"
+    assert capsys.readouterr().err == said
+
+
 def test_what_held_out_loss_decided_is_said(tmp_path, capsys):
     reason = "the held-out loss was not below 1.5, that of step 2, in 1 evaluation"
     run = tmp_path / "runs/a"

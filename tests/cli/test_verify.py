@@ -35,9 +35,20 @@ def test_verify_as_json_on_data(bundle, tmp_path):
     words = ("verify", bundle, "--data", tmp_path / "data", "--samples", 2, "--json")
     report = json.loads(toolkit(*words).stdout)
     assert report["passed"] and report["tokens"] == 48
+    assert report["approximate_gradients"] is None
     errors = [tensor["relative_error"] for tensor in report["tensors"]]
     assert len(errors) == 28 and errors == sorted(errors, reverse=True)
     assert 0 < errors[0] < 1e-5 and report["loss_error"] < 1e-6
+
+
+def test_verify_says_how_far_approximate_gradients_are_from_the_models_own(tmp_path):
+    bundle = export_tiny(tmp_path / "tiny", "qwen2", seq_lens=(16,), lowering="approx-bp")
+    report = json.loads(toolkit("verify", bundle, "--json").stdout)
+    assert report["passed"] and report["tensors"][0]["relative_error"] < 1e-5
+    off = report["approximate_gradients"]
+    assert 0.01 < off["relative"] < 0.6 and 0.8 < off["cosine"] < 1
+    text = toolkit("verify", bundle).output
+    assert f"off by {off['relative']:.2f} from the model's (cosine {off['cosine']:.3f})" in text
 
 
 def test_verify_fails_above_the_tolerance(bundle):

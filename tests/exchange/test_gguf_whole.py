@@ -17,7 +17,7 @@ from tests.support.chatml import SMOLLM2, make_tokenizer
 from tests.support.family_tokenizers import FAMILIES as TOKENIZERS
 from tests.support.family_tokenizers import trained, wrapped
 from tests.support.llama_cpp import llama_cpp_logits, llama_cpp_tokens
-from tests.support.models import LLAMA_3_2, save_model, stored_config, tiny_model
+from tests.support.models import LLAMA_3_2, save_model, stored_config, tiny_config, tiny_model
 from toolkit.bundle.bundle import Bundle
 from toolkit.data.tokenizers import load_tokenizer
 from toolkit.errors import ToolkitError
@@ -76,6 +76,18 @@ def test_llama_cpp_computes_what_peft_does(tmp_path, family):
     assert_values(path, with_adapter, 8 * torch.finfo(torch.float32).eps)
 
 
+def test_a_head_that_is_the_embedding_where_llama_cpp_wants_one(tmp_path):
+    config = tiny_config("olmo2", tied=True)
+    config.initializer_range = 0.2
+    model = tiny_model("olmo2", config=config)
+    path, with_adapter = merged_file(tmp_path, model)
+    expected = logits_of(with_adapter, TOKENS)
+    compare(llama_cpp_logits(path, TOKENS), expected, logits_of(model, TOKENS), 1e-3)
+    stored = {tensor.name: tensor.data for tensor in gguf.GGUFReader(path).tensors}
+    assert (stored["output.weight"] == stored["token_embd.weight"]).all()
+    assert not open_source(str(path)).config.tie_word_embeddings
+
+
 @pytest.mark.parametrize(
     ("family", "rope"),
     [
@@ -125,8 +137,7 @@ def test_a_bundle(tmp_path):
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_llama_cpp_and_our_reader_have_the_models_tokens(tmp_path, name):
     tokenizer = wrapped(name, trained(name, 700, _LINES), "{{ messages }}")
-    # llama.cpp takes OLMo 2 to have a head of its own.
-    config = stored_config(FAMILY_OF[name], layers=4, tied=name != "olmo2")
+    config = stored_config(FAMILY_OF[name], layers=4, tied=True)
     config.vocab_size = len(tokenizer) + 5
     model = tiny_model(FAMILY_OF[name], config=config)
     tokenizer.save_pretrained(tmp_path / "model")

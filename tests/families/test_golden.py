@@ -48,8 +48,11 @@ def _written(argument: object) -> str:
     return role + name.removeprefix("layers.{layer}.")
 
 
-@pytest.mark.parametrize("lowering", LOWERINGS)
-@pytest.mark.parametrize("family", FAMILIES)
+CASES = [(f, m) for f in FAMILIES for m in LOWERINGS if (f, m) != ("olmo2", "ms-bp")]
+"""The norms of OLMo 2 feed no linear layer."""
+
+
+@pytest.mark.parametrize(("family", "lowering"), CASES)
 def test_operators_are_as_written_down(family, lowering):
     path = FOLDER / f"{family}-{lowering}.txt"
     expected = path.read_text() if path.is_file() else ""
@@ -61,12 +64,11 @@ def test_operators_are_as_written_down(family, lowering):
 
 
 def test_no_file_is_left_over():
-    wanted = {f"{family}-{lowering}.txt" for family in FAMILIES for lowering in LOWERINGS}
+    wanted = {f"{family}-{lowering}.txt" for family, lowering in CASES}
     assert {path.name for path in FOLDER.iterdir()} == wanted
 
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    for family in FAMILIES:
-        for lowering in LOWERINGS:
-            (FOLDER / f"{family}-{lowering}.txt").write_text(operator_list(family, lowering))
+    for case in CASES:
+        (FOLDER / f"{'-'.join(case)}.txt").write_text(operator_list(*case))

@@ -29,6 +29,10 @@ MODELS = [
     pytest.param(("phi3", False), id="phi3-fused-long-rope-window"),
     pytest.param(("gemma3_text", True), id="gemma3-windows-gelu"),
 ]
+OTHER_LOWERINGS = [
+    ("llama", True, "ms-bp"), ("phi3", False, "approx-bp"), ("gemma3_text", True, "approx-bp"),
+]  # fmt: skip
+"""Approximate gradients are held to the same rule in PyTorch."""
 GRADIENT_TOLERANCE = 1e-5
 """float32 (6e-8) through two blocks of some hundred-term sums, against float64."""
 LOSS_TOLERANCE = 1e-3
@@ -78,7 +82,7 @@ def cases() -> list:
         pytest.param((*model.values[0], lowering), id=f"{model.id}-{lowering}")
         for model in MODELS
         for lowering in ("mesp", "mebp")
-    ]
+    ] + [pytest.param(case, id="-".join(map(str, case))) for case in OTHER_LOWERINGS]
 
 
 @pytest.mark.parametrize("case", cases(), indirect=True)

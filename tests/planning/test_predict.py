@@ -197,3 +197,19 @@ def test_where_states_wait_by_default() -> None:
     assert not plan_checkpoints(99, 1, mib, "auto", 400 * mib).spilled
     assert plan_checkpoints(1, 1, 1, "spill", None).spilled
     assert not plan_checkpoints(99, 1, mib, "ram", 1).spilled
+
+
+def test_the_time_of_small_products(smol: Planner) -> None:
+    """mlorc's moments are taken apart and put together again on one thread."""
+    settings = replace(open_model("smollm2-135m").settings, optimizer="mlorc")
+    speed = Machine().speed
+    d, f, kv, rank = 576, 1536, 192, 8
+    tall = 2 * (d + d) + 2 * (d + kv) + 3 * (d + f)  # what seven A and B have beside their rank
+    half = 30 * 2 * (tall * (rank * (rank + 1) // 2 + 2 * 4 * rank) + 14 * 17 * rank**3)
+    seconds = smol.predict(settings, Machine()).phases[-1].seconds
+    # At half the rank the state is the adapters, and a basis of 8 x 4 for each.
+    passes = 30 * (2 * rank * tall + 14 * 2 * rank * rank // 2) / speed.updated
+    assert seconds == pytest.approx(passes + half / speed.low_rank, rel=1e-4)
+    whole = smol.predict(replace(settings, projection_rank=rank), Machine())
+    adamw = smol.predict(replace(settings, optimizer="adamw"), Machine())
+    assert whole.phases[-1].seconds == adamw.phases[-1].seconds

@@ -119,6 +119,17 @@ def test_what_is_fixed_stays(planner: Planner, model: Model) -> None:
     assert all(getattr(proposal.smallest.settings, k) == v for k, v in fixed.items())
 
 
+def test_approximate_gradients_are_never_proposed_nor_left_unsaid(
+    planner: Planner, model: Model
+) -> None:
+    usual = ask(planner, model, 500)
+    assert {p.settings.lowering for p in (usual.best, *usual.others)} == {"mesp", "mebp"}
+    asked = replace(model.settings, lowering="approx-bp")
+    proposal = propose(planner, asked, Machine(), 500_000_000, ())
+    assert {p.settings.lowering for p in (proposal.best, *proposal.others)} == {"approx-bp"}
+    assert describe(proposal.best).startswith("approx-bp (approximate gradients), ")
+
+
 def test_commands_say_what_was_planned(model: Model) -> None:
     settings = replace(model.settings, seq_len=128, optimizer="sgd", sequences=4)
     export, data, deploy, train = commands(model, settings, "local")

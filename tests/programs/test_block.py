@@ -13,6 +13,7 @@ from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 from tests.support.tiny import relative_error, tiny_config
 from toolkit.families import family_of
 from toolkit.lora import PROJECTIONS, LoraSettings
+from toolkit.oracle.approximate import approximate_activations
 from toolkit.programs import program_functions
 from toolkit.quantization.schemes import quantize
 
@@ -103,13 +104,24 @@ ADAPTERS = [
 ]
 
 
-@pytest.mark.parametrize("lora", ADAPTERS)
-@pytest.mark.parametrize("lowering", ["mesp", "mebp"])
+FAMILIES = [
+    *("llama", "llama-with-biases", "qwen2", "smollm3", "smollm3-nope", "granite", "qwen3"),
+    *("olmo2", "phi3", "phi3-long", "gemma3_text", "gemma3_text-global"),
+]
+OTHERS = [(f, m) for m in ("ms-bp", "approx-bp") for f in FAMILIES if (f, m) != ("olmo2", "ms-bp")]
+"""What the other lowerings share with mebp needs no test with other adapters."""
+
+
 @pytest.mark.parametrize(
-    "family",
+    ("family", "lowering", "lora"),
     [
-        *("llama", "llama-with-biases", "qwen2", "smollm3", "smollm3-nope", "granite", "qwen3"),
-        *("olmo2", "phi3", "phi3-long", "gemma3_text", "gemma3_text-global"),
+        *(
+            pytest.param(family, lowering, *lora.values, id=f"{family}-{lowering}-{lora.id}")
+            for family in FAMILIES
+            for lowering in ("mesp", "mebp")
+            for lora in ADAPTERS
+        ),
+        *(pytest.param(*case, *ADAPTERS[-1].values, id="-".join(case)) for case in OTHERS),
     ],
 )
 def test_forward_and_backward_equal_the_transformers_layer(family, lowering, lora):
@@ -120,6 +132,8 @@ def test_forward_and_backward_equal_the_transformers_layer(family, lowering, lor
     if family.startswith("phi3"):
         lora = _fused(lora)
     layer, tensors = _reference_layer(config, lora, index)
+    if lowering == "approx-bp":
+        approximate_activations(layer, config)
     hidden = torch.randn(1, T, config.hidden_size, dtype=torch.float64, requires_grad=True)
     grad = torch.randn_like(hidden)
     positions, start = torch.tensor(POSITIONS), torch.tensor(START)

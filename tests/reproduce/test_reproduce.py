@@ -2,14 +2,26 @@
 
 import json
 import math
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.bundles import export_tiny
+from tests.support.bundles import export_tiny, export_with_tokenizer
 from toolkit.data.dataset import random_rows, write_rows
+from toolkit.trace.reader import read_trace
 from tools.bench import harness
-from tools.reproduce import common, cosine, memory_and_length, mezo_and_mebp
+from tools.reproduce import (
+    common,
+    convergence,
+    cosine,
+    largest_model,
+    learning,
+    memory_and_length,
+    mezo_and_mebp,
+    optimizers,
+    selected_layers,
+)
 
 LENGTHS = (8, 24)
 
@@ -75,3 +87,128 @@ def test_what_was_measured_is_kept(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         again.of("other", lambda: 1 / 0)
     assert set(common.Results(tmp_path, "any").values) == {"key"}
+
+
+@pytest.fixture(scope="module")
+def talking(tmp_path_factory: pytest.TempPathFactory) -> harness.Case:
+    folder = tmp_path_factory.mktemp("talking")
+    return harness.Case(export_with_tokenizer(folder / "bundle"), folder / "none")
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of results whose corpora are made once."""
+    folder = tmp_path_factory.mktemp("kept")
+    with (folder / "chats.jsonl").open("w") as file:
+        for i in range(200):
+            turns = [{"role": "user", "content": f"hello {i}"}]
+            turns.append({"role": "assistant", "content": f"good day, number {i}"})
+            file.write(json.dumps({"messages": turns}) + "\n")
+    return folder
+
+
+@pytest.fixture
+def learning_words(talking: harness.Case, kept: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr(harness, "case", lambda model, seq_len: talking)
+    words = ["--chats", str(kept / "chats.jsonl"), "--characters", "6000", "--held-out", "2"]
+    return [*words, "--seq-len", "32", "--output", str(kept)]
+
+
+def test_convergence(
+    learning_words: list[str], kept: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--steps", "4", "--zo-steps", "4", "--every", "2", "--zo-every", "2", "--equal", "2"]
+    words += ["--grid-steps", "2", "--zo-grid-steps", "2", "--rates", "0.01", "0.02"]
+    words += ["--zo-rates", "1e-9", "--methods", "exact", "mezo", "--corpora", "text", "chats"]
+    assert convergence.main([*learning_words, *words]) == 0
+    found = results(kept, "convergence")
+    assert len(found) == 2 * ((2 + 1) + (1 + 1))
+    exact = [row["value"] for key, row in found.items() if "exact" in key and "every 2" in key]
+    assert [run["steps"] for run in exact] == [[0, 2, 4]] * 2
+    assert all(run["losses"][-1] < run["losses"][0] for run in exact)
+    assert all(0 < run["seconds"][1] < run["seconds"][2] for run in exact)
+    # Steps that hardly move anything are not as good as exact ones.
+    assert "not within 4" in capfd.readouterr().err
+
+
+def test_as_good_as() -> None:
+    run = {"losses": [3.0, 2.5, 2.6, 2.0]}
+    assert convergence.reached_at(run, 2.5) == 1
+    assert convergence.reached_at(run, 1.9) is None
+
+
+def test_a_run_that_was_stopped_goes_on(
+    learning_words: list[str], kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = learning.parser("").parse_args(learning_words)
+    data = learning.corpus(options, "text")
+    flags = ["--optimizer", "adamw", "--lr", "0.01"]
+    whole = learning.learn(options, data, flags, steps=5, every=1)
+    run = subprocess.run
+
+    def stopped(command: list[str], **more: object) -> None:
+        run([*command, "--until", "2"], check=True, stdout=subprocess.DEVNULL)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "run", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            learning.learn(options, data, flags, steps=5, every=1)
+    [folder] = (kept / "runs").iterdir()
+    assert [row.step for row in read_trace(folder).evaluations] == [0, 1, 2]
+    again = learning.learn(options, data, flags, steps=5, every=1)
+    assert (again["steps"], again["losses"]) == (whole["steps"], whole["losses"])
+    assert whole["steps"] == list(range(6))
+    assert not list((kept / "runs").iterdir())
+
+
+def test_a_rate_that_ends_its_runs_is_not_the_best() -> None:
+    assert learning.best([(0.1, 2.0), (0.2, math.inf), (0.3, 1.5)]) == 0.3
+    with pytest.raises(SystemExit, match="all learning rates"):
+        learning.best([(0.1, math.inf)])
+
+
+def test_selected_layers(learning_words: list[str], kept: Path) -> None:
+    words = ["--blocks", "1", "--steps", "2", "--every", "1", "--grid-steps", "1"]
+    words += ["--rates", "0.01", "--rounds", "2", "--turn-steps", "2"]
+    assert selected_layers.main([*learning_words, *words]) == 0
+    ways = selected_layers.ways(1)
+    assert len(results(kept, "selected_layers")) == len(ways) * (1 + 1 + 2)
+
+
+def test_optimizers(learning_words: list[str], kept: Path) -> None:
+    words = ["--optimizers", "sgd", "adamw", "--steps", "2", "--every", "2", "--grid-steps", "1"]
+    assert optimizers.main([*learning_words, *words]) == 0
+    found = results(kept, "optimizers")
+    sizes = {key: row["value"]["state_mb"] for key, row in found.items() if "memory" in key}
+    sgd, adamw = (next(v for k, v in sizes.items() if f"memory of {n}," in k) for n in words[1:3])
+    assert sgd == 0 < adamw
+
+
+def test_pareto() -> None:
+    points = {"a": (1.0, 3.0), "b": (2.0, 2.0), "c": (2.0, 2.5), "d": (2.0, 2.0), "e": (3.0, 1.0)}
+    assert optimizers.pareto(points) == ["a", "b", "d", "e"]
+
+
+def test_the_largest_model(tmp_path: Path) -> None:
+    words = ["smollm2-135m", "--seq-len", "24", "--measure", "--budgets", "50", "900"]
+    assert largest_model.main([*words, "--output", str(tmp_path)]) == 0
+    [found] = [row["value"] for row in results(tmp_path, "largest_model").values()]
+    sizes = found["megabytes"]
+    assert found["billions"] == pytest.approx(0.1345, rel=0.01)
+    assert max(sizes["here, mezo"], sizes["here, exact"]) < 20
+    assert sizes["MeZO, 16-bit weights"] > 2 * 134.5
+    assert sizes["backpropagation, 16-bit weights"] > sizes["MeZO, 16-bit weights"]
+    # Weights of 16 bits take twice the parameters, those of the bundle half of them to a byte each.
+    spared = sizes["backpropagation, 16-bit weights"] - sizes["backpropagation, 4-bit weights"]
+    assert 134.5 < spared < 1.5 * 134.5
+
+
+def test_a_prediction_beside_a_run() -> None:
+    def of(megabytes: float) -> dict[str, list[largest_model.Point]]:
+        return {"here": [largest_model.Point("model", 1.0, megabytes)]}
+
+    assert largest_model._compare(of(100.0), of(97.0)) == pytest.approx(0.03)
+    small, large = largest_model.Point("a", 1.0, 10.0), largest_model.Point("b", 2.0, 20.0)
+    assert largest_model.largest([small, large], 19.0) is small
+    assert largest_model.largest([small, large], 9.0) is None

@@ -173,6 +173,18 @@ def _silu_mul(draw: Draw) -> dict:
     return {**values, "gate_up": draw.real(1, s.t, 2 * s.f)}
 
 
+def _coded(draw: Draw) -> dict:
+    """Gates on both sides of every threshold, of a width that ends within a byte."""
+    s = draw.sizes
+    return {name: draw.real(1, s.t, s.f - 3, std=4.0) for name in ("x", "grad")}
+
+
+def _halves(draw: Draw) -> dict:
+    s = draw.sizes
+    names = ("first", "second", "dfirst", "dsecond", "grad")
+    return {"x": draw.real(1, s.t, 2 * s.d)} | {name: draw.real(1, s.t, s.d) for name in names}
+
+
 def _vocabulary(draw: Draw) -> dict:
     s = draw.sizes
     labels = draw.integers(s.vocab)
@@ -189,7 +201,7 @@ def _vocabulary(draw: Draw) -> dict:
 def _sum(draw: Draw) -> dict:
     s = draw.sizes
     values = {name: draw.real(1, s.t, s.d) for name in ("a", "b", "x")}
-    return {**values, "factor": torch.tensor(0.3)}
+    return {**values, "factor": torch.tensor(0.3), "weight": draw.real(s.d)}
 
 
 _FAMILIES: dict[str, Callable[[Draw], dict]] = {
@@ -215,6 +227,13 @@ _FAMILIES: dict[str, Callable[[Draw], dict]] = {
     "linear_cross_entropy_loss": _vocabulary,
     "add": _sum,
     "scale": _sum,
+    "multiply": _sum,
+    "scale_features": _sum,
+    "halves": _halves,
+    "joined": _halves,
+    "normalize": _norm,
+    "resilu2": _coded,
+    "regelu2": _coded,
 }
 
 

@@ -171,6 +171,12 @@ def test_peak_is_in_the_chart_however_long_the_run(tmp_path: Path) -> None:
             ["completed"],
             ["SmolLM2-135M-Instruct ·"],
         ),
+        (
+            replace(SMALL, lowering="approx-bp"),
+            ["approx-bp (approximate gradients)", "approx-bp gives approximate gradients"],
+            [],
+        ),
+        (replace(SMALL, lowering="ms-bp"), ["ms-bp"], ["approximate"]),
         (Recipe(steps=600, layers=2), ["Each column at its", "lowest"], ["Battery"]),
         (replace(SMALL, phone=True), ["Temperature", "Battery"], []),
     ],

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from toolkit.api.devices import Bars, Device, no_bars, open_device
 from toolkit.bundle.adapter import write_peft_adapter
 from toolkit.bundle.bundle import Bundle
-from toolkit.choices import ARITHMETICS
+from toolkit.choices import APPROXIMATE_LOWERINGS, ARITHMETICS
 from toolkit.data.dataset import count_rows, first_rows, read_rows, write_rows
 from toolkit.data.samples import Rows
 from toolkit.device.commands import send_bundle, send_runtime
@@ -26,6 +26,7 @@ from toolkit.device.contents import check_data
 from toolkit.errors import ToolkitError
 from toolkit.exchange.base import check_bundle
 from toolkit.lora import LoraSettings
+from toolkit.oracle.approximate import approximation
 from toolkit.oracle.gradients import step_gradients
 from toolkit.oracle.model import build_exact_model, build_model
 from toolkit.oracle.verification import (
@@ -190,6 +191,9 @@ def verify(
 ) -> Verification:
     """Check a device's gradients of one step against PyTorch's, tensor by tensor.
 
+    Those of a bundle with approximate gradients are checked against PyTorch's by the same rule; how
+    far these are from the model's own is told beside it.
+
     Args:
         bundle: What `export` wrote; it is sent if the device lacks it.
         data: Take the first samples of this data set instead of random tokens.
@@ -228,6 +232,11 @@ def verify(
         expected = step_gradients(build_model(opened, adapter), rows, indices)
         limit = TOLERANCES[arithmetic] if tolerance is None else tolerance
         verdict = judge(actual, expected, limit)
+        if opened.manifest["lowering"] in APPROXIMATE_LOWERINGS:
+            say("gradients in PyTorch without the approximation")
+            true = step_gradients(build_model(opened, adapter, true_gradients=True), rows, indices)
+            found = approximation(expected.tensors, true.tensors)
+            verdict = replace(verdict, approximation=found)
         if verdict.passed:
             return verdict
         say("gradients above the tolerance: the same in float64")

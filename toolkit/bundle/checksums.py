@@ -54,12 +54,14 @@ class SummingWriter:
         """Write zeros up to a multiple of `alignment`."""
         self.pad(bytes(-self._file.tell() % alignment))
 
-    def finish(self, alignment: int) -> None:
-        """Write the tensors sha256 and checksums."""
+    def finish(self, alignment: int) -> bytes:
+        """Write the tensors sha256 and checksums, and return the former."""
         self.pad_to(alignment)
-        self.write([self._sha256.digest()])
+        digest = self._sha256.digest()
+        self.write([digest])
         self.pad_to(alignment)
         self._file.write(encode_checksums(self._checksums))
+        return digest
 
 
 def encode_checksums(values: Iterable[int]) -> bytes:

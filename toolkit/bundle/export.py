@@ -61,7 +61,7 @@ class ExportSettings:
     Attributes:
         lora: The adapter.
         seq_lens: Sequence lengths, one set of programs each.
-        lowering: "mesp" or "mebp".
+        lowering: One of `toolkit.choices.LOWERINGS`.
         quantization: Scheme of the linear layers, or "auto".
         embedding_quantization: Scheme of embedding and head, or "auto".
         seed: Seed of a fresh adapter.

@@ -15,16 +15,10 @@ import torch
 from torch import Tensor
 
 from toolkit.bundle import flat_tensor_header
-from toolkit.bundle.checksums import (
-    CHECKSUMS,
-    SHA256,
-    SHA256_BYTES,
-    SummingWriter,
-    checksum_count,
-)
+from toolkit.bundle.checksums import CHECKSUMS, SHA256
 from toolkit.bundle.flat_tensor_header import Entry
+from toolkit.bundle.flat_tensor_writer import Piece, aligned, write_pieces
 from toolkit.errors import ToolkitError
-from toolkit.files import atomic_file
 
 ALIGNMENT = 16384
 """Bytes; the largest page size of Android devices."""
@@ -44,7 +38,6 @@ _SCALAR_TYPES = {
 _DTYPES = {number: dtype for dtype, number in _SCALAR_TYPES.items()}
 _WRITE_CHUNK = 1 << 24
 _OWN = (SHA256, CHECKSUMS)
-_OWN_ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
@@ -64,8 +57,8 @@ class TensorSpec:
 def flat_tensor_bytes(specs: Iterable[TensorSpec], alignment: int = ALIGNMENT) -> int:
     """Return about how many bytes a file with these tensors has, padding included."""
     specs = list(specs)
-    data = sum(_aligned(spec.nbytes, alignment) for spec in specs)
-    return data + _aligned(132 * (len(specs) + 3), alignment)
+    data = sum(aligned(spec.nbytes, alignment) for spec in specs)
+    return data + aligned(132 * (len(specs) + 3), alignment)
 
 
 def write_flat_tensor(
@@ -91,23 +84,21 @@ def write_flat_tensor(
         ValueError: A tensor does not match its spec, or their numbers differ.
     """
     specs = list(specs)
-    if len({*_OWN, *(spec.name for spec in specs)}) != len(specs) + len(_OWN):
-        raise ValueError("two tensors have the same name")
-    with atomic_file(path) as file:
-        writer = SummingWriter(file)
-        head = flat_tensor_header.encode(_entries(specs, alignment), alignment)
-        length = flat_tensor_header.head_length(head)
-        writer.write([head[:length]])
-        writer.pad(head[length:])
+    pieces = [
+        Piece(spec.name, _SCALAR_TYPES[spec.dtype], tuple(map(int, spec.shape)), spec.nbytes)
+        for spec in specs
+    ]
+
+    def contents() -> Iterator[Iterator[bytes | memoryview]]:
         for spec, tensor in zip(specs, tensors, strict=True):
             if tuple(tensor.shape) != tuple(spec.shape) or tensor.dtype != spec.dtype:
                 raise ValueError(
                     f"{spec.name}: expected {spec.dtype} {spec.shape}, "
                     f"got {tensor.dtype} {tuple(tensor.shape)}"
                 )
-            writer.pad_to(alignment)
-            writer.write(_chunks(tensor, on_bytes))
-        writer.finish(_OWN_ALIGNMENT)
+            yield _chunks(tensor, on_bytes)
+
+    write_pieces(path, pieces, contents(), alignment)
 
 
 class FlatTensorReader:
@@ -193,10 +184,6 @@ class FlatTensorReader:
         return self._entries[name]
 
 
-def _aligned(value: int, alignment: int) -> int:
-    return -(-value // alignment) * alignment
-
-
 def _chunks(tensor: Tensor, on_bytes: Callable[[int], None] | None) -> Iterator[bytes | memoryview]:
     data = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
     for start in range(0, len(data), _WRITE_CHUNK):
@@ -204,18 +191,3 @@ def _chunks(tensor: Tensor, on_bytes: Callable[[int], None] | None) -> Iterator[
         yield chunk.data
         if on_bytes is not None:
             on_bytes(len(chunk))
-
-
-def _entries(specs: list[TensorSpec], alignment: int) -> list[Entry]:
-    """Return the places of all tensors, and of the two that stand behind them."""
-    own = [
-        TensorSpec(SHA256, (SHA256_BYTES,), torch.uint8),
-        TensorSpec(CHECKSUMS, (checksum_count(len(specs)),), torch.int32),
-    ]
-    entries, end = [], 0
-    for spec in [*specs, *own]:
-        offset = _aligned(end, _OWN_ALIGNMENT if spec in own else alignment)
-        sizes = tuple(int(size) for size in spec.shape)
-        entries.append(Entry(spec.name, _SCALAR_TYPES[spec.dtype], sizes, offset, spec.nbytes))
-        end = offset + spec.nbytes
-    return entries

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from toolkit.choices import APPROXIMATE_LOWERINGS, lowering_label
 from toolkit.cli.common import console, error_console, print_json, say_next
 from toolkit.cli.options import Lowering, Scheme
 from toolkit.lora import PROJECTIONS, parse_pattern, parse_targets
@@ -79,8 +80,9 @@ def export(
     lowering: Annotated[
         Lowering | None,
         typer.Option(
-            help="mesp recomputes inside the operators, mebp stores every intermediate of a block. "
-            "[default: mesp]",
+            help="mesp recomputes inside the operators, mebp stores every intermediate of a block, "
+            "ms-bp less of its norms, approx-bp less of its activation too, for which its "
+            "gradients are approximate. [default: mesp]",
             show_default=False,
         ),
     ] = None,
@@ -183,7 +185,7 @@ def export(
 def _tell(manifest: dict[str, Any], output: Path, seconds: float, archive: Path | None) -> None:
     """Print what was written and what comes next."""
     console.print(f"{output}: {content_line(manifest)} in {seconds:.0f} s", markup=False)
-    for line in (weights_line(manifest), left_out_line(manifest)):
+    for line in (weights_line(manifest), lowering_line(manifest), left_out_line(manifest)):
         if line:
             console.print(line, markup=False, soft_wrap=True)
     if archive is not None:
@@ -203,6 +205,12 @@ def weights_line(manifest: dict[str, Any]) -> str:
         return f"{text}as the file has them, bit by bit"
     text += f"mean relative error {quantization['mean_error']:.4f}"
     return f"{text}; {kept} of {count} tensors are as the file has them" if kept else text
+
+
+def lowering_line(manifest: dict[str, Any]) -> str:
+    """Return that gradients are approximate, or ""."""
+    lowering = manifest["lowering"]
+    return f"Lowering: {lowering_label(lowering)}" if lowering in APPROXIMATE_LOWERINGS else ""
 
 
 def left_out_line(manifest: dict[str, Any]) -> str:

@@ -26,6 +26,13 @@ def federate(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after the last round that was finished.")
     ] = False,
+    flower: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the federation as a Flower app to this folder instead, for `flwr run`.",
+            metavar="FOLDER",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print what happens as JSON lines.")
     ] = False,
@@ -65,16 +72,24 @@ def federate(
     Examples:
       toolkit federate lab.yaml -o runs/lab
       toolkit federate lab.yaml -o runs/lab --resume --json
+      toolkit federate study.yaml -o runs/study --flower study && flwr run study --stream
     """
+    if flower is not None:
+        from toolkit.federation.flower.project import write_project
+        from toolkit.federation.settings import read_federation
+
+        write_project(read_federation(config), output, flower)
+        say_next(f"flwr run {flower} --stream  (with `toolkit[flower]`; see docs/federation.md)")
+        return
     from toolkit import federate as carry_out
 
-    shown: Shown = _Json() if as_json else _Lines()
+    shown: Shown = _Json() if as_json else Lines()
     result = carry_out(config, output, resume=resume, shown=shown)
     say(f"adapter: {result.path}; what every round came to: {result.path / 'README.md'}")
     say_next(f"toolkit generate BUNDLE --adapter {result.path} --prompt TEXT")
 
 
-class _Lines(Shown):
+class Lines(Shown):
     """Lines for people, on standard error."""
 
     def begins(self, number: int, rounds: int, nodes: int) -> None:

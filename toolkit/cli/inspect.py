@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
+from toolkit.choices import lowering_label
 from toolkit.cli.common import console, print_json, say_next
 from toolkit.cli.samples import SHOWN, ShowCommand
 from toolkit.errors import ToolkitError
@@ -125,7 +126,7 @@ def _print_model(bundle: Path, found: dict[str, Any]) -> None:
         "Blocks": ", ".join(f"{len(layers)} {name}" for name, layers in found["blocks"].items()),
         "LoRA": f"{LoraSettings.from_json(lora).describe()}, {lora['parameters'] / 1e6:.2f} M"
         f" parameters on {', '.join(lora['targets'])}; start: {lora['start']}",
-        "Lowering": found["lowering"],
+        "Lowering": lowering_label(found["lowering"]),
         "Lengths": ", ".join(map(str, found["seq_lens"])),
     }
     for name, text in lines.items():

@@ -141,10 +141,10 @@ def train(
     ending = ["--atrace"] * atrace + [f"--{flag}" for flag in TRACKERS if flag in given]
     if detach and ending:
         raise typer.BadParameter(f"{ending[0]} ends with this command, so it takes no --detach")
-    if given.get("method") == "split" and (computer_bundle is None or detach):
+    if given.get("method") == "split" and (computer_bundle is None or detach or app):
         raise typer.BadParameter(
-            "--method split needs --computer-bundle, and no --detach: this command computes the "
-            "layers above --cut"
+            "--method split needs --computer-bundle, and takes no --detach or --app: this command "
+            "computes the layers above --cut"
         )
     trackers = trackers_of(given)
     name = str(attach_to or given["out"])

@@ -12,6 +12,7 @@ from typing import Any
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
+from toolkit.choices import APPROXIMATE_LOWERINGS, lowering_label
 from toolkit.cli.common import error_console, say
 from toolkit.cli.progress import Bar
 from toolkit.cli.units import bytes_text, seconds_text
@@ -78,6 +79,8 @@ class BarView:
         if kind == "run":
             self._steps = self._steps or whole(_member(record, "settings", "steps"))
             self._bar.update(self._task, total=self._steps)
+            if record.get("lowering") in APPROXIMATE_LOWERINGS:
+                self.say(f"the bundle's lowering: {lowering_label(record['lowering'])}")
         elif kind == "step":
             self._step(record)
         elif kind == "evaluation":
@@ -194,6 +197,8 @@ def _conclude(run: Run, view: BarView | JsonView, watching: Watching, hints: boo
     )
     if reason := end.get("reason"):
         view.say(f"it ended early: {str(reason)[:500]}")
+    if watching.computer and watching.computer.steps:
+        view.say(f"the layers above the cut took {watching.computer.bytes_words}")
     if not hints:
         return
     if stopped:

@@ -52,6 +52,8 @@ def verify(
     gradient of A vanish. Exit code 1 if an error is above the tolerance. A gradient that float32
     cannot hold that well (a small difference of large terms) is compared with float64: it passes
     if it is at most four times as far off as PyTorch in float32, and within ten tolerances.
+    Approximate gradients (a bundle lowered by approx-bp) are held to PyTorch's by the same rule;
+    how far that is from the model's own gradients is said beside it.
 
     \b
     Examples:
@@ -137,6 +139,14 @@ def _print(result: "Verification") -> None:
         f"off by {result.loss_error:.1e} over {result.tokens} tokens",
         highlight=False,
     )
+    off = result.approximation
+    if off is not None:
+        console.print(
+            "approximate gradients: compared with PyTorch's by the same rule, which are off by "
+            f"{off.relative:.2f} from the model's (cosine {off.cosine:.3f})",
+            highlight=False,
+            soft_wrap=True,
+        )
     verdict = "passed" if result.passed else "FAILED"
     excused = sum(error.relative > result.tolerance for error in result.errors)
     note = f"; {excused} tensors judged by float64" if excused and result.passed else ""

@@ -1,10 +1,13 @@
 """A whole GGUF file of a model that is none, with an adapter folded in."""
 
+import copy
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
+from transformers import PretrainedConfig
 
 from toolkit.bundle.layout import Part
 from toolkit.bundle.output import check_space
@@ -26,6 +29,7 @@ from toolkit.sources.gguf_names import stored_names
 from toolkit.sources.tokenizer import open_tokenizer
 
 _EIGHT_BITS = "q8_0"
+_HEAD = gguf.TENSOR_NAMES[gguf.MODEL_TENSOR.OUTPUT]
 
 
 def write_whole(
@@ -50,19 +54,42 @@ def write_whole(
             is not one of the model, or there is no room.
     """
     source, kind = base.source, "f16" if kind == "auto" else kind
-    parts = checked_parts(source)
+    tensors = _tensors(source)
     delta = read_delta(adapter, source.config)
-    total = sum(stored_bytes(part.shape, _kind(part, kind)) for part in parts)
+    total = sum(stored_bytes(part.shape, _kind(part, kind)) for _, part in tensors)
     check_space(output, total, "model")
     with atomic_path(output) as path:
         writer = gguf.GGUFWriter(path, family_of(source.config).gguf_architecture)
         _add_facts(writer, source, adapter, kind)
         add_keys(writer, source.config)
         _add_tokenizer(writer, source)
-        _write(writer, source, parts, delta, kind, lambda done: on_bytes(done, total))
-        check_same_model(GgufSource(path).config, source.config)
+        _write(writer, source, tensors, delta, kind, lambda done: on_bytes(done, total))
+        check_same_model(GgufSource(path).config, _stored_config(source.config))
     words, count = base.describe(), len(delta.pairs)
     return Merged(output, words, base.original, count, kind, total, source.left_out)
+
+
+def _tensors(source: Source) -> list[tuple[str, Part]]:
+    """Return the file's names and what stands there; the embedding twice where it has to."""
+    names = stored_names(source.config)
+    found = [(names[part.source], part) for part in checked_parts(source)]
+    if _needs_head(source.config):
+        embedding = next(part for _, part in found if part.kind == "embedding")
+        found.append((f"{_HEAD}.weight", replace(embedding, kind="head")))
+    return found
+
+
+def _needs_head(config: PretrainedConfig) -> bool:
+    return bool(config.tie_word_embeddings) and family_of(config).gguf.own_head
+
+
+def _stored_config(config: PretrainedConfig) -> PretrainedConfig:
+    """Return what the file says that the model is."""
+    if not _needs_head(config):
+        return config
+    stored = copy.deepcopy(config)
+    stored.tie_word_embeddings = False
+    return stored
 
 
 def _kind(part: Part, kind: str) -> str:
@@ -99,24 +126,24 @@ def _add_tokenizer(writer: gguf.GGUFWriter, source: Source) -> None:
 def _write(
     writer: gguf.GGUFWriter,
     source: Source,
-    parts: list[Part],
+    tensors: list[tuple[str, Part]],
     delta: Delta,
     kind: str,
     on_bytes: Callable[[int], None],
 ) -> None:
     """Write everything that was added, and the tensors one after the other."""
-    names, factors = stored_names(source.config), rope_factors(source.config)
+    factors = rope_factors(source.config)
     for name, values in factors.items():
         add_info(writer, name, tuple(values.shape), "f32")
-    for part in parts:
-        add_info(writer, names[part.source], part.shape, _kind(part, kind))
+    for name, part in tensors:
+        add_info(writer, name, part.shape, _kind(part, kind))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     for values in factors.values():
         writer.write_tensor_data(values.numpy())
     done = 0
-    for part in parts:
+    for _, part in tensors:
         pair, own = delta.pairs.get(part.source), _kind(part, kind)
         data = encoded(source, part.source, pair, own, part.offset)
         writer.write_tensor_data(data)

@@ -51,6 +51,7 @@ class Gguf:
         fields: Keys that its files have beyond `LLAMA_FIELDS`, and the configuration's fields.
         rope: Kinds of rotary scaling that its configuration can hold.
         partial: Whether a part of each head may turn.
+        own_head: Whether llama.cpp wants a head in the file even where it is the embedding.
         neutral: Keys that change what llama.cpp computes for this family only, and the value that
             is supported, which is also what a missing key says.
         reads: Keys that `complete` takes care of.
@@ -64,6 +65,7 @@ class Gguf:
     fields: Mapping[str, str] = field(default_factory=dict)
     rope: frozenset[str] = frozenset({"default", "linear", "yarn", "llama3"})
     partial: bool = False
+    own_head: bool = False
     neutral: Mapping[str, object] = field(default_factory=dict)
     reads: frozenset[str] = frozenset()
     complete: Callable[[Mapping[str, Any], dict[str, Any]], dict[str, Any]] = (
@@ -81,12 +83,14 @@ class BlockKind:
         layers: Numbers of the layers.
         parts: Path in the layer -> part, in the order in which the layer defines its modules.
         order: Paths of the parts that own weights, in the order in which a forward pass uses them.
+        feeding: Paths of the norms whose output is the input of a linear layer.
     """
 
     name: str
     layers: tuple[int, ...]
     parts: dict[str, Part]
     order: tuple[str, ...]
+    feeding: frozenset[str]
 
     @cached_property
     def linears(self) -> dict[str, Linear]:
@@ -181,7 +185,7 @@ class Family:
             name, parts = self.kind(layer), self._describe(layer, index, config)
             kind = found.get(name)
             if kind is None:
-                found[name] = BlockKind(name, (index,), parts, _use_order(layer, parts, config))
+                found[name] = BlockKind(name, (index,), parts, *_use(layer, parts, config))
             elif kind.parts != parts:
                 raise ToolkitError(
                     f"Layer {index} of the family '{self.model_type}' differs from layer "
@@ -189,7 +193,7 @@ class Family:
                     REMEDY,
                 )
             else:
-                found[name] = BlockKind(name, (*kind.layers, index), kind.parts, kind.order)
+                found[name] = replace(kind, layers=(*kind.layers, index))
         return list(found.values())
 
     def resolve(self, config: PretrainedConfig, lora: LoraSettings) -> LoraSettings:
@@ -242,15 +246,25 @@ def resolve(kinds: list[BlockKind], lora: LoraSettings) -> LoraSettings:
     return replace(lora, targets=targets, layers=text)
 
 
-def _use_order(
+def _use(
     layer: nn.Module, parts: dict[str, Part], config: PretrainedConfig
-) -> tuple[str, ...]:
-    """Run the layer without storage and return the weights' owners in the order of their use."""
+) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Run the layer without storage and return `order` and `feeding` of its kind."""
     order: list[str] = []
+    normed: list[tuple[str, Any]] = []
+    feeding: set[str] = set()
+
+    def used(path: str, given: tuple[Any, ...], output: Any) -> None:
+        order.append(path)
+        if isinstance(parts[path], Norm):
+            normed.append((path, output))
+        else:
+            feeding.update(norm for norm, result in normed if result is given[0])
+
     for path, part in parts.items():
         if isinstance(part, Linear | Norm):
-            layer.get_submodule(path).register_forward_pre_hook(
-                lambda _module, _inputs, path=path: order.append(path)
+            layer.get_submodule(path).register_forward_hook(
+                lambda _module, given, output, path=path: used(path, given, output)
             )
     plain = copy.deepcopy(config)
     plain._attn_implementation = "eager"
@@ -272,4 +286,4 @@ def _use_order(
     ]
     if missing:
         raise uncovered(f"layers.0.{missing[0]}.weight", config.model_type)
-    return tuple(order)
+    return tuple(order), frozenset(feeding)

@@ -121,6 +121,12 @@ class FederationSettings(Scalars):
                 "them would not fit",
                 "Add `state: drop`",
             )
+        if self.train.method == "split":
+            raise ToolkitError(
+                "`method: split` has most of a model on one computer, and a federation's nodes have "
+                "all of it",
+                "Choose another method",
+            )
         if self.aggregate == "ffa" and self.train.method != "mobizo":
             raise ToolkitError(
                 f"`aggregate: ffa` is exact where no node changes A, and {self.train.method} does",
@@ -177,7 +183,7 @@ def federation_of(content: dict[str, Any], path: Path) -> FederationSettings:
     for name in ("bundle", "adapter"):
         if name in given or name == "bundle":
             given[name] = str(_beside(path, given.get(name, "bundle")))
-    members = [_node(node, number, path) for number, node in enumerate(nodes, 1)]
+    members = [node_of(node, number, path) for number, node in enumerate(nodes, 1)]
     return FederationSettings(nodes=tuple(members), train=_train(train, path), **given)
 
 
@@ -209,7 +215,12 @@ def _train(given: Mapping[str, Any], path: Path) -> TrainSettings:
     return TrainSettings.of({"trace": "steps", **flags}, f"{path}: train")
 
 
-def _node(given: Any, number: int, path: Path) -> NodeSettings:
+def node_of(given: Any, number: int, path: Path) -> NodeSettings:
+    """Return what is said of one node; `path` is where, and what folders are relative to.
+
+    Raises:
+        ToolkitError: It names no device, or a key is unknown.
+    """
     where = f"{path}: node {number}"
     if isinstance(given, str | int):
         given = {"device": str(given)}

@@ -63,7 +63,7 @@ class Store:
                 f"{folder} holds {held}", "Continue it with --resume, or choose another --out"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        state = {"version": _VERSION, "id": secrets.token_hex(4), "round": 0, "final": None}
+        state = {"version": _VERSION, "id": new_id(), "round": 0, "final": None}
         store = cls(folder, {**state, **facts, "settings": settings.to_json()})
         return store
 
@@ -179,6 +179,11 @@ class Store:
             elif int(folder.name) < self.round:
                 for name in (ADAPTER, CONFIG):
                     (folder / name).unlink(missing_ok=True)
+
+
+def new_id() -> str:
+    """Return a word that no other federation has."""
+    return secrets.token_hex(4)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

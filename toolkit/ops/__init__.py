@@ -13,6 +13,7 @@ asking for their gradient is an error.
 """
 
 from toolkit.ops import (  # noqa: F401  imported for their registrations
+    approximate,
     attention,
     cached_attention,
     cross_entropy,

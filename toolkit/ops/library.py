@@ -11,7 +11,7 @@
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
@@ -21,6 +21,7 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result", bound=Tensor | tuple[Tensor, ...])
 Shapes = Callable[..., Iterable[Sequence[int]]]
 Tensors = Tensor | tuple[Tensor, ...]
+Dtypes = torch.dtype | Mapping[str, torch.dtype] | None
 
 _LIBRARY = torch.library.Library("toolkit", "DEF")
 _DECLARATION = re.compile(r"(\w+)\((.*)\) -> \((.*)\)")
@@ -43,7 +44,7 @@ class Operator(Generic[Arguments, Result]):
         declaration: str,
         reference: Callable[Arguments, Result],
         shapes: Shapes,
-        dtype: torch.dtype | None = None,
+        dtype: Dtypes = None,
     ) -> None:
         match = _DECLARATION.fullmatch(declaration)
         if match is None:
@@ -84,9 +85,14 @@ class Operator(Generic[Arguments, Result]):
         return self._fake_out(**out)
 
     def _fake(self, first: Tensor, *others: object) -> Tensors:
-        dtype = self.dtype or (first.dtype if first.is_floating_point() else torch.float32)
+        usual = first.dtype if first.is_floating_point() else torch.float32
+        if isinstance(self.dtype, Mapping):
+            dtypes = [self.dtype.get(name, usual) for name in self.outputs]
+        else:
+            dtypes = [self.dtype or usual] * len(self.outputs)
         shapes = self.shapes(first, *others)
-        return self._returned([first.new_empty(shape, dtype=dtype) for shape in shapes])
+        pairs = zip(shapes, dtypes, strict=True)
+        return self._returned([first.new_empty(shape, dtype=dtype) for shape, dtype in pairs])
 
     def _fake_out(self, *_: object, **out: Tensor) -> Tensors:
         return self._returned([out[name] for name in self.outputs])
@@ -99,15 +105,19 @@ class Operator(Generic[Arguments, Result]):
         return tuple(outputs) if len(self.outputs) > 1 else outputs[0]
 
     def gradient(
-        self, *names: str, formula: Callable[..., Tensors], saved: str = "", outputs: int = 1
+        self,
+        *names: str,
+        formula: Callable[..., Tensors],
+        saved: str | Sequence[str] = (),
+        outputs: int = 1,
     ) -> None:
         """Register the autograd formula.
 
         It gets the gradients of the first `outputs` outputs (the others have none), all arguments,
-        and the output named by `saved` as a keyword. It returns the gradients of the arguments
+        and the outputs named by `saved` as keywords. It returns the gradients of the arguments
         `names`, of which those of an argument that is None are not used.
         """
-        kept = [saved] if saved else []
+        kept = [saved] if isinstance(saved, str) else list(saved)
 
         def setup_context(ctx: Any, inputs: tuple[object, ...], output: Tensors) -> None:
             computed = dict(zip(self.outputs, _listed(output), strict=True))
@@ -148,13 +158,14 @@ def _listed(result: Tensors) -> Sequence[Tensor]:
 
 
 def operator(
-    declaration: str, *, shapes: Shapes, dtype: torch.dtype | None = None
+    declaration: str, *, shapes: Shapes, dtype: Dtypes = None
 ) -> Callable[[Callable[Arguments, Result]], Operator[Arguments, Result]]:
     """Turn a reference function into an `Operator`.
 
     Args:
         declaration: Schema with named outputs; a single output is called `out`.
         shapes: The outputs' shapes, from the same arguments.
-        dtype: The outputs'; None for that of the first argument, or float32 if that holds integers.
+        dtype: The outputs', of all or by name; otherwise that of the first argument, or float32 if
+            that holds integers.
     """
     return lambda reference: Operator(declaration, reference, shapes, dtype)

@@ -7,6 +7,9 @@ What the forward of each saves beside its result is an output of its own, which 
                                         dup = g silu(gate)
     gelu_mul    y = gelu(gate) * up     gelu(x) = x sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)), "tanh"
     swiglu      the first of the two halves of one tensor, gate before up
+
+`normalize` is RMSNorm without its weight, the norm of the lowering `ms-bp` (MS-RMSNorm, arXiv
+2406.16282): its backward reads what it returned, not what it was given.
 """
 
 import math
@@ -94,6 +97,32 @@ rms_norm_saved.gradient(
     formula=lambda grad, x, weight, eps, rstd: rms_norm_saved_backward(grad, x, weight, rstd),
     saved="rstd",
 )
+
+
+@operator(
+    "normalize(Tensor x, float eps) -> (Tensor y, Tensor rstd)",
+    shapes=lambda x, eps: [x.shape, (*x.shape[:-1], 1)],
+)
+def normalize(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """(y, rstd) with y [..., D] = x rstd and rstd [..., 1] = 1 / sqrt(mean(x^2) + eps)."""
+    rstd = (x.square().mean(-1, keepdim=True) + eps).rsqrt()
+    return x * rstd, rstd
+
+
+@operator(
+    "normalize_backward(Tensor grad, Tensor y, Tensor rstd) -> (Tensor out)",
+    shapes=lambda grad, y, rstd: [grad.shape],
+)
+def normalize_backward(grad: Tensor, y: Tensor, rstd: Tensor) -> Tensor:
+    """dx [..., D] = rstd (g - y mean(g y)): what went in need not be kept."""
+    return rstd * (grad - y * (grad * y).mean(-1, keepdim=True))
+
+
+def _normalize_gradient(grad: Tensor, x: Tensor, eps: float, y: Tensor, rstd: Tensor) -> Tensor:
+    return normalize_backward(grad, y, rstd)
+
+
+normalize.gradient("x", formula=_normalize_gradient, saved=("y", "rstd"))
 
 
 @operator(

@@ -11,8 +11,10 @@ from torch import nn
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.flat_tensor import FlatTensorReader
 from toolkit.bundle.peft_files import PEFT_PREFIX
+from toolkit.choices import APPROXIMATE_LOWERINGS
 from toolkit.errors import ToolkitError
 from toolkit.families import family_of
+from toolkit.oracle.approximate import approximate_activations
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -20,14 +22,21 @@ if TYPE_CHECKING:
 
 
 def build_model(
-    bundle: Bundle, adapter: Path | None = None, dtype: torch.dtype = torch.float32
+    bundle: Bundle,
+    adapter: Path | None = None,
+    dtype: torch.dtype = torch.float32,
+    *,
+    true_gradients: bool = False,
 ) -> "PeftModel":
     """Return the model with frozen dequantized weights and a trainable LoRA adapter.
+
+    It has the gradients that the bundle is lowered for.
 
     Args:
         bundle: Where config.json, base.ptd and adapter_config.json come from.
         adapter: An adapter .ptd instead of the bundle's.
         dtype: Of weights, adapter and computation.
+        true_gradients: Those of the model where the bundle's are approximate.
 
     Raises:
         ToolkitError: The adapter's tensors are not those of the model.
@@ -41,6 +50,8 @@ def build_model(
         config = LoraConfig.from_pretrained(str(bundle.path))
         config.inference_mode = False
         base = bundle.reference_model(dtype)
+        if bundle.manifest["lowering"] in APPROXIMATE_LOWERINGS and not true_gradients:
+            approximate_activations(base, base.config)
         model: PeftModel = get_peft_model(base, config, autocast_adapter_dtype=False)
     load_adapter(model, FlatTensorReader(adapter) if adapter else bundle.adapter)
     return model.to(dtype).train()

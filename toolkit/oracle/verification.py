@@ -1,6 +1,6 @@
 """Gradients of a device against the oracle's: test rows, a perturbed adapter, the verdict."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.flat_tensor import write_flat_tensor
 from toolkit.data.samples import IGNORED, Piece, Rows, to_rows
 from toolkit.data.splitmix import splitmix64
+from toolkit.oracle.approximate import Approximation
 from toolkit.oracle.gradients import Gradients, TensorError, compare
 
 TOLERANCE = 1e-4
@@ -70,6 +71,8 @@ class Verification:
     """Loss and gradients of a device beside the oracle's; `errors` has the worst tensor first.
 
     `rounding` has, for tensors that were compared with float64, how far PyTorch in float32 is off.
+    `approximation` tells, where the bundle's gradients are approximate, how far PyTorch's gradients
+    by the same rule, with which the device's were compared, are from the model's.
     """
 
     device_loss: float
@@ -78,6 +81,7 @@ class Verification:
     errors: list[TensorError]
     tolerance: float = TOLERANCE
     rounding: dict[str, float] = field(default_factory=dict)
+    approximation: Approximation | None = None
 
     @property
     def loss_error(self) -> float:
@@ -113,6 +117,9 @@ class Verification:
             "loss": {"device": self.device_loss, "pytorch": self.oracle_loss},
             "loss_error": self.loss_error,
             "tokens": self.tokens,
+            "approximate_gradients": None
+            if self.approximation is None
+            else asdict(self.approximation),
             "tensors": [
                 {
                     "name": error.name,

@@ -228,7 +228,8 @@ class _Step:
         if not self.backward:
             return self._directions_seconds() + stored
         passes = 1 + state.optimizer / (4 * state.parameters)
-        return state.share * state.parameters * passes / speed.updated + stored
+        changed = state.parameters * passes / speed.updated + state.low_rank / speed.low_rank
+        return state.share * changed + stored
 
     def _base_bytes(self) -> int:
         shared: dict[str, int] = {}

@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from toolkit.choices import ARITHMETICS
+from toolkit.choices import ARITHMETICS, lowering_label
 from toolkit.planning.commands import commands
 from toolkit.planning.model import Model
 from toolkit.planning.predict import Prediction
@@ -53,7 +53,7 @@ def print_proposal(console: Console, model: Model, proposal: Proposal, device: s
         for other in (proposal.best, *proposal.others):
             settings = other.settings
             table.add_row(
-                settings.lowering,
+                lowering_label(settings.lowering),
                 settings.checkpoints,
                 settings.clipping if settings.max_grad_norm else "-",
                 megabytes(other.peak),
@@ -147,7 +147,7 @@ def describe(prediction: Prediction) -> str:
     """Return the settings that decide memory, in words."""
     s = prediction.settings
     rule = s.method if s.how.updates else s.optimizer
-    text = f"{s.lowering}, {rule}, length {s.seq_len}, rank {s.rank}"
+    text = f"{lowering_label(s.lowering)}, {rule}, length {s.seq_len}, rank {s.rank}"
     if s.how.backward:
         place = "on flash" if prediction.checkpoints.spilled else "in RAM"
         text += f", checkpoints {place}"

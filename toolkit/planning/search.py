@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from toolkit.choices import LOWERINGS
+from toolkit.choices import APPROXIMATE_LOWERINGS
 from toolkit.planning.predict import Planner, Prediction
 from toolkit.planning.settings import Machine, Settings
 
@@ -19,6 +19,8 @@ RESERVE = 0.04
 """Share of a budget left free, for what a prediction may be wrong by."""
 _CHEAPER = ("adamw-8bit", "apollo-mini", "sgd")
 """What AdamW is relaxed to, the nearest first."""
+_TRIED = ("mesp", "mebp")
+"""Lowerings with exact gradients: the smallest, and the one that computes least."""
 _SHORTEST = 64
 _LOWEST_RANK = 4
 
@@ -99,7 +101,9 @@ def _preference(prediction: Prediction) -> tuple[float, ...]:
 
 def _same_result(settings: Settings, fixed: Collection[str]) -> Iterator[Settings]:
     """Yield settings that train the same adapter another way."""
-    lowerings = [settings.lowering] if "lowering" in fixed else LOWERINGS
+    asked = settings.lowering
+    stays = "lowering" in fixed or asked in APPROXIMATE_LOWERINGS
+    lowerings = [asked] if stays else list(dict.fromkeys((asked, *_TRIED)))
     stay = "checkpoints" in fixed or not settings.how.backward
     places = [settings.checkpoints] if stay else ["ram", "spill"]
     clippings = [settings.clipping]

@@ -32,12 +32,14 @@ class Speed:
     Attributes:
         rates: By phase: blocks forward and backward and the head use their weights differently.
         updated: Adapter parameters the optimizer changes a second.
+        low_rank: Multiply-adds of an optimizer's small products a second, one thread.
         written, read: Bytes a second to and from the file of checkpoints.
         overhead: Seconds a phase takes beside its operators (mapping weights, the trace).
     """
 
     rates: Mapping[str, Rate]
     updated: float = 2e8
+    low_rank: float = 1.4e9
     written: float = 1e9
     read: float = 2e9
     overhead: float = 7e-4

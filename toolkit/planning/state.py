@@ -16,13 +16,14 @@ _ADAPTER_ALIGNMENT = 16  # floats
 
 @dataclass(frozen=True)
 class _Layer:
-    """Of a kind of block: parameters, and bytes of adapters, of the optimizer's states and of the
-    scratch that updating one of its tensors takes."""
+    """Of a kind of block: parameters; bytes of adapters, of the optimizer's states and of the
+    scratch that updating one of its tensors takes; multiply-adds of its small products."""
 
     parameters: int
     adapters: int
     states: int
     scratch: int
+    low_rank: int
 
 
 class LayerState:
@@ -33,6 +34,7 @@ class LayerState:
         adapters: Bytes of the adapters.
         optimizer: Bytes of what the optimizer remembers.
         scratch: Bytes of the kernels' scratch that the optimizer takes.
+        low_rank: Multiply-adds of the optimizer's small products.
         trained: Layers that have an adapter.
         share: Of these, those that a step changes.
         spilled: Whether it is in a file.
@@ -48,6 +50,7 @@ class LayerState:
         self.parameters = sum(layer.parameters * count for layer, count in kinds)
         self.optimizer = sum(layer.states * count for layer, count in kinds)
         self.scratch = max(layer.scratch for layer, _ in kinds)
+        self.low_rank = sum(layer.low_rank * count for layer, count in kinds)
         self._largest = max((layer for layer, _ in kinds), key=lambda layer: layer.adapters)
         kept = self.adapters if settings.keeps_gradients else 0
         self.spilled = spills(settings.state, self.adapters + self.optimizer + kept, available)
@@ -88,10 +91,11 @@ def _layer(traced: Traced, kind: str, settings: Settings) -> _Layer:
     adapters = traced.adapters(kind)
     padded = sum(-(-a.elements // _ADAPTER_ALIGNMENT) * _ADAPTER_ALIGNMENT for a in adapters)
     shapes = [(rows, columns) for rows, columns in (a.shape for a in adapters)]
-    scratch = OPTIMIZERS[settings.optimizer].scratch
+    optimizer = OPTIMIZERS[settings.optimizer]
     return _Layer(
         sum(a.elements for a in adapters),
         4 * padded,
         state_bytes(settings.optimizer, shapes, settings),
-        max((scratch(rows, columns, settings) for rows, columns in shapes), default=0),
+        max((optimizer.scratch(*shape, settings) for shape in shapes), default=0),
+        sum(optimizer.low_rank(*shape, settings) for shape in shapes),
     )

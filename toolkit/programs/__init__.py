@@ -65,7 +65,7 @@ def program_functions(
         config: Configuration of a supported family.
         seq_len: T.
         lora: The adapter.
-        lowering: "mesp" or "mebp".
+        lowering: One of `toolkit.choices.LOWERINGS`.
         schemes: Quantization scheme of "linear", "embedding" and "head".
 
     Raises:
@@ -90,7 +90,14 @@ def program_functions(
 
     embedding = Embedding(config, weight_layout(schemes["embedding"]))
     functions = [Function("embed", embedding.forward, [tokens, *embedding.bindings], [hidden])]
-    for kind in program_kinds(config, lora):
+    kinds = program_kinds(config, lora)
+    if lowering == "ms-bp" and not any(kind.block.feeding for kind in kinds):
+        raise ToolkitError(
+            f"Lowering 'ms-bp' changes nothing in the family '{config.model_type}', whose norms "
+            "feed no linear layer",
+            "Choose mebp",
+        )
+    for kind in kinds:
         block = Block(config, kind.block, weight_layout(schemes["linear"]), kind.lora, lowering)
         functions += block.functions(hidden, grad, where, backward=kind.backward)
     head = Head(config, weight_layout(schemes["head"]))

@@ -226,7 +226,7 @@ class Block:
                     low_rank = lora.low_rank(path.rsplit(".", 1)[-1]) if lora else None
                     module: nn.Module = Projection(part, layout, low_rank, lowering)
                 case parts.Norm():
-                    module = Norm(part, lowering)
+                    module = Norm(part, lowering, path in self.kind.feeding)
                 case parts.Attention():
                     kind = FusedAttention if part.fused else Attention
                     module = kind(part, children, rope, lowering)

@@ -104,8 +104,9 @@ def _check_overwritten(function: Function, graph: torch.fx.GraphModule) -> None:
 def simplify(graph: torch.fx.GraphModule) -> None:
     """Drop what is not needed, and compute norms again for the backward instead of keeping them."""
     graph.graph.eliminate_dead_code()
+    again = (torch.ops.toolkit.rms_norm.default, torch.ops.toolkit.scale_features.default)
     for node in list(graph.graph.nodes):
-        if node.target is torch.ops.toolkit.rms_norm.default:
+        if node.target in again:
             _recompute_for_backward(graph.graph, node)
     graph.graph.eliminate_dead_code()
     graph.recompile()

@@ -1,9 +1,17 @@
-"""Modules that replace parts of a `transformers` decoder layer, in two lowerings.
+"""Modules that replace parts of a `transformers` decoder layer, in four lowerings.
 
 Every module declares its tensors as buffers without storage; `block.py` binds real ones, which
-are inputs of the exported program. `mesp` recomputes inside the operators (arXiv 2602.13069,
-section 3); `mebp` is plain automatic differentiation that stores every intermediate
-(arXiv 2510.03425, section 3).
+are inputs of the exported program.
+
+    mesp        recomputes inside the operators (arXiv 2602.13069, section 3)
+    mebp        plain automatic differentiation that stores every intermediate (arXiv 2510.03425,
+                section 3)
+    ms-bp       mebp, but a norm that feeds linear layers keeps what it normalized, before its
+                weight, and neither its input nor its output (MS-RMSNorm, arXiv 2406.16282): the
+                weight is multiplied in once more for the adapters' gradients. Into int4 weights it
+                cannot be folded without rounding them anew
+    approx-bp   ms-bp, and of what an MLP's activation is given two bits an element are kept
+                (Approx-BP, same paper): the gradients are approximate
 """
 
 from dataclasses import dataclass, field
@@ -12,12 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from toolkit.choices import APPROXIMATE_LOWERINGS
 from toolkit.families import parts
 from toolkit.families.rope import Rope
 from toolkit.lora import LowRank
+from toolkit.ops.approximate import regelu2, resilu2
 from toolkit.ops.attention import attention, window_start
 from toolkit.ops.cached_attention import attention_cached
-from toolkit.ops.elementwise import scale
+from toolkit.ops.elementwise import halves, multiply, scale, scale_features
 from toolkit.ops.linear import lora_linear, quantized_linear
 from toolkit.ops.mlp import fused_swiglu_mlp, geglu_mlp, swiglu_mlp
 from toolkit.ops.norm import rms_norm
@@ -26,6 +36,7 @@ from toolkit.ops.saved import (
     attention_saved,
     gelu_mul,
     lora_linear_saved,
+    normalize,
     rms_norm_saved,
     silu_mul,
     swiglu,
@@ -71,26 +82,32 @@ class Projection(nn.Module):
         if self.scaling is None:
             return quantized_linear(x, *self.weight(), bias)
         arguments = (x, *self.weight(), bias, self.lora_A, self.lora_B, self.scaling)
-        if self.lowering == "mebp":
-            return lora_linear_saved(*arguments)[0]
-        return lora_linear(*arguments)
+        if self.lowering == "mesp":
+            return lora_linear(*arguments)
+        return lora_linear_saved(*arguments)[0]
 
 
 class Norm(nn.Module):
-    """RMSNorm; `mebp` keeps the reciprocal standard deviation, `mesp` recomputes it."""
+    """RMSNorm; `mesp` recomputes the reciprocal standard deviation, the others keep it.
+
+    One that is `feeding` linear layers keeps what is described for `ms-bp` there.
+    """
 
     weight: Tensor
 
-    def __init__(self, part: parts.Norm, lowering: str) -> None:
+    def __init__(self, part: parts.Norm, lowering: str, feeding: bool) -> None:
         super().__init__()
         _declare(self, "weight", (part.width,), torch.float32)
         self.eps = part.eps
         self.lowering = lowering
+        self.split = feeding and lowering in ("ms-bp", "approx-bp")
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.lowering == "mebp":
-            return rms_norm_saved(x, self.weight, self.eps)[0]
-        return rms_norm(x, self.weight, self.eps)
+        if self.lowering == "mesp":
+            return rms_norm(x, self.weight, self.eps)
+        if self.split:
+            return scale_features(normalize(x, self.eps)[0], self.weight)
+        return rms_norm_saved(x, self.weight, self.eps)[0]
 
 
 @dataclass(frozen=True)
@@ -151,9 +168,9 @@ class Attention(nn.Module):
         if window is not None and window < start.shape[0]:
             start = window_start(start, window)
         inputs = (q, k, v, start, self.part.heads, self.part.kv_heads, self.part.scale)
-        if self.lowering == "mebp":
-            return self.o_proj(attention_saved(*inputs)[0]), None
-        return self.o_proj(attention(*inputs)), None
+        if self.lowering == "mesp":
+            return self.o_proj(attention(*inputs)), None
+        return self.o_proj(attention_saved(*inputs)[0]), None
 
     def _qkv(
         self, hidden_states: Tensor, positions: Tensor, inv_freq: Tensor | None
@@ -189,7 +206,7 @@ class FusedAttention(Attention):
 
 
 class Mlp(nn.Module):
-    """Gated MLP: one operator in `mesp`, its parts in `mebp`.
+    """Gated MLP: one operator in `mesp`, its parts in the others.
 
     The operator has one scaling for its adapters, the one that most of them have. What another's is
     of it, one of `ratios`, its B is multiplied by.
@@ -219,7 +236,7 @@ class Mlp(nn.Module):
                 _declare(self, f"{name}_ratio", (), torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.lowering == "mebp":
+        if self.lowering != "mesp":
             y: Tensor = self.down_proj(self._activation(x))
             return y
         weights = [t for name in self.layers for t in getattr(self, f"{name}_proj").weight()]
@@ -227,7 +244,13 @@ class Mlp(nn.Module):
         return self._operator(x, *weights, *adapters, self.scaling)
 
     def _activation(self, x: Tensor) -> Tensor:
-        return (gelu_mul if self.gelu else silu_mul)(self.gate_proj(x), self.up_proj(x))
+        gate, up = self.gate_proj(x), self.up_proj(x)
+        if self.lowering in APPROXIMATE_LOWERINGS:
+            return self._approximate(gate, up)
+        return (gelu_mul if self.gelu else silu_mul)(gate, up)
+
+    def _approximate(self, gate: Tensor, up: Tensor) -> Tensor:
+        return multiply((regelu2 if self.gelu else resilu2)(gate)[0], up)
 
     def _operator(self, x: Tensor, *arguments: Any) -> Tensor:
         return (geglu_mlp if self.gelu else swiglu_mlp)(x, *arguments)
@@ -245,7 +268,10 @@ class FusedMlp(Mlp):
     layers = ("gate_up", "down")
 
     def _activation(self, x: Tensor) -> Tensor:
-        return swiglu(self.gate_up_proj(x))
+        both = self.gate_up_proj(x)
+        if self.lowering in APPROXIMATE_LOWERINGS:
+            return self._approximate(*halves(both))
+        return swiglu(both)
 
     def _operator(self, x: Tensor, *arguments: Any) -> Tensor:
         return fused_swiglu_mlp(x, *arguments)

@@ -7,7 +7,9 @@ of `runtime/engine/training/optimizers`, and a test holds the two together.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
+
+from toolkit.settings.protocols import Planned, Trained
 
 if TYPE_CHECKING:
     import torch
@@ -17,51 +19,17 @@ _LINE = 64  # every state takes whole cache lines
 _BYTES = {"float32": 4, "uint8": 1}
 
 
-class _Planned(Protocol):
-    """Settings that the size of a state depends on."""
-
-    @property
-    def momentum(self) -> float | None: ...
-    @property
-    def projection_rank(self) -> int | None: ...
-
-
-class _Trained(_Planned, Protocol):
-    """Settings of an optimizer, the trainer's flags of the same names."""
-
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def weight_decay(self) -> float | None: ...
-    @property
-    def beta1(self) -> float | None: ...
-    @property
-    def beta2(self) -> float | None: ...
-    @property
-    def eps(self) -> float | None: ...
-    @property
-    def decay_rate(self) -> float | None: ...
-    @property
-    def update_clip(self) -> float | None: ...
-    @property
-    def rms_floor(self) -> float | None: ...
-    @property
-    def projection_gap(self) -> int | None: ...
-    @property
-    def update_scale(self) -> float | None: ...
-
-
 def _in_effect(value: float | None) -> float:
     """Return what `TrainSettings.effective` has filled in."""
     assert value is not None
     return value
 
 
-def _betas(settings: _Trained) -> tuple[float, float]:
+def _betas(settings: Trained) -> tuple[float, float]:
     return _in_effect(settings.beta1), _in_effect(settings.beta2)
 
 
-def _decay(settings: _Trained) -> float:
+def _decay(settings: Trained) -> float:
     return _in_effect(settings.weight_decay)
 
 
@@ -88,19 +56,21 @@ class Optimizer:
         states: From a tensor's rows, columns and the settings to what is remembered of it.
         reference: From parameters and settings to the same rule in PyTorch, the engine's oracle.
         scratch: As `states`, to the bytes of the kernels' scratch that an update computes with.
+        low_rank: As `states`, to the multiply-adds of small products that an update takes, too.
     """
 
     options: Mapping[str, float]
-    states: Callable[[int, int, _Planned], list[State]]
-    reference: Callable[["ParamsT", _Trained], "torch.optim.Optimizer"]
-    scratch: Callable[[int, int, _Planned], int] = lambda rows, columns, settings: 0
+    states: Callable[[int, int, Planned], list[State]]
+    reference: Callable[["ParamsT", Trained], "torch.optim.Optimizer"]
+    scratch: Callable[[int, int, Planned], int] = lambda rows, columns, settings: 0
+    low_rank: Callable[[int, int, Planned], int] = lambda rows, columns, settings: 0
 
 
-def _sgd_states(rows: int, columns: int, settings: _Planned) -> list[State]:
+def _sgd_states(rows: int, columns: int, settings: Planned) -> list[State]:
     return [State("momentum", rows * columns)] if settings.momentum else []
 
 
-def _sgd(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
+def _sgd(parameters: "ParamsT", settings: Trained) -> "torch.optim.Optimizer":
     import torch
 
     return torch.optim.SGD(
@@ -111,11 +81,11 @@ def _sgd(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
     )
 
 
-def _adamw_states(rows: int, columns: int, settings: _Planned) -> list[State]:
+def _adamw_states(rows: int, columns: int, settings: Planned) -> list[State]:
     return [State(name, rows * columns) for name in ("first_moment", "second_moment")]
 
 
-def _adamw(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
+def _adamw(parameters: "ParamsT", settings: Trained) -> "torch.optim.Optimizer":
     import torch
 
     return torch.optim.AdamW(
@@ -127,27 +97,27 @@ def _adamw(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer"
     )
 
 
-def _lion_states(rows: int, columns: int, settings: _Planned) -> list[State]:
+def _lion_states(rows: int, columns: int, settings: Planned) -> list[State]:
     return [State("momentum", rows * columns)]
 
 
-def _lion(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
+def _lion(parameters: "ParamsT", settings: Trained) -> "torch.optim.Optimizer":
     from toolkit.oracle.optimizers import Lion
 
     return Lion(parameters, settings.learning_rate, _betas(settings), _decay(settings))
 
 
-def _nothing(rows: int, columns: int, settings: _Planned) -> list[State]:
+def _nothing(rows: int, columns: int, settings: Planned) -> list[State]:
     return []
 
 
-def _lomo(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
+def _lomo(parameters: "ParamsT", settings: Trained) -> "torch.optim.Optimizer":
     from toolkit.oracle.optimizers import Lomo
 
     return Lomo(parameters, settings.learning_rate, _decay(settings))
 
 
-def _adamw_8bit_states(rows: int, columns: int, settings: _Planned) -> list[State]:
+def _adamw_8bit_states(rows: int, columns: int, settings: Planned) -> list[State]:
     block, small, count = 256, 4096, rows * columns
     if count < small or count % block:
         return _adamw_states(rows, columns, settings)
@@ -159,7 +129,7 @@ def _adamw_8bit_states(rows: int, columns: int, settings: _Planned) -> list[Stat
     return states[0] + states[1]
 
 
-def _adamw_8bit(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
+def _adamw_8bit(parameters: "ParamsT", settings: Trained) -> "torch.optim.Optimizer":
     from toolkit.oracle.optimizers import AdamW8bit
 
     return AdamW8bit(
@@ -171,11 +141,11 @@ def _adamw_8bit(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optim
     )
 
 
-def _adalomo_states(rows: int, columns: int, settings: _Planned) -> list[State]:
+def _adalomo_states(rows: int, columns: int, settings: Planned) -> list[State]:
     return [State("row_mean", rows), State("column_mean", columns)]
 
 
-def _adalomo(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
+def _adalomo(parameters: "ParamsT", settings: Trained) -> "torch.optim.Optimizer":
     from toolkit.oracle.optimizers import AdaLomo
 
     return AdaLomo(
@@ -189,12 +159,12 @@ def _adalomo(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimize
     )
 
 
-def _apollo_states(rows: int, columns: int, settings: _Planned) -> list[State]:
+def _apollo_states(rows: int, columns: int, settings: Planned) -> list[State]:
     count = max(rows, columns) * (settings.projection_rank or _APOLLO_RANK)
     return [State("first_moment", count), State("second_moment", count), State("norm", 1)]
 
 
-def _apollo(parameters: "ParamsT", settings: _Trained, by_channel: bool) -> "torch.optim.Optimizer":
+def _apollo(parameters: "ParamsT", settings: Trained, by_channel: bool) -> "torch.optim.Optimizer":
     from toolkit.oracle.optimizers import Apollo
 
     return Apollo(
@@ -210,7 +180,7 @@ def _apollo(parameters: "ParamsT", settings: _Trained, by_channel: bool) -> "tor
     )
 
 
-def _mlorc_states(rows: int, columns: int, settings: _Planned) -> list[State]:
+def _mlorc_states(rows: int, columns: int, settings: Planned) -> list[State]:
     rank, small = settings.projection_rank or _MLORC_RANK, min(rows, columns)
     if rank >= small:
         return _adamw_states(rows, columns, settings)
@@ -222,14 +192,23 @@ def _mlorc_states(rows: int, columns: int, settings: _Planned) -> list[State]:
     ]
 
 
-def _mlorc_scratch(rows: int, columns: int, settings: _Planned) -> int:
+def _mlorc_scratch(rows: int, columns: int, settings: Planned) -> int:
     if (settings.projection_rank or _MLORC_RANK) >= min(rows, columns):
         return 0
     lines = [4 * rows * columns] * 3 + [8 * max(rows, columns)]
     return sum(-(-size // _LINE) * _LINE for size in lines)
 
 
-def _mlorc(parameters: "ParamsT", settings: _Trained) -> "torch.optim.Optimizer":
+def _mlorc_low_rank(rows: int, columns: int, settings: Planned) -> int:
+    rank, small = settings.projection_rank or _MLORC_RANK, min(rows, columns)
+    if rank >= small:
+        return 0
+    wide = rows * columns // small
+    # Half of the square, its eigenvectors by some six sweeps, the products with basis and factor.
+    return 2 * (small * (small + 1) // 2 * wide + 17 * small**3 + 2 * rank * small * wide)
+
+
+def _mlorc(parameters: "ParamsT", settings: Trained) -> "torch.optim.Optimizer":
     from toolkit.oracle.optimizers import Mlorc
 
     return Mlorc(
@@ -273,6 +252,7 @@ OPTIMIZERS = {
         _mlorc_states,
         _mlorc,
         _mlorc_scratch,
+        _mlorc_low_rank,
     ),
 }
 
@@ -290,7 +270,7 @@ def default_text(flag: str) -> str:
     return ", ".join([first, *(f"{name} {text}" for name, text in own.items() if text != first)])
 
 
-def state_bytes(optimizer: str, shapes: Iterable[tuple[int, ...]], settings: _Planned) -> int:
+def state_bytes(optimizer: str, shapes: Iterable[tuple[int, ...]], settings: Planned) -> int:
     """Return the memory that an optimizer takes for tensors [rows, columns] of these shapes."""
     states = OPTIMIZERS[optimizer].states
     return sum(s.bytes for rows, columns in shapes for s in states(rows, columns, settings))

@@ -52,6 +52,12 @@ class Serving:
         self._ended = threading.Event()
         self.steps = self.up = self.down = 0
 
+    @property
+    def bytes_words(self) -> str:
+        """What a step took of the connection, for people."""
+        up, down = self.up / self.steps / 1e6, self.down / self.steps / 1e6
+        return f"{up:.2f} MB up and {down:.2f} MB down a step"
+
     @contextmanager
     def serving(self, device: Device, run: str) -> Iterator[None]:
         """Answer the run within the block, over a connection of its own.
@@ -165,11 +171,3 @@ def _pull(device: Device, source: str, target: Path) -> None:
         raise ToolkitError(f"the adapter that the run started from is gone from {device.spec}")
     with target.open("wb") as sink:
         device.pull(source, sink, 0, found.size, lambda _: None)
-
-
-def bytes_words(serving: Serving) -> str:
-    """Return what a step takes of the connection, for people; empty before the first."""
-    if not serving.steps:
-        return ""
-    up, down = serving.up / serving.steps / 1e6, serving.down / serving.steps / 1e6
-    return f"{up:.2f} MB up and {down:.2f} MB down a step"

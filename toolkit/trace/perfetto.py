@@ -15,6 +15,7 @@ import numpy as np
 from msgspec.structs import asdict
 from numpy.typing import NDArray
 
+from toolkit.choices import lowering_label
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_file
 from toolkit.trace import perfetto_encoding as encode
@@ -87,7 +88,9 @@ class _Run:
         yield encode.packet(interned, self.number, cleared=True)
         run = self.trace.run
         device = run.device.model or run.device.abi or "device"
-        labels = [label for label in (run.lowering, device, self.analysis.status) if label]
+        labels = [
+            label for label in (lowering_label(run.lowering), device, self.analysis.status) if label
+        ]
         title = f"toolkit {self.analysis.title}"
         process = encode.process_track(self.process, self.number, title, labels)
         yield encode.packet(process, self.number)

@@ -97,6 +97,11 @@ def all_figures() -> list[Figure]:
     return list(_published()[1])
 
 
+def published_size(model: str) -> float:
+    """Return the size of a model that there are figures of, billions of parameters."""
+    return next(row.parameters for row in _published()[0] if row.name == model)
+
+
 def _spaced(name: str) -> str:
     return re.sub(r"[-_/ ]+", " ", name.lower())
 

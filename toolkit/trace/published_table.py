@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from toolkit.choices import lowering_label
 from toolkit.errors import ToolkitError
 from toolkit.trace.analysis import Analysis, Peak, read_analysis
 from toolkit.trace.location import TRACE_NAME
@@ -175,7 +176,7 @@ def _measured(analysis: Analysis, peak: Peak, figure: Figure | None) -> Measured
     return Measured(
         run=analysis.trace.path.parent.name,
         model=analysis.title,
-        method=run.lowering,
+        method=lowering_label(run.lowering),
         seq_len=run.bundle.seq_len,
         megabytes=peak.bytes / 1e6,
         seconds=analysis.timing.step_median_seconds,

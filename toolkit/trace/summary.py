@@ -8,6 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from toolkit.choices import lowering_label
 from toolkit.trace.analysis import Analysis, Finding
 from toolkit.trace.narrative import beside_published, headline, paragraphs
 from toolkit.trace.published import Figure
@@ -53,7 +54,7 @@ def print_overview(console: Console, analyses: list[Analysis]) -> None:
         run, timing, peak = analysis.trace.run, analysis.timing, analysis.peak
         table.add_row(
             Text(_name(analysis)),
-            Text(run.lowering),
+            Text(lowering_label(run.lowering)),
             count(run.bundle.seq_len),
             count(timing.steps),
             megabytes(peak.bytes if peak else None),
@@ -81,7 +82,7 @@ def _title(analysis: Analysis) -> Text:
     run = analysis.trace.run
     parts = [
         analysis.title,
-        run.lowering,
+        lowering_label(run.lowering),
         analysis.status,
         run.device.model or run.device.abi or "",
     ]
@@ -194,7 +195,7 @@ def _published(analysis: Analysis) -> RenderableType | None:
     step = analysis.timing.step_median_seconds
     table.add_row(
         Text("this run"),
-        Text(run.lowering),
+        Text(lowering_label(run.lowering)),
         count(run.bundle.seq_len),
         UNKNOWN if peak is None else f"{peak:,.1f}",
         number(step, 3),

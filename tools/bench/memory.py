@@ -24,6 +24,8 @@ CASES = [
     ("qwen2.5-0.5b", 256, "adalomo", "mesp", 44, 41, ""),
     ("qwen2.5-0.5b", 256, "adamw --state spill", "mesp", 30, 25, ""),
     ("qwen2.5-0.5b", 256, "sgd", "mebp", 160, 110, "MeBP 320-361"),
+    ("qwen2.5-0.5b", 256, "sgd", "ms-bp", 160, 110, ""),
+    ("qwen2.5-0.5b", 256, "sgd", "approx-bp", 160, 110, ""),
     ("qwen2.5-0.5b", 1024, "sgd", "mesp", None, None, ""),
     ("qwen2.5-1.5b", 256, "sgd", "mesp", 130, 100, ""),
     ("qwen2.5-3b", 256, "sgd", "mesp", 200, 150, "MeSP 368, MeBP 638-662"),

@@ -85,8 +85,10 @@ def main() -> int:
 
 
 def _train(case: harness.Case, flags: Sequence[str], options: Any) -> harness.Run:
-    more = (*flags, "--checkpoints", "spill")
-    return harness.train(case, options.steps + 1, options.threads, *more)
+    # Methods of forward passes alone have no checkpoints, and refuse the option.
+    forward_alone = any(name in flags for name in ("mezo", "mobizo"))
+    more = () if forward_alone else ("--checkpoints", "spill")
+    return harness.train(case, options.steps + 1, options.threads, *flags, *more)
 
 
 def _ratio(ratio: Ratio, options: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Predictions of `toolkit plan` against measurement, over many configurations.
 
-    python tools/bench/plan_accuracy.py                    all 27; a quarter of an hour, alone
+    python tools/bench/plan_accuracy.py                    all 30; a quarter of an hour, alone
     python tools/bench/plan_accuracy.py --models smollm2-135m --lengths 64
 
 Every configuration is a run of the local trainer on random weights. Memory is compared with the
@@ -36,10 +36,13 @@ HEADER = (
 MEMORY_BAR, TIME_BAR, LEDGER_BAR = 0.08, 0.20, 0.95
 # (lowering, optimizer, checkpoints, sequences) at each length: all values of each meet all lengths.
 VARIANTS = {
-    64: (("mesp", "adamw", "ram", 1), ("mebp", "sgd", "spill", 2), ("mesp", "sgd", "ram", 4)),
+    64: (
+        ("mesp", "adamw", "ram", 1), ("mebp", "sgd", "spill", 2), ("mesp", "sgd", "ram", 4),
+        ("mesp", "mlorc", "ram", 1),
+    ),
     256: (("mesp", "sgd", "ram", 1), ("mebp", "adamw", "ram", 1), ("mesp", "adamw", "spill", 2)),
     512: (("mesp", "adamw", "spill", 1), ("mebp", "sgd", "ram", 1), ("mesp", "sgd", "auto", 1)),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ Right PackedHeads::operand(int which, int64_t head, int64_t token) const {
 void multiply_strip(const Kernels& k, const Product& product) {
   const int64_t blocks = divide_up(product.rows, k.tiles.block);
   for (int64_t group = 0; group < divide_up(product.columns, k.tiles.group); ++group) {
-    product.arithmetic->multiply_group(product, group, 0, blocks, nullptr);
+    product.arithmetic->multiply_groups(product, group, 1, 0, blocks, nullptr);
   }
 }
 

@@ -38,7 +38,7 @@ Arithmetic no_products(const std::string& name) {
   result.pack_left = Nothing<decltype(result.pack_left)>::call;
   result.pack_ones = Nothing<decltype(result.pack_ones)>::call;
   result.pack_right = Nothing<decltype(result.pack_right)>::call;
-  result.multiply_group = Nothing<decltype(result.multiply_group)>::call;
+  result.multiply_groups = Nothing<decltype(result.multiply_groups)>::call;
   return result;
 }
 

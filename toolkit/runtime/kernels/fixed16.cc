@@ -11,7 +11,7 @@ int64_t left_bytes(const Tiles& tiles, int64_t rows, int64_t depth) {
 int64_t right_bytes(const Tiles&, int64_t, int64_t) { return 0; }  // none is packed ahead
 
 int64_t buffer_bytes(const Tiles& tiles) {
-  return kStretch * (panel_bytes(tiles) + factor_bytes(tiles));
+  return groups_together(tiles) * buffer_bytes_of_group(tiles);
 }
 
 }  // namespace fixed16

@@ -68,6 +68,9 @@ struct CacheShape {
 /// What an MLP applies to the gate; gelu by tanh.
 enum class Activation { silu, gelu };
 
+/// Elements whose approximate slopes a byte tells (toolkit/ops/approximate.py).
+constexpr int64_t kCodesPerByte = 4;
+
 /// The three weights of a gated MLP: gate, up [F, D], down [D, F], each with an optional adapter.
 struct Mlp {
   QuantizedMatrix gate, up, down;
@@ -173,6 +176,22 @@ struct NormalStream {
   X(add_normals, (float* values, const NormalStream& stream, int64_t count, float keep,            \
                   float factor, float most))                                                       \
   X(add, (const float* a, const float* b, int64_t count, float* out))                              \
+  /* y = x rstd, rstd [T] = 1/sqrt(mean(x²) + eps), and dx = rstd (g - y mean(g y)). */            \
+  X(normalize, (const float* x, int64_t tokens, int64_t size, float eps, float* y, float* rstd))   \
+  X(normalize_backward, (const float* grad, const float* y, const float* rstd, int64_t tokens,     \
+                         int64_t size, float* dx))                                                 \
+  /* y = act(x); codes [T, size / 4, rounded up]: two bits for every element's slope. */           \
+  X(coded_activation, (Activation activation, const float* x, int64_t tokens, int64_t size,        \
+                       float* y, uint8_t* codes))                                                  \
+  X(coded_activation_backward, (Activation activation, const float* grad, const uint8_t* codes,    \
+                                int64_t tokens, int64_t size, float* out))                         \
+  X(multiply_elements, (const float* a, const float* b, int64_t count, float* out))                \
+  /* out = weight [size] times every row of x. */                                                  \
+  X(scale_features, (const float* x, const float* weight, int64_t tokens, int64_t size,            \
+                     float* out))                                                                  \
+  /* The halves of rows of 2 size, and rows of two halves. */                                      \
+  X(halves, (const float* x, int64_t tokens, int64_t size, float* first, float* second))           \
+  X(joined, (const float* first, const float* second, int64_t tokens, int64_t size, float* out))   \
   X(scale, (const float* x, float factor, int64_t count, float* out))
 // clang-format on
 

@@ -41,7 +41,7 @@ void multiply_blocks(const Kernels& k, const LowRank& r, const Left& left, const
   Product product(k.float32, rows, r.rank, r.out + row * r.rank, r.rank, accumulate);
   product.add(left, factor);
   for (int64_t group = 0; group < divide_up(r.rank, k.tiles.group); ++group) {
-    k.float32.multiply_group(product, group, first, last, buffer);
+    k.float32.multiply_groups(product, group, 1, first, last, buffer);
   }
 }
 

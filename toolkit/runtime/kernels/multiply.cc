@@ -70,9 +70,10 @@ class Parts {
     list_[1].accumulate = product.accumulate || list_[0].count > 0;
   }
 
-  void multiply(int64_t group, int64_t block0, int64_t block1, void* buffer) const {
+  void multiply(int64_t group, int64_t groups, int64_t block0, int64_t block1, void* buffer) const {
     for (const Product& part : list_) {
-      if (part.count > 0) part.arithmetic->multiply_group(part, group, block0, block1, buffer);
+      if (part.count == 0) continue;
+      part.arithmetic->multiply_groups(part, group, groups, block0, block1, buffer);
     }
   }
 
@@ -80,13 +81,17 @@ class Parts {
   Product list_[2];
 };
 
-/// Groups times blocks as one range, group-major, so that a part of it packs little twice.
-void multiply_range(const Parts& parts, int64_t blocks, int64_t begin, int64_t end, void* buffer) {
+/// Groups times blocks as one range, group-major, so that a part of it packs little twice; whole
+/// groups that share something together.
+void multiply_range(const Parts& parts, int64_t blocks, int64_t together, int64_t begin,
+                    int64_t end, void* buffer) {
   while (begin < end) {
     const int64_t group = begin / blocks, block0 = begin % blocks;
     const int64_t block1 = min(blocks, block0 + end - begin);
-    parts.multiply(group, block0, block1, buffer);
-    begin += block1 - block0;
+    const bool all = begin % (together * blocks) == 0 && end - begin >= together * blocks;
+    const int64_t groups = all ? together : 1;
+    parts.multiply(group, groups, block0, block1, buffer);
+    begin += groups * (block1 - block0);
   }
 }
 
@@ -107,7 +112,8 @@ void multiply(const Kernels& k, const Products& products, const RightBuffers& bu
       const int64_t blocks = blocks_of(k, product);
       const int64_t count = divide_up(product.columns, k.tiles.group) * blocks;
       const int64_t from = max(begin, 0), to = min(end, count);
-      if (from < to) multiply_range(parts[i], blocks, from, to, buffers.of(thread));
+      const int64_t together = groups_together(k.tiles);
+      if (from < to) multiply_range(parts[i], blocks, together, from, to, buffers.of(thread));
       begin -= count;
       end -= count;
     }

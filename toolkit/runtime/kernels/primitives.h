@@ -32,10 +32,10 @@ struct Arithmetic {
   /// Packs a part of scale * right into out, which holds the whole operand; `right` begins at the
   /// part.
   void (*pack_right)(const Right& right, const RightPart& part, float scale, void* out);
-  /// Row blocks [block0, block1) of a column group of a product, on the calling thread. The buffer
-  /// may be null where all right operands are packed.
-  void (*multiply_group)(const Product& product, int64_t group, int64_t block0, int64_t block1,
-                         void* buffer);
+  /// Row blocks [block0, block1) of column groups from `group` on, one or `groups_together` of
+  /// them, on the calling thread. The buffer may be null where all right operands are packed.
+  void (*multiply_groups)(const Product& product, int64_t group, int64_t groups, int64_t block0,
+                          int64_t block1, void* buffer);
 };
 
 /// Stands for minus infinity as a running maximum: finite, so that differences are.
@@ -68,6 +68,12 @@ struct QueryStates {
   }
 };
 
+/// What stands for an activation's derivative: 0 up to the first threshold, then slopes.
+struct ActivationSteps {
+  float thresholds[3];
+  float slopes[3];
+};
+
 // clang-format off
 /// X(name, parameters): operations on floats, on the calling thread.
 #define TOOLKIT_ROW_PRIMITIVES(X)                                                                  \
@@ -88,7 +94,20 @@ struct QueryStates {
   X(gelu_mul, (const float* gate, const float* up, int64_t count, float* out))                     \
   X(gelu_mul_backward, (const float* grad, const float* gate, const float* up, int64_t count,      \
                         float* act, float* dgate, float* dup))                                     \
+  /* y = silu(x) or gelu(x), and four codes a byte of the operator of that name. */                \
+  X(silu_codes, (const float* x, int64_t count, const ActivationSteps& steps, float* y,            \
+                 uint8_t* codes))                                                                  \
+  X(gelu_codes, (const float* x, int64_t count, const ActivationSteps& steps, float* y,            \
+                 uint8_t* codes))                                                                  \
+  /* out = grad * the slope of every code. */                                                      \
+  X(code_slopes, (const float* grad, const uint8_t* codes, int64_t count,                          \
+                  const ActivationSteps& steps, float* out))                                       \
+  /* out = a * b. */                                                                               \
+  X(multiply_rows, (const float* a, const float* b, int64_t count, float* out))                    \
   /* Rows of the operators of these names in kernels.h. */                                         \
+  X(normalize, (const float* x, int64_t rows, int64_t size, float eps, float* y, float* rstd))     \
+  X(normalize_backward, (const float* grad, const float* y, const float* rstd, int64_t rows,       \
+                         int64_t size, float* dx))                                                 \
   X(rms_norm, (const float* x, const float* weight, int64_t rows, int64_t size, float eps,         \
                float* y, float* rstd))                                                             \
   X(rms_norm_backward, (const float* grad, const float* x, const float* weight, const float* rstd, \
@@ -160,6 +179,9 @@ struct Primitives {
 #undef TOOLKIT_POINTER
 };
 
+/// Column groups that share the scales of weights that are read by columns.
+constexpr int64_t groups_together(const Tiles& tiles) { return max(1, kQuantGroup / tiles.group); }
+
 /// The sizes of float32's packed operands.
 namespace float32 {
 int64_t left_bytes(const Tiles& tiles, int64_t rows, int64_t depth);
@@ -190,6 +212,9 @@ constexpr int64_t kStretch = 8;
 constexpr int64_t panel_bytes(const Tiles& tiles) { return kQuantGroup * 2 * tiles.group; }
 constexpr int64_t factor_bytes(const Tiles& tiles) {
   return 2 * sizeof(float) * max(tiles.group, kQuantGroup);
+}
+constexpr int64_t buffer_bytes_of_group(const Tiles& tiles) {
+  return kStretch * (panel_bytes(tiles) + factor_bytes(tiles));
 }
 }  // namespace fixed16
 

@@ -79,6 +79,12 @@ const int32_t* Arguments::ints(const char* name, int64_t count) {
   return t->const_data_ptr<int32_t>();
 }
 
+const uint8_t* Arguments::bytes(const char* name, int64_t count) {
+  const Tensor* t = tensor(name, ScalarType::Byte);
+  if (t == nullptr || !require(t->numel() == count, name, "has the wrong shape")) return nullptr;
+  return t->const_data_ptr<uint8_t>();
+}
+
 QuantizedMatrix Arguments::weight(const char* name) {
   EValue* value = next(name);
   if (value == nullptr || !require(value->isTensor(), name, "(codes) must be a tensor")) return {};
@@ -153,7 +159,8 @@ Tensor* Arguments::resized(const char* name, ScalarType type, const int64_t* sha
   Tensor& t = value->toTensor();
   if (!require(t.scalar_type() == type && is_contiguous(t), name,
                type == ScalarType::Float ? "must be a contiguous fp32 output"
-                                         : "must be a contiguous int32 output")) {
+               : type == ScalarType::Int ? "must be a contiguous int32 output"
+                                         : "must be a contiguous uint8 output")) {
     return nullptr;
   }
   SizesType sizes[kMaxDimensions];
@@ -184,13 +191,24 @@ float* Arguments::out(const char* name, std::initializer_list<int64_t> shape) {
 }
 
 float* Arguments::out_like(const char* name, const Rows& like, int64_t columns) {
+  Tensor* t = resized_like(name, ScalarType::Float, like, columns);
+  return t != nullptr ? t->mutable_data_ptr<float>() : nullptr;
+}
+
+uint8_t* Arguments::out_bytes(const char* name, const Rows& like, int64_t columns) {
+  Tensor* t = resized_like(name, ScalarType::Byte, like, columns);
+  return t != nullptr ? t->mutable_data_ptr<uint8_t>() : nullptr;
+}
+
+Tensor* Arguments::resized_like(const char* name, ScalarType type, const Rows& like,
+                                int64_t columns) {
   if (!ok_) return nullptr;
   int64_t shape[kMaxDimensions];
   const size_t dimensions = like.tensor->dim();
   if (!require(dimensions <= kMaxDimensions, name, "has too many dimensions")) return nullptr;
   for (size_t i = 0; i + 1 < dimensions; ++i) shape[i] = like.tensor->size(i);
   shape[dimensions - 1] = columns;
-  return resized(name, shape, dimensions);
+  return resized(name, type, shape, dimensions);
 }
 
 AdapterGradient Arguments::out_adapter(const char* name, const Adapter& lora, int64_t rows,

@@ -50,6 +50,7 @@ class Arguments {
   /// A contiguous tensor of `count` elements; null when absent, which only optional ones may be.
   const float* floats(const char* name, int64_t count, bool optional = false);
   const int32_t* ints(const char* name, int64_t count);
+  const uint8_t* bytes(const char* name, int64_t count);
   /// The next tensor as int32 with any number of elements.
   const Tensor* int_tensor(const char* name);
   /// Three arguments: codes, scale, offset.
@@ -67,6 +68,8 @@ class Arguments {
   float* out_like(const char* name, const Rows& like, int64_t columns);
   /// An int32 output [count].
   int32_t* out_ints(const char* name, int64_t count);
+  /// A uint8 output shaped like `like` but for its last dimension.
+  uint8_t* out_bytes(const char* name, const Rows& like, int64_t columns);
   AdapterGradient out_adapter(const char* name, const Adapter& lora, int64_t rows, int64_t depth);
 
   /// Fails the call with a message unless the condition holds; returns the condition.
@@ -77,6 +80,7 @@ class Arguments {
   const Tensor* tensor(const char* name, ScalarType type, bool optional = false);
   Tensor* resized(const char* name, ScalarType type, const int64_t* shape, size_t dimensions);
   float* resized(const char* name, const int64_t* shape, size_t dimensions);
+  Tensor* resized_like(const char* name, ScalarType type, const Rows& like, int64_t columns);
 
   const char* op_;
   KernelRuntimeContext& context_;

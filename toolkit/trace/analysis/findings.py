@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from toolkit.choices import APPROXIMATE_LOWERINGS
 from toolkit.trace.analysis.facts import Facts, Finding
 from toolkit.trace.analysis.memory import Place, place_of
 from toolkit.trace.analysis.storage_findings import (
@@ -29,6 +30,7 @@ def find_findings(facts: Facts) -> list[Finding]:
         _budget,
         _non_finite_loss,
         _loss_rose,
+        _approximate,
         _swap,
         _thermal,
         _slowdown,
@@ -59,6 +61,19 @@ def where_it_ended(trace: Trace) -> Place:
     if begun > max(steps):
         return Place(begun)
     return place if place.step or not len(trace.steps) else Place(max(steps))
+
+
+def _approximate(facts: Facts) -> Finding | None:
+    if facts.trace.run.lowering not in APPROXIMATE_LOWERINGS:
+        return None
+    return Finding(
+        "note",
+        "approximate-gradients",
+        f"The bundle's lowering {facts.trace.run.lowering} gives approximate gradients",
+        "Losses are the model's; what the backward pass returns is not their gradient, because the "
+        "activation's derivative is one of four numbers. Methods without a backward pass are not "
+        "touched by it.",
+    )
 
 
 def _how_it_ended(facts: Facts) -> Finding | None:

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from toolkit import __version__
+from toolkit.choices import lowering_label
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_file
 from toolkit.trace import units
@@ -95,4 +96,5 @@ def _environment() -> Environment:
     )
     formats = ("megabytes", "duration", "percent", "count", "number", "plural", "unbroken")
     environment.filters.update({name: getattr(units, name) for name in formats})
+    environment.filters["lowering_label"] = lowering_label
     return environment

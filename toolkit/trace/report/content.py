@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from toolkit.choices import lowering_label
 from toolkit.trace.analysis import Analysis, Peak
 from toolkit.trace.analysis.timing import OperatorTotal, PhaseTotal
 from toolkit.trace.analysis.training import Storage
@@ -177,7 +178,7 @@ def published_table(analysis: Analysis) -> PublishedTable | None:
     run = analysis.trace.run
     own = PublishedRow(
         model=analysis.title,
-        method=run.lowering,
+        method=lowering_label(run.lowering),
         seq_len=run.bundle.seq_len,
         megabytes=None if analysis.peak is None else analysis.peak.bytes / 1e6,
         seconds=analysis.timing.step_median_seconds,

@@ -1,13 +1,14 @@
 // Norm, rotary embedding, activation and the element-wise operations, row by row.
+#include "kernels/isa/elementwise.h"
+
 #include <cmath>
 
 #include "kernels/isa/rows.h"
+#include "kernels/isa/sincos.h"
 
 namespace toolkit {
 namespace TOOLKIT_ISA {
-namespace {
 
-/// mean(x²) + eps.
 double mean_square(const float* x, int64_t size, float eps) {
   Doubles squares{};
   for_vectors(0, size, [&](int64_t i, int count) {
@@ -17,21 +18,14 @@ double mean_square(const float* x, int64_t size, float eps) {
   return sum(squares) / static_cast<double>(size) + static_cast<double>(eps);
 }
 
-struct Gelu {
-  Floats value, slope;
-};
-
-/// gelu by tanh, x s with s = sigmoid(z), z = 2 √(2/π) (x + 0.044715 x³), and its derivative.
-/// Compiled once: inlined for whole vectors and for rests, products and sums would not be fused
-/// alike.
+// Compiled once: inlined for whole vectors and for rests, products and sums would not be fused
+// alike.
 __attribute__((noinline)) Gelu gelu_of(Floats x) {
   constexpr float kTwice = 1.5957691216057308f;  // 2 √(2/π)
   const Floats square = x * x * 0.044715f;
   const Floats s = sigmoid(kTwice * x * (1.0f + square)), gelu = x * s;
   return {gelu, s + gelu * (1.0f - s) * (kTwice * (1.0f + 3.0f * square))};
 }
-
-}  // namespace
 
 void copy(const float* x, int64_t count, float* out) {
   __builtin_memcpy(out, x, count * sizeof(float));
@@ -136,12 +130,14 @@ void rope(const float* x, int64_t x_stride, const int32_t* positions, const floa
   const int64_t half = rotated / 2;
   float* cosines = table;
   float* sines = table + half;
+  const float sign = inverse ? -attention_scaling : attention_scaling;
   for (int64_t t = 0; t < rows; ++t) {
-    for (int64_t i = 0; i < half; ++i) {
-      const float angle = static_cast<float>(positions[t]) * inv_freq[i];
-      cosines[i] = std::cos(angle) * attention_scaling;
-      sines[i] = std::sin(angle) * (inverse ? -attention_scaling : attention_scaling);
-    }
+    const float position = static_cast<float>(positions[t]);
+    for_vectors(0, half, [&](int64_t i, int count) {
+      const SineCosine turn = sine_cosine(load_part(inv_freq + i, count) * position);
+      store_part(cosines + i, turn.cosine * attention_scaling, count);
+      store_part(sines + i, turn.sine * sign, count);
+    });
     for (int64_t h = 0; h < heads; ++h) {
       const float* in = x + t * x_stride + h * head_size;
       float* out = y + t * y_stride + h * head_size;

@@ -1,4 +1,4 @@
-// Quantization of rows, the micro-kernels and the loops around them (see fixed16.h).
+// The micro-kernels and the loops around them (see fixed16.h).
 #if defined(TOOLKIT_DOTPROD)
 #include "kernels/isa/fixed16_bytes.h"
 #else
@@ -8,78 +8,6 @@
 namespace toolkit {
 namespace TOOLKIT_ISA {
 namespace {
-
-/// What a group is written as.
-struct Group {
-  alignas(64) int32_t q[kQuantGroup];
-  float scale, total;
-};
-
-/// scale * x[0, count), zeros beyond.
-void quantize(const float* x, int64_t count, float scale, Group* group) {
-  constexpr int32_t kInfinity = 0x7f800000;
-  // A scale has to have an inverse; what is less is rounded to what floats have below 2^-125.
-  constexpr float kLeast = 0x1p-110f;
-  alignas(64) float values[kQuantGroup];
-  for (int64_t i = 0; i < count; ++i) values[i] = x[i] * scale;
-  for (int64_t i = count; i < kQuantGroup; ++i) values[i] = 0;
-  int32_t bits = 0;
-  for (const float value : values) {
-    int32_t magnitude;
-    __builtin_memcpy(&magnitude, &value, sizeof(magnitude));
-    magnitude &= 0x7fffffff;
-    bits = bits > magnitude ? bits : magnitude;
-  }
-  group->total = 0;
-  if (bits >= kInfinity) {
-    for (int32_t& q : group->q) q = 0;
-    group->scale = __builtin_nanf("");
-    return;
-  }
-  float largest;
-  __builtin_memcpy(&largest, &bits, sizeof(largest));
-  largest = largest > kLeast ? largest : kLeast;
-  const Floats inverse = splat(kLimit / largest);
-  for (int64_t i = 0; i < kQuantGroup; i += kLanes) {
-    store(group->q + i, nearest(load(values + i) * inverse));
-  }
-  int32_t total = 0;
-  for (const int32_t q : group->q) total += q;
-  group->scale = largest / kLimit;
-  group->total = static_cast<float>(total);
-}
-
-/// A row block of a left operand, from group `group` on.
-TOOLKIT_INLINE LeftGroups groups_of(const void* left, int64_t depth, int64_t block, int64_t group) {
-  const int64_t groups = divide_up(depth, kQuantGroup);
-  const char* base =
-      static_cast<const char*>(left) + block * groups * kBlock * fixed16::kGroupBytes;
-  const auto* q = reinterpret_cast<const int16_t*>(base);
-  const auto* scale = reinterpret_cast<const float*>(q + groups * kBlock * kQuantGroup);
-  return {q + group * kBlock * kQuantGroup, scale + group * kBlock,
-          scale + (groups + group) * kBlock};
-}
-
-void pack_fixed16(const View& view, int64_t rows, int64_t depth, float scale, int64_t first,
-                  int64_t last, void* out) {
-  const int64_t groups = divide_up(depth, kQuantGroup);
-  for (int64_t block = first; block < last; ++block) {
-    const int64_t row = block * kBlock, count = min(kBlock, rows - row);
-    const LeftGroups to = groups_of(out, depth, block, 0);
-    for (int64_t i = 0; i < kBlock; ++i) {
-      const float* in = view.data + (row + (i < count ? i : 0)) * view.row_stride;
-      for (int64_t g = 0; g < groups; ++g) {
-        const int64_t at = g * kQuantGroup;
-        Group group;
-        quantize(in + at, i < count ? min(kQuantGroup, depth - at) : 0, scale, &group);
-        store_row(group.q, static_cast<int>(i),
-                  const_cast<int16_t*>(to.q) + g * kBlock * kQuantGroup);
-        const_cast<float*>(to.scale)[g * kBlock + i] = group.scale;
-        const_cast<float*>(to.total)[g * kBlock + i] = group.total;
-      }
-    }
-  }
-}
 
 template <int kRows, int kVectors>
 TOOLKIT_INLINE void start(const float* out, int64_t stride, bool accumulate,
@@ -134,52 +62,30 @@ void forward(const LeftGroups& left, const RightGroups& right, float* out, int64
   finish(sums, out, stride);
 }
 
-/// Σ of 16, by halves.
-TOOLKIT_INLINE float folded(float* partial) {
-#pragma GCC unroll 4
-  for (int half = 8; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) partial[i] += partial[i + half];
-  }
-  return partial[0];
-}
-
-/// Rows of dx (+)= dy W.
-template <int kRows, int kVectors, bool kOffset>
+/// Rows of dx (+)= dy W, dy as `scale_block` makes it.
+template <int kRows, int kVectors>
 void backward(const LeftGroups& left, const RightGroups& right, float* out, int64_t stride,
               bool accumulate) {
   constexpr int64_t kWidth = kVectors * kLanes;
   Floats sums[kRows][kVectors];
   start(out, stride, accumulate, sums);
-  alignas(64) int16_t scaled_rows[2][kStep * kQuantGroup];
-  alignas(64) float partial[kRows][16] = {};
-  // One group ahead, so that nothing waits for what was just stored.
-  scale_rows<kRows>(left.q, right.ratio, scaled_rows[0]);
   for (int64_t g = 0; g < right.groups; ++g) {
-    const int16_t* q = left.q + g * kBlock * kQuantGroup;
-    if (g + 1 < right.groups) {
-      scale_rows<kRows>(q + kBlock * kQuantGroup, right.ratio + (g + 1) * kQuantGroup,
-                        scaled_rows[(g + 1) % 2]);
-    }
     Ints products[kRows][kVectors];
-    multiply_panel(scaled_rows[g % 2], right.codes + g * panel_bytes(kWidth), products);
+    multiply_panel(left.q + g * kBlock * kQuantGroup, right.codes + g * panel_bytes(kWidth),
+                   products);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const float scale = left.scale[g * kBlock + r];
-      const Floats factor = splat(scale * right.largest[g]);
+      const Floats factor = splat(left.scale[g * kBlock + r]);
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
         sums[r][v] = fused(factor, __builtin_convertvector(products[r][v], Floats), sums[r][v]);
       }
-      if constexpr (kOffset) {
-        add_row(q, r, right.shift_ratio + g * kQuantGroup, scale * right.shift_largest[g],
-                partial[r]);
-      }
     }
   }
-  if constexpr (kOffset) {
+  if (right.offset) {
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const Floats shift = splat(folded(partial[r]));
+      const Floats shift = splat(left.total[r]);
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) sums[r][v] = sums[r][v] + shift;
     }
@@ -187,13 +93,55 @@ void backward(const LeftGroups& left, const RightGroups& right, float* out, int6
   finish(sums, out, stride);
 }
 
+/// A block of dy with the weights' scales in it, for one packed stretch.
+struct ScaledBlock {
+  alignas(64) int16_t q[kStretch * kBlock * kQuantGroup];
+  float factor[kStretch * kBlock];  // of the sums of a group
+  float shift[kBlock];              // what the offsets add to all columns
+};
+
+/// Σ of 16, by halves.
+TOOLKIT_INLINE float folded(const Floats (&parts)[kParts]) {
+  float partial[16];
+#pragma GCC unroll 4
+  for (int i = 0; i < kParts; ++i) store(partial + i * kLanes, parts[i]);
+#pragma GCC unroll 4
+  for (int half = 8; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) partial[i] += partial[i + half];
+  }
+  return partial[0];
+}
+
+/// Scales the first rows of a block.
+LeftGroups scale_block(const LeftGroups& left, const RightGroups& right, int64_t rows,
+                       ScaledBlock* to) {
+  for (int64_t g = 0; g < right.groups; ++g) {
+    const int64_t at = g * kBlock;
+    scale_rows(left.q + at * kQuantGroup, right.ratio + g * kQuantGroup, rows,
+               to->q + at * kQuantGroup);
+    for (int64_t r = 0; r < rows; ++r) {
+      to->factor[at + r] = left.scale[at + r] * right.largest[g];
+    }
+  }
+  for (int64_t r = 0; right.offset && r < rows; ++r) {
+    Floats parts[kParts] = {};
+    for (int64_t g = 0; g < right.groups; ++g) {
+      const int64_t at = g * kBlock;
+      add_row(left.q + at * kQuantGroup, static_cast<int>(r), right.shift_ratio + g * kQuantGroup,
+              left.scale[at + r] * right.shift_largest[g], parts);
+    }
+    to->shift[r] = folded(parts);
+  }
+  return {to->q, to->factor, to->shift};
+}
+
 using MicroKernel = void (*)(const LeftGroups&, const RightGroups&, float*, int64_t, bool);
 
 template <int kVectors, bool kOffset>
 MicroKernel kernel_for_rows(int64_t rows, bool transposed) {
-#define TOOLKIT_KERNEL(rows)                                            \
-  {                                                                     \
-    forward<rows, kVectors, kOffset>, backward<rows, kVectors, kOffset> \
+#define TOOLKIT_KERNEL(rows)                                   \
+  {                                                            \
+    forward<rows, kVectors, kOffset>, backward<rows, kVectors> \
   }
   static constexpr MicroKernel kTable[][2] = {
       TOOLKIT_KERNEL(1), TOOLKIT_KERNEL(2),
@@ -222,6 +170,8 @@ MicroKernel choose_kernel(int64_t rows, int64_t width, bool transposed, bool off
   return kernel_for<kGroup / kLanes>(rows, transposed, offset);
 }
 
+constexpr int64_t kTogether = groups_together(kTiles);
+
 /// Room for a stretch in a thread's buffer.
 RightGroups right_groups(void* buffer, int64_t width, int64_t depth, bool offset) {
   RightGroups right{};
@@ -239,42 +189,67 @@ RightGroups right_groups(void* buffer, int64_t width, int64_t depth, bool offset
   return right;
 }
 
-/// Every row of the blocks for one packed stretch.
-void run_blocks(const Product& product, const Left& left, const RightGroups& right, int64_t column,
-                int64_t group, bool transposed, bool accumulate, int64_t block0, int64_t block1) {
-  for (int64_t block = block0; block < block1; ++block) {
-    const int64_t row0 = block * kBlock, rows = min(kBlock, product.rows - row0);
-    const LeftGroups groups = groups_of(left.data, left.depth, block, group);
+/// A stretch of column groups that lie side by side.
+struct Stretch {
+  RightGroups right[kTogether];
+  int64_t count = 0;
+  bool shared = false;  // the ratios of the first are those of all
+  bool transposed = false;
+
+  /// Packs features, or rows, [k, k + depth) of a right operand from column group `group` on.
+  Stretch(const Product& product, const Right& source, int64_t group, int64_t groups, int64_t k,
+          int64_t depth, char* buffer)
+      : count(groups), transposed(source.kind == Right::kWeightColumns) {
+    constexpr int64_t kBytes = fixed16::buffer_bytes_of_group(kTiles);
+    const QuantizedMatrix& w = *source.weight;
+    const int64_t column = source.column0 + group * kGroup;
+    shared = column / kQuantGroup == (column + groups * kGroup - 1) / kQuantGroup;
+    for (int64_t i = 0; i < groups; ++i) {
+      const int64_t first = (group + i) * kGroup, width = min(kGroup, product.columns - first);
+      right[i] = right_groups(buffer + i * kBytes, width, depth, w.offset != nullptr);
+      if (transposed) {
+        pack_weight_columns(w, source.column0 + first, source.depth0 + k, depth, &right[i]);
+      } else {
+        pack_weight_rows(w, source.column0 + first, source.depth0 + k, &right[i]);
+      }
+    }
+  }
+};
+
+/// Every row of a block for a packed stretch; out: the block's first row and the stretch's column.
+void run_block(const LeftGroups& left, const Stretch& stretch, int64_t rows, float* out,
+               int64_t stride, bool accumulate) {
+  ScaledBlock scaled;
+  LeftGroups block = left;
+  for (int64_t i = 0; i < stretch.count; ++i) {
+    const RightGroups& right = stretch.right[i];
+    if (stretch.transposed && (i == 0 || !stretch.shared)) {
+      block = scale_block(left, right, rows, &scaled);
+    }
     for (int64_t row = 0; row < rows; row += kStep) {
       const int64_t count = min(kStep, rows - row);
-      const LeftGroups from{groups.q + row * kQuantGroup, groups.scale + row, groups.total + row};
-      float* out = product.out + (row0 + row) * product.stride + column;
-      choose_kernel(count, right.width, transposed, right.offset)(from, right, out, product.stride,
-                                                                  accumulate);
+      const LeftGroups from{block.q + row * kQuantGroup, block.scale + row, block.total + row};
+      choose_kernel(count, right.width, stretch.transposed, right.offset)(
+          from, right, out + row * stride + i * kGroup, stride, accumulate);
     }
   }
 }
 
-void multiply_fixed16(const Product& product, int64_t group, int64_t block0, int64_t block1,
-                      void* buffer) {
-  const int64_t column = group * kGroup, width = min(kGroup, product.columns - column);
+void multiply_fixed16(const Product& product, int64_t group, int64_t groups, int64_t block0,
+                      int64_t block1, void* buffer) {
   constexpr int64_t kDepth = kStretch * kQuantGroup;
   bool accumulate = product.accumulate;
   for (int t = 0; t < product.count; ++t) {
     const Left& left = product.terms[t].left;
-    const Right& source = product.terms[t].right;
-    const QuantizedMatrix& w = *source.weight;
-    const bool transposed = source.kind == Right::kWeightColumns;
     for (int64_t k = 0; k < left.depth; k += kDepth) {
-      const int64_t depth = min(kDepth, left.depth - k), place = source.column0 + column;
-      RightGroups right = right_groups(buffer, width, depth, w.offset != nullptr);
-      if (transposed) {
-        pack_weight_columns(w, place, source.depth0 + k, depth, &right);
-      } else {
-        pack_weight_rows(w, place, source.depth0 + k, &right);
+      const Stretch stretch(product, product.terms[t].right, group, groups, k,
+                            min(kDepth, left.depth - k), static_cast<char*>(buffer));
+      for (int64_t block = block0; block < block1; ++block) {
+        const int64_t row = block * kBlock;
+        run_block(groups_of(left.data, left.depth, block, k / kQuantGroup), stretch,
+                  min(kBlock, product.rows - row),
+                  product.out + row * product.stride + group * kGroup, product.stride, accumulate);
       }
-      run_blocks(product, left, right, column, k / kQuantGroup, transposed, accumulate, block0,
-                 block1);
       accumulate = true;
     }
   }

@@ -52,6 +52,21 @@ struct RightGroups {
   float* shift_largest;  // [groups]: the largest |wo| / 32767
 };
 
+/// A row block of a left operand, from group `group` on.
+TOOLKIT_INLINE LeftGroups groups_of(const void* left, int64_t depth, int64_t block, int64_t group) {
+  const int64_t groups = divide_up(depth, kQuantGroup);
+  const char* base =
+      static_cast<const char*>(left) + block * groups * kBlock * fixed16::kGroupBytes;
+  const auto* q = reinterpret_cast<const int16_t*>(base);
+  const auto* scale = reinterpret_cast<const float*>(q + groups * kBlock * kQuantGroup);
+  return {q + group * kBlock * kQuantGroup, scale + group * kBlock,
+          scale + (groups + group) * kBlock};
+}
+
+/// scale * view as such blocks, from block `first` to `last`.
+void pack_fixed16(const View& view, int64_t rows, int64_t depth, float scale, int64_t first,
+                  int64_t last, void* out);
+
 /// Bytes of a panel of a group.
 TOOLKIT_INLINE int64_t panel_bytes(int64_t width) { return kQuantGroup * 2 * width; }
 

@@ -158,10 +158,9 @@ TOOLKIT_INLINE void multiply_panel(const int16_t* q, const char* panel,
 }
 #endif
 
-/// out = q times ratio / 2^15, rounded, of kRows rows.
-template <int kRows>
-TOOLKIT_INLINE void scale_rows(const int16_t* q, const int16_t* ratio, int16_t* out) {
-  constexpr int kTogether = (kRows + kRowsTogether - 1) / kRowsTogether;
+/// out = q times ratio / 2^15, rounded, of `rows` rows, and of one more where they lie in pairs.
+TOOLKIT_INLINE void scale_rows(const int16_t* q, const int16_t* ratio, int64_t rows, int16_t* out) {
+  const int64_t together = divide_up(rows, kRowsTogether);
   const auto* in = reinterpret_cast<const int8_t*>(q);
   auto* to = reinterpret_cast<int8_t*>(out);
 #pragma GCC unroll 4
@@ -169,9 +168,8 @@ TOOLKIT_INLINE void scale_rows(const int16_t* q, const int16_t* ratio, int16_t* 
     // 16 bytes are 16 neighbours, or eight of two rows.
     const int16x8_t first = vld1q_s16(ratio + i / kRowsTogether);
     const int16x8_t second = kRowsTogether == 2 ? first : vld1q_s16(ratio + i + 8);
-#pragma GCC unroll 8
-    for (int p = 0; p < kTogether; ++p) {
-      const int at = p * 2 * kPlane + i;
+    for (int64_t p = 0; p < together; ++p) {
+      const int64_t at = p * 2 * kPlane + i;
       const int8x16_t hi = vld1q_s8(in + at), lo = vld1q_s8(in + at + kPlane);
       const int16x8_t a = vqrdmulhq_s16(low_shorts(hi, lo), first);
       const int16x8_t b = vqrdmulhq_s16(high_shorts(hi, lo), second);
@@ -187,9 +185,9 @@ TOOLKIT_INLINE int16x8_t eight_of(const int16_t* q, int row, int i) {
   return vaddw_s8(vshlq_n_s16(vmovl_s8(vld1_s8(hi)), 8), vld1_s8(hi + kPlane));
 }
 
-/// partial[0, 16) += factor * (elements of row r times `ratio`, summed by pairs (n, n + 8)).
+/// parts[0, 16) += factor * (elements of row r times `ratio`, summed by pairs (n, n + 8)).
 TOOLKIT_INLINE void add_row(const int16_t* q, int r, const int16_t* ratio, float factor,
-                            float* partial) {
+                            Floats (&parts)[kParts]) {
   const Floats all = splat(factor);
 #pragma GCC unroll 2
   for (int half = 0; half < 2; ++half) {
@@ -198,9 +196,9 @@ TOOLKIT_INLINE void add_row(const int16_t* q, int r, const int16_t* ratio, float
     const int32x4_t low =
         vmlal_s16(vmull_s16(vget_low_s16(a), vget_low_s16(x)), vget_low_s16(b), vget_low_s16(y));
     const int32x4_t high = vmlal_high_s16(vmull_high_s16(a, x), b, y);
-    float* at = partial + half * 8;
-    store(at, fused(all, __builtin_convertvector((Ints)low, Floats), load(at)));
-    store(at + 4, fused(all, __builtin_convertvector((Ints)high, Floats), load(at + 4)));
+    Floats* at = parts + half * 2;
+    at[0] = fused(all, __builtin_convertvector((Ints)low, Floats), at[0]);
+    at[1] = fused(all, __builtin_convertvector((Ints)high, Floats), at[1]);
   }
 }
 

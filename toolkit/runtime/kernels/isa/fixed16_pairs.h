@@ -87,30 +87,27 @@ TOOLKIT_INLINE void multiply_panel(const int16_t* q, const char* panel,
   }
 }
 
-/// out = q times ratio / 2^15, rounded, of kRows rows.
-template <int kRows>
-TOOLKIT_INLINE void scale_rows(const int16_t* q, const int16_t* ratio, int16_t* out) {
+/// out = q times ratio / 2^15, rounded, of `rows` rows.
+TOOLKIT_INLINE void scale_rows(const int16_t* q, const int16_t* ratio, int64_t rows, int16_t* out) {
   constexpr int kCount = 2 * kLanes;
+  for (int64_t r = 0; r < rows; ++r) {
 #pragma GCC unroll 4
-  for (int64_t i = 0; i < kQuantGroup; i += kCount) {
-    const Shorts factor = load<Shorts>(ratio + i);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
+    for (int64_t i = 0; i < kQuantGroup; i += kCount) {
       const int64_t at = r * kQuantGroup + i;
-      store(out + at, scaled(load<Shorts>(q + at), factor));
+      store(out + at, scaled(load<Shorts>(q + at), load<Shorts>(ratio + i)));
     }
   }
 }
 
-/// partial[0, 16) += factor * (the 16 pairs of row r, multiplied with those of `ratio`).
+/// parts[0, 16) += factor * (the 16 pairs of row r, multiplied with those of `ratio`).
 TOOLKIT_INLINE void add_row(const int16_t* q, int r, const int16_t* ratio, float factor,
-                            float* partial) {
+                            Floats (&parts)[kParts]) {
 #pragma GCC unroll 4
-  for (int i = 0; i < 16; i += kLanes) {
+  for (int i = 0; i < kParts; ++i) {
+    const int64_t at = 2 * i * kLanes;
     const Ints products =
-        add_pairs(Ints{}, load<Ints>(q + r * kQuantGroup + 2 * i), load<Ints>(ratio + 2 * i));
-    store(partial + i,
-          fused(splat(factor), __builtin_convertvector(products, Floats), load(partial + i)));
+        add_pairs(Ints{}, load<Ints>(q + r * kQuantGroup + at), load<Ints>(ratio + at));
+    parts[i] = fused(splat(factor), __builtin_convertvector(products, Floats), parts[i]);
   }
 }
 

@@ -60,26 +60,38 @@ struct LeftColumn {
   const float* left;
 
   TOOLKIT_INLINE explicit LeftColumn(const float* left) : left(left) {}
-  TOOLKIT_INLINE Floats multiply(int i, Floats r, Floats sum) const {
-    return sum + splat(left[i]) * r;
+  template <typename V>
+  TOOLKIT_INLINE V multiply(int i, V r, V sum) const {
+    return sum + (left[i] - V{}) * r;
   }
 };
 #endif
 
-/// out [kRows, kVectors * kLanes] (+)= sum over segments; accumulators never leave their registers.
-template <int kRows, int kVectors>
+/// Columns that are computed where a product has no more: a low-rank product of rank 8 would waste
+/// half of a panel. Every column is summed as it would be in the panel.
+constexpr int64_t kNarrow = kPanel / 2;
+#if TOOLKIT_LANES == 16
+typedef float NarrowFloats __attribute__((vector_size(4 * kNarrow)));
+#else
+typedef Floats NarrowFloats;
+#endif
+constexpr int kNarrowVectors = 4 * kNarrow / sizeof(NarrowFloats);
+
+/// out [kRows, kVectors of V] (+)= sum over segments; accumulators never leave their registers.
+template <int kRows, int kVectors, typename V>
 void micro_kernel(const Segments& segments, int64_t block, float* out, int64_t stride,
                   bool accumulate) {
-  Floats sums[kRows][kVectors];
+  constexpr int kWide = sizeof(V) / sizeof(float);
+  V sums[kRows][kVectors];
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j) sums[i][j] = Floats{};
+    for (int j = 0; j < kVectors; ++j) sums[i][j] = V{};
   }
   if (accumulate) {
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
-      for (int j = 0; j < kVectors * kLanes; j += 16) __builtin_prefetch(out + i * stride + j, 1);
+      for (int j = 0; j < kVectors * kWide; j += 16) __builtin_prefetch(out + i * stride + j, 1);
     }
   }
   for (int s = 0; s < segments.count; ++s) {
@@ -88,11 +100,11 @@ void micro_kernel(const Segments& segments, int64_t block, float* out, int64_t s
     const float* right = segment.right;
     const int64_t right_stride = segment.right_stride;
     for (int64_t k = segment.depth; k > 0; --k) {
-      Floats r[kVectors];
+      V r[kVectors];
 #pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) r[j] = load(right + j * kLanes);
+      for (int j = 0; j < kVectors; ++j) r[j] = load<V>(right + j * kWide);
       __builtin_prefetch(left + kLeftAhead);
-      for (int j = 0; j < kVectors * kLanes; j += 16) {
+      for (int j = 0; j < kVectors * kWide; j += 16) {
         __builtin_prefetch(right + kRightAhead * right_stride + j);
       }
       const LeftColumn column(left);
@@ -109,31 +121,32 @@ void micro_kernel(const Segments& segments, int64_t block, float* out, int64_t s
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
     for (int j = 0; j < kVectors; ++j) {
-      float* at = out + i * stride + j * kLanes;
-      store(at, accumulate ? load(at) + sums[i][j] : sums[i][j]);
+      float* at = out + i * stride + j * kWide;
+      store(at, accumulate ? load<V>(at) + sums[i][j] : sums[i][j]);
     }
   }
 }
 
 using MicroKernel = void (*)(const Segments&, int64_t, float*, int64_t, bool);
 
-template <int kVectors>
+template <int kVectors, typename V = Floats>
 MicroKernel kernel_for_rows(int64_t rows) {
   static constexpr MicroKernel kTable[] = {
-      micro_kernel<1, kVectors>,  micro_kernel<2, kVectors>,  micro_kernel<3, kVectors>,
-      micro_kernel<4, kVectors>,
+      micro_kernel<1, kVectors, V>,  micro_kernel<2, kVectors, V>,  micro_kernel<3, kVectors, V>,
+      micro_kernel<4, kVectors, V>,
 #if TOOLKIT_LANES >= 8 || defined(TOOLKIT_ISA_IS_NEON)
-      micro_kernel<5, kVectors>,  micro_kernel<6, kVectors>,
+      micro_kernel<5, kVectors, V>,  micro_kernel<6, kVectors, V>,
 #endif
 #if TOOLKIT_LANES == 16
-      micro_kernel<7, kVectors>,  micro_kernel<8, kVectors>,  micro_kernel<9, kVectors>,
-      micro_kernel<10, kVectors>, micro_kernel<11, kVectors>, micro_kernel<12, kVectors>,
+      micro_kernel<7, kVectors, V>,  micro_kernel<8, kVectors, V>,  micro_kernel<9, kVectors, V>,
+      micro_kernel<10, kVectors, V>, micro_kernel<11, kVectors, V>, micro_kernel<12, kVectors, V>,
 #endif
   };
   return kTable[rows - 1];
 }
 
 MicroKernel choose_kernel(int64_t rows, int64_t width) {
+  if (width == kNarrow) return kernel_for_rows<kNarrowVectors, NarrowFloats>(rows);
   if constexpr (kGroup > kPanel) {
     if (width == kPanel) return kernel_for_rows<kParts>(rows);
   }
@@ -143,7 +156,8 @@ MicroKernel choose_kernel(int64_t rows, int64_t width) {
 /// Runs the micro-kernel on blocks [block0, block1); partial columns and transposed results go
 /// through a tile on the stack.
 void run_blocks(const Product& product, const Segments& segments, int64_t column, int64_t columns,
-                int64_t width, int64_t block0, int64_t block1, bool accumulate) {
+                int64_t block0, int64_t block1, bool accumulate) {
+  const int64_t width = columns <= kNarrow ? kNarrow : round_up(columns, kPanel);
   alignas(64) float tile[kBlock * kGroup];
   for (int64_t block = block0; block < block1; ++block) {
     const int64_t row = block * kBlock, rows = min(kBlock, product.rows - row);
@@ -170,8 +184,6 @@ bool readable_in_place(const Right& right, int64_t columns, int64_t width, int64
   return right.kind == Right::kPlain && columns == width && blocks <= 2;
 }
 
-}  // namespace
-
 void multiply_group(const Product& product, int64_t group, int64_t block0, int64_t block1,
                     void* buffer) {
   float* const room = static_cast<float*>(buffer);
@@ -191,7 +203,7 @@ void multiply_group(const Product& product, int64_t group, int64_t block0, int64
       // are shared out.
       const bool full = !packed && (used + count) * width > kBufferFloats;
       if (full || segments.count == kMaxSegments) {
-        run_blocks(product, segments, column, columns, width, block0, block1, accumulate);
+        run_blocks(product, segments, column, columns, block0, block1, accumulate);
         accumulate = true;
         segments.count = 0;
         used = 0;
@@ -215,7 +227,14 @@ void multiply_group(const Product& product, int64_t group, int64_t block0, int64
       if (!packed) used += count;
     }
   }
-  run_blocks(product, segments, column, columns, width, block0, block1, accumulate);
+  run_blocks(product, segments, column, columns, block0, block1, accumulate);
+}
+
+}  // namespace
+
+void multiply_groups(const Product& product, int64_t group, int64_t groups, int64_t block0,
+                     int64_t block1, void* buffer) {
+  for (int64_t i = 0; i < groups; ++i) multiply_group(product, group + i, block0, block1, buffer);
 }
 
 }  // namespace TOOLKIT_ISA

@@ -19,8 +19,8 @@ void pack_left(const View& view, int64_t rows, int64_t depth, float scale, int64
                int64_t last, void* out);
 void pack_ones(int64_t rows, void* out);
 void pack_right(const Right& right, const RightPart& part, float scale, void* out);
-void multiply_group(const Product& product, int64_t group, int64_t block0, int64_t block1,
-                    void* buffer);
+void multiply_groups(const Product& product, int64_t group, int64_t groups, int64_t block0,
+                     int64_t block1, void* buffer);
 
 /// Columns [column, column + columns) and depth [depth0, depth0 + depth) of scale * right, `width`
 /// wide; of weights without the scale.

@@ -9,7 +9,7 @@ extern const Primitives primitives;
 const Primitives primitives = {
     kTiles,
     {"float32", kQuantGroup, float32::left_bytes, float32::right_bytes, float32::buffer_bytes,
-     pack_left, pack_ones, pack_right, multiply_group},
+     pack_left, pack_ones, pack_right, multiply_groups},
 #define TOOLKIT_ADDRESS(name, parameters) name,
     TOOLKIT_ROW_PRIMITIVES(TOOLKIT_ADDRESS)
 #undef TOOLKIT_ADDRESS

@@ -1,0 +1,28 @@
+"""Flower's ServerApp: the rounds of toolkit.federation over the nodes of a Grid.
+
+Its run configuration is what toolkit.federation.flower.project writes.
+"""
+
+from functools import partial
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from toolkit.api.federating import conclude
+from toolkit.cli.federate import Lines
+from toolkit.federation.flower.fleet import GridFleet
+from toolkit.federation.flower.project import asked
+from toolkit.federation.rounds import Federation
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Carry a federation out."""
+    settings, out, resume = asked(context.run_config)
+    shown = Lines()
+    fleet = partial(GridFleet, grid)
+    federation = Federation(settings, out, shown, resume=resume, fleet=fleet)
+    conclude(federation, out)
+    shown.say(f"adapter: {out}")

@@ -1,0 +1,89 @@
+"""What a ServerApp of one's own needs to have our ClientApp train under a strategy of Flower's.
+
+    @app.main()
+    def main(grid, context):
+        settings = toolkit.federation.settings.read_federation(Path("/srv/study.yaml"))
+        beginning = start.prepare(settings)
+        strategy = FedAdam(eta=0.02, tau=1e-6, fraction_evaluate=0.0)
+        result = strategy.start(
+            grid, beginning.arrays, num_rounds=settings.rounds, train_config=beginning.config
+        )
+        beginning.save(result.arrays, Path("/srv/out"))
+
+Flower weights by labelled tokens ("num-examples"). A strategy that looks at all replies at once, as
+all of Flower's do, holds them in memory.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from flwr.app import ArrayRecord, ConfigRecord
+from safetensors.numpy import save_file
+
+from toolkit.bundle.adapter import peft_weights
+from toolkit.bundle.bundle import Bundle
+from toolkit.bundle.peft_files import peft_prefix
+from toolkit.device.contents import checked_files
+from toolkit.device.kept import ADAPTER, CONFIG
+from toolkit.device.transfer import digest
+from toolkit.errors import ToolkitError
+from toolkit.federation.flower import records
+from toolkit.federation.settings import FederationSettings
+from toolkit.federation.store import new_id
+from toolkit.files import atomic_directory
+from toolkit.lora import TEXT_MODULE
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The adapter that the first round begins with, and what every node is told.
+
+    Attributes:
+        arrays: `initial_arrays` of a strategy.
+        config: Its `train_config`, and its `evaluate_config`.
+    """
+
+    bundle: Bundle
+    arrays: ArrayRecord
+    config: ConfigRecord
+
+    def save(self, arrays: ArrayRecord, folder: Path) -> None:
+        """Write what a federation came to as a PEFT adapter.
+
+        Raises:
+            ToolkitError: The arrays are not the bundle's adapter, or the folder exists.
+        """
+        if folder.exists():
+            raise ToolkitError(f"{folder} exists", "Choose another folder")
+        module = self.bundle.manifest["model"].get("text_module", TEXT_MODULE)
+        named = {}
+        for spec in self.bundle.adapter.specs():
+            values = arrays[spec.name].numpy() if spec.name in arrays else None
+            if values is None or values.shape != tuple(spec.shape):
+                raise ToolkitError(f"the arrays have another {spec.name} than the bundle")
+            named[peft_prefix(module) + spec.name] = values.astype("float32")
+        with atomic_directory(folder) as path:
+            save_file(named, path / ADAPTER, metadata={"format": "pt"})
+            shutil.copyfile(self.bundle.path / "adapter_config.json", path / CONFIG)
+
+
+def prepare(settings: FederationSettings) -> Beginning:
+    """Read a federation's bundle and the adapter to start from, if settings name one.
+
+    Of the settings, rounds, aggregate, min-nodes and at-once are left to the strategy; a schedule
+    goes over `rounds`.
+
+    Raises:
+        ToolkitError: Bundle or adapter are damaged, or do not fit.
+    """
+    bundle = Bundle.open(settings.bundle)
+    sha256 = digest(checked_files(bundle.path, "bundle"))
+    reader = bundle.adapter
+    tensors = {name: reader.tensor(name) for name in reader}
+    if settings.adapter is not None:
+        own = peft_weights(Path(settings.adapter), reader.specs())
+        tensors = dict(zip(tensors, own, strict=True))
+    terms = records.Terms(new_id(), sha256, settings)
+    arrays = records.array_record({name: values.numpy() for name, values in tensors.items()})
+    return Beginning(bundle, arrays, records.config_record(1, terms))

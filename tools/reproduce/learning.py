@@ -1,0 +1,203 @@
+"""What the reproductions of learning share: real text and chats, runs with held-out losses, grids.
+
+A run lies in the results' folder while it goes, and goes on from its saved state when its script
+was stopped. Seconds are those of its steps, without evaluations.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from toolkit.runtime import native_directory
+from toolkit.trace.reader import read_trace
+from tools.bench import harness
+from tools.fetch_demo_assets import CHATS
+from tools.reproduce import common
+
+CORPORA = ("text", "chats")
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Return `common.parser` with the options of models and data."""
+    result = common.parser(description)
+    result.add_argument("--model", default=harness.REAL_WEIGHTS, help="(%(default)s)")
+    result.add_argument("--corpora", nargs="*", default=CORPORA, choices=CORPORA)
+    result.add_argument("--chats", type=Path, default=CHATS, help="JSON Lines (%(default)s)")
+    result.add_argument("--characters", type=int, default=400_000, help="of a corpus (%(default)s)")
+    result.add_argument("--seq-len", type=int, default=256, help="(%(default)s)")
+    result.add_argument(
+        "--held-out", type=int, default=16, help="sequences a loss is of (%(default)s)"
+    )
+    return result
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A bundle, tokens to train on and tokens that are held out."""
+
+    name: str
+    bundle: Path
+    train: Path
+    held_out: Path
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to train: its name, and the trainer's flags without the learning rate."""
+
+    name: str
+    flags: tuple[str, ...]
+    rates: tuple[float, ...]
+
+
+def corpus(options: argparse.Namespace, name: str) -> Corpus:
+    """Return the documentation of Python's language ("text") or people's chats, as tokens."""
+    case = harness.case(options.model, options.seq_len)
+    kind = f"{name}-{options.model}-{options.seq_len}-{options.characters}"
+    folder = options.output / "data" / kind
+    if not (folder / "data.json").is_file():
+        source = options.output / f"{kind}.{'txt' if name == 'text' else 'jsonl'}"
+        options.output.mkdir(parents=True, exist_ok=True)
+        source.write_text(_content(options, name), encoding="utf-8")
+        words = ["--bundle", str(case.bundle), "--seq-len", str(options.seq_len)]
+        harness.toolkit("data", str(source), *words, "--validation", "0.1", "-o", str(folder))
+        source.unlink()
+    return Corpus(name, case.bundle, folder / "train.ptd", folder / "validation.ptd")
+
+
+def _content(options: argparse.Namespace, name: str) -> str:
+    if name == "text":
+        from pydoc_data.topics import topics
+
+        return "\n\n".join(topics[topic] for topic in sorted(topics))[: options.characters]
+    kept, size = [], 0
+    for line in options.chats.read_text(encoding="utf-8").splitlines(keepends=True):
+        size += len(line)
+        if size > options.characters:
+            break
+        kept.append(line)
+    return "".join(kept)
+
+
+def learn(
+    options: argparse.Namespace, data: Corpus, flags: Sequence[str], steps: int, every: int
+) -> dict[str, Any]:
+    """Train, and return what came of it.
+
+    Returns:
+        steps and losses, held out, before the first step and after every `every`; seconds of the
+        steps until then; failed: why the run ended before its last step, or None.
+    """
+    words = ["--bundle", str(data.bundle), "--data", str(data.train), *flags]
+    words += ["--eval-data", str(data.held_out), "--eval-every", str(every)]
+    words += ["--max-samples", str(options.held_out), "--steps", str(steps)]
+    digest = hashlib.sha256(json.dumps([words, _trainer_digest()]).encode()).hexdigest()[:16]
+    folder = options.output / "runs" / digest
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    program = str(native_directory("trainer") / "trainer")
+    command = [program, "train", *words, "--threads", str(options.threads), "--resume"]
+    command += ["--trace", "steps", "--out", str(folder)]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode and "not finite" not in done.stderr:
+        raise SystemExit(done.stderr)
+    found = _found(folder, done.stderr.strip() if done.returncode else None)
+    shutil.rmtree(folder)
+    return found
+
+
+def _trainer_digest() -> str:
+    """Return what tells builds of the trainer apart."""
+    path = native_directory("trainer") / "trainer"
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _found(folder: Path, failed: str | None) -> dict[str, Any]:
+    trace = read_trace(folder)
+    seconds = dict(
+        zip(trace.steps["step"].tolist(), trace.steps["seconds"].cumsum().tolist(), strict=True)
+    )
+    losses = {row.step: row.loss for row in trace.evaluations if row.loss is not None}
+    marks = sorted(losses)
+    return {
+        "steps": marks,
+        "losses": [losses[step] for step in marks],
+        "seconds": [seconds.get(step, 0.0) for step in marks],
+        "failed": failed,
+    }
+
+
+def grid(
+    results: common.Results,
+    options: argparse.Namespace,
+    data: Corpus,
+    way: Way,
+    steps: int,
+) -> list[tuple[float, float]]:
+    """Return (rate, held-out loss after so many steps) of every rate; inf where a run failed."""
+    found = []
+    for rate in way.rates:
+        run = results.of(
+            f"{_what(options, data, way)}, rate {rate:g}, {steps} steps of the grid",
+            lambda rate=rate: learn(
+                options, data, (*way.flags, "--lr", str(rate)), steps, every=steps
+            ),
+        )
+        found.append((rate, float("inf") if run["failed"] else run["losses"][-1]))
+    return found
+
+
+def curve(
+    results: common.Results,
+    options: argparse.Namespace,
+    data: Corpus,
+    way: Way,
+    rate: float,
+    steps: int,
+    every: int,
+) -> dict[str, Any]:
+    """Return what `learn` finds at one rate."""
+    return results.of(
+        f"{_what(options, data, way)}, rate {rate:g}, {steps} steps, every {every}",
+        lambda: learn(options, data, (*way.flags, "--lr", str(rate)), steps, every),
+    )
+
+
+def best(found: Iterable[tuple[float, float]]) -> float:
+    """Return the rate of the lowest loss.
+
+    Raises:
+        SystemExit: No run of the grid came to its end.
+    """
+    loss, rate = min((loss, rate) for rate, loss in found)
+    if loss == float("inf"):
+        raise SystemExit("error: the losses of all learning rates became infinite. Give lower ones")
+    return rate
+
+
+def with_rates(way: Way, rates: Sequence[float] | None) -> Way:
+    """Return a way with the rates of the command line, where there are any."""
+    return replace(way, rates=tuple(rates)) if rates else way
+
+
+def print_grids(title: str, grids: dict[str, list[tuple[float, float]]]) -> None:
+    """Print the losses of every rate."""
+    rows = [
+        (name, ", ".join(f"{rate:g}: {loss:.4f}" for rate, loss in found))
+        for name, found in grids.items()
+    ]
+    harness.print_table(title, ("", "rate: held-out loss"), rows)
+
+
+def _what(options: argparse.Namespace, data: Corpus, way: Way) -> str:
+    return (
+        f"{data.name}, {options.model}, {options.seq_len} tokens, {options.characters} characters, "
+        f"{options.held_out} held out, {' '.join(way.flags)}"
+    )
