@@ -123,8 +123,7 @@ class FederationSettings(Scalars):
             )
         if self.train.method == "split":
             raise ToolkitError(
-                "`method: split` has most of a model on one computer, and a federation's nodes have "
-                "all of it",
+                "`method: split` leaves most of a model to one computer",
                 "Choose another method",
             )
         if self.aggregate == "ffa" and self.train.method != "mobizo":
