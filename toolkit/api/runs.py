@@ -128,6 +128,20 @@ class TrainingRun:
             pass
         return self
 
+    def with_computer(self, bundle: str | PathLike[str]) -> "TrainingRun":
+        """Compute the upper layers of a split run here while it is iterated, and return it.
+
+        Args:
+            bundle: The folder that was deployed, on this machine.
+
+        Raises:
+            ToolkitError: It is no bundle, or is damaged.
+        """
+        from toolkit.splitting.serving import Serving
+
+        self.watching.computer = Serving(Path(bundle))
+        return self
+
     def stop(self) -> None:
         """Ask the run to save and end before or after the current step; it can be resumed."""
         self.watching.request_stop()

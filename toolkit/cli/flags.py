@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from toolkit.settings.declaration import Setting
-from toolkit.settings.training import help_text
+from toolkit.settings.declaration import Setting, help_text
 
 
 def takes(

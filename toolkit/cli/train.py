@@ -76,6 +76,14 @@ def train(
             min=1,
         ),
     ] = None,
+    computer_bundle: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --method split: the deployed bundle on this computer, which computes the "
+            "layers above --cut while this command runs.",
+            metavar="FOLDER",
+        ),
+    ] = None,
     attach_to: Annotated[
         str | None, typer.Option("--attach", help="Watch this run instead of starting one.")
     ] = None,
@@ -121,6 +129,7 @@ def train(
       toolkit train --steps 90 --until 30 --out run8
       toolkit train --out run8 --resume --until 60 --take-adapter averaged
       toolkit train --device SERIAL --steps 5 --out run4 --atrace
+      toolkit train --steps 50 --method split --cut 4 --computer-bundle bundle --out run9
     """
     given = flags if config is None else merged(read_config(config), flags)
     if save_to is not None:
@@ -132,11 +141,18 @@ def train(
     ending = ["--atrace"] * atrace + [f"--{flag}" for flag in TRACKERS if flag in given]
     if detach and ending:
         raise typer.BadParameter(f"{ending[0]} ends with this command, so it takes no --detach")
+    if given.get("method") == "split" and (computer_bundle is None or detach or app):
+        raise typer.BadParameter(
+            "--method split needs --computer-bundle, and takes no --detach or --app: this command "
+            "computes the layers above --cut"
+        )
     trackers = trackers_of(given)
     name = str(attach_to or given["out"])
     device = open_device(str(given.get("device", "local")))
     with device, system_trace(device.connection, name, atrace):
         run = _run(device, name, given, trackers, session, resume, attach_to is not None, app)
+        if computer_bundle is not None:
+            run.with_computer(computer_bundle)
         if detach:
             _announce(run, as_json)
         else:

@@ -197,6 +197,8 @@ def _conclude(run: Run, view: BarView | JsonView, watching: Watching, hints: boo
     )
     if reason := end.get("reason"):
         view.say(f"it ended early: {str(reason)[:500]}")
+    if watching.computer and watching.computer.steps:
+        view.say(f"the layers above the cut took {watching.computer.bytes_words}")
     if not hints:
         return
     if stopped:

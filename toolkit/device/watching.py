@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from toolkit.device.errors import DeviceLost
@@ -11,6 +11,7 @@ from toolkit.device.same_run import identity_on_device
 from toolkit.errors import ToolkitError
 
 if TYPE_CHECKING:
+    from toolkit.splitting.serving import Serving
     from toolkit.tracking.feed import Feed
 
 
@@ -30,6 +31,7 @@ class Watching:
         """
         self.run = run
         self.feed = feed
+        self.computer: Serving | None = None  # of a split run: what computes its upper layers
         self.peak_bytes = 0.0
         self.end: dict[str, Any] | None = None
         self._began = began
@@ -50,7 +52,9 @@ class Watching:
             ToolkitError: The trainer failed or died (the message is its own), or the connection
                 broke, or a tracker cannot be used; then the run goes on.
         """
-        with self._going_on(), self._fed():
+        run, computer = self.run, self.computer
+        served = computer.serving(run.device, run.name) if computer else nullcontext()
+        with self._going_on(), served, self._fed():
             for record in follow(self.run):
                 if record is not None:
                     self._count(record)

@@ -121,6 +121,11 @@ class FederationSettings(Scalars):
                 "them would not fit",
                 "Add `state: drop`",
             )
+        if self.train.method == "split":
+            raise ToolkitError(
+                "`method: split` leaves most of a model to one computer",
+                "Choose another method",
+            )
         if self.aggregate == "ffa" and self.train.method != "mobizo":
             raise ToolkitError(
                 f"`aggregate: ffa` is exact where no node changes A, and {self.train.method} does",

@@ -31,7 +31,7 @@ def run_seconds(
     Returns:
         None if the device was not measured, or if a plan does not know what the run does.
     """
-    if settings.layers is not None:
+    if settings.layers is not None or settings.method == "split":
         return None
     machine = recall(device, settings.threads, settings.arithmetic)
     if machine is None:
@@ -66,6 +66,7 @@ def _planned(exported: Settings, run: TrainSettings, seq_len: int) -> Settings:
         method=run.method,
         queries=run.queries or 0,
         blocks=run.blocks or 0,
+        cut=run.cut or 0,
         optimizer=run.optimizer,
         momentum=run.momentum or 0.0,
         projection_rank=run.projection_rank or 0,

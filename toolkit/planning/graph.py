@@ -90,9 +90,17 @@ class Traced:
         )
         return any(isinstance(a, Value) and (a.name, a.role) == ("kept", "input") for a in read)
 
-    def methods(self, backward: bool = True) -> list[tuple[str, str, int]]:
-        """Return phase, program and number of runs of what a training step runs, in its order."""
-        blocks, lowest = self.blocks.items(), self.lowest
+    def methods(
+        self, backward: bool = True, computed: int | None = None
+    ) -> list[tuple[str, str, int]]:
+        """Return phase, program and number of runs of what a training step runs, in its order.
+
+        Args:
+            backward: Whether it has a backward pass.
+            computed: Layers, from the lowest up; with fewer than all the loss is elsewhere, too.
+        """
+        top = self.layers if computed is None else computed
+        blocks, lowest = self._below(top).items(), self.lowest
         forward = [("forward", f"{kind}_forward", len(layers)) for kind, layers in blocks]
         if not backward:
             return [("embed", "embed", 1), *forward, ("head", "head_loss", 1)]
@@ -100,9 +108,13 @@ class Traced:
         return [
             ("embed", "embed", 1),
             *forward,
-            ("head", "head_backward", 1),
+            *([("head", "head_backward", 1)] if top == self.layers else []),
             *(("backward", f"{kind}_backward", count) for kind, count in counts if count),
         ]
+
+    def _below(self, top: int) -> dict[str, tuple[int, ...]]:
+        below = {kind: tuple(i for i in own if i < top) for kind, own in self.blocks.items()}
+        return {kind: own for kind, own in below.items() if own}
 
 
 def to_json(traced: Traced) -> dict[str, Any]:

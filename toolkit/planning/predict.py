@@ -130,7 +130,8 @@ class _Step:
         self.traced, self.settings, self.machine = traced, settings, machine
         self.programs = traced.programs
         self.backward = settings.how.backward
-        self.methods = traced.methods(self.backward)
+        self.computed = settings.computed(traced.layers)
+        self.methods = traced.methods(self.backward, self.computed)
         self.state = LayerState(traced, settings, machine.available)
         self.checkpoints = self._checkpoints()
 
@@ -139,7 +140,7 @@ class _Step:
         state, kept = settings.row_tokens * traced.hidden_size * 4, int(traced.keeps)
         if not self.backward:
             return plan_rows(settings.rows * settings.directions, state, kept)
-        layers = traced.layers - traced.lowest
+        layers = self.computed - traced.lowest
         return plan_checkpoints(
             layers,
             settings.rows,
@@ -153,7 +154,7 @@ class _Step:
 
     def prediction(self) -> Prediction:
         kernels = replace(self.machine.kernels, arithmetic=self.settings.arithmetic)
-        scratch = scratch_of_step(self.traced, kernels, self.backward)
+        scratch = scratch_of_step(self.traced, kernels, self.backward, self.computed)
         scratch = max(scratch, self.state.scratch)
         phases = [self._phase(name, scratch) for name in dict.fromkeys(m[0] for m in self.methods)]
         # The optimizer finds arena and scratch as the last pass left them, and no weights.
@@ -182,7 +183,7 @@ class _Step:
         memories = [self._memory(name, program, scratch) for program, _ in mine]
         seconds = sum(count * self._run_seconds(name, program) for program, count in mine)
         if name == "backward":
-            layers = self.traced.layers - self.traced.lowest
+            layers = self.computed - self.traced.lowest
             seconds *= 1 - self.settings.skipped(self.state.trained) / layers
         return Phase(
             name,
@@ -226,7 +227,7 @@ class _Step:
         stored = state.written / speed.written
         if not self.backward:
             return self._directions_seconds() + stored
-        passes = 1 + state.optimizer / state.adapters
+        passes = 1 + state.optimizer / (4 * state.parameters)
         changed = state.parameters * passes / speed.updated + state.low_rank / speed.low_rank
         return state.share * changed + stored
 
@@ -242,7 +243,9 @@ class _Step:
         return sum(shared.values()) + layers
 
 
-def scratch_of_step(traced: Traced, kernels: Kernels, backward: bool = True) -> int:
+def scratch_of_step(
+    traced: Traced, kernels: Kernels, backward: bool = True, computed: int | None = None
+) -> int:
     """Return the bytes of scratch that are resident once every operator of a step has run."""
-    methods = (method for _, method, _ in traced.methods(backward))
+    methods = (method for _, method, _ in traced.methods(backward, computed))
     return scratch_of((o for m in methods for o in traced.programs[m].operations), kernels)

@@ -89,6 +89,8 @@ def speed_sentence(prediction: Prediction) -> str:
         f"takes about {duration(prediction.seconds)} "
         f"({count(prediction.tokens_per_second)} tokens/s, {origin})."
     )
+    if prediction.settings.cut:
+        text += " The layers above the cut and the connection to them come on top."
     if prediction.settings.arithmetic != machine.kernels.arithmetic:
         text += f" That is of {machine.kernels.arithmetic}: nobody has measured the time of "
         text += f"{prediction.settings.arithmetic} here."
@@ -149,6 +151,8 @@ def describe(prediction: Prediction) -> str:
     if s.how.backward:
         place = "on flash" if prediction.checkpoints.spilled else "in RAM"
         text += f", checkpoints {place}"
+    if s.cut:
+        text += f", {s.cut} layers on the device"
     if s.max_grad_norm:
         text += f", clipping {s.clipping}"
     if s.arithmetic != ARITHMETICS[0]:

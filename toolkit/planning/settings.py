@@ -23,7 +23,7 @@ class Settings:
         schemes: Quantization of "linear", "embedding" and "head".
         sequences: Sequences of a step: batch size times gradient accumulation.
         projection_rank: 0 is the optimizer's own default.
-        queries, blocks: As `TrainSettings` has them, of methods that read them; 0 is the method's
+        queries, blocks, cut: As `TrainSettings` has them, for methods that read them; 0: their
             default.
         batch_size: Sequences computed together, as one row of programs for all their tokens.
     """
@@ -43,6 +43,7 @@ class Settings:
     method: str = _RUN.method
     queries: int = 0
     blocks: int = 0
+    cut: int = 0
     optimizer: str = _RUN.optimizer
     momentum: float = _RUN.momentum or 0.0
     projection_rank: int = _RUN.projection_rank or 0
@@ -76,6 +77,10 @@ class Settings:
     def taken(self, layers: int) -> int:
         """Return how many of so many trained layers a step changes."""
         return min(layers, self.blocks or int(self.how.options.get("blocks", layers) or layers))
+
+    def computed(self, layers: int) -> int:
+        """Return how many of so many layers the device computes, from the lowest up."""
+        return min(layers, self.cut or int(self.how.options.get("cut", layers) or layers))
 
     def skipped(self, layers: int) -> int:
         """Return how many of so many trained layers a step has no backward pass of."""

@@ -43,9 +43,11 @@ class LayerState:
 
     def __init__(self, traced: Traced, settings: Settings, available: int | None) -> None:
         self._settings = settings
-        kinds = [(_layer(traced, kind, settings), len(n)) for kind, n in traced.blocks.items()]
+        every = [(_layer(traced, kind, settings), n) for kind, n in traced.blocks.items()]
+        self.adapters = sum(layer.adapters * len(n) for layer, n in every)
+        computed = settings.computed(traced.layers)
+        kinds = [(layer, sum(i < computed for i in n)) for layer, n in every]
         self.parameters = sum(layer.parameters * count for layer, count in kinds)
-        self.adapters = sum(layer.adapters * count for layer, count in kinds)
         self.optimizer = sum(layer.states * count for layer, count in kinds)
         self.scratch = max(layer.scratch for layer, _ in kinds)
         self.low_rank = sum(layer.low_rank * count for layer, count in kinds)

@@ -1,5 +1,6 @@
 """Settings of a run that contradict each other."""
 
+import math
 from collections.abc import Mapping
 
 from toolkit.errors import ToolkitError
@@ -21,6 +22,8 @@ def check_together(values: Mapping[str, Value], defaults: Mapping[str, Value]) -
     _check_length_and_rate(given, values["lr"])
     _check_saving_and_clipping(given, values["clipping"])
     _check_readers(given, str(values["method"]), str(values["optimizer"]))
+    if values["method"] == "split":
+        _check_split(given)
 
 
 def optimizer_of(method: str, optimizer: str) -> str:
@@ -35,6 +38,19 @@ def reads_none(method: str, flag: str) -> ToolkitError:
         f"reads no --{flag}",
         "Leave it away",
     )
+
+
+def steps_of(epochs: float | None, samples: int | None, together: int) -> int:
+    """Return the steps of so many epochs of `samples` sequences, `together` of them a step."""
+    if epochs is None:
+        raise ToolkitError("how long the run should be is not known", "Give --steps or --epochs")
+    if not samples:
+        raise ToolkitError(
+            "how many sequences the data has is not known, so --epochs cannot be counted",
+            "Give --steps, or make the data again",
+        )
+    # What is left over of a whole step counts as one: nothing of an epoch is left out.
+    return max(1, math.ceil(epochs * samples / together - 1e-9))
 
 
 def _check_length_and_rate(given: Mapping[str, Value], lr: Value) -> None:
@@ -59,6 +75,15 @@ def _check_saving_and_clipping(given: Mapping[str, Value], clipping: Value) -> N
         raise ToolkitError("--patience needs --eval-every", every)
     if "keep" in given and "eval-every" not in given:
         raise ToolkitError("--keep best goes by held-out loss and needs --eval-every", every)
+
+
+def _check_split(given: Mapping[str, Value]) -> None:
+    """Refuse what a device cannot do that has no layers above the cut."""
+    if "eval-every" in given:
+        raise ToolkitError(
+            "--method split evaluates nothing: the device has no layers above --cut",
+            "Leave --eval-every away and evaluate the run with `toolkit evaluate`",
+        )
 
 
 def _check_readers(given: Mapping[str, Value], method: str, optimizer: str) -> None:

@@ -9,9 +9,9 @@ import yaml
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_file
 from toolkit.sealed_json import CHECKSUM
-from toolkit.settings.declaration import Setting, Value, by_flag
+from toolkit.settings.declaration import Setting, Value, by_flag, help_text
 from toolkit.settings.places import PLACES
-from toolkit.settings.training import FLAGS, SETTINGS, TrainSettings, help_text
+from toolkit.settings.training import FLAGS, SETTINGS, TrainSettings
 
 RUN_OWN = ("name", "id", "bundle-sha256", "data-sha256", CHECKSUM)
 """What a run's settings.json says of the run itself; a run that repeats it has its own."""

@@ -139,3 +139,9 @@ def by_flag(values: Mapping[str, object], known: Iterable[Setting], where: str) 
         except ToolkitError as error:
             raise ToolkitError(f"{where}: {error.cause}", error.remedy) from None
     return found
+
+
+def help_text(known: Setting) -> str:
+    """Return help with the default, as command lines show it."""
+    default = known.default_text
+    return f"{known.help}  [default: {default}]" if default else known.help

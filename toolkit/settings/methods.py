@@ -72,6 +72,11 @@ METHODS = {
         backward=False,
         updates=True,
     ),
+    "split": Method(
+        "exact gradients of the layers below --cut here, and the others with the loss on the "
+        "computer that asked for the run: hidden states go up, their gradients come down",
+        {"checkpoints": "auto", "cut": 1},
+    ),
 }
 
 METHOD_OPTIONS = tuple(dict.fromkeys(flag for row in METHODS.values() for flag in row.options))

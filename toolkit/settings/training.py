@@ -5,15 +5,20 @@ given derive from here. The trainer has a row of `runtime/engine/training/option
 it reads; a test holds the two together. A new setting is one field here and one row there.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from toolkit.choices import ARITHMETICS
-from toolkit.errors import ToolkitError
-from toolkit.settings.checks import check_together, optimizer_of, reads_none
-from toolkit.settings.declaration import Setting, Value, by_flag, setting, settings_of
+from toolkit.settings.checks import check_together, optimizer_of, reads_none, steps_of
+from toolkit.settings.declaration import (
+    Setting,
+    Value,
+    by_flag,
+    help_text,
+    setting,
+    settings_of,
+)
 from toolkit.settings.methods import METHODS
 from toolkit.settings.optimizers import OPTIMIZERS, default_text
 from toolkit.settings.places import PLACES
@@ -71,7 +76,8 @@ class TrainSettings:
         "exact", "How a step finds what to change: exact gradients, of some layers a step "
         "(block-coordinate), or of a surrogate of the model (lcsb); or estimates from forward "
         "passes alone (mezo, sparse-mezo of small values, mobizo of B along several directions), "
-        "which change the adapter themselves, as sgd would.",
+        "which change the adapter themselves, as sgd would; or exact ones, most of them computed "
+        "by this computer (split).",
         choices=tuple(METHODS), plan=True,
     )
     zo_eps: float | None = setting(
@@ -94,6 +100,10 @@ class TrainSettings:
     queries: int | None = setting(
         None, "mobizo: directions of a step.", unit="directions", shown="4",
         minimum=1, maximum=1000, plan=True,
+    )
+    cut: int | None = setting(
+        None, "split: lower layers that the device computes and trains.",
+        unit="layers", shown="1", minimum=1, maximum=4096, plan=True,
     )
     optimizer: str = setting(
         "adamw", "How gradients change the adapter.",
@@ -251,7 +261,10 @@ class TrainSettings:
         missing: dict[str, Any] = {
             names[flag]: own[flag] for flag in own if self._value(flag) is None
         }
-        return replace(self, **missing)
+        full = replace(self, **missing)
+        if full.cut is not None and full.layers is None:
+            full = replace(full, layers=f"0-{full.cut - 1}")
+        return full
 
     def for_samples(self, samples: int | None) -> "TrainSettings":
         """Return the same settings with their length in steps.
@@ -262,20 +275,10 @@ class TrainSettings:
         Raises:
             ToolkitError: There is no length, or one in epochs of data that is not known.
         """
-        if self.steps is None and self.epochs is None:
-            raise ToolkitError(
-                "how long the run should be is not known", "Give --steps or --epochs"
-            )
-        if self.epochs is None:
+        if self.epochs is None and self.steps is not None:
             return self
-        if not samples:
-            raise ToolkitError(
-                "how many sequences the data has is not known, so --epochs cannot be counted",
-                "Give --steps, or make the data again",
-            )
-        # What is left over of a whole step counts as one: nothing of an epoch is left out.
-        steps = math.ceil(self.epochs * samples / (self.batch_size * self.grad_accum) - 1e-9)
-        return replace(self, epochs=None, steps=max(1, steps))
+        steps = steps_of(self.epochs, samples, self.batch_size * self.grad_accum)
+        return replace(self, epochs=None, steps=steps)
 
     @staticmethod
     def help() -> str:
@@ -290,9 +293,3 @@ class TrainSettings:
 SETTINGS: tuple[Setting, ...] = settings_of(TrainSettings)
 FLAGS: dict[str, Setting] = {known.flag: known for known in (*PLACES, *SETTINGS)}
 """Everything that a config file may say."""
-
-
-def help_text(known: Setting) -> str:
-    """Return help with the default, as command lines show it."""
-    default = known.default_text
-    return f"{known.help}  [default: {default}]" if default else known.help

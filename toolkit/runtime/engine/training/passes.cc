@@ -18,14 +18,15 @@ void add_into(float* sum, const float* values, size_t count) {
 }  // namespace
 
 void Passes::plan_reading(int64_t rows, bool backward) {
-  const int64_t layers = network_.bundle().layers;
+  const bool cut = backward && above_ != nullptr;
+  const int64_t layers = backward ? top_ : network_.bundle().layers;
   std::vector<WeightStage> stages;
   for (int64_t layer = 0; layer < layers; ++layer) {
     stages.push_back({network_.weights(Kind::block_forward, layer)});
   }
   const int64_t sweeps = kernels().head_sweeps(network_.seq_len());
   const Kind head = backward ? Kind::head_backward : Kind::head_loss;
-  stages.push_back({network_.weights(head, 0), true, rows * sweeps});
+  if (!cut) stages.push_back({network_.weights(head, 0), true, rows * sweeps});
   for (int64_t layer = layers; backward && layer-- > lowest_;) {
     if (!skips(layer)) stages.push_back({network_.weights(Kind::block_backward, layer)});
   }
@@ -72,7 +73,7 @@ LossSum Passes::gradients(const std::vector<int64_t>& samples, const float* valu
                           const std::vector<bool>& skipped) {
   lowest_ = lowest;
   skipped_ = skipped;
-  stage_ = network_.bundle().layers;
+  stage_ = above_ != nullptr ? top_ - 1 : top_;
   unchanged_ = true;
   LossSum sum;
   sum.tokens = labelled(samples);
@@ -80,11 +81,12 @@ LossSum Passes::gradients(const std::vector<int64_t>& samples, const float* valu
   plan_reading(int64_t(rows(samples)), true);
   embed(samples, states);
   forward(samples, values, states);
-  sum.loss = head(samples, float(1.0 / double(sum.tokens)), states);
+  sum.loss = above_ != nullptr ? upper_layers(samples, sum.tokens, states)
+                               : head(samples, float(1.0 / double(sum.tokens)), states);
   if (!std::isfinite(sum.loss)) {
     fail("the loss is not finite. Use a lower learning rate or clip gradients");
   }
-  for (int64_t layer = network_.bundle().layers; layer-- > lowest_;) {
+  for (int64_t layer = top_; layer-- > lowest_;) {
     if (skips(layer)) {
       pass_on(layer, rows(samples), states);
       continue;
@@ -124,8 +126,7 @@ void Passes::run_embedding(WeightMapping& weights, Frame& frame, HiddenStates& s
 
 void Passes::forward(const std::vector<int64_t>& samples, const float* values,
                      HiddenStates& states) {
-  const int64_t layers = network_.bundle().layers;
-  for (int64_t layer = 0; layer < layers; ++layer) {
+  for (int64_t layer = 0; layer < top_; ++layer) {
     Phase phase(trace_, "forward", layer);
     prefetcher_.begin(layer);
     use_values(layer);
@@ -181,6 +182,29 @@ double Passes::head(const std::vector<int64_t>& samples, float grad_scale, Hidde
     states.put(last, s, frame.grad_out);
     states.rest(last, s);
     loss += frame.loss;
+  }
+  phase.snapshot();
+  return loss;
+}
+
+double Passes::upper_layers(const std::vector<int64_t>& samples, int64_t labelled,
+                            HiddenStates& states) {
+  Phase phase(trace_, "head");
+  const int64_t last = state_of(top_);
+  check_embedding();
+  above_->begin(rows(samples), labelled);
+  for (size_t s = 0; s < rows(samples); ++s) {
+    Frame frame = row_of(samples, s);
+    frame.hidden = states.get(last, s);
+    above_->give(frame);
+    states.rest(last, s);
+  }
+  const double loss = above_->loss([this] { check_interruption(); });
+  for (size_t s = 0; s < rows(samples); ++s) {
+    float* const gradient = states.acquire();
+    above_->take(gradient);
+    states.put(last, s, gradient);
+    states.rest(last, s);
   }
   phase.snapshot();
   return loss;

@@ -12,6 +12,7 @@
 #include "engine/model/dataset.h"
 #include "engine/model/network.h"
 #include "engine/trace/trace.h"
+#include "engine/training/upper_layers.h"
 
 namespace toolkit {
 
@@ -35,7 +36,8 @@ class Passes {
         data_(data),
         trace_(trace),
         prefetcher_(prefetcher),
-        batch_(data, together) {}
+        batch_(data, together),
+        top_(network.bundle().layers) {}
 
   // Layers of the adapter that lie there are put away once a pass is done with them; borrowed.
   void put_away(LayerMemory& values) { values_ = &values; }
@@ -43,6 +45,10 @@ class Passes {
   // Asked between the rows of every layer as long as a pass has changed nothing; when it says true,
   // the pass throws Interrupted.
   void interruptible(std::function<bool()> interrupted) { interrupted_ = std::move(interrupted); }
+
+  // Has gradients() compute the layers below `layers` alone; the others and the loss are left to
+  // `above`, borrowed.
+  void cut(int64_t layers, UpperLayers& above) { top_ = layers, above_ = &above; }
 
   // Called with the layer whose gradients are complete.
   using LayerDone = std::function<void(int64_t layer)>;
@@ -130,6 +136,8 @@ class Passes {
     return layer >= lowest_ && !skipped_.empty() && skipped_[layer];
   }
   double head(const std::vector<int64_t>& samples, float grad_scale, HiddenStates& states);
+  // The same by the layers that are elsewhere.
+  double upper_layers(const std::vector<int64_t>& samples, int64_t labelled, HiddenStates& states);
   void backward(int64_t layer, const std::vector<int64_t>& samples, const float* values,
                 HiddenStates& states, float* gradients);
 
@@ -140,8 +148,9 @@ class Passes {
   Batch batch_;
   LayerMemory* values_ = nullptr;
   std::function<bool()> interrupted_;
-  bool unchanged_ = false;  // by the pass under way
-  int64_t lowest_ = 0;      // of the layers that the backward pass runs
+  bool unchanged_ = false;        // by the pass under way
+  int64_t lowest_ = 0, top_;      // the layers that the backward pass runs, and the first above
+  UpperLayers* above_ = nullptr;  // null: there are none
   std::vector<bool> skipped_;
   int64_t stage_ = 0;        // of the prefetcher, in the backward pass
   Buffer second_gradients_;  // one layer's, when several rows add up

@@ -24,6 +24,7 @@ constexpr Word kWords[] = {
     {"method", nullptr, "Resume with the same --method"},
     {"optimizer", nullptr, "Resume with the same --optimizer"},
     {"sparsity", nullptr, "Resume with the same --sparsity"},
+    {"cut", nullptr, "Resume with the same --cut"},
     {"layers", nullptr, "Resume with the same --layers", "all"},
     {"arithmetic", nullptr, "Resume with the same --arithmetic", kArithmetics[0]},
     {"seed", nullptr, "Resume with the same --seed"},
@@ -50,6 +51,9 @@ std::vector<Field> identity_of(const Options& options, const Bundle& bundle, con
   // Its limits are those of the adapter that the run began with.
   if (reads(method_row(options.method).options, "sparsity")) {
     fields.push_back({"sparsity", json_number(options.sparsity)});
+  }
+  if (reads(method_row(options.method).options, "cut")) {
+    fields.push_back({"cut", std::to_string(options.cut)});
   }
   return fields;
 }

@@ -9,7 +9,7 @@
 
 namespace toolkit {
 
-Backpropagation::Backpropagation(const MethodParts& parts)
+Backpropagation::Backpropagation(const MethodParts& parts, int64_t top)
     : parts_(parts),
       layout_(parts.network.adapter()),
       lowest_(parts.trained.first()),
@@ -18,9 +18,10 @@ Backpropagation::Backpropagation(const MethodParts& parts)
       twice_(max_norm_ > 0 && parts.options.clipping == "twice"),
       by_last_(max_norm_ > 0 && parts.options.clipping == "last-norm"),
       squares_(size_t(layout_.layers())),
-      states_(layout_.layers() - lowest_, parts.network.bundle().any_keeps(lowest_),
-              parts.options.grad_accum, parts.network.hidden_bytes(),
-              checkpoints_from(parts.options.checkpoints), parts.options.out) {
+      states_((top < 0 ? layout_.layers() : top) - lowest_,
+              parts.network.bundle().any_keeps(lowest_), parts.options.grad_accum,
+              parts.network.hidden_bytes(), checkpoints_from(parts.options.checkpoints),
+              parts.options.out) {
   if (max_norm_ == 0 && parts.options.clipping != "keep") {
     fail_usage("--clipping says how --max-grad-norm is kept to: give that, too");
   }

@@ -16,7 +16,8 @@ namespace toolkit {
 
 class Backpropagation : public StepMethod {
  public:
-  explicit Backpropagation(const MethodParts& parts);
+  // The layers below `top` alone are computed here; below 0: all are.
+  explicit Backpropagation(const MethodParts& parts, int64_t top = -1);
 
   StepResult step(const std::vector<int64_t>& samples, StepSize size) override;
   void rest() override { states_.release(); }

@@ -4,11 +4,11 @@
 
 namespace toolkit {
 
-extern const MethodRow kBlockCoordinate, kExact, kLcsb, kMezo, kMobizo, kSparseMezo;
+extern const MethodRow kBlockCoordinate, kExact, kLcsb, kMezo, kMobizo, kSparseMezo, kSplit;
 
 const std::vector<MethodRow>& methods() {
-  static const std::vector<MethodRow> rows = {kExact, kLcsb,       kBlockCoordinate,
-                                              kMezo,  kSparseMezo, kMobizo};
+  static const std::vector<MethodRow> rows = {kExact,  kLcsb, kBlockCoordinate, kMezo, kSparseMezo,
+                                              kMobizo, kSplit};
   return rows;
 }
 
