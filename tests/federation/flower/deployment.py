@@ -39,13 +39,10 @@ class Deployment:
 
     folder: Path
     simulated: int = 0
-    plain: bool = False
-    database: bool = True
     processes: dict[str, subprocess.Popen] = field(default_factory=dict)
 
     def __post_init__(self):
         self.port = free_port()
-        self.plain = self.plain or self.simulated > 0
         self.environment = os.environ | {
             "FLWR_HOME": str(self.folder / "home"),
             "FLWR_TELEMETRY_ENABLED": "0",
@@ -55,7 +52,7 @@ class Deployment:
             "OMP_NUM_THREADS": "1",
         }
         (self.folder / "home").mkdir(parents=True)
-        scheme = "insecure = true" if self.plain else f'root-certificates = "{self.ca}"'
+        scheme = "insecure = true" if self.simulated else f'root-certificates = "{self.ca}"'
         (self.folder / "home/config.toml").write_text(
             '[superlink]\ndefault = "it"\n[superlink.it]\n'
             f'address = "127.0.0.1:{self.port}"\n{scheme}\n'
@@ -109,14 +106,14 @@ class Deployment:
             "--database",
             self.folder / "state.db",
         ]
-        if self.plain:
+        if self.simulated:
             words += ["--insecure"] + ["--simulation"] * (self.simulated > 0)
         else:
             self.ca.exists() or self.certify()
             words += ["--ssl-ca-certfile", self.ca, "--ssl-certfile", self.folder / "server.pem"]
             words += ["--ssl-keyfile", self.folder / "server.key", "--enable-supernode-auth"]
         self.start("superlink", *words)
-        scheme, verify = ("http", False) if self.plain else ("https", str(self.ca))
+        scheme, verify = ("http", False) if self.simulated else ("https", str(self.ca))
         for _ in range(600):
             assert self.processes["superlink"].poll() is None, self.log("superlink")
             try:
