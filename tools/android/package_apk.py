@@ -15,6 +15,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+AAPT2 = ROOT / ".cache/android/aapt2"
 BUILD = ROOT / "build/android"
 APK = BUILD / "toolkit-trainer-debug.apk"
 MIN_SDK = 28
@@ -81,8 +82,12 @@ def java_home() -> Path:
 def assemble() -> Path:
     """Add classes and the engine to the linked resources; the installer unpacks the engine."""
     unaligned = BUILD / "unaligned.apk"
-    unaligned.write_bytes((BUILD / "resources.apk").read_bytes())
-    with zipfile.ZipFile(unaligned, "a", zipfile.ZIP_DEFLATED) as archive:
+    # Nothing looks a resource up by its name.
+    run(
+        *(AAPT2, "optimize", "--collapse-resource-names", "--shorten-resource-paths"),
+        *("--enable-sparse-encoding", "-o", unaligned, BUILD / "resources.apk"),
+    )
+    with zipfile.ZipFile(unaligned, "a", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         archive.write(BUILD / "dex/classes.dex", "classes.dex")
         for abi in ABIS:
             for library in sorted((BUILD / "jniLibs" / abi).glob("*.so")):
