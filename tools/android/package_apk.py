@@ -14,6 +14,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import zopfli
+
 ROOT = Path(__file__).resolve().parents[2]
 AAPT2 = ROOT / ".cache/android/aapt2"
 BUILD = ROOT / "build/android"
@@ -66,6 +68,8 @@ def shrink(r8: Path, framework: Path, inputs: list[Path]) -> None:
         *("java", "-Xmx2g", "-cp", r8, "com.android.tools.r8.R8", "--release"),
         # The framework's jar leaves java.* to the JVM that Robolectric runs on.
         *("--min-api", MIN_SDK, "--lib", framework, "--lib", java_home(), "--output", dex),
+        # With a map the lines of stack traces are kept there, not in the app.
+        *("--pg-map-output", BUILD / "mapping.txt"),
         *(word for rule in rules for word in ("--pg-conf", rule)),
         *inputs,
     )
@@ -87,8 +91,9 @@ def assemble() -> Path:
         *(AAPT2, "optimize", "--collapse-resource-names", "--shorten-resource-paths"),
         *("--enable-sparse-encoding", "-o", unaligned, BUILD / "resources.apk"),
     )
-    with zipfile.ZipFile(unaligned, "a", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with zopfli.ZipFile(unaligned, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.write(BUILD / "dex/classes.dex", "classes.dex")
+    with zipfile.ZipFile(unaligned, "a", zipfile.ZIP_DEFLATED) as archive:
         for abi in ABIS:
             for library in sorted((BUILD / "jniLibs" / abi).glob("*.so")):
                 archive.write(library, f"lib/{abi}/{library.name}")
@@ -122,7 +127,18 @@ def sign(apk: Path) -> None:
             *("-storetype", "PKCS12"),
         )
     run(
-        *("apksigner", "sign", "--ks", store, "--ks-pass", f"pass:{_PASSWORD}", "--ks-key-alias"),
+        # Android from 7 on reads the signature of the whole file.
+        *(
+            "apksigner",
+            "sign",
+            "--v1-signing-enabled",
+            "false",
+            "--ks",
+            store,
+            "--ks-pass",
+            f"pass:{_PASSWORD}",
+            "--ks-key-alias",
+        ),
         *("debug", "--min-sdk-version", MIN_SDK, "--out", APK, apk),
     )
     run("apksigner", "verify", "--min-sdk-version", MIN_SDK, APK)
