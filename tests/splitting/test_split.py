@@ -1,8 +1,10 @@
 """Training whose upper layers are computed here, beside the same training whole on the device."""
 
+import json
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,9 @@ from toolkit.data.samples import Rows
 from toolkit.errors import ToolkitError
 from toolkit.oracle.gradients import step_gradients
 from toolkit.oracle.model import build_model
+from toolkit.planning.model import open_model
+from toolkit.planning.predict import Planner
+from toolkit.planning.settings import Machine
 from toolkit.settings.training import TrainSettings
 from toolkit.splitting.questions import Question, parse_question
 from toolkit.splitting.serving import Serving
@@ -55,7 +60,9 @@ def pulled(place, run) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def uninterrupted(place):
     run = split(place, "split").wait()
-    return pulled(place, run), list(run.device_run.history(whole=True))
+    adapter = pulled(place, run)
+    lines = (place[0] / "pulled-split/trace.jsonl").read_text().splitlines()
+    return adapter, [json.loads(line) for line in lines]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -88,6 +95,30 @@ def test_bytes_of_a_step_are_those_of_states_and_gradients(place, uninterrupted)
     width = manifest.hidden_size
     assert computer.down == rows * tokens * width * 4
     assert computer.up == computer.down + rows * tokens * 3 * 4
+
+
+def test_a_plan_knows_what_the_device_keeps(place, uninterrupted):
+    model = open_model(str(place[0] / "bundle"))
+    settings = replace(
+        model.settings, method="split", cut=1, optimizer="adamw", sequences=2, checkpoints="ram"
+    )
+    prediction = Planner(model).predict(settings, Machine())
+    assert [phase.name for phase in prediction.phases] == [
+        "embed",
+        "forward",
+        "backward",
+        "optimizer",
+    ]
+    whole = Planner(model).predict(replace(settings, method="exact", cut=0), Machine())
+    assert prediction.state.parameters * 2 == whole.state.parameters
+    for phase in prediction.phases:
+        ledgers = [
+            r["ledger"] for r in uninterrupted[1] if r.get("phase") == phase.name and "ledger" in r
+        ]
+        assert ledgers, phase.name
+        for category in ("adapters", "optimizer", "gradients", "checkpoints"):
+            highest = max(ledger[category] for ledger in ledgers)
+            assert highest == phase.memory[category], (phase.name, category)
 
 
 def test_a_stopped_run_goes_on_with_the_same_bits(place, uninterrupted):
