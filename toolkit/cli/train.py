@@ -141,18 +141,15 @@ def train(
     ending = ["--atrace"] * atrace + [f"--{flag}" for flag in TRACKERS if flag in given]
     if detach and ending:
         raise typer.BadParameter(f"{ending[0]} ends with this command, so it takes no --detach")
-    if given.get("method") == "split" and (computer_bundle is None or detach or app):
-        raise typer.BadParameter(
-            "--method split needs --computer-bundle, and takes no --detach or --app: this command "
-            "computes the layers above --cut"
-        )
+    if given.get("method") == "split":
+        _check_split(computer_bundle, detach or app)
     trackers = trackers_of(given)
     name = str(attach_to or given["out"])
     device = open_device(str(given.get("device", "local")))
     with device, system_trace(device.connection, name, atrace):
         run = _run(device, name, given, trackers, session, resume, attach_to is not None, app)
-        if computer_bundle is not None:
-            run.with_computer(computer_bundle)
+        if not app:
+            _with_computer(device, run, computer_bundle)
         if detach:
             _announce(run, as_json)
         else:
@@ -212,6 +209,25 @@ def _check_usage(
     starting += [*asked, *["--resume"] * resume]
     if starting:
         raise typer.BadParameter(f"--attach starts nothing, so it takes no {', '.join(starting)}")
+
+
+def _check_split(bundle: Path | None, leaves: bool) -> None:
+    if bundle is None or leaves:
+        raise typer.BadParameter(
+            "--method split needs --computer-bundle, and takes no --detach or --app: this command "
+            "computes the layers above --cut"
+        )
+
+
+def _with_computer(device: Device, run: TrainingRun, bundle: Path | None) -> None:
+    """Have this computer do its part of a split run, which waits for it."""
+    if bundle is not None:
+        run.with_computer(bundle)
+    elif stored_settings(device.connection, run.name).get("method") == "split":
+        raise ToolkitError(
+            f"run {run.name} waits for the layers above its cut",
+            f"toolkit train --attach {run.name} --computer-bundle BUNDLE computes them",
+        )
 
 
 def _app_run(

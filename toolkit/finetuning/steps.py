@@ -150,6 +150,8 @@ class Finetuning:
         else:
             self.shown.step(wish.train_words(number), "there is no such run yet", skipped=False)
             run = self._begin(device, number, settings)
+        if settings.method == "split":
+            run.with_computer(wish.bundle)
         self.shown.watch(run, steps, fresh=found.state is not State.GOING)
         if run.status != "completed":
             how = "still goes on" if run.status == "running" else "was stopped"

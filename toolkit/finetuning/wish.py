@@ -111,7 +111,9 @@ class Wish:
         return [*self._train_where(), "--attach", self.run_name(number), *self._tracked(number)]
 
     def _train_where(self) -> list[str]:
-        return ["toolkit", "train", "--device", self.device]
+        split = self.settings.method == "split"
+        computer = ["--computer-bundle", str(self.bundle)] if split else []
+        return ["toolkit", "train", "--device", self.device, *computer]
 
     def _tracked(self, number: int) -> list[str]:
         return [word for tracker in self.run_trackers(number) for word in tracker.words]
