@@ -13,6 +13,7 @@ import torch
 from safetensors.numpy import load_file
 
 import toolkit
+from tests.cli.test_devices import toolkit as command
 from tests.support.bundles import export_tiny, export_with_tokenizer
 from toolkit.bundle.bundle import Bundle
 from toolkit.data.samples import Rows
@@ -161,6 +162,21 @@ def test_a_run_waits_for_its_computer(place, uninterrupted):
     assert run.status == "running"
     attached = device.run("alone").with_computer(folder / "bundle").wait()
     assert_same(pulled(place, attached), uninterrupted[0])
+
+
+def test_the_command_computes_its_part_or_is_refused(place, uninterrupted):
+    folder, device = place
+    where, method = ("--device", str(folder / "device")), ("--method", "split")
+    start = ("train", *where, "--steps", "2", "--threads", "1", *method, "--out", "typed")
+    assert "needs --computer-bundle" in command(*start, code=2)
+    bundle = ("--computer-bundle", str(folder / "bundle"))
+    events = command(*start, *bundle, "--json").splitlines()
+    assert [json.loads(line)["type"] for line in events].count("step") == 2
+    waiting = device.train("typed-2", TrainSettings(**SETTINGS, steps=STEPS, method="split"))
+    message = command("train", *where, "--attach", "typed-2", code=1)
+    assert "run typed-2 waits for the layers above its cut" in message
+    waiting.with_computer(folder / "bundle").wait()
+    assert_same(pulled(place, waiting), uninterrupted[0])
 
 
 def test_another_bundle_is_refused(place, tmp_path):

@@ -223,7 +223,9 @@ def _with_computer(device: Device, run: TrainingRun, bundle: Path | None) -> Non
     """Have this computer do its part of a split run, which waits for it."""
     if bundle is not None:
         run.with_computer(bundle)
-    elif stored_settings(device.connection, run.name).get("method") == "split":
+        return
+    splits = stored_settings(device.connection, run.name).get("method") == "split"
+    if splits and run.status == "running":
         raise ToolkitError(
             f"run {run.name} waits for the layers above its cut",
             f"toolkit train --attach {run.name} --computer-bundle BUNDLE computes them",
