@@ -164,6 +164,50 @@ def test_a_run_waits_for_its_computer(place, uninterrupted):
     assert_same(pulled(place, attached), uninterrupted[0])
 
 
+@pytest.fixture
+def left_at_two(place, monkeypatch):
+    """Begin a run, and leave it with the third step computed that the trainer waits for."""
+
+    def leave(name: str, **settings) -> "toolkit.TrainingRun":
+        run = split(place, name, **settings)
+        answer = Serving._answer
+
+        def held(self, connection, run_name, path, question):
+            if question.step == 3:
+                self._ended.wait(60)
+            return answer(self, connection, run_name, path, question)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Serving, "_answer", held)
+            records = iter(run.watching)
+            while not ((record := next(records)) and record.get("step") == 2):
+                pass
+            records.close()
+        assert run.status == "running"
+        return run
+
+    return leave
+
+
+def test_another_command_goes_on_in_the_middle(place, uninterrupted, left_at_two):
+    folder, device = place
+    left_at_two("left")
+    attached = device.run("left").with_computer(folder / "bundle").wait()
+    assert_same(pulled(place, attached), uninterrupted[0])
+
+
+def test_who_knows_nothing_of_a_step_leaves_the_run_alone(place, left_at_two, monkeypatch):
+    folder, device = place
+    monkeypatch.setattr(Serving, "_leave", lambda *_: None)  # as where the command is killed
+    run = left_at_two("lost", save_every=0, save_minutes=0)
+    try:
+        with pytest.raises(ToolkitError, match="what a computer knew of its upper layers is gone"):
+            device.run("lost").with_computer(folder / "bundle").wait()
+        assert run.status == "running"
+    finally:
+        os.kill(trainer_of(run), signal.SIGKILL)
+
+
 def test_the_command_computes_its_part_or_is_refused(place, uninterrupted):
     folder, device = place
     where, method = ("--device", str(folder / "device")), ("--method", "split")
@@ -187,7 +231,7 @@ def test_another_bundle_is_refused(place, tmp_path):
     )
     with pytest.raises(ToolkitError, match="is not the bundle that run 'other' was started with"):
         run.wait()
-    run.stop()
+    os.kill(trainer_of(run), signal.SIGKILL)
 
 
 def test_what_the_device_cannot_do_is_refused(place):

@@ -141,7 +141,7 @@ def train(
     ending = ["--atrace"] * atrace + [f"--{flag}" for flag in TRACKERS if flag in given]
     if detach and ending:
         raise typer.BadParameter(f"{ending[0]} ends with this command, so it takes no --detach")
-    if given.get("method") == "split":
+    if given.get("method") == "split" or computer_bundle is not None:
         _check_split(computer_bundle, detach or app)
     trackers = trackers_of(given)
     name = str(attach_to or given["out"])

@@ -88,6 +88,8 @@ class BarView:
             line = f"step {whole(record.get('step'))}: held-out loss {loss:.4f}"
             best = ", the lowest so far" if record.get("best") is True else ""
             self.say(f"{line}, perplexity {perplexity:.2f}{best}")
+        elif kind == "event" and record.get("event") == "waiting_for_computer":
+            self.say(f"the device waits {str(record.get('detail'))[:500]}")
         elif kind == "event" and record.get("event") == "waiting_for_storage":
             cause = str(record.get("detail"))[:500]
             self.say(f"waiting to save until there is room on the device: {cause}")
@@ -203,6 +205,8 @@ def _conclude(run: Run, view: BarView | JsonView, watching: Watching, hints: boo
         return
     if stopped:
         tracked = f" {watching.feed.words}" if watching.feed else ""
+        if watching.computer:
+            tracked += f" --computer-bundle {watching.computer.bundle}"
         view.say(f"resume: toolkit train {run.where} --out {run.name} --resume{tracked}")
     view.say(f"next: toolkit pull {run.where} {run.name} -o runs/{run.name}")
 

@@ -44,7 +44,7 @@ RUN_FILES = {
 }
 STATE_FILES = {"state.bin": 16 * _GIB}
 # Of the device's own bookkeeping, or looked into; not worth a word when they stay behind.
-_SILENT = {"pid", "trainer.pid", "exit", "stop", "state.bin", "settings.new.json"}
+_SILENT = {"pid", "trainer.pid", "exit", "stop", "state.bin", "settings.new.json", "split"}
 _KEPT = {BEST, CHECKPOINTS}
 _LOOKS = 3
 

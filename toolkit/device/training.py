@@ -97,6 +97,11 @@ def resume(
     _require_same(device, name, "bundle", chosen[0], stored)
     _require_same(device, name, "data", chosen[1], stored)
     facts = check_pair(device, *chosen)
+    if settings.method == "split" and session.take_adapter is not None:
+        raise ToolkitError(
+            "--method split takes no --take-adapter: a part of the adapter is the computer's",
+            "Start another run with --adapter",
+        )
     settings = settings.for_samples(sequences_of(facts)).effective()
     before = TrainSettings.of(own, where).effective()
     if different := changes(before.flags(), settings.flags()):

@@ -60,6 +60,8 @@ class Watching:
                     self._count(record)
                 self._give(record)
                 yield record
+                if computer and computer.error:
+                    raise computer.error
         if self.end is None and self._earlier is not None and self.run.exit_code() == 0:
             self.end = self._earlier  # resumed though nothing was left to do, which adds nothing
         if self.end is None or self.end.get("status") == "failed":

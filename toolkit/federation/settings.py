@@ -16,7 +16,7 @@ from toolkit.settings.training import TrainSettings
 
 AGGREGATIONS = ("fedavg", "ffa", "stack")
 _MANY = 1_000_000
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,23}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,23}")
 _OTHER = re.compile(r"[^A-Za-z0-9._-]+")
 _UNSET = ("steps", "epochs", "eval-every", "patience", "keep", "keep-checkpoints")
 """Settings of a run that a federation decides, or that its rounds take the place of."""
@@ -247,7 +247,7 @@ def _check_nodes(nodes: tuple[NodeSettings, ...], least: int) -> None:
         )
     seen: set[str] = set()
     for node in nodes:
-        if not _NAME.fullmatch(node.name):
+        if not NAME.fullmatch(node.name):
             raise ToolkitError(
                 f"{node.name!r} cannot name a node",
                 "Give it a `name` of up to 24 letters, digits, dots, dashes and underscores",

@@ -79,6 +79,12 @@ def _check_saving_and_clipping(given: Mapping[str, Value], clipping: Value) -> N
 
 def _check_split(given: Mapping[str, Value]) -> None:
     """Refuse what a device cannot do that has no layers above the cut."""
+    below = f"0-{int(given.get('cut') or 1) - 1}"
+    if given.get("layers", below) != below:
+        raise ToolkitError(
+            "--method split trains all layers, those below --cut on the device",
+            "Leave --layers away",
+        )
     if "eval-every" in given:
         raise ToolkitError(
             "--method split evaluates nothing: the device has no layers above --cut",

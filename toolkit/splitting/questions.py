@@ -52,7 +52,7 @@ def parse_question(content: bytes) -> Question | None:
         return None
     if words[2] == b"save":
         return Question(*head, names=tuple(body.decode(errors="replace").split()))
-    if count < 1 or len(body) != count * tokens * (3 + width) * 4:
+    if min(count, tokens, width) < 1 or len(body) != count * tokens * (3 + width) * 4:
         return None
     table = np.frombuffer(bytearray(body), np.int32).reshape(count, tokens * (3 + width))
     labels, positions, start, hidden = np.split(table, [tokens, 2 * tokens, 3 * tokens], axis=1)

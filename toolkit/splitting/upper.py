@@ -56,6 +56,8 @@ class UpperLayers:
         self._ratio = settings.lora_plus_ratio
         self._model = build_model(bundle, adapter)
         blocks = cast("PreTrainedModel", self._model.get_base_model()).model.layers
+        if settings.cut >= len(blocks):
+            raise ToolkitError(f"--cut {settings.cut} leaves no layer above it")
         for i in range(settings.cut):
             blocks[i] = _Below(blocks[i])
         self._below: _Below = blocks[settings.cut - 1]
@@ -109,6 +111,17 @@ class UpperLayers:
         waits = self._pending is not None and self._pending.step == step
         return waits or self.step == step
 
+    def states(self) -> list[tuple[bytes, int]]:
+        """Return what `load` takes for every step that the device may be at, with the step.
+
+        The update that waits is made.
+        """
+        found = [(self.state(), self.step)]
+        if self._pending is not None:
+            self._settle(self._pending.step)
+            found.append((self.state(), self.step))
+        return found
+
     def state(self) -> bytes:
         """Return adapters and the optimizer's state after `step` steps."""
         out = io.BytesIO()
@@ -123,7 +136,9 @@ class UpperLayers:
         with torch.no_grad():
             for name, value in self._adapters.items():
                 value.copy_(state["adapters"][name])
-        self._optimizer.load_state_dict(state["optimizer"])
+        # Betas and the like are the run's, which a resume may have changed.
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         self.step, self._pending = state["step"], None
 
     def _settle(self, step: int) -> None:

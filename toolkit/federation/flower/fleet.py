@@ -18,7 +18,7 @@ from toolkit.errors import ToolkitError
 from toolkit.federation.fleet import Answer
 from toolkit.federation.flower import records
 from toolkit.federation.orders import NodeFailed, NodeReport, Order
-from toolkit.federation.settings import FederationSettings
+from toolkit.federation.settings import NAME, FederationSettings
 from toolkit.federation.shown import Shown
 
 _POLL_SECONDS = 0.3
@@ -166,7 +166,6 @@ class GridFleet:
                     continue
                 del asked[node]
                 if (error := self._join(node, reply, online)) is not None:
-                    self._refused.add(node)
                     unfit.append(error)
             if asked:
                 time.sleep(_POLL_SECONDS)
@@ -183,7 +182,12 @@ class GridFleet:
             name, fit = str(said["name"]), bool(said["fit"])
         except (ToolkitError, KeyError) as error:
             return ToolkitError(f"node {node} does not say who it is ({error})")
+        if not NAME.fullmatch(name):
+            # It would name a folder here.
+            self._refused.add(node)
+            return ToolkitError(f"node {node} has a name that cannot be one")
         if not fit:
+            self._refused.add(node)
             return ToolkitError(str(said.get("why")), str(said.get("remedy") or ""))
         if self._nodes.get(name) in online:
             return ToolkitError(

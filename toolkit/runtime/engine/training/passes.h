@@ -50,6 +50,8 @@ class Passes {
   // `above`, borrowed.
   void cut(int64_t layers, UpperLayers& above) { top_ = layers, above_ = &above; }
 
+  bool asked_to_end() const { return interrupted_ && interrupted_(); }
+
   // Called with the layer whose gradients are complete.
   using LayerDone = std::function<void(int64_t layer)>;
   // Memory of a layer's gradients.

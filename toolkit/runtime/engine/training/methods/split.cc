@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cinttypes>
@@ -24,7 +25,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kGlance(2), kTell(10'000);
-constexpr std::chrono::seconds kPatience(120);  // of a save, whose run may be asked to stop
+constexpr std::chrono::seconds kPatience(60);  // of a save once the run is asked to stop
 constexpr size_t kLine = 4096;
 
 // Throws UsageError unless every layer that is trained here is below the cut.
@@ -51,7 +52,10 @@ class Split : public Backpropagation, public UpperLayers {
     parts.passes.cut(cut_, *this);
   }
 
-  void begin(int64_t step, const Origin&) override {
+  void begin(int64_t step, const Origin& origin) override {
+    if (origin.taken >= 0) {
+      fail_usage("--method split takes no --take-adapter: a part of it is the computer's");
+    }
     done_ = step;
     session_ = Clock::now().time_since_epoch().count();
   }
@@ -72,11 +76,13 @@ class Split : public Backpropagation, public UpperLayers {
       question_.write(name.data(), name.size());
     });
     send_question();
-    const auto end = Clock::now() + kPatience;
+    Clock::time_point asked = Clock::time_point::max();
     wait([&] {
-      if (Clock::now() < end) return;
+      if (!parts_.passes.asked_to_end()) return;
+      asked = std::min(asked, Clock::now());
+      if (Clock::now() - asked < kPatience) return;
       fail(
-          "the computer with the upper layers did not answer for two minutes, so nothing was "
+          "the computer with the upper layers did not answer for a minute, so nothing was "
           "saved. Resume the run from there with toolkit train --resume");
     });
     each_upper([this](int64_t layer, const AdapterTensor& tensor) {

@@ -57,6 +57,12 @@ class ChatEncoder(private val file: TokenizerFile, private val tokenizer: Tokeni
         throw AppException(Words.of(R.string.template_refuses, error.message.orEmpty()), error)
     } catch (error: Refused) {
         throw AppException(Words.of(R.string.template_refuses, error.message.orEmpty()), error)
+    } catch (error: AppException) {
+        throw error
+    } catch (error: RuntimeException) {
+        throw AppException(Words.of(R.string.template_refuses, error.javaClass.simpleName), error)
+    } catch (error: StackOverflowError) {
+        throw AppException(Words.of(R.string.template_refuses, error.javaClass.simpleName), error)
     }
 
     private fun renderings(all: List<Message>): List<Encoded> {

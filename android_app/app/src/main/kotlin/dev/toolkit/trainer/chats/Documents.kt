@@ -10,7 +10,12 @@ class TextDocument(
 )
 
 /** A row that is no document: its place, and why. */
-class RowRefused(where: String, why: Int, vararg words: Any) : Exception("$where: ${Words.of(why, *words)}")
+class RowRefused(where: String, why: Int, vararg words: Any) :
+    Exception("$where: ${Words.of(why, *words.map { if (it is String) it.take(LONGEST) else it }.toTypedArray())}") {
+    private companion object {
+        const val LONGEST = 200
+    }
+}
 
 /** Of a file of rows and chats: what has to be said before it can be learned. */
 class Choices(

@@ -15,6 +15,7 @@ internal object Telegram {
     )
     private val ACCOUNT = Regex("\\s*\\{\\s*\"about\"\\s*:\\s*\"[^\"]*Telegram")
     private const val HEAD = 65_536
+    private const val SHOWN = 80
 
     fun recognizes(text: String): Boolean {
         val head = text.take(HEAD)
@@ -28,7 +29,10 @@ internal object Telegram {
         val chats = if (export.has("chats")) of("chats") else listOf(export)
         (chats + of("left_chats")).map { chat -> objects(chat.getJSONArray("messages")).mapNotNull { said(name, it) } }
     } catch (error: JSONException) {
-        throw RowRefused(name, R.string.chat_telegram, error.message.orEmpty())
+        // Android's message may have the whole file behind it.
+        throw RowRefused(name, R.string.chat_telegram, error.message.orEmpty().take(SHOWN))
+    } catch (_: StackOverflowError) {
+        throw RowRefused(name, R.string.chat_telegram, "")
     } catch (error: DateTimeException) {
         throw RowRefused(name, R.string.chat_telegram, error.message.orEmpty())
     }

@@ -94,7 +94,7 @@ class RunController(
         if (!claim(name, anyway)) return run
         // Not under the lock, which the main thread takes as well.
         try {
-            val started = runs.save(run.copy(state = RunState.RUNNING, reason = ""))
+            val started = runs.save(run.copy(state = RunState.RUNNING, reason = "", chosen = 0))
             worker = thread(name = "training") { work(started) }
         } catch (error: AppException) {
             lock.withLock { active = null }
@@ -213,6 +213,9 @@ class RunController(
             ?.let { throw AppException(Words.of(R.string.engine_not_now, it.text)) }
         return guests.lend(use)
     }
+
+    /** The same whatever the battery and the weather are, for what does not compute. */
+    fun <T> alone(use: (Guest) -> T): T = guests.lend(use)
 
     private fun end(how: Wish) {
         lock.withLock {

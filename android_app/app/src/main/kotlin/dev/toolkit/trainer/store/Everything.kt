@@ -27,7 +27,7 @@ class Everything(private val app: TrainerApp) {
     fun delete() {
         if (app.importing.isBusy || app.makingText != null) throw AppException(Words.of(R.string.wipe_busy))
         // Nobody begins a run meanwhile: it would wait for the engine, and then find nothing.
-        app.controller.lend {
+        app.controller.alone {
             places().forEach(File::deleteRecursively)
             app.estimates.forget()
             app.asking.forget()

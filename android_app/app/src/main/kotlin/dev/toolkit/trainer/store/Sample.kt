@@ -19,7 +19,7 @@ class Sample(
     fun prepare(): Run {
         val bundle = model()
         val text = data.find(NAME)?.takeIf { it.bundle == NAME } ?: text(bundle)
-        return runs.find(NAME) ?: runs.create(NAME, bundle, text, SETTINGS)
+        return runs.find(NAME)?.takeIf(::isOf) ?: runs.create(NAME, bundle, text, SETTINGS)
     }
 
     private fun model(): Bundle {
@@ -27,7 +27,7 @@ class Sample(
         if (there != null && there.problem == null) return there
         if (there?.own == true) bundles.delete(NAME)
         try {
-            BundleImport(folders).read(context.assets.open("$NAME.zip"))
+            BundleImport(folders).read(context.assets.open("$ASSET.zip"))
         } catch (error: IOException) {
             throw AppException(Words.of(R.string.sample_missing), error)
         }
@@ -35,10 +35,10 @@ class Sample(
     }
 
     private fun text(bundle: Bundle): DataSet {
-        // Of another model, or torn.
-        File(folders.data, NAME).deleteRecursively()
+        if (data.find(NAME) != null) throw AppException(Words.of(R.string.data_exists, NAME))
+        File(folders.data, NAME).deleteRecursively() // torn
         val text = try {
-            context.assets.open("$NAME.txt").use { it.readBytes().decodeToString() }
+            context.assets.open("$ASSET.txt").use { it.readBytes().decodeToString() }
         } catch (error: IOException) {
             throw AppException(Words.of(R.string.sample_missing), error)
         }
@@ -46,8 +46,9 @@ class Sample(
     }
 
     companion object {
-        /** Of the model, the text and the run. */
-        const val NAME = "sample"
+        /** Of the model, the text and the run: none that a person would choose. */
+        const val NAME = "jane-austen-sample"
+        private const val ASSET = "sample"
 
         /** The rate suits a model as small as this one; tools/android/make_sample.py trains with the same. */
         val SETTINGS = RunSettings(

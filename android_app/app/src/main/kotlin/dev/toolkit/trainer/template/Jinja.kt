@@ -173,6 +173,7 @@ private class Rendering(private val spans: (Int, Int) -> Unit) {
             "strftime_now" to { given, _ -> DAY.fold(given[0] as String) { format, (code, word) -> format.replace(code, word) } },
             "range" to { given, _ ->
                 val numbers = given.map { it as Long }
+                if (numbers.size > 2) throw TemplateError("range with a step")
                 val begin = if (numbers.size > 1) numbers[0] else 0L
                 (begin until numbers[if (numbers.size > 1) 1 else 0]).toList()
             },
