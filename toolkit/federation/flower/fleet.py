@@ -166,6 +166,8 @@ class GridFleet:
                     continue
                 del asked[node]
                 if (error := self._join(node, reply, online)) is not None:
+                    if not isinstance(reply, NodeFailed):
+                        self._refused.add(node)  # one that did not answer is asked again
                     unfit.append(error)
             if asked:
                 time.sleep(_POLL_SECONDS)
@@ -184,10 +186,8 @@ class GridFleet:
             return ToolkitError(f"node {node} does not say who it is ({error})")
         if not NAME.fullmatch(name):
             # It would name a folder here.
-            self._refused.add(node)
             return ToolkitError(f"node {node} has a name that cannot be one")
         if not fit:
-            self._refused.add(node)
             return ToolkitError(str(said.get("why")), str(said.get("remedy") or ""))
         if self._nodes.get(name) in online:
             return ToolkitError(
