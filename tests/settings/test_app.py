@@ -13,7 +13,7 @@ MAIN = Path(__file__).parents[2] / "android_app/app/src/main/kotlin/dev/toolkit/
 STORE = (MAIN / "store/RunSettings.kt").read_text()
 ENTRY = (MAIN / "service/Automation.kt").read_text()
 
-OWN = {"max-grad-norm", "eval-every", "patience", "keep"}
+OWN = {"max-grad-norm", "eval-every", "patience", "keep", "keep-checkpoints"}
 """What the app chooses by its presets and takes from no computer."""
 
 
@@ -57,6 +57,7 @@ def test_the_apps_defaults_are_ours():
         "warmupSteps": "warmup-steps",
         "maxGradNorm": "max-grad-norm",
         "evalEvery": "eval-every",
+        "keepCheckpoints": "keep-checkpoints",
     }
     assert {"learningRate", "optimizer", "schedule", "seed", "order", "threads"} < theirs.keys()
     for name, default in theirs.items():

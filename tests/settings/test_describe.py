@@ -67,7 +67,7 @@ def test_defaults_are_the_trainers(train_options):
 
 def test_flags_of_train_are_the_declaration_and_nothing_else():
     own = {"config", "save_to", "resume", "attach_to", "detach", "app", "atrace", "as_json"}
-    own |= {"take_adapter", "take_at", "until"}
+    own |= {"take_adapter", "take_at", "until", "computer_bundle"}
     assert set(get_type_hints(train)) - {"return"} == own | {known.name for known in FLAGS.values()}
     hints = get_type_hints(train)
     for known in FLAGS.values():

@@ -72,7 +72,7 @@ def federate(
     Examples:
       toolkit federate lab.yaml -o runs/lab
       toolkit federate lab.yaml -o runs/lab --resume --json
-      toolkit federate study.yaml -o runs/study --flower study && flwr run study --stream
+      toolkit federate study.yaml -o runs/study --flower study
     """
     if flower is not None:
         from toolkit.federation.flower.project import write_project

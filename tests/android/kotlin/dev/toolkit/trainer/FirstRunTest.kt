@@ -134,7 +134,7 @@ class FirstRunTest {
     @Test
     fun `what is there of the sample is used again, what is torn is made anew`() {
         val run = app.sample.prepare()
-        val model = File(app.folders.own, "bundles/${Sample.NAME}")
+        val model = File(app.folders.own, "bundles/${Sample.MODEL}")
         val data = File(app.folders.data, "sample/train.ptd")
         val made = listOf(File(model, "base.ptd"), data).map { it.lastModified() }
         assertEquals(run.created, app.sample.prepare().created)
@@ -143,7 +143,7 @@ class FirstRunTest {
         File(model, "base.ptd").delete()
         data.delete()
         app.sample.prepare()
-        assertNull(app.bundles.require(Sample.NAME).problem)
+        assertNull(app.bundles.require(Sample.MODEL).problem)
         assertTrue(rows.contentEquals(data.readBytes()))
         assertTrue(app.data.require(Sample.NAME).hasValidation)
     }

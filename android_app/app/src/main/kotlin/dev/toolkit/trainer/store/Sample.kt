@@ -18,27 +18,27 @@ class Sample(
      */
     fun prepare(): Run {
         val bundle = model()
-        val text = data.find(NAME)?.takeIf { it.bundle == NAME } ?: text(bundle)
+        val text = data.find(NAME)?.takeIf { it.bundle == MODEL } ?: text(bundle)
         return runs.find(NAME)?.takeIf(::isOf) ?: runs.create(NAME, bundle, text, SETTINGS)
     }
 
     private fun model(): Bundle {
-        val there = bundles.find(NAME)
+        val there = bundles.find(MODEL)
         if (there != null && there.problem == null) return there
-        if (there?.own == true) bundles.delete(NAME)
+        if (there?.own == true) bundles.delete(MODEL)
         try {
-            BundleImport(folders).read(context.assets.open("$ASSET.zip"))
+            BundleImport(folders).read(context.assets.open("$MODEL.zip"))
         } catch (error: IOException) {
             throw AppException(Words.of(R.string.sample_missing), error)
         }
-        return bundles.require(NAME)
+        return bundles.require(MODEL)
     }
 
     private fun text(bundle: Bundle): DataSet {
         if (data.find(NAME) != null) throw AppException(Words.of(R.string.data_exists, NAME))
         File(folders.data, NAME).deleteRecursively() // torn
         val text = try {
-            context.assets.open("$ASSET.txt").use { it.readBytes().decodeToString() }
+            context.assets.open("$MODEL.txt").use { it.readBytes().decodeToString() }
         } catch (error: IOException) {
             throw AppException(Words.of(R.string.sample_missing), error)
         }
@@ -46,9 +46,11 @@ class Sample(
     }
 
     companion object {
-        /** Of the model, the text and the run: none that a person would choose. */
+        /** Of the text and the run: none that a person would choose. */
         const val NAME = "jane-austen-sample"
-        private const val ASSET = "sample"
+
+        /** Of the model, as its file has it. */
+        const val MODEL = "sample"
 
         /** The rate suits a model as small as this one; tools/android/make_sample.py trains with the same. */
         val SETTINGS = RunSettings(
@@ -56,6 +58,6 @@ class Sample(
             evalEvery = 20, keep = "best",
         )
 
-        fun isOf(run: Run) = run.bundle == NAME && run.data == NAME
+        fun isOf(run: Run) = run.bundle == MODEL && run.data == NAME
     }
 }
