@@ -135,7 +135,7 @@ class FirstRunTest {
     fun `what is there of the sample is used again, what is torn is made anew`() {
         val run = app.sample.prepare()
         val model = File(app.folders.own, "bundles/${Sample.MODEL}")
-        val data = File(app.folders.data, "sample/train.ptd")
+        val data = File(app.folders.data, "${Sample.NAME}/train.ptd")
         val made = listOf(File(model, "base.ptd"), data).map { it.lastModified() }
         assertEquals(run.created, app.sample.prepare().created)
         assertEquals(made, listOf(File(model, "base.ptd"), data).map { it.lastModified() })

@@ -167,7 +167,8 @@ class ImportTest {
         val left = listOf(File(imported, "words.part/a"), File(app.folders.data, "mine.part/a"), File(app.cacheDir, "trial/a"))
         val kept = listOf(File(imported, "whole/a"), File(app.folders.data, "mine/a"))
         for (file in left + kept) file.also { it.parentFile!!.mkdirs() }.writeText("x")
-        val young = File(imported, "other.part").also { it.mkdirs() }
+        // The clock of files is a little behind the other.
+        val young = File(imported, "other.part").also { it.mkdirs() && it.setLastModified(System.currentTimeMillis() + 1000) }
         for (file in left) assertTrue(file.parentFile!!.setLastModified(System.currentTimeMillis() - 10_000))
         app.onCreate()
         Fixtures.settle(app)
