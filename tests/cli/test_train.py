@@ -256,7 +256,10 @@ def another_value(known):
 
 @pytest.mark.parametrize(
     ("method", "optimizer"),
-    [*(("exact", name) for name in OPTIMIZERS), *((name, "sgd") for name in list(METHODS)[1:] if name != "split")],
+    [
+        *(("exact", name) for name in OPTIMIZERS),
+        *((name, "sgd") for name in list(METHODS)[1:] if name != "split"),
+    ],
 )
 def test_every_option_reaches_the_trainer(environment, tmp_path, method, optimizer):
     """And the trainer has no option that the command lacks, but for those it fills in itself and
