@@ -10,10 +10,11 @@ class TextDocument(
 )
 
 /** A row that is no document: its place, and why. */
-class RowRefused(where: String, why: Int, vararg words: Any) :
-    Exception("$where: ${Words.of(why, *words.map { if (it is String) it.take(LONGEST) else it }.toTypedArray())}") {
+class RowRefused(where: String, why: Int, vararg words: Any) : Exception("$where: ${Words.of(why, *short(words))}") {
     private companion object {
         const val LONGEST = 200
+
+        fun short(words: Array<out Any>): Array<Any> = Array(words.size) { words[it].let { word -> if (word is String) word.take(LONGEST) else word } }
     }
 }
 
