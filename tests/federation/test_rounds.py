@@ -167,6 +167,28 @@ def test_a_folder_of_one_that_had_not_begun_is_taken(lab, tmp_path):
     assert (tmp_path / "out/adapter_model.safetensors").is_file()
 
 
+@pytest.mark.parametrize("weights", [("a", "b"), ("a", "twin", "b")], ids=len)
+def test_the_mean_of_b_is_the_mean_of_products_where_exact_steps_leave_a(lab, tmp_path, weights):
+    """Of what the trainers came to on their devices, over all projections together."""
+    options = {"rounds": 1, "evaluate": "off", "train": {"lr": 0.013, "freeze": "a"}}
+    config = lab.config(tmp_path / "lab.yaml", *weights, aggregate="ffa", **options)
+    result = toolkit.federate(config, tmp_path / "out")
+    own = tensors(result.path)
+    pairs = [(n, n.replace(".lora_A.", ".lora_B.")) for n in own if ".lora_A." in n]
+    wanted = {a: 0.0 for a, _ in pairs}
+    nodes = result.rounds[0]["nodes"]
+    for node in nodes:
+        run = tensors(lab.folder / node["node"] / "runs" / f"fed-{_id(result)}-{node['node']}")
+        share = node["labelled"] / sum(n["labelled"] for n in nodes)
+        for a, b in pairs:
+            assert run[a].tobytes() == own[a].tobytes()
+            wanted[a] += share * (run[b].astype(np.float64) @ run[a])
+    off = sum(np.sum((own[b].astype(np.float64) @ own[a] - wanted[a]) ** 2) for a, b in pairs)
+    size = sum(np.sum(product**2) for product in wanted.values())
+    assert size > 0 and np.sqrt(off / size) < 1e-6
+    assert result.rounds[0]["product_bias"] < 1e-6
+
+
 def test_ffa_leaves_a_and_stack_makes_the_mean_of_products(lab, tmp_path):
     methods = {
         "ffa": {"train": {"method": "mobizo", "lr": 0.01}},

@@ -106,9 +106,9 @@ def plan(
         threads, isa: Of the device: their number, and one of `toolkit.choices.ISAS`.
         say: Called with what is being done.
         settings: Those of `TrainSettings` that memory or flash depend on: method, queries, blocks,
-            optimizer, momentum, projection_rank, max_grad_norm, clipping, batch_size, arithmetic,
-            checkpoints, state, keep_checkpoints. What is given here and above is kept; the rest
-            may be changed to fit.
+            optimizer, momentum, projection_rank, max_grad_norm, clipping, freeze, batch_size,
+            arithmetic, checkpoints, state, keep_checkpoints. What is given here and above is kept;
+            the rest may be changed to fit.
 
     Raises:
         ToolkitError: The model or a setting is not supported.

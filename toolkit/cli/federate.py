@@ -54,7 +54,7 @@ def federate(
       bundle: bundle              # here, relative to this file; the nodes have the same
       rounds: 10
       local-steps: 20
-      aggregate: fedavg           # or ffa (method: mobizo), or stack (state: drop)
+      aggregate: fedavg           # or ffa (freeze: a), or stack (state: drop)
       state: keep                 # or drop
       min-nodes: 2
       at-once: 0                  # nodes that train at the same time; 0: all

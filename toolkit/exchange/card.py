@@ -201,6 +201,8 @@ def _training(analysis: Analysis) -> Iterable[tuple[str, str]]:
     yield "steps", f"{plural(steps, 'step')} over {seen} tokens, {analysis.status}"
     if training.kept_step is not None:
         yield "kept", f"the adapter of step {training.kept_step}, the best on held-out data"
+    if run.settings.get("freeze") == "a":
+        yield "trained", "B alone; A is as it began"
     for name in _SETTINGS:
         value = run.settings.get(name)
         if isinstance(value, float):

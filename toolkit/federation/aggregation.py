@@ -141,7 +141,7 @@ class Ffa(FedAvg):
         if ".lora_A." in name and values.tobytes() != self.start.tensor(name).tobytes():
             raise ToolkitError(
                 f"it changed {name}, and the mean is exact where A stays as it was",
-                "Train it with `method: mobizo`",
+                "Train it with `freeze: a`",
             )
 
     def tensors(self) -> Iterator[tuple[str, Array]]:

@@ -126,10 +126,10 @@ class FederationSettings(Scalars):
                 "`method: split` leaves most of a model to one computer",
                 "Choose another method",
             )
-        if self.aggregate == "ffa" and self.train.method != "mobizo":
+        if self.aggregate == "ffa" and self.train.method != "mobizo" and self.train.freeze != "a":
             raise ToolkitError(
                 f"`aggregate: ffa` is exact where no node changes A, and {self.train.method} does",
-                "Use `method: mobizo`, which trains B alone, or another aggregate",
+                "Add `freeze: a` to `train`, which trains B alone, or use another aggregate",
             )
 
     def run_settings(self, round: int) -> TrainSettings:

@@ -86,10 +86,11 @@ def _since_lowest(losses: list[float]) -> int:
 
 
 def _groups(model: Any, settings: TrainSettings) -> list[dict[str, Any]]:
-    """Freeze the layers that are not trained, and return A and B with a learning rate each."""
+    """Freeze what is not trained, and return A and B with a learning rate each."""
     chosen = parse_layers(settings.layers or "", model.config.num_hidden_layers)
     for name, parameter in adapter_parameters(model).items():
-        parameter.requires_grad_(int(name.split(".")[1]) in chosen)
+        frozen = settings.freeze == "a" and ".lora_A." in name
+        parameter.requires_grad_(int(name.split(".")[1]) in chosen and not frozen)
     trained = adapter_parameters(model).items()
     rate = settings.learning_rate
     rates = {"lora_A": rate, "lora_B": rate * settings.lora_plus_ratio}

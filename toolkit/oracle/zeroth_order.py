@@ -87,11 +87,12 @@ def _trained(model: Any, settings: TrainSettings) -> dict[str, Tensor]:
     """Return the tensors that are moved."""
     parameters = adapter_parameters(model)
     where = places(parameters)
+    b_alone = settings.method == "mobizo" or settings.freeze == "a"
     chosen = parse_layers(settings.layers or "", model.config.num_hidden_layers)
     return {
         name: parameter.data
         for name, parameter in parameters.items()
-        if where[name].layer in chosen and (where[name].is_b or settings.method != "mobizo")
+        if where[name].layer in chosen and (where[name].is_b or not b_alone)
     }
 
 

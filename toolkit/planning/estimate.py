@@ -72,6 +72,7 @@ def _planned(exported: Settings, run: TrainSettings, seq_len: int) -> Settings:
         projection_rank=run.projection_rank or 0,
         max_grad_norm=run.max_grad_norm,
         clipping=run.clipping,
+        freeze=run.freeze,
         sequences=run.batch_size * run.grad_accum,
         batch_size=run.batch_size,
         arithmetic=run.arithmetic,

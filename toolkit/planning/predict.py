@@ -165,7 +165,7 @@ class _Step:
             self.machine,
             phases,
             self._base_bytes(),
-            self.state.parameters,
+            self.state.updated,
             self.checkpoints,
             self.state,
             self._saved_bytes(),
@@ -220,15 +220,15 @@ class _Step:
 
     def _directions_seconds(self) -> float:
         """Return the time of drawing all directions of a step once."""
-        return self.state.parameters * self.settings.directions / self.machine.speed.updated
+        return self.state.updated * self.settings.directions / self.machine.speed.updated
 
     def _optimizer_seconds(self) -> float:
         speed, state = self.machine.speed, self.state
         stored = state.written / speed.written
         if not self.backward:
             return self._directions_seconds() + stored
-        passes = 1 + state.optimizer / (4 * state.parameters)
-        changed = state.parameters * passes / speed.updated + state.low_rank / speed.low_rank
+        passes = 1 + state.optimizer / (4 * state.updated)
+        changed = state.updated * passes / speed.updated + state.low_rank / speed.low_rank
         return state.share * changed + stored
 
     def _base_bytes(self) -> int:

@@ -153,6 +153,8 @@ def describe(prediction: Prediction) -> str:
         text += f", checkpoints {place}"
     if s.cut:
         text += f", {s.cut} layers on the device"
+    if s.freeze == "a":
+        text += ", B alone"
     if s.max_grad_norm:
         text += f", clipping {s.clipping}"
     if s.arithmetic != ARITHMETICS[0]:

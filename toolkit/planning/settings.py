@@ -48,6 +48,7 @@ class Settings:
     momentum: float = _RUN.momentum or 0.0
     projection_rank: int = _RUN.projection_rank or 0
     max_grad_norm: float = _RUN.max_grad_norm
+    freeze: str = _RUN.freeze
     clipping: str = _RUN.clipping
     sequences: int = 1
     batch_size: int = _RUN.batch_size

@@ -4,10 +4,11 @@ Adapters, gradients where all are kept, and what the optimizer remembers, in RAM
 which a layer at a time is in memory.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from toolkit.planning.checkpoints import spills
-from toolkit.planning.graph import Traced
+from toolkit.planning.graph import Traced, Value
 from toolkit.planning.settings import Settings
 from toolkit.settings.optimizers import OPTIMIZERS, state_bytes
 
@@ -16,11 +17,14 @@ _ADAPTER_ALIGNMENT = 16  # floats
 
 @dataclass(frozen=True)
 class _Layer:
-    """Of a kind of block: parameters; bytes of adapters, of the optimizer's states and of the
-    scratch that updating one of its tensors takes; multiply-adds of its small products."""
+    """Of a kind of block: parameters, and those that are trained; bytes of adapters, of gradients,
+    of the optimizer's states and of the scratch that updating one of its tensors takes;
+    multiply-adds of its small products."""
 
     parameters: int
+    updated: int
     adapters: int
+    gradients: int
     states: int
     scratch: int
     low_rank: int
@@ -30,7 +34,8 @@ class LayerState:
     """What a run keeps of all layers.
 
     Attributes:
-        parameters: Trained parameters.
+        parameters: Of the adapters that can be trained.
+        updated: Those that are: without A where that is frozen.
         adapters: Bytes of the adapters.
         optimizer: Bytes of what the optimizer remembers.
         scratch: Bytes of the kernels' scratch that the optimizer takes.
@@ -48,11 +53,13 @@ class LayerState:
         computed = settings.computed(traced.layers)
         kinds = [(layer, sum(i < computed for i in n)) for layer, n in every]
         self.parameters = sum(layer.parameters * count for layer, count in kinds)
+        self.updated = sum(layer.updated * count for layer, count in kinds)
+        self._gradients = sum(layer.gradients * len(n) for layer, n in every)
         self.optimizer = sum(layer.states * count for layer, count in kinds)
         self.scratch = max(layer.scratch for layer, _ in kinds)
         self.low_rank = sum(layer.low_rank * count for layer, count in kinds)
         self._largest = max((layer for layer, _ in kinds), key=lambda layer: layer.adapters)
-        kept = self.adapters if settings.keeps_gradients else 0
+        kept = self._gradients if settings.keeps_gradients else 0
         self.spilled = spills(settings.state, self.adapters + self.optimizer + kept, available)
         self.trained = sum(count for layer, count in kinds if layer.parameters)
         self.share = settings.taken(self.trained) / self.trained
@@ -63,13 +70,13 @@ class LayerState:
     def held(self, phase: str) -> dict[str, int]:
         """Return the bytes that a phase has in memory: adapters, optimizer, gradients."""
         layer, settings = self._largest, self._settings
-        one = layer.adapters  # as large as its gradients
+        one, own = layer.adapters, layer.gradients
         backward = settings.how.backward
-        more = one if settings.rows > 1 else 0
+        more = own if settings.rows > 1 else 0
         # Estimates are of two perturbed copies of a layer.
         copies = 0 if backward else 2 * one
         if not self.spilled:
-            gradients = self.adapters if settings.keeps_gradients else one
+            gradients = self._gradients if settings.keeps_gradients else own
             sizes = (self.adapters, self.optimizer, gradients + more)
         else:
             used = phase in ("forward", "backward", "optimizer")
@@ -77,7 +84,7 @@ class LayerState:
             sizes = (
                 one if used else 0,
                 layer.states if phase == "optimizer" else 0,
-                (one if fixed else 0) + more,
+                (own if fixed else 0) + more,
             )
         adapters, optimizer, gradients = sizes
         return {
@@ -89,13 +96,21 @@ class LayerState:
 
 def _layer(traced: Traced, kind: str, settings: Settings) -> _Layer:
     adapters = traced.adapters(kind)
-    padded = sum(-(-a.elements // _ADAPTER_ALIGNMENT) * _ADAPTER_ALIGNMENT for a in adapters)
-    shapes = [(rows, columns) for rows, columns in (a.shape for a in adapters)]
+    b_alone = settings.freeze == "a"
+    updated = [a for a in adapters if ".lora_B." in a.name or not b_alone]
+    shapes = [(rows, columns) for rows, columns in (a.shape for a in updated)]
     optimizer = OPTIMIZERS[settings.optimizer]
     return _Layer(
         sum(a.elements for a in adapters),
-        4 * padded,
+        sum(a.elements for a in updated),
+        _padded(adapters),
+        _padded(updated),
         state_bytes(settings.optimizer, shapes, settings),
         max((optimizer.scratch(*shape, settings) for shape in shapes), default=0),
         sum(optimizer.low_rank(*shape, settings) for shape in shapes),
     )
+
+
+def _padded(tensors: Iterable[Value]) -> int:
+    """Return the bytes of tensors, each of which begins where the engine has it begin."""
+    return 4 * sum(-(-t.elements // _ADAPTER_ALIGNMENT) * _ADAPTER_ALIGNMENT for t in tensors)

@@ -33,7 +33,7 @@ UPDATES_AS = "sgd"
 """The optimizer, without a state, of methods that change the adapter themselves."""
 
 _BACKWARD: Mapping[str, Value] = {
-    "max-grad-norm": 0.0, "clipping": "keep", "checkpoints": "auto",
+    "max-grad-norm": 0.0, "clipping": "keep", "checkpoints": "auto", "freeze": "none",
 }  # fmt: skip
 METHODS = {
     "exact": Method(
@@ -54,7 +54,7 @@ METHODS = {
     "mezo": Method(
         "MeZO: p -= lr (g z + weight-decay p), z normal, g = (L(p + zo-eps z) - L(p - zo-eps z)) "
         "/ (2 zo-eps)",
-        {"zo-eps": 1e-3},
+        {"zo-eps": 1e-3, "freeze": "none"},
         backward=False,
         updates=True,
     ),

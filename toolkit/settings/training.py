@@ -153,6 +153,10 @@ class TrainSettings:
         1.0, "LoRA+: the learning rate of B is so many times that of A.",
         minimum=1e-6, maximum=1e6,
     )
+    freeze: str = setting(
+        "none", "a: A stays as it is, without gradient or optimizer state; B alone is trained.",
+        choices=("none", "a"), plan=True,
+    )
     layers: str | None = setting(
         None, "Train the adapters of these layers alone, as 16-23, 0,4,8-11 or last:8; the "
         "backward pass ends with the lowest of them.",

@@ -120,10 +120,12 @@ void linear_backward_part(const Kernels& k, const float* grad, const float* x, c
     recompute_low_rank(k, x, tokens, w.depth, lora, buffers, recomputed);
     h = recomputed;
   }
-  const Left e_columns = pack_columns_of(k, scratch, e.out, tokens, rank, scaling);
   const Left h_columns = pack_columns_of(k, scratch, h, tokens, rank, scaling);
   Products gradients;
-  gradients.add(rank_gradient(k, e_columns, rank, x, w.depth, !first_part, gradient.a, w.depth));
+  if (gradient.a != nullptr) {
+    const Left e_columns = pack_columns_of(k, scratch, e.out, tokens, rank, scaling);
+    gradients.add(rank_gradient(k, e_columns, rank, x, w.depth, !first_part, gradient.a, w.depth));
+  }
   gradients.add(
       rank_gradient_transposed(k, h_columns, rank, grad, w.rows, !first_part, gradient.b));
   multiply(k, gradients, buffers);

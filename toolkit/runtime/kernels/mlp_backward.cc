@@ -169,7 +169,7 @@ class Sweep {
       products.add(rank_gradient_transposed(k_, b->h_columns, rank, b->tile, count, later_part_,
                                             b->gradient.b + first * rank));
     }
-    if (gd_.rank > 0) {
+    if (down_gradient_.a != nullptr) {
       products.add(rank_gradient(k_, gd_columns_, gd_.rank, act_, count, later_part_,
                                  down_gradient_.a + first, features_));
     }
@@ -184,7 +184,7 @@ class Sweep {
     const bool shared = m_.fused && gate_.e.rank > 0;
     if (shared) k_.rows.add(gate_.e.out, up_.e.out, tokens_ * gate_.e.rank, gate_.e.out);
     for (const Branch* b : branches_) {
-      if (b->e.rank == 0 || (shared && b == &up_)) continue;
+      if (b->gradient.a == nullptr || (shared && b == &up_)) continue;
       products.add(rank_gradient(k_, columns_of(b->e), b->e.rank, x_, size_, later_part_,
                                  b->gradient.a, size_));
     }

@@ -153,7 +153,7 @@ bool Arguments::boolean(const char* name) {
 }
 
 Tensor* Arguments::resized(const char* name, ScalarType type, const int64_t* shape,
-                           size_t dimensions) {
+                           size_t dimensions, bool optional) {
   EValue* value = next(name);
   if (value == nullptr || !require(value->isTensor(), name, "must be a tensor")) return nullptr;
   Tensor& t = value->toTensor();
@@ -171,7 +171,8 @@ Tensor* Arguments::resized(const char* name, ScalarType type, const int64_t* sha
   }
   const Error error = executorch::runtime::resize_tensor(t, {sizes, dimensions});
   if (!require(error == Error::Ok, name, "(output) has the wrong shape")) return nullptr;
-  require(count == 0 || t.mutable_data_ptr() != nullptr, name, "(output) has no memory");
+  require(optional || count == 0 || t.mutable_data_ptr() != nullptr, name,
+          "(output) has no memory");
   return &t;
 }
 
@@ -218,8 +219,10 @@ AdapterGradient Arguments::out_adapter(const char* name, const Adapter& lora, in
     out(name, {0});
     return {};
   }
-  float* a = out(name, {lora.rank, depth});
-  return {a, out(name, {rows, lora.rank})};
+  const int64_t shape[] = {lora.rank, depth};
+  Tensor* a = ok_ ? resized(name, ScalarType::Float, shape, 2, true) : nullptr;
+  float* b = out(name, {rows, lora.rank});
+  return {a != nullptr ? a->mutable_data_ptr<float>() : nullptr, b};
 }
 
 }  // namespace toolkit

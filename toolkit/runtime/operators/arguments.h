@@ -70,6 +70,7 @@ class Arguments {
   int32_t* out_ints(const char* name, int64_t count);
   /// A uint8 output shaped like `like` but for its last dimension.
   uint8_t* out_bytes(const char* name, const Rows& like, int64_t columns);
+  /// The gradients of `lora`; that of its A is null where the caller gave no memory for it.
   AdapterGradient out_adapter(const char* name, const Adapter& lora, int64_t rows, int64_t depth);
 
   /// Fails the call with a message unless the condition holds; returns the condition.
@@ -78,7 +79,8 @@ class Arguments {
  private:
   EValue* next(const char* name);
   const Tensor* tensor(const char* name, ScalarType type, bool optional = false);
-  Tensor* resized(const char* name, ScalarType type, const int64_t* shape, size_t dimensions);
+  Tensor* resized(const char* name, ScalarType type, const int64_t* shape, size_t dimensions,
+                  bool optional = false);
   float* resized(const char* name, const int64_t* shape, size_t dimensions);
   Tensor* resized_like(const char* name, ScalarType type, const Rows& like, int64_t columns);
 

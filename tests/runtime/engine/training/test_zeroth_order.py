@@ -31,6 +31,7 @@ SETTINGS = {
         "seed": 2**40 + 3,
     },
     "layers": {"method": "mezo", "lr": 0.002, "layers": "0,2", "threads": 2},
+    "b-alone": {"method": "mezo", "lr": 0.002, "zo_eps": 0.01, "freeze": "a"},
     "sparse": {"method": "sparse-mezo", "lr": 0.002, "zo_eps": 0.01, "sparsity": 0.7},
     "sparse-decay": {
         "method": "sparse-mezo", "lr": 0.02, "zo_eps": 0.01, "weight_decay": 1, "layers": "last:2",

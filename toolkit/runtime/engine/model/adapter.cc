@@ -12,22 +12,26 @@ namespace {
 
 constexpr size_t kAlignFloats = 16;
 
+size_t aligned(size_t floats) { return (floats + kAlignFloats - 1) / kAlignFloats * kAlignFloats; }
+
 }  // namespace
 
-AdapterLayout::AdapterLayout(const Bundle& bundle, const std::vector<const Method*>& forwards) {
-  std::vector<size_t> floats;
-  for (const Method* forward : forwards) floats.push_back(add_kind(*forward));
+AdapterLayout::AdapterLayout(const Bundle& bundle, const std::vector<const Method*>& forwards,
+                             bool b_alone) {
+  std::vector<Floats> floats;
+  for (const Method* forward : forwards) floats.push_back(add_kind(*forward, b_alone));
   for (int64_t layer = 0; layer < bundle.layers; ++layer) {
     kind_of_.push_back(bundle.kind_of(layer));
-    begins_.push_back(begins_.back() + floats[kind_of_.back()]);
+    values_.add(floats[kind_of_.back()].values);
+    gradients_.add(floats[kind_of_.back()].gradients);
     for (const AdapterTensor& tensor : tensors(layer)) parameters_ += int64_t(tensor.count);
   }
   if (parameters_ == 0) fail("the bundle trains no adapter. Export it with --targets");
 }
 
-size_t AdapterLayout::add_kind(const Method& forward) {
+AdapterLayout::Floats AdapterLayout::add_kind(const Method& forward, bool b_alone) {
   std::vector<AdapterTensor>& tensors = tensors_.emplace_back();
-  size_t floats = 0;
+  Floats floats;
   for (const Method::Port& port : forward.inputs()) {
     const char* key = after_prefix(port.name, "adapter:");
     if (key == nullptr) continue;
@@ -35,19 +39,24 @@ size_t AdapterLayout::add_kind(const Method& forward) {
       fail("adapter tensor %s is not float32. Export the bundle again", key);
     }
     const size_t count = port.bytes / sizeof(float);
-    tensors.push_back({key, port.sizes, floats, count});
-    floats += (count + kAlignFloats - 1) / kAlignFloats * kAlignFloats;
+    tensors.push_back({key, port.sizes, floats.values, count, kNoGradient});
+    floats.values += aligned(count);
+    if (b_alone && !is_b(tensors.back())) continue;
+    tensors.back().gradient = floats.gradients;
+    floats.gradients += aligned(count);
   }
   return floats;
 }
 
-size_t AdapterLayout::largest_floats() const {
+size_t LayerPlaces::largest() const {
   size_t most = 0;
-  for (int64_t layer = 0; layer < layers(); ++layer) most = std::max(most, layer_floats(layer));
+  for (size_t layer = 0; layer + 1 < begins_.size(); ++layer) {
+    most = std::max(most, begins_[layer + 1] - begins_[layer]);
+  }
   return most;
 }
 
-std::vector<size_t> AdapterLayout::begins_from(int64_t lowest) const {
+std::vector<size_t> LayerPlaces::begins_from(int64_t lowest) const {
   std::vector<size_t> begins;
   for (const size_t begin : begins_) {
     begins.push_back((begin - std::min(begin, begins_[lowest])) * sizeof(float));

@@ -28,7 +28,7 @@ int64_t row_tokens(const Bundle& bundle, int64_t seq_len, int64_t sequences) {
       (long long)seq_len, (long long)tokens);
 }
 
-Network::Network(const Bundle& bundle, int64_t seq_len, bool training)
+Network::Network(const Bundle& bundle, int64_t seq_len, bool training, bool b_alone)
     : bundle_(bundle),
       seq_len_(seq_len),
       hidden_bytes_(size_t(seq_len) * bundle.hidden_size * sizeof(float)) {
@@ -60,7 +60,7 @@ Network::Network(const Bundle& bundle, int64_t seq_len, bool training)
       forwards[bindings.block] = entries_[place].method.get();
     }
   }
-  layout_ = std::make_unique<AdapterLayout>(bundle, forwards);
+  layout_ = std::make_unique<AdapterLayout>(bundle, forwards, b_alone);
   for (size_t place : places) resolve(place);
 }
 
@@ -115,7 +115,8 @@ Network::Port Network::port_of(const Bindings& bindings, const Method::Port& por
          bundle_.directory().c_str(), key, describe(ScalarType::Float, tensor.sizes).c_str(),
          describe(port.type, port.sizes).c_str());
   }
-  return {role, tensor.offset};
+  if (role == Role::adapter) return {role, tensor.offset};
+  return {tensor.gradient != kNoGradient ? role : Role::unwanted, tensor.gradient};
 }
 
 Network::Port Network::scalar_of(const Method::Port& port, const char* number) {
@@ -193,7 +194,8 @@ void Network::run(Kind kind, int64_t layer, const WeightMapping& weights, Frame&
   }
   for (size_t i = 0; i < entry.outputs.size(); ++i) {
     void* data = output_of(entry.outputs[i], frame);
-    if (data == nullptr) fail("%s lacks an output. Report this as a bug", name);
+    const bool wanted = entry.outputs[i].role != Role::unwanted;
+    if (data == nullptr && wanted) fail("%s lacks an output. Report this as a bug", name);
     method.set_output(i, data);
   }
   method.execute();

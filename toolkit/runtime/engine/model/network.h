@@ -29,9 +29,10 @@ struct Frame {
 
 class Network {
  public:
-  // Methods of the backward pass are loaded when `training`. Throws Error when the bundle has no
-  // programs for `seq_len` or they do not fit its files.
-  Network(const Bundle& bundle, int64_t seq_len, bool training);
+  // Methods of the backward pass are loaded when `training`; with `b_alone` they compute no A's
+  // gradient. Throws Error when the bundle has no programs for `seq_len` or they do not fit its
+  // files.
+  Network(const Bundle& bundle, int64_t seq_len, bool training, bool b_alone = false);
 
   const Bundle& bundle() const { return bundle_; }
   const AdapterLayout& adapter() const { return *layout_; }
@@ -58,7 +59,8 @@ class Network {
     loss,
     base,
     adapter,
-    gradient
+    gradient,
+    unwanted  // a gradient that is not computed
   };
   struct Port {
     Role role;
@@ -75,6 +77,7 @@ class Network {
   Port scalar_of(const Method::Port& port, const char* number);
   // Null where the frame has nothing for the port.
   const void* input_of(const Port& port, const WeightMapping& weights, const Frame& frame) const;
+  // Null where the frame has no room for the port.
   static void* output_of(const Port& port, Frame& frame);
   void check_sizes(const std::string& method, const Method::Port& port) const;
 

@@ -215,15 +215,15 @@ void Passes::backward(int64_t layer, const std::vector<int64_t>& samples, const 
   Phase phase(trace_, "backward", layer);
   prefetcher_.begin(++stage_);
   use_values(layer);
-  const AdapterLayout& layout = network_.adapter();
-  const size_t count = layout.layer_floats(layer);
+  const LayerPlaces& places = network_.adapter().gradients();
+  const size_t count = places.floats(layer);
   const int64_t from = state_of(layer), to = from + 1;
   const bool keeps = network_.bundle().keeps(layer);
   if (from > 0) states.prefetch(from - 1, 0);
   if (from > 0 && network_.bundle().keeps(layer - 1)) states.prefetch(states.kept(from - 1), 0);
   if (rows(samples) > 1 && second_gradients_.bytes() == 0) {
     second_gradients_ =
-        Buffer(layout.largest_floats() * sizeof(float), Category::gradients, "toolkit gradients");
+        Buffer(places.largest() * sizeof(float), Category::gradients, "toolkit gradients");
   }
   WeightMapping weights(network_.bundle().base().file(), checked(Kind::block_backward, layer),
                         &prefetcher_);

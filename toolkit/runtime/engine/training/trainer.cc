@@ -71,8 +71,9 @@ void Trainer::open_model() {
   bundle_ = std::make_unique<Bundle>(options_.bundle);
   data_ = std::make_unique<Dataset>(options_.data, *bundle_);
   const MethodRow& method = method_row(options_.method);
-  network_ = std::make_unique<Network>(
-      *bundle_, row_tokens(*bundle_, data_->seq_len(), options_.batch_size), method.backward);
+  network_ = std::make_unique<Network>(*bundle_,
+                                       row_tokens(*bundle_, data_->seq_len(), options_.batch_size),
+                                       method.backward, options_.freeze == "a");
   if (!options_.eval_data.empty()) {
     eval_data_ = std::make_unique<Dataset>(options_.eval_data, *bundle_);
     if (eval_data_->seq_len() != network_->seq_len()) {

@@ -21,12 +21,13 @@ std::vector<size_t> bytes_of_state(const Options& options, const AdapterLayout& 
   size_t states = 0;
   for (int64_t layer : trained.list()) {
     for (const AdapterTensor& tensor : layout.tensors(layer)) {
+      if (tensor.gradient == kNoGradient) continue;
       for (const StateSpec& spec : optimizer->states(shape_of(tensor)))
         states += size_t(held_bytes(spec));
     }
   }
   return {layout.begins_from(0).back(), states,
-          kept ? layout.begins_from(trained.first()).back() : 0};
+          kept ? layout.gradients().begins_from(trained.first()).back() : 0};
 }
 
 Updater::Updater(const Options& options, const AdapterLayout& layout, const TrainedLayers& trained,
@@ -57,7 +58,10 @@ int64_t Updater::add_kind(const std::vector<AdapterTensor>& tensors) {
   std::vector<Tensor>& all = tensors_.emplace_back();
   for (const AdapterTensor& tensor : tensors) {
     Tensor trained = {shape_of(tensor), is_b(tensor) ? b_rate_ : 1, {}};
-    for (const StateSpec& spec : optimizer_->states(trained.shape)) {
+    const bool remembered = tensor.gradient != kNoGradient;
+    const std::vector<StateSpec> specs =
+        remembered ? optimizer_->states(trained.shape) : std::vector<StateSpec>();
+    for (const StateSpec& spec : specs) {
       trained.places.push_back({spec, bytes});
       bytes += held_bytes(spec);
     }
@@ -86,8 +90,8 @@ void Updater::each_tensor(int64_t layer, Body body) const {
 
 void Updater::initialize() {
   for (int64_t layer : trained_.list()) {
-    each_tensor(layer, [&](const TrainedTensor& tensor, const AdapterTensor&, const Tensor&) {
-      optimizer_->initialize(tensor);
+    each_tensor(layer, [&](const TrainedTensor& tensor, const AdapterTensor& place, const Tensor&) {
+      if (place.gradient != kNoGradient) optimizer_->initialize(tensor);
     });
     values_.rest(layer, false);
     states_.rest(layer, false);
@@ -99,7 +103,8 @@ void Updater::update(int64_t layer, float* gradients, StepSize size) {
   change(layer, [&](float*) {
     each_tensor(
         layer, [&](const TrainedTensor& tensor, const AdapterTensor& place, const Tensor& own) {
-          optimizer_->update(tensor, gradients + place.offset, {size.lr * own.rate, size.step});
+          if (place.gradient == kNoGradient) return;
+          optimizer_->update(tensor, gradients + place.gradient, {size.lr * own.rate, size.step});
         });
   });
   states_.rest(layer, true);

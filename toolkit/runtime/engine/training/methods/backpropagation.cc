@@ -30,10 +30,10 @@ Backpropagation::Backpropagation(const MethodParts& parts, int64_t top)
   }
   const char* const name = "toolkit gradients";
   if (keeps_) {
-    all_ = std::make_unique<LayerMemory>(layout_.begins_from(lowest_), Category::gradients, name,
-                                         parts.spill);
+    all_ = std::make_unique<LayerMemory>(layout_.gradients().begins_from(lowest_),
+                                         Category::gradients, name, parts.spill);
   } else {
-    one_ = Buffer(layout_.largest_floats() * sizeof(float), Category::gradients, name);
+    one_ = Buffer(layout_.gradients().largest() * sizeof(float), Category::gradients, name);
   }
 }
 
@@ -61,7 +61,8 @@ std::vector<StateArray> Backpropagation::arrays() {
 float* Backpropagation::of(int64_t layer) const {
   if (!keeps_) return one_.floats();
   all_->use(layer);
-  return all_->floats() + layout_.begin(layer) - layout_.begin(lowest_);
+  const LayerPlaces& places = layout_.gradients();
+  return all_->floats() + places.begin(layer) - places.begin(lowest_);
 }
 
 float Backpropagation::factor_of(double norm) const { return float(clip_factor(norm, max_norm_)); }
@@ -94,7 +95,7 @@ StepResult Backpropagation::updating_pass(const std::vector<int64_t>& samples, S
 }
 
 double Backpropagation::checked_squares(int64_t layer) const {
-  const double squares = sum_of_squares(of(layer), layout_.layer_floats(layer));
+  const double squares = sum_of_squares(of(layer), layout_.gradients().floats(layer));
   if (std::isfinite(squares)) return squares;
   fail("the gradient of layer %lld is not finite. Use a lower learning rate or clip gradients",
        (long long)layer);
@@ -109,7 +110,7 @@ void Backpropagation::update_kept(float factor, StepSize size) {
 
 void Backpropagation::update(int64_t layer, float factor, StepSize size) {
   float* gradient = of(layer);
-  const size_t floats = layout_.layer_floats(layer);
+  const size_t floats = layout_.gradients().floats(layer);
   size.step = taking(layer, std::sqrt(squares_[layer]), size.step);
   for (size_t i = 0; factor != 1 && i < floats; ++i) gradient[i] *= factor;
   parts_.updater.update(layer, gradient, size);

@@ -6,7 +6,7 @@ namespace toolkit {
 extern const MethodRow kExact;
 const MethodRow kExact = {"exact",
                           "the gradient of the loss, by backpropagation block by block",
-                          {{"max-grad-norm"}, {"clipping"}, {"checkpoints"}},
+                          {{"max-grad-norm"}, {"clipping"}, {"checkpoints"}, {"freeze"}},
                           true,
                           true,
                           true,

@@ -89,8 +89,8 @@ class ByLayers : public Backpropagation {
   std::vector<float> updates_, importance_;
 };
 
-const std::vector<OptionUse> kOptions = {
-    {"max-grad-norm"}, {"clipping"}, {"checkpoints"}, {"blocks"}, {"selection"}};
+const std::vector<OptionUse> kOptions = {{"max-grad-norm"}, {"clipping"}, {"checkpoints"},
+                                         {"freeze"},        {"blocks"},   {"selection"}};
 
 }  // namespace
 

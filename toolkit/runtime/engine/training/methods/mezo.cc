@@ -9,13 +9,13 @@ const MethodRow kMezo = {
     "mezo",
     "MeZO: p -= lr (g z + weight-decay p), z normal, g = (L(p + zo-eps z) - L(p - zo-eps z)) / "
     "(2 zo-eps)",
-    {{"zo-eps"}},
+    {{"zo-eps"}, {"freeze"}},
     false,
     false,
     false,
     true,
     [](const MethodParts& parts) -> std::unique_ptr<StepMethod> {
-      return std::make_unique<ZerothOrder>(parts, 1, false);
+      return std::make_unique<ZerothOrder>(parts, 1, parts.options.freeze == "a");
     }};
 
 }  // namespace toolkit
