@@ -85,7 +85,12 @@ def test_the_ledger_is_predicted(
     kernels = Kernels(run.device["isa"], run.device["threads"])
     planner = Planner(model)
     prediction = planner.predict(settings, Machine(kernels=kernels))
-    scratch = scratch_of_step(planner.traced(settings), kernels, settings.how.backward)
+    scratch = scratch_of_step(
+        planner.traced(settings),
+        kernels,
+        settings.how.backward,
+        b_alone=settings.freeze == "a",
+    )
     needed = {phase.name: phase.memory["arena"] for phase in prediction.phases}
     for phase in prediction.phases:
         measured = [p for p in run.phases if p["phase"] == phase.name and p["step"] == 2]

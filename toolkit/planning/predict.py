@@ -13,7 +13,7 @@ from toolkit.planning.checkpoints import Checkpoints, plan_checkpoints, plan_row
 from toolkit.planning.cost import Work, work_of
 from toolkit.planning.graph import Program, Traced, from_json, to_json
 from toolkit.planning.model import Model
-from toolkit.planning.scratch import Kernels, scratch_of
+from toolkit.planning.scratch import Kernels, scratch_of, without_a
 from toolkit.planning.settings import EXPORTED, Machine, Settings
 from toolkit.planning.state import LayerState
 from toolkit.planning.weights import resident_weights
@@ -154,7 +154,8 @@ class _Step:
 
     def prediction(self) -> Prediction:
         kernels = replace(self.machine.kernels, arithmetic=self.settings.arithmetic)
-        scratch = scratch_of_step(self.traced, kernels, self.backward, self.computed)
+        b_alone = self.settings.freeze == "a"
+        scratch = scratch_of_step(self.traced, kernels, self.backward, self.computed, b_alone)
         scratch = max(scratch, self.state.scratch)
         phases = [self._phase(name, scratch) for name in dict.fromkeys(m[0] for m in self.methods)]
         # The optimizer finds arena and scratch as the last pass left them, and no weights.
@@ -244,8 +245,13 @@ class _Step:
 
 
 def scratch_of_step(
-    traced: Traced, kernels: Kernels, backward: bool = True, computed: int | None = None
+    traced: Traced,
+    kernels: Kernels,
+    backward: bool = True,
+    computed: int | None = None,
+    b_alone: bool = False,
 ) -> int:
     """Return the bytes of scratch that are resident once every operator of a step has run."""
     methods = (method for _, method, _ in traced.methods(backward, computed))
-    return scratch_of((o for m in methods for o in traced.programs[m].operations), kernels)
+    operations = (o for m in methods for o in traced.programs[m].operations)
+    return scratch_of(map(without_a, operations) if b_alone else operations, kernels)

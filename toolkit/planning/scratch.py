@@ -5,9 +5,10 @@ computes nothing, so this machine's build answers for a phone. See runtime/opera
 """
 
 import json
+import re
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from toolkit.choices import ARITHMETICS
@@ -16,6 +17,8 @@ from toolkit.planning.graph import Operation, Value
 from toolkit.runtime import TRAINER, host_abi, runtime_directory
 
 _TIMEOUT_SECONDS = 60
+_UNWANTED = "unwanted"
+_GIVES_ADAPTERS = re.compile(r"(lora_linear(_saved)?|mlp)_backward$")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,18 @@ def scratch_of(operations: Iterable[Operation], kernels: Kernels) -> int:
         answers = _ask(missing, kernels)
         _known.update(((kernels, c), n) for c, n in zip(missing, answers, strict=True))
     return max((_known[kernels, call] for call in calls), default=0)
+
+
+def without_a(operation: Operation) -> Operation:
+    """Return an operation that computes no gradient of an adapter's A."""
+    if not _GIVES_ADAPTERS.search(operation.name):
+        return operation
+    first, *pairs = operation.results  # of the input, then of A and B in turn
+    results = [
+        value if number % 2 else replace(value, role=_UNWANTED)
+        for number, value in enumerate(pairs)
+    ]
+    return replace(operation, results=(first, *results))
 
 
 def _ask(calls: list[str], kernels: Kernels) -> list[int]:
@@ -77,5 +92,6 @@ def _word(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, Value):
-        return f"{value.dtype}[{','.join(map(str, value.shape))}]"
+        unwanted = "~" if value.role == _UNWANTED else ""
+        return f"{unwanted}{value.dtype}[{','.join(map(str, value.shape))}]"
     return str(value).lower() if isinstance(value, bool) else repr(value)

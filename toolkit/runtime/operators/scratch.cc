@@ -58,9 +58,10 @@ constexpr Type kTypes[] = {{"float32", ScalarType::Float, 4},
                            {"uint8", ScalarType::Byte, 1},
                            {"int8", ScalarType::Char, 1}};
 
-/// A tensor's type and shape, e.g. float32[1,5,64].
+/// A tensor's type and shape, e.g. float32[1,5,64]; ~float32[1,5,64]: a result nobody wants.
 struct Shape {
   const Type* type = nullptr;
+  bool wanted = true;
   std::vector<executorch::aten::SizesType> sizes;
   std::vector<executorch::aten::DimOrderType> order;
 
@@ -80,9 +81,11 @@ struct Shape {
   throw Error("'" + word + "' is no value of an operator. See operators/scratch.h");
 }
 
-Shape shape_of(const std::string& word) {
-  const size_t open = word.find('[');
+Shape shape_of(const std::string& marked) {
   Shape shape;
+  shape.wanted = marked[0] != '~';
+  const std::string word = marked.substr(shape.wanted ? 0 : 1);
+  const size_t open = word.find('[');
   for (const Type& type : kTypes) {
     if (word.compare(0, open, type.name) == 0) shape.type = &type;
   }
@@ -144,7 +147,8 @@ class Call {
 
   EValue tensor_of(Shape& shape) {
     tensors_.emplace_back(shape.type->type, static_cast<ssize_t>(shape.sizes.size()),
-                          shape.sizes.data(), zeros_->data(), shape.order.data());
+                          shape.sizes.data(), shape.wanted ? zeros_->data() : nullptr,
+                          shape.order.data());
     return EValue(Tensor(&tensors_.back()));
   }
 

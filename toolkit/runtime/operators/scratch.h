@@ -13,7 +13,8 @@ namespace toolkit {
 ///   lora_linear float32[1,5,64] uint8[2,64,8] float16[2,2,16] - - float32[3,64] float32[32,3] 2.0
 ///     -> float32[1,5,32]
 ///
-/// with None as "-", and numbers, true and false as they are. Throws Error for an operator that is
+/// with None as "-", numbers, true and false as they are, and "~" before a result that is given no
+/// memory, since it is not to be computed. Throws Error for an operator that is
 /// not registered or does not take these values.
 int64_t scratch_bytes(const std::string& call);
 
