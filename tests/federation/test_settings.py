@@ -66,6 +66,7 @@ def test_a_run_has_the_steps_of_all_rounds_or_begins_anew(tmp_path):
         ({**BASIC, "train": {"rate": 5}}, "train has an unknown setting 'rate'"),
         ({**BASIC, "aggregate": "median"}, "--aggregate median is unknown"),
         ({**BASIC, "aggregate": "stack"}, "Add `state: drop`"),
+        ({**BASIC, "aggregate": "scalars"}, "Add `method: mezo` to `train`"),
         ({**BASIC, "aggregate": "ffa"}, "Add `freeze: a` to `train`"),
         ({**BASIC, "state": "drop", "train": {"schedule": "cosine"}}, "a cosine schedule goes"),
         ({**BASIC, "rounds": 0}, "--rounds 0 is not between"),

@@ -17,11 +17,8 @@ from torch import Tensor
 from toolkit.bundle import flat_tensor_header
 from toolkit.bundle.checksums import CHECKSUMS, SHA256
 from toolkit.bundle.flat_tensor_header import Entry
-from toolkit.bundle.flat_tensor_writer import Piece, aligned, write_pieces
+from toolkit.bundle.flat_tensor_writer import ALIGNMENT, Piece, aligned, write_pieces
 from toolkit.errors import ToolkitError
-
-ALIGNMENT = 16384
-"""Bytes; the largest page size of Android devices."""
 
 _SCALAR_TYPES = {
     torch.uint8: 0,

@@ -21,6 +21,8 @@ from toolkit.bundle.checksums import (
 from toolkit.bundle.flat_tensor_header import Entry
 from toolkit.files import atomic_file
 
+ALIGNMENT = 16384
+"""Bytes; the largest page size of Android devices."""
 UINT8, INT32, FLOAT32 = 0, 3, 6
 """ExecuTorch's numbers of scalar types."""
 _OWN_ALIGNMENT = 64

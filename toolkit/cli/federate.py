@@ -54,7 +54,7 @@ def federate(
       bundle: bundle              # here, relative to this file; the nodes have the same
       rounds: 10
       local-steps: 20
-      aggregate: fedavg           # or ffa (freeze: a), or stack (state: drop)
+      aggregate: fedavg           # ffa (freeze: a), stack (state: drop) or scalars (method: mezo)
       state: keep                 # or drop
       min-nodes: 2
       at-once: 0                  # nodes that train at the same time; 0: all
@@ -113,10 +113,12 @@ class Lines(Shown):
         say(f"  {node}: left out: {reason}")
 
     def finished(self, record: Mapping[str, Any]) -> None:
-        say(
-            f"  loss {record['loss']:.4f}; A and B averaged apart are "
-            f"{100 * record['product_bias']:.2g} % off the mean of their products"
-        )
+        bias, apart = record["product_bias"], ""
+        if bias is not None:
+            apart = (
+                f"; A and B averaged apart are {100 * bias:.2g} % off the mean of their products"
+            )
+        say(f"  loss {record['loss']:.4f}{apart}")
 
     def ended(self, records: Sequence[Mapping[str, Any]], final: Mapping[str, Any]) -> None:
         if records and records[0]["held_out_loss"] is not None and final["held_out_loss"]:

@@ -10,6 +10,7 @@ the same replies give the same bits. Weights w_i are whole numbers, a node's lab
             the products is the product of the means.
     stack   [w_1 B_1 .. w_N B_N] [A_1 .. A_N] / sum w_i, of rank N R, brought back to rank R by its
             largest singular values: the nearest there is. It needs all replies of a tensor at once.
+    scalars The steps of all nodes again, from what each went by (toolkit.federation.scalars).
 """
 
 from abc import ABC, abstractmethod
@@ -22,6 +23,7 @@ import numpy as np
 from toolkit.bundle.flat_tensor import TensorSpec
 from toolkit.bundle.peft_files import open_peft_weights, prefix_of
 from toolkit.errors import ToolkitError
+from toolkit.federation.orders import NodeReport
 from toolkit.sources.safetensors_file import SafetensorsFile
 
 Array = np.ndarray
@@ -63,15 +65,46 @@ class AdapterFolder:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a node handed back: its adapter's folder, and its weight in the mean."""
+    """What a node handed back: its adapter's folder, its weight in the mean, and what it said."""
 
     node: str
     folder: Path
     weight: int
+    report: NodeReport | None = None
 
 
 class Aggregator(ABC):
     """Makes one adapter of a round's replies."""
+
+    @abstractmethod
+    def add(self, reply: Reply) -> None:
+        """Take a reply; what it is not fit for leaves the aggregator as it was.
+
+        Raises:
+            ToolkitError: It cannot be part of the round.
+        """
+
+    @abstractmethod
+    def tensors(self) -> Iterator[tuple[str, Array]]:
+        """Yield names and float32 values of the adapter that the replies make; at least one."""
+
+    @abstractmethod
+    def bias(self, result: Path) -> float | None:
+        """Return how far the product of the adapter in a folder is from the mean of products; None
+        where nobody has these.
+        """
+
+
+def check_weight(reply: Reply) -> None:
+    """Raise ToolkitError unless a reply counts for something."""
+    if reply.weight <= 0:
+        raise ToolkitError(
+            "it trained on no labelled tokens", "Prepare its data with text to learn"
+        )
+
+
+class OfAdapters(Aggregator):
+    """Of replies that are adapters."""
 
     def __init__(self, specs: list[TensorSpec], start: Path) -> None:
         """Begin a round.
@@ -86,33 +119,20 @@ class Aggregator(ABC):
         self._bias = ProductBias(specs)
 
     def add(self, reply: Reply) -> None:
-        """Take a reply; what it is not fit for leaves the aggregator as it was.
-
-        Raises:
-            ToolkitError: It cannot be part of the round.
-        """
-        if reply.weight <= 0:
-            raise ToolkitError(
-                "it trained on no labelled tokens", "Prepare its data with text to learn"
-            )
+        check_weight(reply)
         adapter = AdapterFolder(reply.folder, self.specs)
         self._add(adapter, reply)
         self._bias.add(adapter.tensor, reply.weight)
         self.weight += reply.weight
 
-    def bias(self, result: Path) -> float:
-        """Return how far the product of the adapter in a folder is from the mean of products."""
+    def bias(self, result: Path) -> float | None:
         return self._bias.of(AdapterFolder(result, self.specs).tensor, self.weight)
 
     @abstractmethod
     def _add(self, adapter: AdapterFolder, reply: Reply) -> None: ...
 
-    @abstractmethod
-    def tensors(self) -> Iterator[tuple[str, Array]]:
-        """Yield names and float32 values of the adapter that the replies make; at least one."""
 
-
-class FedAvg(Aggregator):
+class FedAvg(OfAdapters):
     """The weighted mean of every tensor; holds one sum, however many replies there are."""
 
     def __init__(self, specs: list[TensorSpec], start: Path) -> None:
@@ -149,7 +169,7 @@ class Ffa(FedAvg):
             yield name, self.start.tensor(name) if ".lora_A." in name else values
 
 
-class Stack(Aggregator):
+class Stack(OfAdapters):
     """The mean of the products, brought back to the rank.
 
     A's rows are orthogonal and as long as those of the replies were in the root mean square, so

@@ -10,12 +10,17 @@ from toolkit.federation.settings import FederationSettings
 from toolkit.files import atomic_file
 from toolkit.trace.units import count, duration, megabytes, number, plural
 
-_TOLD = ("method", "optimizer", "lr", "schedule", "batch-size", "grad-accum", "seed", "arithmetic")
+_TOLD = (
+    *("method", "freeze", "optimizer", "lr", "schedule", "batch-size", "grad-accum", "seed"),
+    "arithmetic",
+)
 _MEANS = {
     "fedavg": "the mean of A and of B, weighted by labelled tokens; the mean of the products "
     "would be another adapter, by the bias below",
     "ffa": "the mean of B, weighted by labelled tokens, with A as it began: the mean of the "
     "products",
+    "scalars": "the steps of all nodes, by directions and slopes alone, one after the other with "
+    "rates in proportion to labelled tokens",
     "stack": "the mean of the products, weighted by labelled tokens, brought back to the rank",
 }
 
@@ -74,7 +79,7 @@ def rounds_table(records: Sequence[Mapping[str, Any]], final: Mapping[str, Any])
             str(len(record["nodes"])),
             _loss(record["loss"]),
             _loss(held_out),
-            f"{100 * record['product_bias']:.2g} %",
+            _percent(record["product_bias"]),
             duration(record["seconds"]),
             failures,
         ]
@@ -124,6 +129,10 @@ def _training(
     ]
     flags = settings.train.flags()
     return rows + [(flag, plain(str(flags[flag]))) for flag in _TOLD if flag in flags]
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.2g} %"
 
 
 def _loss(value: float | None) -> str:

@@ -20,16 +20,35 @@ class UnfitNode(ToolkitError):
 
 
 @dataclass(frozen=True)
+class Replayed:
+    """How a device makes the round's adapter by itself (toolkit.federation.scalars).
+
+    Attributes:
+        moves: File for `trainer replay`.
+        base: SHA-256 of the content of the adapter that it is made from, hexadecimal.
+        own: Whether that is the bundle's own.
+        nodes: Names of those that came through the last round, and so should have it.
+    """
+
+    moves: Path
+    base: str
+    own: bool
+    nodes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class Order:
     """What a round asks of every node.
 
     Attributes:
         round: Its number, from 1; one after the last only evaluates.
-        adapter: The adapter .ptd that it begins with; None: the bundle's own.
+        adapter: The adapter .ptd that it begins with; None: the bundle's own, or what `replayed`
+            says alone.
         sha256: Of the adapter's content, hexadecimal.
         steps: To train; 0: none.
         seconds: That a node may take from when it begins; one that needs longer is late.
         replies: Folder for what comes back, a folder for every node.
+        replayed: How a device can make the adapter; None: it cannot.
     """
 
     round: int
@@ -38,6 +57,7 @@ class Order:
     steps: int
     seconds: float
     replies: Path
+    replayed: Replayed | None = None
 
 
 @dataclass
@@ -55,6 +75,8 @@ class NodeReport:
         peak_bytes: Highest resident memory of its trainer.
         sent_bytes, received_bytes: All that went to the device and came from it.
         lost: How often the connection was lost and found again.
+        scalars: Of every step its learning rate and the slopes along its directions, where these
+            are all that is handed back.
     """
 
     node: str
@@ -71,6 +93,7 @@ class NodeReport:
     sent_bytes: int = 0
     received_bytes: int = 0
     lost: int = 0
+    scalars: list[tuple[float, list[float]]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""

@@ -13,6 +13,7 @@ from typing import Any
 from toolkit.bundle.adapter import check_peft_settings, check_peft_weights, peft_weights
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.flat_tensor import FlatTensorReader, write_flat_tensor
+from toolkit.bundle.flat_tensor_writer import ALIGNMENT
 from toolkit.bundle.peft_files import peft_prefix
 from toolkit.device.contents import checked_files
 from toolkit.device.kept import ADAPTER
@@ -20,7 +21,9 @@ from toolkit.device.transfer import digest
 from toolkit.errors import ToolkitError
 from toolkit.federation.aggregation import AGGREGATORS, Aggregator, Reply
 from toolkit.federation.fleet import Fleet, Lab
-from toolkit.federation.orders import NodeFailed, NodeReport, Order
+from toolkit.federation.orders import NodeFailed, NodeReport, Order, Replayed
+from toolkit.federation.said import check_report
+from toolkit.federation.scalars import Scalars, replay_of, steps_in, write_moves
 from toolkit.federation.settings import FederationSettings
 from toolkit.federation.shown import Shown
 from toolkit.federation.store import Store
@@ -137,6 +140,7 @@ class Federation:
             ToolkitError: Too few nodes came through a round, which can be tried again.
         """
         store, settings = self.store, self.settings
+        self._shown.goes_on(store.records())
         while store.round < settings.rounds:
             self._round(store.round + 1)
         if store.final is None:
@@ -149,7 +153,7 @@ class Federation:
 
     def _round(self, number: int) -> None:
         begun, before = time.time(), self.store.adapter
-        aggregator = AGGREGATORS[self.settings.aggregate](self._specs, before)
+        aggregator = self._aggregator(number, before)
         self._shown.begins(number, self.settings.rounds, self.fleet.size())
         with self._order(number, self.settings.local_steps) as order:
             outcome = self._play(order, aggregator)
@@ -164,8 +168,18 @@ class Federation:
             result = self.store.draft(number, self._named(aggregator.tensors()))
             record = _record(number, begun, outcome)
             record["product_bias"] = aggregator.bias(result)
+            record["adapter_sha256"] = order.sha256
         self.store.finish(number, record)
         self._shown.finished(record)
+
+    def _aggregator(self, number: int, before: Path) -> Aggregator:
+        if self.settings.aggregate != "scalars":
+            return AGGREGATORS[self.settings.aggregate](self._specs, before)
+        return Scalars(self._specs, before, self.settings, number, self._layers)
+
+    @property
+    def _layers(self) -> int:
+        return int(self._bundle.manifest["shape"]["layers"])
 
     @contextmanager
     def _order(self, number: int, steps: int) -> Iterator[Order]:
@@ -177,13 +191,27 @@ class Federation:
             adapter = None
         else:
             values = peft_weights(self.store.adapter, self._specs)
-            write_flat_tensor(replies / "adapter.ptd", self._specs, values, _ALIGNMENT)
+            # What devices make by themselves has the layout of the bundle's own.
+            alignment = ALIGNMENT if self.settings.aggregate == "scalars" else _ALIGNMENT
+            write_flat_tensor(replies / "adapter.ptd", self._specs, values, alignment)
             sha256 = FlatTensorReader(replies / "adapter.ptd").sha256().hex()
         seconds = 60 * self.settings.round_minutes
         try:
-            yield Order(number, adapter, sha256, steps, seconds, replies)
+            replayed = self._replayed(replies)
+            yield Order(number, adapter, sha256, steps, seconds, replies, replayed)
         finally:
             self.store.scratch().rmdir()
+
+    def _replayed(self, replies: Path) -> Replayed | None:
+        """Write what the last round's adapter came from, where nodes can replay that."""
+        if self.settings.aggregate != "scalars" or self.store.round == 0:
+            return None
+        record = self.store.records()[-1]
+        replay = replay_of(self.settings, record["round"], self._layers, steps_in(record))
+        write_moves(replies / "moves.ptd", replay, replies / "adapter.ptd")
+        own = record["round"] == 1 and self.settings.adapter is None
+        nodes = frozenset(node["node"] for node in record["nodes"])
+        return Replayed(replies / "moves.ptd", record["adapter_sha256"], own, nodes)
 
     def _play(self, order: Order, aggregator: Aggregator | None) -> Outcome:
         """Have all nodes do what a round asks, and fold in what they hand back."""
@@ -193,8 +221,9 @@ class Federation:
             try:
                 if isinstance(answer, NodeFailed):
                     raise answer
+                check_report(answer)
                 if aggregator is not None:
-                    aggregator.add(Reply(name, folder, answer.labelled))
+                    aggregator.add(Reply(name, folder, answer.labelled, answer))
             except ToolkitError as error:
                 outcome.failures[name] = str(error) if error is answer else error.cause
                 self._shown.failed(name, outcome.failures[name])

@@ -1,5 +1,6 @@
 """What a federation is asked for, declared once; its file is YAML or TOML."""
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -14,10 +15,11 @@ from toolkit.settings.config import Words
 from toolkit.settings.declaration import Setting, Value, by_flag, setting, settings_of
 from toolkit.settings.training import TrainSettings
 
-AGGREGATIONS = ("fedavg", "ffa", "stack")
+AGGREGATIONS = ("fedavg", "ffa", "stack", "scalars")
 _MANY = 1_000_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,23}")
 _OTHER = re.compile(r"[^A-Za-z0-9._-]+")
+_REPLAYED = ("mezo", "mobizo")
 _UNSET = ("steps", "epochs", "eval-every", "patience", "keep", "keep-checkpoints")
 """Settings of a run that a federation decides, or that its rounds take the place of."""
 
@@ -52,7 +54,8 @@ class Scalars:
     aggregate: str = setting(
         "fedavg", "How adapters become one: the mean of A and of B, whose product is not the mean "
         "of the products; ffa: the mean of B where no node changes A; stack: the mean of the "
-        "products, brought back to the rank by an SVD.",
+        "products, brought back to the rank by an SVD; scalars: the steps of all nodes of mezo, "
+        "replayed by all.",
         choices=AGGREGATIONS,
     )
     state: str = setting(
@@ -109,6 +112,12 @@ class FederationSettings(Scalars):
         for known in SETTINGS:
             object.__setattr__(self, known.name, known.value_of(getattr(self, known.name)))
         _check_nodes(self.nodes, self.min_nodes)
+        if self.aggregate == "scalars" and self.train.method not in _REPLAYED:
+            raise ToolkitError(
+                f"`aggregate: scalars` replays a round's steps from its adapter and a number each, "
+                f"and those of {self.train.method} take more",
+                "Add `method: mezo` to `train`, or mobizo",
+            )
         if self.state == "drop" and self.train.schedule != "constant":
             raise ToolkitError(
                 f"a {self.train.schedule} schedule goes over all rounds, and with `state: drop` a "
@@ -132,14 +141,15 @@ class FederationSettings(Scalars):
                 "Add `freeze: a` to `train`, which trains B alone, or use another aggregate",
             )
 
-    def run_settings(self, round: int) -> TrainSettings:
+    def run_settings(self, round: int, node: str = "") -> TrainSettings:
         """Return the settings of the run that a node trains in a round, counted from 1."""
-        flags = self.train.flags()
-        if self.state == "keep":
-            return TrainSettings.of({**flags, "steps": self.rounds * self.local_steps})
-        # Another order of the samples, or the first ones would be all that is ever seen.
-        seed = self.train.seed + round - 1
-        return TrainSettings.of({**flags, "steps": self.local_steps, "seed": seed})
+        seed, steps = self.train.seed, self.rounds * self.local_steps
+        if self.state == "drop":
+            # Another order of the samples, or the first ones would be all that is ever seen.
+            seed, steps = seed + round - 1, self.local_steps
+        if self.aggregate == "scalars":
+            seed = _own_seed(seed, node)
+        return TrainSettings.of({**self.train.flags(), "steps": steps, "seed": seed})
 
     def fixed(self) -> dict[str, Any]:
         """Return what must stay as it is when a federation goes on, as JSON values."""
@@ -233,6 +243,11 @@ def node_of(given: Any, number: int, path: Path) -> NodeSettings:
         texts["device"] = str(_beside(path, texts["device"]))
     texts.setdefault("name", _OTHER.sub("-", Path(texts["device"]).name).strip("-._")[:24])
     return NodeSettings(**texts)
+
+
+def _own_seed(seed: int, node: str) -> int:
+    """Return a seed that no other node has: directions of all nodes differ."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {node}".encode()).digest()[:6], "little")
 
 
 def _beside(path: Path, name: Value) -> Path:

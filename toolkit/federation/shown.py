@@ -9,6 +9,9 @@ from toolkit.federation.orders import NodeReport
 class Shown:
     """Shows nothing; who shows something overrides what it shows."""
 
+    def goes_on(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Rounds are to come; these are finished."""
+
     def begins(self, number: int, rounds: int, nodes: int) -> None:
         """A round begins, of so many, on so many nodes."""
 

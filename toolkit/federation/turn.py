@@ -5,6 +5,7 @@ Everything here can be gone through again (toolkit.federation.marks): what was d
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from toolkit.device import Device, training
@@ -21,6 +22,7 @@ from toolkit.device.watching import number, whole
 from toolkit.errors import ToolkitError
 from toolkit.federation.marks import Mark, read_mark, remove_sent, write_mark
 from toolkit.federation.orders import NodeFailed, NodeReport, Order
+from toolkit.federation.remaking import remake, scalars_of
 from toolkit.federation.settings import FederationSettings
 
 _STOP_SECONDS = 120.0
@@ -58,6 +60,8 @@ class Turn:
         self._deadline = deadline
         self._glance = glance
         self._say = say
+        self._adapter: Path | None = None  # on the device; None: the bundle's own
+        self._node = ""
 
     def take(self, bundle: Deployed, data: Deployed, report: NodeReport) -> None:
         """Evaluate, train and bring the adapter back, as far as that was not done before.
@@ -68,11 +72,10 @@ class Turn:
             Cancelled: The federation ends.
         """
         order, run = self._order, self._run
-        known = {entry.path for entry in self._device.list(f"{self._device.root}/adapters")}
-        adapter, sent = f"{bundle.path}/adapter.ptd", ""
-        if order.adapter is not None:
-            adapter = send_adapter(self._device, order.adapter, bundle, self._say)
-            sent = "" if adapter in known else adapter
+        adapter, sent = self._bring(bundle)
+        own = f"{bundle.path}/adapter.ptd"
+        self._adapter = None if adapter == own else Path(adapter)
+        self._node = report.node
         if report.held_out_loss is None and report.held_out_error is None:
             self._evaluate(bundle, data, adapter, report)
         if order.steps == 0:
@@ -88,6 +91,25 @@ class Turn:
         steps = self._follow()
         self._judge(mark, until, steps)
         self._collect(mark, report, steps)
+
+    def _bring(self, bundle: Deployed) -> tuple[str, str]:
+        """Have the round's adapter on the device; return its path, twice if it is there for this
+        round alone.
+        """
+        order, device = self._order, self._device
+        made = remake(device, bundle, self._base, order, self._left(), self._say)
+        if made is not None:
+            return made, made
+        if order.adapter is None and order.replayed is not None:
+            raise NodeFailed("it lacks what the round's adapter is made from")
+        if order.adapter is None:
+            return f"{bundle.path}/adapter.ptd", ""
+        known = {entry.path for entry in device.list(f"{device.root}/adapters")}
+        adapter = send_adapter(device, order.adapter, bundle, self._say)
+        return adapter, "" if adapter in known else adapter
+
+    def _left(self) -> float:
+        return max(self._deadline - time.monotonic(), 0.0)
 
     def _remove_earlier(self) -> None:
         """Remove the runs of earlier rounds of a node that begins anew in every one."""
@@ -110,9 +132,10 @@ class Turn:
         arguments += ["--arithmetic", federation.train.arithmetic]
         result: Mapping[str, Any] = {}
         runtime = find_runtime(self._device)
-        left = max(self._deadline - time.monotonic(), 0.0)
         try:
-            records = run_trainer(self._device, runtime, "evaluate", *arguments, seconds=left)
+            records = run_trainer(
+                self._device, runtime, "evaluate", *arguments, seconds=self._left()
+            )
             for record in records:
                 result = record
                 self._glance()
@@ -159,19 +182,19 @@ class Turn:
         """Start the trainer for what is left of the round, if anything is."""
         order, run, device = self._order, self._run, self._device
         saved = read_saved_state(device, run.name)
-        settings = self._federation.run_settings(order.round)
+        settings = self._federation.run_settings(order.round, self._node)
         where = {"bundle": bundle.name, "data": data.name}
         if saved is None and mark.begin > 0:
             raise NodeFailed(f"its run {run.name} was removed from the device in the round")
         if saved is None:
             if run.exists():
                 device.remove(run.path)
-            options: Any = {**where, "adapter": order.adapter, "until": until}
+            options: Any = {**where, "adapter": self._adapter, "until": until}
             training.begin(device, run.name, settings, **options, say=self._say)
         elif saved.step < until:
             session = Session(until)
             if mark.begin > 0:  # before its first step a run has the adapter that it began with
-                session = Session(until, order.adapter, mark.begin)
+                session = Session(until, self._adapter, mark.begin)
             options = {**where, "session": session}
             training.resume(device, run.name, settings.flags(), **options, say=self._say)
 
@@ -206,7 +229,7 @@ class Turn:
         raise NodeFailed(run.failure())
 
     def _collect(self, mark: Mark, report: NodeReport, steps: Records) -> None:
-        """Fetch the adapter, and note what the steps say."""
+        """Fetch the adapter or the numbers it follows from, and note what the steps say."""
         wanted = range(mark.begin + 1, mark.begin + self._order.steps + 1)
         own = [steps[step] for step in wanted if step in steps]
         if len(own) < len(wanted):
@@ -215,9 +238,16 @@ class Turn:
         report.first_step, report.last_step = wanted[0], wanted[-1]
         report.labelled = sum(labelled)
         losses = [number(step.get("loss")) * n for step, n in zip(own, labelled, strict=True) if n]
-        report.loss = sum(losses) / report.labelled if report.labelled else None
+        if not report.labelled:
+            raise NodeFailed(
+                "it trained on no labelled tokens", "Prepare its data with text to learn"
+            )
+        report.loss = sum(losses) / report.labelled
         report.train_seconds = sum(number(step.get("seconds"), 0.0) for step in own)
         report.peak_bytes = max(int(number(step.get("peak"), 0.0)) for step in own) * 1024
+        if self._federation.aggregate == "scalars":
+            report.scalars = scalars_of(self._run, wanted)
+            return
         folder = self._order.replies / report.node
         folder.mkdir(exist_ok=True)
         for name in (ADAPTER, CONFIG):

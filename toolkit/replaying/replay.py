@@ -10,7 +10,7 @@ by the ratio of LoRA+, for one direction after the other (keep is then 1), and z
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,12 +92,16 @@ def apply(
     estimate: Estimate, seed: int, place: Place, values: np.ndarray, limit: np.float32
 ) -> None:
     """Change a tensor's values, float32 [elements], as a step did."""
+    for query, (keep, factor_a, factor_b) in enumerate(moves(estimate)):
+        z = normals(seed, place.stream(estimate.step, query), len(values))
+        moved = values * keep + (factor_b if place.is_b else factor_a) * z
+        values[:] = np.where(np.abs(values) <= limit, moved, values)
+
+
+def moves(estimate: Estimate) -> Iterator[tuple[np.float32, np.float32, np.float32]]:
+    """Yield `keep`, and `factor` of A and of B, for one direction of a step after the other."""
     queries = len(estimate.slopes)
     for query, slope in enumerate(estimate.slopes):
         factor = -(estimate.lr * slope) / queries
-        if place.is_b:
-            factor *= estimate.lora_plus_ratio
         keep = 1 - estimate.lr * estimate.weight_decay if query == 0 else 1.0
-        z = normals(seed, place.stream(estimate.step, query), len(values))
-        moved = values * np.float32(keep) + np.float32(factor) * z
-        values[:] = np.where(np.abs(values) <= limit, moved, values)
+        yield np.float32(keep), np.float32(factor), np.float32(factor * estimate.lora_plus_ratio)

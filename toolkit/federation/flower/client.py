@@ -22,11 +22,11 @@ from flwr.clientapp import ClientApp
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from toolkit.bundle.flat_tensor_writer import write_float32
+from toolkit.bundle.flat_tensor_writer import ALIGNMENT, write_float32
 from toolkit.bundle.peft_files import prefix_of
 from toolkit.device.kept import ADAPTER
 from toolkit.errors import ToolkitError
-from toolkit.federation.flower import records
+from toolkit.federation.flower import records, scalars
 from toolkit.federation.node import Node
 from toolkit.federation.orders import NodeFailed, NodeReport, Order, UnfitNode
 from toolkit.federation.settings import FederationSettings, NodeSettings, node_of
@@ -142,17 +142,23 @@ def _take(
 ) -> tuple[NodeReport, ArrayRecord | None]:
     """Do what a round asks; the arrays are None if that was no steps."""
     node, begun = _node(message, context), time.monotonic()
-    arrays = records.arrays_in(message.content)
+    by_scalars = node.federation.aggregate == "scalars"
+    spared = by_scalars and scalars.KEY in message.content.config_records
+    arrays = {} if spared else records.arrays_in(message.content)
     number = int(str(message.content.config_records[records.CONFIG].get(records.ROUND, 1)))
     seconds = 60 * node.federation.round_minutes
     with tempfile.TemporaryDirectory() as name, _alone(node.run, seconds):
         folder = Path(name)
-        sha256 = write_float32(folder / "adapter.ptd", arrays, _ALIGNMENT)
         left = seconds - (time.monotonic() - begun)
         steps = node.federation.local_steps if steps is None else steps
-        order = Order(number, folder / "adapter.ptd", sha256.hex(), steps, left, folder)
+        order = scalars.order_in(message.content, number, steps, left, folder) if spared else None
+        if order is None:
+            path, alignment = folder / "adapter.ptd", ALIGNMENT if by_scalars else _ALIGNMENT
+            sha256 = write_float32(path, arrays, alignment)
+            order = Order(number, path, sha256.hex(), steps, left, folder)
         report = node.play(order)
-        return report, _handed_back(folder / node.name, arrays) if steps else None
+        whole = steps and not by_scalars
+        return report, _handed_back(folder / node.name, arrays) if whole else None
 
 
 def _handed_back(folder: Path, sent: dict[str, np.ndarray]) -> ArrayRecord:

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
@@ -16,8 +16,9 @@ from toolkit.bundle.peft_files import PEFT_PREFIX
 from toolkit.device.kept import ADAPTER
 from toolkit.errors import ToolkitError
 from toolkit.federation.fleet import Answer
-from toolkit.federation.flower import records
-from toolkit.federation.orders import NodeFailed, NodeReport, Order
+from toolkit.federation.flower import records, scalars
+from toolkit.federation.orders import NodeFailed, Order
+from toolkit.federation.said import report_of
 from toolkit.federation.settings import NAME, FederationSettings
 from toolkit.federation.shown import Shown
 
@@ -100,7 +101,7 @@ class GridFleet:
             if self._nodes[name] not in online
         }
         waiting = [name for name in names if name not in answers]
-        content = self._content(order)
+        content = cache(partial(self._content, order))
         seconds = order.seconds + _MARGIN_SECONDS
         at_once = self.settings.at_once or len(names)
         errands: dict[str, _Errand] = {}
@@ -108,12 +109,20 @@ class GridFleet:
             while name not in answers:
                 while waiting and len(errands) < at_once:
                     given = waiting.pop(0)
-                    errands[given] = self._send(content, MessageType.TRAIN, given, seconds)
+                    fitting = content(self._spares(order, given))
+                    errands[given] = self._send(fitting, MessageType.TRAIN, given, seconds)
                 if not self._look(errands, answers, order):
                     time.sleep(_POLL_SECONDS)
             yield name, answers.pop(name)
 
-    def _content(self, order: Order) -> RecordDict:
+    def _spares(self, order: Order, name: str) -> bool:
+        """Whether a node can do without the adapter."""
+        return self.settings.aggregate == "scalars" and scalars.spares(order, name)
+
+    def _content(self, order: Order, spared: bool) -> RecordDict:
+        if spared:
+            config = records.config_record(order.round, self._terms, order.steps)
+            return RecordDict({scalars.KEY: scalars.record_of(order), records.CONFIG: config})
         path = order.adapter or Bundle.open(self.settings.bundle).adapter.path
         reader = FlatTensorReader(path)
         arrays = {name: reader.tensor(name).numpy() for name in reader}
@@ -203,8 +212,8 @@ class GridFleet:
 def _kept(reply: Message, name: str, order: Order) -> Answer:
     """Put what a node trained on storage, and return its report."""
     try:
-        report = _report(records.said_in(reply.content, records.REPORT), name)
-        if order.steps:
+        report = report_of(records.said_in(reply.content, records.REPORT), name)
+        if order.steps and report.scalars is None:
             arrays = records.arrays_in(reply.content)
             folder: Path = order.replies / name
             folder.mkdir(exist_ok=True)
@@ -213,17 +222,3 @@ def _kept(reply: Message, name: str, order: Order) -> Answer:
     except ToolkitError as error:
         return NodeFailed(error.cause)
     return report
-
-
-def _report(said: Any, name: str) -> NodeReport:
-    """Return a report that another machine wrote, every field of its type."""
-    known: dict[str, Any] = {each.name: each.default for each in fields(NodeReport)[1:]}
-    values: dict[str, Any] = {}
-    for key, default in known.items():
-        value = said.get(key, default)
-        kinds = {int: (int,), float: (int, float), type(None): (int, float, type(None))}
-        allowed = (str, type(None)) if key == "held_out_error" else kinds[type(default)]
-        if not isinstance(value, allowed) or isinstance(value, bool):
-            raise ToolkitError(f"its report makes no sense ({key}: {value!r})")
-        values[key] = value
-    return NodeReport(name, **values)

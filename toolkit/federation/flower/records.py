@@ -1,6 +1,7 @@
 """What goes between ServerApp and ClientApp, in Flower's records.
 
     to a node    arrays   ArrayRecord: the adapter, float32, by the names that adapter.ptd has
+                          (by scalars other things: toolkit.federation.flower.scalars)
                  config   ConfigRecord: "server-round", from 1; "toolkit", the terms as JSON;
                           "steps", if they are other than the terms' own
     from a node  arrays   what it trained

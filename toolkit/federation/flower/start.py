@@ -15,9 +15,10 @@ all of Flower's do, holds them in memory.
 """
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord
 from safetensors.numpy import save_file
 
@@ -62,6 +63,11 @@ class Beginning:
             values = arrays[spec.name].numpy() if spec.name in arrays else None
             if values is None or values.shape != tuple(spec.shape):
                 raise ToolkitError(f"the arrays have another {spec.name} than the bundle")
+            if not np.isfinite(values).all():
+                raise ToolkitError(
+                    f"{spec.name} of the result holds numbers that are not finite",
+                    "Use a smaller rate, or clip what nodes hand back",
+                )
             named[peft_prefix(module) + spec.name] = values.astype("float32")
         with atomic_directory(folder) as path:
             save_file(named, path / ADAPTER, metadata={"format": "pt"})
@@ -84,6 +90,8 @@ def prepare(settings: FederationSettings) -> Beginning:
     if settings.adapter is not None:
         own = peft_weights(Path(settings.adapter), reader.specs())
         tensors = dict(zip(tensors, own, strict=True))
+    if settings.aggregate == "scalars":  # nodes hand back adapters
+        settings = replace(settings, aggregate="fedavg")
     terms = records.Terms(new_id(), sha256, settings)
     arrays = records.array_record({name: values.numpy() for name, values in tensors.items()})
     return Beginning(bundle, arrays, records.config_record(1, terms))

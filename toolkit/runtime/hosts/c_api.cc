@@ -93,6 +93,15 @@ int toolkit_evaluate(const toolkit_option* options, size_t count, toolkit_line_c
   });
 }
 
+int toolkit_replay(const toolkit_option* options, size_t count, toolkit_line_callback print,
+                   void* user) {
+  return guarded(thread_error, [&] {
+    const toolkit::Options read = read_options(toolkit::Command::replay, options, count);
+    toolkit::Runtime runtime(read.threads, read.arithmetic);
+    toolkit::run_replay(runtime, read, print, user);
+  });
+}
+
 int toolkit_describe(const toolkit_option* options, size_t count, toolkit_line_callback print,
                      void* user) {
   return guarded(thread_error, [&] {

@@ -41,6 +41,7 @@ constexpr const char* kHelp =
     "  train      train a bundle's adapter\n"
     "  evaluate   loss and perplexity of an adapter\n"
     "  generate   what follows prompts, token by token\n"
+    "  replay     an adapter from another one and the moves of zeroth-order steps\n"
     "  gradients  one step's loss and gradients, to be compared with PyTorch's\n"
     "  describe   options, methods and optimizers, for programs as JSON\n"
     "  info       version, ABI, instruction set and cores as JSON\n"
@@ -126,7 +127,7 @@ int train(const std::vector<toolkit_option>& options) {
 
 // By command; `train` and `generate` have loops of their own.
 constexpr decltype(&toolkit_evaluate) kComputes[toolkit::kCommands] = {
-    nullptr, toolkit_gradients, toolkit_evaluate, toolkit_describe, nullptr};
+    nullptr, toolkit_gradients, toolkit_evaluate, toolkit_describe, nullptr, toolkit_replay};
 
 // "NAME REST" after a word of `skip` characters.
 toolkit::OptionValue pair_of(const std::string& line, size_t skip) {

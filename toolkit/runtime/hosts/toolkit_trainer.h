@@ -71,11 +71,13 @@ TOOLKIT_API void toolkit_trainer_close(toolkit_trainer* trainer);
  * one. */
 TOOLKIT_API const char* toolkit_trainer_last_error(const toolkit_trainer* trainer);
 
-/* The commands `gradients` and `evaluate`, with their options. */
+/* The commands `gradients`, `evaluate` and `replay`, with their options. */
 TOOLKIT_API int toolkit_gradients(const toolkit_option* options, size_t count,
                                   toolkit_line_callback print, void* user);
 TOOLKIT_API int toolkit_evaluate(const toolkit_option* options, size_t count,
                                  toolkit_line_callback print, void* user);
+TOOLKIT_API int toolkit_replay(const toolkit_option* options, size_t count,
+                               toolkit_line_callback print, void* user);
 /* Replies to prompts, token by token, with the options of `trainer generate`. What a prompt has in
  * common with the text before it is not computed again, for every adapter apart. */
 typedef struct toolkit_generator toolkit_generator;

@@ -33,6 +33,10 @@ constexpr Text kTexts[kCommands] = {
      "  cancel            ends the replies asked for before; has no number and no answer\n"
      "Every answer has the number of its request.",
      "echo 'reply 1 42 7' | trainer generate --bundle bundles/smol --max-tokens 20"},
+    {"replay",
+     "Make an adapter from another one and the moves of zeroth-order steps, bit by bit; prints a "
+     "JSON line.",
+     "trainer replay --bundle bundles/smol --adapter a.ptd --moves moves.ptd --out b.ptd"},
 };
 
 /// Who reads an option, and defaults of their own: "sgd, adamw: " and ", lion 0.99".

@@ -14,8 +14,9 @@ namespace toolkit {
 namespace {
 
 constexpr unsigned kTrain = 1, kGradients = 2, kEvaluate = 4, kDescribe = 8, kGenerate = 16;
+constexpr unsigned kReplay = 32;
 constexpr unsigned kSaved = 1 << 8;
-constexpr unsigned kRuns = kTrain | kGradients | kEvaluate, kEvery = kRuns | kGenerate;
+constexpr unsigned kRuns = kTrain | kGradients | kEvaluate, kEvery = kRuns | kGenerate | kReplay;
 constexpr double kMany = 9e15;
 
 std::vector<std::string> words(const std::string& text) {

@@ -24,8 +24,8 @@ struct Options {
   bool given(const char* name) const { return names.count(name) > 0; }
 };
 
-enum class Command { train, gradients, evaluate, describe, generate };
-constexpr int kCommands = 5;
+enum class Command { train, gradients, evaluate, describe, generate, replay };
+constexpr int kCommands = 6;
 
 // One option as "name" (without dashes) and its value; a switch like `resume` has the value "true".
 struct OptionValue {

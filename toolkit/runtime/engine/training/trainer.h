@@ -140,8 +140,9 @@ class Trainer {
   std::unique_ptr<LayerMemory> values_;
 };
 
-// The `gradients` and `evaluate` commands; each result line is given to `print`.
+// The `gradients`, `evaluate` and `replay` commands; each result line is given to `print`.
 void run_gradients(Runtime& runtime, const Options& options, PrintLine print, void* user);
 void run_evaluate(Runtime& runtime, const Options& options, PrintLine print, void* user);
+void run_replay(Runtime& runtime, const Options& options, PrintLine print, void* user);
 
 }  // namespace toolkit

@@ -1,0 +1,143 @@
+"""Federations by scalars over a Grid, with the real ClientApp: the same bits, by small messages."""
+
+import json
+from functools import partial
+
+import pytest
+from flwr.common.serde import recorddict_to_proto
+
+import toolkit
+from tests.federation.flower.direct import DirectGrid
+from tests.federation.test_rounds import same
+from toolkit.api.federating import conclude
+from toolkit.federation.flower import records
+from toolkit.federation.flower.fleet import GridFleet
+from toolkit.federation.rounds import Federation
+from toolkit.federation.settings import read_federation
+from toolkit.federation.shown import Shown
+
+TRAIN = {"method": "mezo", "lr": 0.02, "zo-eps": 0.01}
+OPTIONS = {"aggregate": "scalars", "evaluate": "off", "local_steps": 2, "train": TRAIN}
+
+
+class Weighing(DirectGrid):
+    """Notes how large what goes to every node and comes from it is, and with which records."""
+
+    def __init__(self, nodes):
+        super().__init__(nodes)
+        self.sizes = []
+
+    def _answer(self, message):
+        reply = super()._answer(message)
+        if message.metadata.message_type == "train":
+            both = [
+                len(recorddict_to_proto(m.content).SerializeToString()) for m in (message, reply)
+            ]
+            whole = bool(message.content.array_records)
+            self.sizes.append((message.metadata.dst_node_id, whole, *both))
+        return reply
+
+
+def federated(config, grid, out, shown=None):
+    federation = Federation(
+        read_federation(config), out, shown or Shown(), resume=False, fleet=partial(GridFleet, grid)
+    )
+    return conclude(federation, out)
+
+
+def node(lab, name):
+    return {"device": f"{lab.folder}/{name}", "name": name}
+
+
+def test_the_bits_are_those_of_the_lab_and_no_adapter_is_sent(lab, tmp_path):
+    config = lab.config(tmp_path / "lab.yaml", "a", "b", **OPTIONS, rounds=3)
+    wanted = toolkit.federate(config, tmp_path / "whole")
+    grid = Weighing({7: node(lab, "b"), 8: node(lab, "a")})
+    result = federated(lab.config(tmp_path / "f.yaml", **OPTIONS, rounds=3), grid, tmp_path / "out")
+    assert same(result.path, wanted.path)
+    assert len(grid.sizes) == 6
+    for _, whole, down, up in grid.sizes:
+        assert not whole and down + up < 10_000
+    for mine, theirs in zip(result.rounds, wanted.rounds, strict=True):
+        own = {n["node"]: n["scalars"] for n in mine["nodes"]}
+        assert own == {n["node"]: n["scalars"] for n in theirs["nodes"]} and len(own) == 2
+
+
+def test_a_node_that_comes_late_or_was_away_gets_the_adapter_once(lab, tmp_path):
+    grid, shown = Weighing({7: node(lab, "a")}), Shown()
+
+    def begins(number, rounds, nodes):
+        if number == 2:
+            grid.nodes[8] = node(lab, "b")
+        if number == 4:
+            grid.dead.add(8)
+        if number == 5:
+            grid.dead.clear()
+
+    shown.begins = begins
+    config = lab.config(tmp_path / "f.yaml", **OPTIONS, rounds=5)
+    result = federated(config, grid, tmp_path / "out", shown)
+    assert [len(record["nodes"]) for record in result.rounds] == [1, 2, 2, 1, 2]
+    assert [whole for number, whole, *_ in grid.sizes if number == 7] == [False] * 5
+    assert [whole for number, whole, *_ in grid.sizes if number == 8] == [True, False, True]
+    saved = json.loads((lab.folder / "b/federations").joinpath(_mark(lab, result)).read_text())
+    assert saved["round"] == 5 and saved["adapter"] == result.rounds[4]["adapter_sha256"]
+
+
+def _mark(lab, result):
+    id = json.loads((result.path / "federation.json").read_text())["id"]
+    return f"fed-{id}-b.json"
+
+
+NONSENSE = [
+    ("labelled", 0, "it trained on no labelled tokens"),
+    ("labelled", -3, "its report makes no sense (labelled: -3)"),
+    ("loss", float("nan"), "its report makes no sense (loss: nan)"),
+    ("train_seconds", float("inf"), "its report makes no sense (train_seconds: inf)"),
+    ("peak_bytes", 10**400, "its report makes no sense (peak_bytes: 1000"),
+    ("labelled", 2**60, "its report makes no sense (labelled: 1152921504606846976)"),
+]
+
+
+class Lying(DirectGrid):
+    """A client whose reports and whose name are made up."""
+
+    round, name = 0, ""
+
+    def _answer(self, message):
+        reply = super()._answer(message)
+        if message.metadata.dst_node_id != 8 or reply.has_error():
+            return reply
+        said = dict(records.said_in(reply.content, "report"))
+        if message.metadata.message_type == "train":
+            key, value, _ = NONSENSE[self.round - 1]
+            said[key] = value
+        elif self.name:
+            said["name"] = self.name
+        reply.content["report"] = records.json_record(said)
+        return reply
+
+
+def test_numbers_that_a_client_made_up_leave_it_out_of_the_round(lab, tmp_path):
+    grid, shown = Lying({7: node(lab, "a"), 8: node(lab, "b")}), Shown()
+    shown.begins = lambda number, rounds, nodes: setattr(grid, "round", number)
+    options = {"evaluate": "off", "local_steps": 1, "rounds": len(NONSENSE)}
+    result = federated(lab.config(tmp_path / "f.yaml", **options), grid, tmp_path / "out", shown)
+    for record, (_, _, why) in zip(result.rounds, NONSENSE, strict=True):
+        assert [n["node"] for n in record["nodes"]] == ["a"]
+        assert record["failures"]["b"].startswith(why)
+
+
+@pytest.mark.parametrize("name", ["../../x", "/x", "", ".", "a/b", "a\n", "x" * 25, "..", "ä"])
+def test_a_name_that_leads_elsewhere_joins_nothing(lab, tmp_path, name):
+    """The server makes a folder of a node's name."""
+    grid, shown = Lying({7: node(lab, "a"), 8: node(lab, "b")}), Shown()
+    grid.name, said = name or " ", []
+    shown.say = said.append
+    settings = read_federation(lab.config(tmp_path / "f.yaml"))
+    made = Federation(
+        settings, tmp_path / "out", shown, resume=False, fleet=partial(GridFleet, grid)
+    )
+    before = sorted(path for path in tmp_path.rglob("*"))
+    assert [str(error) for error in made.fleet._meet()] == ["node 8 has a name that cannot be one"]
+    assert list(made.fleet._nodes) == ["a"] and before == sorted(tmp_path.rglob("*"))
