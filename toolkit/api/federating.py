@@ -33,6 +33,7 @@ def federate(
     *,
     resume: bool = False,
     shown: "Shown | None" = None,
+    tensorboard: str | PathLike[str] | None = None,
 ) -> Federated:
     """Train one adapter on many devices that have bundle and data already.
 
@@ -46,6 +47,7 @@ def federate(
         resume: Go on after the last round that was finished; what nodes did of a round that was
             not is not done again.
         shown: Told what happens.
+        tensorboard: Show every round there, too: a folder for runs, with one of the output's name.
 
     Raises:
         ToolkitError: A node is not fit, or too few came through a round; with `resume` the same
@@ -57,10 +59,22 @@ def federate(
     from toolkit.federation.rounds import Federation
     from toolkit.federation.settings import FederationSettings, read_federation
     from toolkit.federation.shown import Shown
+    from toolkit.federation.tracked import Tracked
+    from toolkit.tracking.feed import Feed
+    from toolkit.tracking.flags import trackers_of
 
     settings = config if isinstance(config, FederationSettings) else read_federation(Path(config))
-    federation = Federation(settings, Path(output), shown or Shown(), resume=resume)
-    return conclude(federation, Path(output))
+    trackers = trackers_of({"tensorboard": None if tensorboard is None else str(tensorboard)})
+    feed = Feed(Path(output).absolute().name, trackers)
+    if not resume:
+        feed.require_free()
+    told = Tracked(shown or Shown(), feed)
+    try:
+        federation = Federation(settings, Path(output), told, resume=resume)
+        feed.identity = lambda: federation.store.id
+        return conclude(federation, Path(output))
+    finally:
+        feed.close()
 
 
 def conclude(federation: "Federation", output: Path) -> Federated:

@@ -10,6 +10,7 @@ import typer
 
 from toolkit.cli.common import say, say_next
 from toolkit.cli.units import bytes_text, seconds_text
+from toolkit.errors import ToolkitError
 from toolkit.federation.orders import NodeReport
 from toolkit.federation.shown import Shown
 from toolkit.trace.units import plural
@@ -30,6 +31,13 @@ def federate(
         Path | None,
         typer.Option(
             help="Write the federation as a Flower app to this folder instead, for `flwr run`.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(
+            help="Show every round in TensorBoard, too: in FOLDER/NAME, by the name of --out.",
             metavar="FOLDER",
         ),
     ] = None,
@@ -72,8 +80,14 @@ def federate(
     Examples:
       toolkit federate lab.yaml -o runs/lab
       toolkit federate lab.yaml -o runs/lab --resume --json
+      toolkit federate lab.yaml -o runs/lab --tensorboard tensorboard
       toolkit federate study.yaml -o runs/study --flower study
     """
+    if flower is not None and tensorboard is not None:
+        raise ToolkitError(
+            "--flower has a ServerApp go through the rounds, and it shows none in --tensorboard",
+            "Leave one away",
+        )
     if flower is not None:
         from toolkit.federation.flower.project import write_project
         from toolkit.federation.settings import read_federation
@@ -84,7 +98,7 @@ def federate(
     from toolkit import federate as carry_out
 
     shown: Shown = _Json() if as_json else Lines()
-    result = carry_out(config, output, resume=resume, shown=shown)
+    result = carry_out(config, output, resume=resume, shown=shown, tensorboard=tensorboard)
     say(f"adapter: {result.path}; what every round came to: {result.path / 'README.md'}")
     say_next(f"toolkit generate BUNDLE --adapter {result.path} --prompt TEXT")
 

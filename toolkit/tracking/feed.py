@@ -63,9 +63,14 @@ class Feed:
         back, point = self._line.take(record)
         if back is not None:
             self._take_back(back)
-        if point is not None and self._waiting and self._waiting[-1].step == point.step:
+        if point is not None:
+            self.add(point)
+
+    def add(self, point: Point) -> None:
+        """Take a point that did not come from a trace; its step is not below the last one's."""
+        if self._waiting and self._waiting[-1].step == point.step:
             self._waiting[-1] = self._waiting[-1].joined(point)
-        elif point is not None:
+        else:
             self._waiting.append(point)
 
     def flush(self) -> None:

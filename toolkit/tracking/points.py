@@ -27,8 +27,8 @@ class Point:
     Attributes:
         step: Its number; 0 is before the first.
         time: When it ended, in Unix seconds by the device's clock.
-        values: By the names of `TAGS`: losses in nats, the peak in bytes; NaN where the trace has
-            no number.
+        values: By the names of `TAGS`, others as they are called there: losses in nats, the peak in
+            bytes; NaN where the trace has no number.
     """
 
     step: int

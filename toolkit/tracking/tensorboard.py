@@ -60,7 +60,9 @@ class TensorBoard(Tracker):
 
     def log(self, point: Point) -> None:
         value = self._summaries.Summary.Value
-        values = [value(tag=TAGS[name], simple_value=v) for name, v in point.values.items()]
+        values = [
+            value(tag=TAGS.get(name, name), simple_value=v) for name, v in point.values.items()
+        ]
         summary = self._summaries.Summary(value=values)
         self._add(wall_time=point.time, step=point.step, summary=summary)
 
