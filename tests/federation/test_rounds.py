@@ -13,7 +13,9 @@ from tests.federation.conftest import STEPS
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.peft_files import PEFT_PREFIX
 from toolkit.errors import ToolkitError
+from toolkit.federation.card import write_card
 from toolkit.federation.settings import read_federation
+from toolkit.sealed_json import seal
 
 ADAPTER = "adapter_model.safetensors"
 
@@ -110,6 +112,28 @@ def test_the_result_is_an_ordinary_adapter(lab, pair, tmp_path):
     assert "| 1 | 2 |" in card and "| a | 2 |" in card and "| b | 2 |" in card
     assert f"{pair.held_out[-1]:.4g}"[:5] in card
     toolkit.convert(pair.path, tmp_path / "adapter.gguf", base=lab.bundle)
+
+
+def test_the_card_calls_gradients_approximate_that_are(lab, pair, tmp_path):
+    """By the bundle's lowering: here a copy that says of itself what another export would."""
+    out, bundle = tmp_path / "out", tmp_path / "bundle"
+    shutil.copytree(pair.path, out)
+    shutil.copytree(lab.bundle, bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    for lowering, said in (("mesp", False), ("approx-bp", True)):
+        manifest["lowering"] = lowering
+        (bundle / "manifest.json").write_text(json.dumps(seal(manifest)))
+        settings = read_federation(lab.config(tmp_path / "lab.yaml", "a", "b", bundle=str(bundle)))
+        write_card(out, "tiny", settings, pair.rounds, {"held_out_loss": None})
+        card = (out / "README.md").read_text()
+        assert (
+            "| gradients | approximate, by the lowering approx-bp of the bundle |" in card
+        ) is said
+    mezo = read_federation(
+        lab.config(tmp_path / "m.yaml", "a", bundle=str(bundle), train={"method": "mezo"})
+    )
+    write_card(out, "tiny", mezo, pair.rounds, {"held_out_loss": None})
+    assert "approximate" not in (out / "README.md").read_text()
 
 
 def test_devices_keep_no_adapters_of_earlier_rounds(lab, pair):

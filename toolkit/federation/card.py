@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from toolkit.bundle.bundle import Bundle
+from toolkit.choices import APPROXIMATE_LOWERINGS
 from toolkit.exchange.card import CARD, front, loading, lora_rows, named_base, plain, table
 from toolkit.exchange.output import MARK, is_ours
 from toolkit.federation.settings import FederationSettings
 from toolkit.files import atomic_file
+from toolkit.settings.methods import METHODS
 from toolkit.trace.units import count, duration, megabytes, number, plural
 
 _TOLD = (
@@ -127,6 +130,9 @@ def _training(
         ("aggregate", f"{settings.aggregate}: {_MEANS[settings.aggregate]}"),
         ("between rounds", f"nodes {kept}"),
     ]
+    lowering = Bundle.open(settings.bundle).manifest["lowering"]
+    if lowering in APPROXIMATE_LOWERINGS and METHODS[settings.train.method].backward:
+        rows.append(("gradients", f"approximate, by the lowering {lowering} of the bundle"))
     flags = settings.train.flags()
     return rows + [(flag, plain(str(flags[flag]))) for flag in _TOLD if flag in flags]
 
