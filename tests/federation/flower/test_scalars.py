@@ -29,7 +29,7 @@ class Weighing(DirectGrid):
 
     def _answer(self, message):
         reply = super()._answer(message)
-        if message.metadata.message_type == "train":
+        if message.metadata.message_type == "train" and not reply.has_error():
             both = [
                 len(recorddict_to_proto(m.content).SerializeToString()) for m in (message, reply)
             ]
