@@ -13,8 +13,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tools.bench import harness
 
-# model, length, optimizer, lowering: bar in MB, aim, published figure. Of ms-bp and approx-bp the aim
-# is what `toolkit plan` says, the bar 4 % more.
+# model, length, optimizer, lowering: bar in MB, aim, published figure. The aims of ms-bp and
+# approx-bp are what `toolkit plan` says, the bars 4 % more.
 CASES = [
     ("smollm2-135m", 256, "sgd", "mesp", None, None, ""),
     ("smollm2-135m", 256, "adamw", "mesp", 60, 45, ""),
