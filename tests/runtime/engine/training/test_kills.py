@@ -56,12 +56,15 @@ PAIR_STEPS, PAIR_KILLS = 40, 2
 
 
 def pairs():
-    """Every method that updates by a gradient with every optimizer, and the others, with the state
-    in both places; with both go other options in turns, so that any two of them meet."""
+    """What SETTINGS lack of every method that updates by a gradient with every optimizer, and the
+    others, with the state in both places; other options go with them in turns."""
     chosen = {}
+    known = {s.get("optimizer") for s in SETTINGS.values() if "method" not in s}
     selected = [name for name, method in METHODS.items() if "blocks" in method.options]
     for i, method in enumerate(["exact", *selected]):
         for j, optimizer in enumerate(OPTIMIZERS):
+            if method == "exact" and optimizer in known:
+                continue
             settings = {
                 "method": method,
                 "optimizer": optimizer,
@@ -104,6 +107,9 @@ def live_and_die(words, moment):
 def test_every_method_and_optimizer_is_killed():
     """But split, whose kills are in tests/splitting: it needs a computer beside it."""
     found = {(s["method"], s.get("optimizer")) for s in PAIRS.values()}
+    found |= {
+        (s.get("method", "exact"), s["optimizer"]) for s in SETTINGS.values() if "optimizer" in s
+    }
     wanted = {
         (name, None if row.updates else optimizer)
         for name, row in METHODS.items()
