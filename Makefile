@@ -49,7 +49,9 @@ bench: setup
 REPRODUCTIONS := mezo_and_mebp memory_and_length cosine largest_model selected_layers optimizers convergence
 reproduce: setup
 	$(BIN)/python tools/fetch_demo_assets.py
-	for name in $(REPRODUCTIONS); do $(BIN)/python tools/reproduce/$$name.py || exit 1; done
+	for name in $(REPRODUCTIONS); do \
+	    $(BIN)/python tools/reproduce/$$name.py || failed="$$failed $$name"; \
+	done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
 lint: setup
 	$(BIN)/ruff check .

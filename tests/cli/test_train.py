@@ -15,6 +15,7 @@ from tests.support.fake_trainer import (
     trainer_options,
     write_fake_bundle,
     write_fake_runtime,
+    write_whole_bundle,
 )
 from toolkit import __version__
 from toolkit.sealed_json import seal
@@ -258,7 +259,7 @@ def another_value(known):
     ("method", "optimizer"),
     [
         *(("exact", name) for name in OPTIMIZERS),
-        *((name, "sgd") for name in list(METHODS)[1:] if name != "split"),
+        *((name, "sgd") for name in list(METHODS)[1:]),
     ],
 )
 def test_every_option_reaches_the_trainer(environment, tmp_path, method, optimizer):
@@ -274,8 +275,15 @@ def test_every_option_reaches_the_trainer(environment, tmp_path, method, optimiz
     values = {flag: another_value(known) for flag, known in ours.items() if flag not in others}
     values |= {"method": method, "optimizer": optimizer, "steps": "1"}
     (tmp_path / "home/data/data/validation.ptd").write_bytes(b"tokens")
+    if method == "split":  # trains all layers, evaluates nothing, and takes this computer's part
+        for flag in ("eval-every", "keep", "layers", "patience"):
+            del values[flag]
+        bundle = write_whole_bundle(tmp_path / "whole/bundle")
+        toolkit("deploy", str(bundle), "--data", str(tmp_path / "data"), **environment)
+        values["computer-bundle"] = str(bundle)
     words = [word for name, value in values.items() for word in (f"--{name}", value)]
     toolkit("train", "--out", "run1", *words, **environment)
+    values.pop("computer-bundle", None)
     flags = last_flags(tmp_path)
     assert {name: flags[f"--{name}"] for name in values} == values
     left = {flag for flag in others - {"momentum"} if ours[flag].default is None}

@@ -23,6 +23,7 @@ from toolkit.device.runs import attach, follow
 from toolkit.device.runtime import deploy_runtime
 from toolkit.device.transfer import push_folder, scan
 from toolkit.errors import ToolkitError
+from toolkit.settings.training import TrainSettings
 
 MEGABYTE = 1 << 20
 
@@ -403,6 +404,20 @@ def real_training(daemon: Daemon, folder: Path) -> None:
     toolkit("pull", "run1", "-o", f"{folder}/runs/adb", *device)
 
 
+def split_training(daemon: Daemon, folder: Path) -> None:
+    """One layer of two trains on the phone: questions and answers travel beside the watching."""
+    from toolkit.api.devices import open_device as open_place
+
+    os.environ["TOOLKIT_DEVICE_ROOT"] = f"{folder}/root"
+    settings = TrainSettings(steps=3, method="split", cut=1, learning_rate=0.01, threads=1)
+    for spec, name in ((SPEC, "adb"), (f"{folder}/here", "here")):
+        with open_place(spec) as device:
+            device.deploy(f"{folder}/bundle", f"{folder}/data")
+            run = device.train("run1", settings).with_computer(f"{folder}/bundle").wait()
+            assert run.watching.computer.steps == 3
+            run.pull(folder / "runs" / name, with_state=True)
+
+
 CASES = {
     function.__name__: function
     for function in (
@@ -421,6 +436,7 @@ CASES = {
         refusals,
         server_states,
         real_training,
+        split_training,
     )
 }
 

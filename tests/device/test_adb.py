@@ -35,10 +35,11 @@ def run_case(case, folder, module="tests.device.adb_cases", **environment):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-_ALONE = {"real_training", "refusals", "server_states"}
+_TRAIN = {"real_training", "split_training"}  # tests/device/test_runtime.py
+_ALONE = {*_TRAIN, "refusals", "server_states"}
 
 
-@pytest.mark.parametrize("case", sorted(CASES.keys() - {"real_training"}))
+@pytest.mark.parametrize("case", sorted(CASES.keys() - _TRAIN))
 def test_adb(case, tmp_path):
     run_case(case, tmp_path)
 

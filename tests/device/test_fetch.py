@@ -86,6 +86,23 @@ def test_the_same_run_is_brought_up_to_date(device, run, tmp_path):
     assert files(target) == FILES | {"trace.jsonl": longer, "notes.txt": b"mine"}
 
 
+def test_what_a_computer_knows_of_a_split_run_comes_with_the_state(device, run, tmp_path):
+    (run / "split").mkdir()
+    for name in ("computer-2.pt", "computer-4.pt", "ask", "computer-4.pt.0123456789ab"):
+        (run / "split" / name).write_bytes(name.encode())
+    target = tmp_path / "runs/run1"
+    assert pull_run(device, "run1", target).left == []
+    assert not (target / "split").exists()
+    pulled = pull_run(device, "run1", target, with_state=True)
+    assert pulled.files["split/computer-4.pt"] == len("computer-4.pt")
+    (run / "split/computer-2.pt").rename(run / "split/computer-6.pt")
+    pull_run(device, "run1", target, with_state=True)
+    kept = {path.name: path.read_bytes() for path in (target / "split").iterdir()}
+    assert kept == {"computer-4.pt": b"computer-4.pt", "computer-6.pt": b"computer-2.pt"}
+    pull_run(device, "run1", target)
+    assert files(target) == FILES
+
+
 @pytest.mark.parametrize("with_id", [True, False])
 def test_two_runs_are_never_mixed(device, run, tmp_path, with_id):
     """Told apart by the id in settings.json, or by when the trace began."""

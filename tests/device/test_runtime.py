@@ -246,3 +246,19 @@ def test_a_download_is_seen_on_a_terminal_and_leaves_standard_output_alone(capfd
     failing = [sys.executable, "-c", "import sys; sys.exit('error: no route')"]
     with pytest.raises(ToolkitError, match=r"it failed: error: no route"):
         runtime_build._run(failing, "it failed", shown=True)
+
+
+@pytest.mark.slow
+def test_the_real_trainer_splits_over_adb(tmp_path):
+    """With the layers above the cut on this computer: the same bits as with both parts here."""
+    runtime_build.build("x86_64")
+    export_tiny(tmp_path / "bundle", "llama")
+    prepare_random(8, 24, 150, 0, tmp_path / "data")
+    run_case("split_training", tmp_path, TOOLKIT_CACHE=str(_CACHE))
+    folders = [tmp_path / "runs" / name for name in ("adb", "here")]
+    phone, here = ({p.name for p in f.rglob("*") if p.is_file()} for f in folders)
+    assert {"state.bin", "computer-3.pt", "adapter_model.safetensors"} < phone == here
+    adapters = [load_file(folder / "adapter_model.safetensors") for folder in folders]
+    assert adapters[0].keys() == adapters[1].keys()
+    for name, value in adapters[0].items():
+        assert torch.equal(value, adapters[1][name]), name

@@ -17,12 +17,14 @@ from tests.cli.test_devices import toolkit as command
 from tests.support.bundles import export_tiny, export_with_tokenizer
 from toolkit.bundle.bundle import Bundle
 from toolkit.data.samples import Rows
+from toolkit.device.adb import AdbDevice
 from toolkit.errors import ToolkitError
 from toolkit.oracle.gradients import step_gradients
 from toolkit.oracle.model import build_model
 from toolkit.planning.model import open_model
 from toolkit.planning.predict import Planner
 from toolkit.planning.settings import Machine
+from toolkit.settings.optimizers import OPTIMIZERS
 from toolkit.settings.training import TrainSettings
 from toolkit.splitting.questions import Question, parse_question
 from toolkit.splitting.serving import Serving
@@ -275,6 +277,56 @@ def test_upper_layers_have_the_gradients_of_the_whole_model(tmp_path, family):
     above = {n: g for n, g in expected.tensors.items() if int(n.split(".")[1]) >= cut}
     assert squares == pytest.approx(sum(float((g**2).sum()) for g in above.values()), rel=1e-4)
     assert set(upper.named()) == set(above)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_saved_state_gives_the_same_bits(place, optimizer):
+    """Of every optimizer: some remember more than the parameters' type holds."""
+    bundle = Bundle.open(place[0] / "bundle")
+    settings = TrainSettings(
+        method="split", cut=1, optimizer=optimizer, learning_rate=0.01, threads=1
+    ).effective()
+    random = np.random.default_rng(0)
+    tokens, width = 8, bundle.config.hidden_size
+
+    def question(step: int) -> Question:
+        ids = random.integers(0, bundle.config.vocab_size, (1, tokens)).astype(np.int32)
+        places = np.arange(tokens, dtype=np.int32)[None]
+        rows = Rows(ids, np.roll(ids, -1, 1), places, places * 0)
+        hidden = random.standard_normal((1, tokens, width)).astype(np.float32)
+        return Question(1, step, step, 0.01, tokens, rows, hidden)
+
+    questions = [question(step) for step in range(1, 6)]
+    whole, resumed = (UpperLayers(bundle, settings, None) for _ in range(2))
+    for asked in questions[:3]:
+        whole.answer(asked)
+    state, step = whole.states()[-1]
+    assert step == 3
+    resumed.load(state)
+    for asked in questions[3:]:
+        theirs, ours = whole.answer(asked), resumed.answer(asked)
+        assert theirs[:2] == ours[:2] and (theirs[2] == ours[2]).all()
+    whole.states(), resumed.states()  # makes the last update
+    for name, value in whole.named().items():
+        assert torch.equal(value, resumed.named()[name]), name
+
+
+def test_a_phone_that_takes_one_connection_is_refused_before_the_start(place, uninterrupted):
+    folder, device = place
+    assert AdbDevice("R58M123ABC").exclusive and not AdbDevice("10.0.0.2:5555").exclusive
+    assert not device.connection.exclusive
+    device.connection.exclusive = True
+    try:
+        for name in ("single", "resumed"):
+            with pytest.raises(ToolkitError, match="takes one connection at a time") as error:
+                if name == "single":
+                    split(place, name, steps=1)
+                else:
+                    device.resume("split")
+            assert "adb start-server" in error.value.remedy
+        assert not (folder / "device/runs/single").exists()
+    finally:
+        device.connection.exclusive = False
 
 
 def test_a_damaged_question_is_none():

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import BUNDLE_FORMAT_VERSION
+from toolkit.bundle.manifest import REQUIRED_FILES, write_manifest
 from toolkit.data.fingerprint import DATA_FORMAT_VERSION
 from toolkit.files import sha256_file
 from toolkit.runtime import native_directory
@@ -126,6 +127,17 @@ def write_fake_bundle(
     facts = {} if sequences is None else {"train": {"sequences": sequences}}
     write_digests(data / "data.json", {"version": DATA_FORMAT_VERSION, **facts})
     return bundle, data
+
+
+def write_whole_bundle(bundle: Path) -> Path:
+    """Write a bundle whose manifest is whole, so that it opens; its files hold nothing."""
+    bundle.mkdir(parents=True)
+    for name in REQUIRED_FILES:
+        (bundle / name).write_bytes(name.encode())
+    objects = ("model", "shape", "blocks", "lora", "quantization", "base", "methods")
+    content = {"family": "llama", "seq_lens": [16], "lowering": "mesp", "tokenizer": None}
+    write_manifest(bundle, {**content, **{name: {} for name in objects}})
+    return bundle
 
 
 def write_digests(manifest: Path, content: dict) -> None:

@@ -76,6 +76,19 @@ def test_operators_are_compared_a_step(tmp_path: Path) -> None:
     assert compare_runs(older, first).operator_seconds == []
 
 
+def test_approximate_gradients_are_called_so(tmp_path: Path) -> None:
+    runs = [
+        read_analysis(write_trace(tmp_path / name / "trace.jsonl", replace(BASE, lowering=name)))
+        for name in ("mebp", "approx-bp")
+    ]
+    comparison = compare_runs(*runs)
+    [row] = [row for row in comparison.differences if row.name == "lowering"]
+    assert (row.before, row.after) == ("mebp", "approx-bp (approximate gradients)")
+    shown = StringIO()
+    print_comparison(Console(file=shown, width=200), comparison)
+    assert row.after in shown.getvalue()
+
+
 def test_an_unknown_peak_never_passes(tmp_path: Path) -> None:
     path = tmp_path / "none" / "trace.jsonl"
     path.parent.mkdir()

@@ -110,6 +110,23 @@ def test_counters_hold_what_the_trace_says(phone: tuple[Analysis, Reading]) -> N
     assert len(reading.counter("hottest zone")) == len(analysis.trace.samples)
 
 
+def test_approximate_gradients_are_called_so(tmp_path: Path) -> None:
+    for lowering, shown in (("mebp", "mebp"), ("approx-bp", "approx-bp (approximate gradients)")):
+        _, reading = export(tmp_path / lowering, Recipe(steps=2, layers=2, lowering=lowering))
+        arguments = {
+            entry.iid: entry.name
+            for p in reading.packets
+            for entry in p.interned_data.debug_annotation_names
+        }
+        told = [
+            annotation.string_value
+            for p in reading.events
+            for annotation in p.track_event.debug_annotations
+            if arguments.get(annotation.name_iid) == "lowering" or annotation.name == "lowering"
+        ]
+        assert told == [shown]
+
+
 def test_phases_carry_the_time_of_their_operators(phone: tuple[Analysis, Reading]) -> None:
     _, reading = phone
     arguments = {

@@ -29,7 +29,9 @@ from toolkit.lora import LoraSettings
 from toolkit.oracle.approximate import approximation
 from toolkit.oracle.gradients import step_gradients
 from toolkit.oracle.model import build_exact_model, build_model
+from toolkit.oracle.thresholds import gates_of, near_thresholds
 from toolkit.oracle.verification import (
+    TOLERANCE,
     TOLERANCES,
     Verification,
     judge,
@@ -240,8 +242,15 @@ def verify(
         if verdict.passed:
             return verdict
         say("gradients above the tolerance: the same in float64")
-        exact = step_gradients(build_exact_model(opened, adapter), rows, indices)
-        return judge_rounding(verdict, actual, expected, exact)
+        near = gates = None
+        if verdict.approximation is not None:
+            gates = gates_of(build_model(opened, adapter), rows, indices)
+        model = build_exact_model(opened, adapter)
+        exact = step_gradients(model, rows, indices)
+        if gates is not None:
+            width = TOLERANCES[arithmetic] / TOLERANCE
+            near = near_thresholds(model, gates, rows, indices, exact.tensors, width)
+        return replace(judge_rounding(verdict, actual, expected, exact), near=near)
 
 
 def _rows(bundle: Bundle, data: Path | None, samples: int, seq_len: int | None, seed: int) -> Rows:

@@ -53,7 +53,9 @@ def verify(
     cannot hold that well (a small difference of large terms) is compared with float64: it passes
     if it is at most four times as far off as PyTorch in float32, and within ten tolerances.
     Approximate gradients (a bundle lowered by approx-bp) are held to PyTorch's by the same rule;
-    how far that is from the model's own gradients is said beside it.
+    how far that is from the model's own gradients is said beside it. An element whose gate is
+    within rounding of one of the rule's thresholds may have the slope of either side: compared
+    with float64, a gradient may be off by twice what all of these change, too.
 
     \b
     Examples:
@@ -144,6 +146,13 @@ def _print(result: "Verification") -> None:
         console.print(
             "approximate gradients: compared with PyTorch's by the same rule, which are off by "
             f"{off.relative:.2f} from the model's (cosine {off.cosine:.3f})",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if result.near is not None:
+        console.print(
+            f"{result.near.count} elements have gates within rounding of a threshold, of which "
+            "gradients may be off by twice the effect",
             highlight=False,
             soft_wrap=True,
         )

@@ -54,6 +54,7 @@ class AdbDevice(ShellDevice):
         self.spec = spec
         self.kind = "adb"
         self.root = (root or adb_root()).rstrip("/")
+        self.exclusive = ":" not in spec  # whoever opens a phone on USB has it alone
         self._connection: Connection | None = None
         self._asked_for_permission = False
 

@@ -42,6 +42,7 @@ class Device(Protocol):
     spec: str
     kind: str
     root: str
+    exclusive: bool
 
     @property
     def traffic(self) -> Traffic: ...
@@ -75,11 +76,15 @@ class ShellDevice(ABC):
     """A device reached through a POSIX shell; subclasses say how a command's bytes travel.
 
     Only tools that Android's toybox has are used, in the forms toybox and GNU coreutils share.
+
+    Attributes:
+        exclusive: Whether it takes one connection at a time.
     """
 
     spec: str
     kind: str
     root: str
+    exclusive: bool = False
 
     @cached_property
     def traffic(self) -> Traffic:

@@ -18,10 +18,12 @@ from toolkit.device.kept import (
     BEST,
     CHECKPOINTS,
     MOST_BYTES,
+    SPLIT,
     complete_checkpoints,
+    find_computer_states,
     find_kept,
     make_parents,
-    remove_old_checkpoints,
+    remove_old,
 )
 from toolkit.device.layout import run_path
 from toolkit.device.run_settings import settle_settings
@@ -32,7 +34,8 @@ from toolkit.files import sha256_file
 from toolkit.replaying.estimates import FILE as ESTIMATES
 
 _GIB = 1 << 30
-# What a run consists of, with the most bytes each file may have. state.bin only on request.
+# What a run consists of, with the most bytes each file may have. state.bin, and what a
+# computer knows of a split run, only on request.
 RUN_FILES = {
     "trace.jsonl": 2 * _GIB,
     ADAPTER: MOST_BYTES,
@@ -44,8 +47,8 @@ RUN_FILES = {
 }
 STATE_FILES = {"state.bin": 16 * _GIB}
 # Of the device's own bookkeeping, or looked into; not worth a word when they stay behind.
-_SILENT = {"pid", "trainer.pid", "exit", "stop", "state.bin", "settings.new.json", "split"}
-_KEPT = {BEST, CHECKPOINTS}
+_SILENT = {"pid", "trainer.pid", "exit", "stop", "state.bin", "settings.new.json", SPLIT}
+_KEPT = {BEST, CHECKPOINTS, SPLIT}
 _LOOKS = 3
 
 
@@ -83,8 +86,7 @@ def pull_run(
     """
     remote = run_path(device, run)
     settle_settings(device, run)
-    limits = RUN_FILES | (STATE_FILES if with_state else {})
-    wanted, pulled = _look(device, run, limits)
+    wanted, pulled = _look(device, run, with_state)
     check_target(target, identity_on_device(device, remote))
     partial = target.parent / f".{target.name}.partial"
     prepare_partial(partial)
@@ -97,7 +99,7 @@ def pull_run(
             gone = any(device.stat(f"{remote}/{file.path}") is None for file in wanted)
             if look == _LOOKS or not gone:
                 raise
-            wanted, pulled = _look(device, run, limits)
+            wanted, pulled = _look(device, run, with_state)
     install_files(partial, target, [*pulled.files, *complete_checkpoints(partial, pulled.files)])
     return pulled
 
@@ -111,13 +113,14 @@ class _File:
     size: int
 
 
-def _look(device: Device, run: str, limits: dict[str, int]) -> tuple[list[_File], Pulled]:
+def _look(device: Device, run: str, with_state: bool) -> tuple[list[_File], Pulled]:
     """Return what is to be fetched, and what is known of the pull before that.
 
     Raises:
         ToolkitError: There is no such run, or something in it is not what it should be.
     """
     remote = run_path(device, run)
+    limits = RUN_FILES | (STATE_FILES if with_state else {})
     sizes, left, folders = _inspect(device, remote, limits)
     if not sizes:
         raise ToolkitError(
@@ -129,6 +132,8 @@ def _look(device: Device, run: str, limits: dict[str, int]) -> tuple[list[_File]
         files[ADAPTER] = _File(best[-1].path, ADAPTER, best[-1].size)
         pulled.best_step = best[-1].step
     for kept in find_kept(device, remote, CHECKPOINTS) if CHECKPOINTS in folders else ():
+        files[kept.path] = _File(kept.path, kept.path, kept.size)
+    for kept in find_computer_states(device, remote) if with_state and SPLIT in folders else ():
         files[kept.path] = _File(kept.path, kept.path, kept.size)
     return list(files.values()), pulled
 
@@ -161,7 +166,7 @@ def _inspect(
     device: Device, remote: str, limits: dict[str, int]
 ) -> tuple[dict[str, int], list[str], set[str]]:
     """Return the sizes of the files to fetch, the names of others, printable, and the folders of
-    adapters that are kept.
+    what is kept.
     """
     entry = device.stat(remote)
     if entry is None or entry.kind != "directory":
@@ -257,7 +262,7 @@ def install_files(partial: Path, target: Path, names: list[str]) -> None:
         partial.rename(target)
         return
     remove_stale(target, RUN_FILES.keys() | STATE_FILES.keys(), set(names))
-    remove_old_checkpoints(target, set(names))
+    remove_old(target, set(names))
     for name in names:
         make_parents(target, name)
         (partial / name).replace(target / name)

@@ -1,5 +1,6 @@
-"""Adapters that a run keeps by their steps, beside its last: `best/step-K`, the best on held-out
-data so far, and `checkpoints/step-K`, those of its last saves.
+"""What a run keeps by its steps, beside the last adapter: `best/step-K`, the best on held-out data
+so far, `checkpoints/step-K`, those of its last saves, and `split/computer-K.pt`, what a computer
+knows of the layers that it computes.
 """
 
 import re
@@ -13,10 +14,13 @@ from toolkit.errors import ToolkitError
 
 ADAPTER = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
-BEST, CHECKPOINTS = "best", "checkpoints"
+BEST, CHECKPOINTS, SPLIT = "best", "checkpoints", "split"
 MOST_BYTES = 4 << 30
 _MOST = 1000
-_PATH = re.compile(rf"step-(0|[1-9]\d{{0,15}})/{re.escape(ADAPTER)}")
+_STEP = r"(0|[1-9]\d{0,15})"
+_PATH = re.compile(rf"step-{_STEP}/{re.escape(ADAPTER)}")
+_COMPUTER = re.compile(rf"computer-{_STEP}\.pt")
+_COMPUTER_BYTES = 16 << 30
 
 
 @dataclass(frozen=True)
@@ -37,16 +41,30 @@ def find_kept(device: Device, run: str, folder: str) -> list[Kept]:
     Raises:
         ToolkitError: One is larger than an adapter can be.
     """
+    return _find(device, run, folder, _PATH, MOST_BYTES)
+
+
+def computer_state(step: int) -> str:
+    """Return the name of what a computer knew after a step of a split run."""
+    return f"computer-{step}.pt"
+
+
+def find_computer_states(device: Device, run: str) -> list[Kept]:
+    """Return what computers left in the folder of a split run, as `find_kept` does."""
+    return _find(device, run, SPLIT, _COMPUTER, _COMPUTER_BYTES)
+
+
+def _find(device: Device, run: str, folder: str, pattern: re.Pattern[str], most: int) -> list[Kept]:
     found = []
     for entry in device.list(f"{run}/{folder}", recursive=True):
         inside = entry.path.removeprefix(f"{run}/{folder}/")
-        match = _PATH.fullmatch(inside)
+        match = pattern.fullmatch(inside)
         if match is None or entry.kind != "file":
             continue
-        if entry.size > MOST_BYTES:
+        if entry.size > most:
             raise ToolkitError(
                 f"{folder}/{inside} of the run has {entry.size} bytes on device {device.spec}, "
-                f"more than the {MOST_BYTES} it can have",
+                f"more than the {most} it can have",
                 "Nothing was copied; look at the device with `adb shell`",
             )
         found.append(Kept(f"{folder}/{inside}", int(match[1]), entry.size))
@@ -78,8 +96,20 @@ def complete_checkpoints(folder: Path, names: Iterable[str]) -> list[str]:
     return configs
 
 
-def remove_old_checkpoints(folder: Path, new: set[str]) -> None:
-    """Remove the checkpoints of a run's folder that are not among `new` paths below it."""
+def remove_old(folder: Path, new: set[str]) -> None:
+    """Remove checkpoints and computers' states of a run that are not among `new` paths below it."""
+    _remove_old_checkpoints(folder, new)
+    top = folder / SPLIT
+    if not top.is_dir() or top.is_symlink():
+        return
+    for path in list(top.iterdir()):
+        if _COMPUTER.fullmatch(path.name) and f"{SPLIT}/{path.name}" not in new:
+            path.unlink()
+    if not any(top.iterdir()):
+        top.rmdir()
+
+
+def _remove_old_checkpoints(folder: Path, new: set[str]) -> None:
     top = folder / CHECKPOINTS
     if not top.is_dir() or top.is_symlink():
         return

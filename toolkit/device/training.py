@@ -52,6 +52,8 @@ def begin(
     chosen = choose(device, "bundles", bundle), choose(device, "data", data)
     facts = check_pair(device, *chosen)
     settings = settings.for_samples(sequences_of(facts)).effective()
+    if settings.method == "split":
+        require_second_connection(device)
     given: Settings = {**settings.flags(), **_chosen(*chosen)}
     if adapter is not None:
         given["adapter"] = send_adapter(device, Path(adapter), chosen[0], say)
@@ -97,11 +99,13 @@ def resume(
     _require_same(device, name, "bundle", chosen[0], stored)
     _require_same(device, name, "data", chosen[1], stored)
     facts = check_pair(device, *chosen)
-    if settings.method == "split" and session.take_adapter is not None:
-        raise ToolkitError(
-            "--method split takes no --take-adapter: a part of the adapter is the computer's",
-            "Start another run with --adapter",
-        )
+    if settings.method == "split":
+        require_second_connection(device)
+        if session.take_adapter is not None:
+            raise ToolkitError(
+                "--method split takes no --take-adapter: a part of the adapter is the computer's",
+                "Start another run with --adapter",
+            )
     settings = settings.for_samples(sequences_of(facts)).effective()
     before = TrainSettings.of(own, where).effective()
     if different := changes(before.flags(), settings.flags()):
@@ -164,6 +168,17 @@ def check_pair(device: Device, bundle: Deployed, data: Deployed) -> dict[str, An
         data=f"data {data.name!r}",
     )
     return facts
+
+
+def require_second_connection(device: Device) -> None:
+    """Raise where a run cannot be answered over a connection beside the one that watches it."""
+    if device.exclusive:
+        raise ToolkitError(
+            f"device {device.spec} on USB takes one connection at a time, and --method split needs "
+            "two",
+            "Have an adb server share it (`adb start-server`), or reach it over the network: "
+            "`adb tcpip 5555`, then --device HOST:5555",
+        )
 
 
 def sequences_of(facts: Mapping[str, Any]) -> int | None:

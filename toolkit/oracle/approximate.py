@@ -4,7 +4,7 @@ Written from the paper (arXiv 2406.16282) without the operators: a and c stand h
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,29 +29,51 @@ class ApproximateFunction(torch.autograd.Function):
     """silu, or gelu by tanh, whose derivative is a sum of steps."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, is_gelu: bool) -> Tensor:
-        """Return the exact activation of x."""
-        ctx.save_for_backward(x)
+    def forward(ctx: Any, x: Tensor, is_gelu: bool, margin: Tensor | None = None) -> Tensor:
+        """Return the exact activation of x; within `margin` of a step its other side counts."""
+        ctx.save_for_backward(x, margin)
         ctx.steps = _GELU if is_gelu else _SILU
         return gelu(x, approximate="tanh") if is_gelu else silu(x)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         """Return g times the steps up to x."""
-        (x,), (grad,) = ctx.saved_tensors, grads
+        (x, margin), (grad,) = ctx.saved_tensors, grads
         slope = torch.zeros_like(x)
         for height, threshold in ctx.steps:
-            slope = slope + height * (x > threshold).to(x)
-        return grad * slope, None
+            above = x > threshold
+            if margin is not None:
+                above = above ^ ((x - threshold).abs() <= margin)
+            slope = slope + height * above.to(x)
+        return grad * slope, None, None
 
 
-class _Activation(nn.Module):
+class Activation(nn.Module):
+    """An MLP's activation with the approximate rule.
+
+    Attributes:
+        seen: What it is given is appended here; None: to nothing.
+        margin: From a gate to how close to a threshold it counts to the other side; None: none do.
+        turned: Elements that did so.
+    """
+
     def __init__(self, is_gelu: bool) -> None:
         super().__init__()
         self.is_gelu = is_gelu
+        self.seen: list[Tensor] | None = None
+        self.margin: Callable[[Tensor], Tensor] | None = None
+        self.turned = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = ApproximateFunction.apply(x, self.is_gelu)  # type: ignore[no-untyped-call]
+        """Return the activation of gates x [..., F]."""
+        gate, margin = x.detach(), None
+        if self.seen is not None:
+            self.seen.append(gate)
+        if self.margin is not None:
+            margin = self.margin(gate)
+            steps = _GELU if self.is_gelu else _SILU
+            self.turned += sum(int(((gate - c).abs() <= margin).sum()) for _, c in steps)
+        y: Tensor = ApproximateFunction.apply(x, self.is_gelu, margin)  # type: ignore[no-untyped-call]
         return y
 
 
@@ -61,7 +83,7 @@ def approximate_activations(model: nn.Module, config: Any) -> None:
     for module in list(model.modules()):
         for child in ("act_fn", "activation_fn"):
             if isinstance(getattr(module, child, None), nn.Module):
-                setattr(module, child, _Activation("gelu" in name))
+                setattr(module, child, Activation("gelu" in name))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Loss and LoRA gradients of one step by PyTorch, and how far others are from them."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,17 +36,23 @@ class TensorError:
         return ".".join(self.name.split(".")[-3:-1])
 
 
-def step_gradients(model: Any, rows: Rows, indices: Iterable[int]) -> Gradients:
+def step_gradients(
+    model: Any,
+    rows: Rows,
+    indices: Iterable[int],
+    prepare: Callable[[int], None] = lambda index: None,
+) -> Gradients:
     """Return loss and gradients of one step over rows of a token file, one row at a time.
 
     The loss is the sum of all token losses over the number of labelled tokens of all rows, as
-    `transformers` does with num_items_in_batch.
+    `transformers` does with num_items_in_batch. `prepare` is called before each row.
     """
     indices = list(indices)
     tokens = labelled(rows, indices)
     model.zero_grad(set_to_none=True)
     total = 0.0
     for index in indices:
+        prepare(index)
         loss = loss_sum(model, rows, index)
         (loss / max(tokens, 1)).backward()
         total += loss.item()

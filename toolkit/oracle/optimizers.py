@@ -4,6 +4,7 @@ Each is written from its paper. Operations stand alone, so that nothing is round
 the engine's, which contracts nothing.
 """
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,13 @@ class Rule(torch.optim.Optimizer):
                 state = self.state[parameter]
                 state["step"] = state.get("step", 0) + 1
                 self.change(parameter, parameter.grad, state, group["lr"])
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state, in the types that it has: torch rounds it to the parameters'."""
+        super().load_state_dict(state_dict)
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        for index, state in state_dict["state"].items():
+            self.state[parameters[index]] = deepcopy(state)
 
     def change(self, p: Tensor, g: Tensor, state: dict[str, Any], lr: float) -> None:
         """Update a parameter in place."""

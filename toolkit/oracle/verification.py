@@ -13,6 +13,7 @@ from toolkit.data.samples import IGNORED, Piece, Rows, to_rows
 from toolkit.data.splitmix import splitmix64
 from toolkit.oracle.approximate import Approximation
 from toolkit.oracle.gradients import Gradients, TensorError, compare
+from toolkit.oracle.thresholds import NearThresholds
 
 TOLERANCE = 1e-4
 """Largest relative error of a gradient tensor and of the loss in float32."""
@@ -23,6 +24,10 @@ ROUNDING_FACTOR, ROUNDING_CAP = 4.0, 10.0
 float64 as PyTorch in float32, and never more than so many tolerances. Both errors are single draws:
 one rounding of a massive activation decides them (over eight seeds on SmolLM2-135M their ratio was
 0.6 to 2.3)."""
+NEAR_FACTOR = 2.0
+"""Where gradients are approximate, the share of the effect of all elements within rounding of a
+threshold by which a tensor may be off besides: some of them turned, which may add up where all
+together cancel."""
 _PERTURBATION = 0.02
 
 
@@ -72,7 +77,8 @@ class Verification:
 
     `rounding` has, for tensors that were compared with float64, how far PyTorch in float32 is off.
     `approximation` tells, where the bundle's gradients are approximate, how far PyTorch's gradients
-    by the same rule, with which the device's were compared, are from the model's.
+    by the same rule, with which the device's were compared, are from the model's; `near`, where
+    tensors of such a bundle were compared with float64, how much of them rounding decides.
     """
 
     device_loss: float
@@ -82,6 +88,7 @@ class Verification:
     tolerance: float = TOLERANCE
     rounding: dict[str, float] = field(default_factory=dict)
     approximation: Approximation | None = None
+    near: NearThresholds | None = None
 
     @property
     def loss_error(self) -> float:
@@ -100,7 +107,8 @@ class Verification:
     def limit(self, name: str) -> float:
         """Return the largest relative error that a tensor may have."""
         rounding = ROUNDING_FACTOR * self.rounding.get(name, 0.0)
-        return min(max(self.tolerance, rounding), ROUNDING_CAP * self.tolerance)
+        limit = min(max(self.tolerance, rounding), ROUNDING_CAP * self.tolerance)
+        return limit + (NEAR_FACTOR * self.near.effects.get(name, 0.0) if self.near else 0.0)
 
     def groups(self) -> dict[str, list[TensorError]]:
         """Return the errors by kind of tensor, for example "q_proj.lora_A", worst first."""
@@ -120,12 +128,14 @@ class Verification:
             "approximate_gradients": None
             if self.approximation is None
             else asdict(self.approximation),
+            "near_thresholds": None if self.near is None else self.near.count,
             "tensors": [
                 {
                     "name": error.name,
                     "relative_error": error.relative if np.isfinite(error.relative) else None,
                     "norm": error.norm,
                     "float32_rounding": self.rounding.get(error.name),
+                    "limit": self.limit(error.name),
                 }
                 for error in self.errors
             ],

@@ -199,7 +199,7 @@ class _Step:
             "checkpoints": self.checkpoints.bytes,
             "arena": arena_bytes(program),
             "scratch": scratch,
-            "runtime": self.machine.runtime_bytes,
+            "runtime": self.machine.runtime_bytes + self.state.around(phase),
         }
         return {name: sizes[name] for name in CATEGORIES}
 

@@ -13,6 +13,7 @@ from toolkit.planning.settings import Settings
 from toolkit.settings.optimizers import OPTIMIZERS, state_bytes
 
 _ADAPTER_ALIGNMENT = 16  # floats
+_WINDOW = 64 * 1024  # in which the kernel maps the pages of a file
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,14 @@ class LayerState:
             "optimizer": optimizer,
             "gradients": gradients if backward else 0,
         }
+
+    def around(self, phase: str) -> int:
+        """Return the bytes of the state's file that are mapped beside the layer in use: of each of
+        its parts half a window in front of it and behind it, on average."""
+        held = self.held(phase)
+        parts = [held["adapters"], held["optimizer"]]
+        parts += [held["gradients"]] if self._settings.keeps_gradients else []
+        return _WINDOW * sum(size > 0 for size in parts) if self.spilled else 0
 
 
 def _layer(traced: Traced, kind: str, settings: Settings) -> _Layer:

@@ -1,12 +1,13 @@
 """Answers what the trainer of a split run asks, for as long as the run is watched."""
 
 import io
+import posixpath
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -15,10 +16,12 @@ from toolkit.device import open_device
 from toolkit.device.base import Device
 from toolkit.device.contents import checked_files
 from toolkit.device.errors import DeviceCommandError, DeviceLost
+from toolkit.device.kept import SPLIT, computer_state, find_computer_states
 from toolkit.device.layout import run_path
 from toolkit.device.run_settings import read_settings, stored_settings
 from toolkit.device.runs import Run
 from toolkit.device.shell import quote
+from toolkit.device.training import require_second_connection
 from toolkit.device.transfer import digest
 from toolkit.errors import ToolkitError
 from toolkit.settings.training import FLAGS, SETTINGS, TrainSettings
@@ -31,9 +34,8 @@ from toolkit.splitting.questions import (
 )
 from toolkit.splitting.upper import UpperLayers
 
-METHOD = "split"
+METHOD = SPLIT
 _LOOKS = 300  # of one command, 10 ms apart
-_KEPT = "computer-"
 _RETRY, _PATIENCE, _PAUSE = 2.0, 20.0, 0.01  # seconds
 
 
@@ -76,6 +78,7 @@ class Serving:
         Raises:
             ToolkitError: The run is no split one, or was started with another bundle.
         """
+        require_second_connection(device)
         stored = stored_settings(device, run)
         if stored.get("method") != METHOD:
             raise ToolkitError(f"run {run!r} is no split one", "Leave --computer-bundle away")
@@ -186,7 +189,7 @@ def _next_question(device: Device, folder: str) -> Question | None:
 
 def _kept_state(device: Device, folder: str, step: int) -> bytes:
     """Return what was kept with the save after a step."""
-    path = f"{folder}/{_KEPT}{step}.pt"
+    path = f"{folder}/{computer_state(step)}"
     found = device.stat(path)
     if found is None:
         raise _Unknown(
@@ -198,18 +201,14 @@ def _kept_state(device: Device, folder: str, step: int) -> bytes:
 
 def _forget_older(device: Device, folder: str, step: int) -> None:
     """Keep this state and the one before, which the device goes on from if it does not save now."""
-    kept = {
-        int(name.removeprefix(_KEPT).removesuffix(".pt")): name
-        for entry in device.list(folder)
-        if (name := PurePosixPath(entry.path).name).startswith(_KEPT) and name.endswith(".pt")
-    }
-    before = sorted(known for known in kept if known <= step)
+    kept = [found.step for found in find_computer_states(device, posixpath.dirname(folder))]
+    before = [known for known in kept if known <= step]
     for gone in [*before[:-2], *(known for known in kept if known > step)]:
-        device.remove(f"{folder}/{kept[gone]}")
+        device.remove(f"{folder}/{computer_state(gone)}")
 
 
 def _keep(device: Device, folder: str, step: int, state: bytes) -> None:
-    _publish(device, f"{folder}/{_KEPT}{step}.pt", state)
+    _publish(device, f"{folder}/{computer_state(step)}", state)
 
 
 def _publish(device: Device, path: str, content: bytes) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec.structs import asdict as struct_asdict
 
+from toolkit.choices import lowering_label
 from toolkit.trace.analysis import Analysis
 from toolkit.trace.analysis.memory import LABELS
 from toolkit.trace.schema import CATEGORIES, PHASES
@@ -181,8 +182,9 @@ def _operators(first: Analysis, second: Analysis) -> list[Change]:
 def _differences(first: Analysis, second: Analysis) -> list[Difference]:
     rows: list[Difference] = []
     runs = (first.trace.run, second.trace.run)
-    for name in ("model", "lowering", "toolkit"):
-        rows.append(Difference(name, *(getattr(run, name) for run in runs)))
+    rows.append(Difference("model", *(run.model for run in runs)))
+    rows.append(Difference("lowering", *(lowering_label(run.lowering) for run in runs)))
+    rows.append(Difference("toolkit", *(run.toolkit for run in runs)))
     places = (run.checkpoints.place for run in runs)
     rows.append(Difference("checkpoints kept in", *places))
     rows.append(Difference("state kept in", *(run.state.place for run in runs)))

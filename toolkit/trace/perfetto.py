@@ -136,7 +136,7 @@ class _Run:
         run = self.trace.run
         facts = {
             "model": run.model,
-            "lowering": run.lowering,
+            "lowering": lowering_label(run.lowering),
             "toolkit": run.toolkit,
             "status": self.analysis.status,
             "time_unix": run.time_unix,

@@ -13,7 +13,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tools.bench import harness
 
-# model, length, optimizer, lowering: bar in MB, aim, published figure.
+# model, length, optimizer, lowering: bar in MB, aim, published figure. The aims of ms-bp and
+# approx-bp are what `toolkit plan` says, the bars 4 % more.
 CASES = [
     ("smollm2-135m", 256, "sgd", "mesp", None, None, ""),
     ("smollm2-135m", 256, "adamw", "mesp", 60, 45, ""),
@@ -24,8 +25,8 @@ CASES = [
     ("qwen2.5-0.5b", 256, "adalomo", "mesp", 44, 41, ""),
     ("qwen2.5-0.5b", 256, "adamw --state spill", "mesp", 30, 25, ""),
     ("qwen2.5-0.5b", 256, "sgd", "mebp", 160, 110, "MeBP 320-361"),
-    ("qwen2.5-0.5b", 256, "sgd", "ms-bp", 160, 110, ""),
-    ("qwen2.5-0.5b", 256, "sgd", "approx-bp", 160, 110, ""),
+    ("qwen2.5-0.5b", 256, "sgd", "ms-bp", 68, 66, ""),
+    ("qwen2.5-0.5b", 256, "sgd", "approx-bp", 63, 61, ""),
     ("qwen2.5-0.5b", 1024, "sgd", "mesp", None, None, ""),
     ("qwen2.5-1.5b", 256, "sgd", "mesp", 130, 100, ""),
     ("qwen2.5-3b", 256, "sgd", "mesp", 200, 150, "MeSP 368, MeBP 638-662"),

@@ -14,8 +14,9 @@
 namespace toolkit {
 namespace {
 
-// Pages that the kernel maps around one that was asked for.
-constexpr uintptr_t kAround = 64 << 10;
+// Pages that the kernel maps around one that was asked for: 64 KiB, and since Linux 6.18 the whole
+// of the folio that it lies in, at most a huge page.
+constexpr uintptr_t kAround = 2 << 20;
 
 /// Has the storage set the file's blocks aside: what is mapped has no way to say that it is full.
 void extend(File& file, int64_t end) {
