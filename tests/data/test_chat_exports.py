@@ -3,6 +3,7 @@
 # ruff: noqa: RUF001 (letters of other alphabets are meant)
 
 import json
+import time
 import unicodedata
 from pathlib import Path
 
@@ -188,6 +189,17 @@ def test_that_a_message_was_edited_is_left_out(tmp_path, edited):
     text = f"31.12.20, 22:15 - Ann: hello\n31.12.20, 22:16 - Bob: so <{edited}>\n"
     [document] = read(tmp_path / "a.txt", text, "Bob")
     assert turns(document) == [("u", "hello"), ("a", "so")]
+
+
+@pytest.mark.parametrize(
+    "said", [" " * 1_000_000 + "<a>", "\u200e<" * 300_000, "so" + " " * 1_000_000]
+)
+def test_a_long_line_takes_no_longer_than_its_length_asks_for(tmp_path, said):
+    heads = "31.12.20, 22:14 - Ann: hi\n31.12.20, 22:15 - Bob: yes\n31.12.20, 22:16 - Ann: x"
+    begun = time.monotonic()
+    [document] = read(tmp_path / "a.txt", f"{heads}{said}.\n31.12.20, 22:17 - Bob: so\n", "Bob")
+    assert time.monotonic() - begun < 2
+    assert turns(document)[2:] == [("u", f"x{said}."), ("a", "so")]
 
 
 def test_what_people_write_of_such_things_is_kept(tmp_path):

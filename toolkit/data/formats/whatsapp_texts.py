@@ -159,7 +159,7 @@ _PATTERN = re.compile(
     rf"|.+ \((?:{_any_of(_ATTACHED)})\)"
     r"|[^:]{3,20}: https://maps\.google\.com/\?q=\S+"
 )
-_EDITED_END = re.compile(rf"\s*(?:\u200e<[^<>]+>|<(?:{_any_of(_EDITED)})\.?>)\s*$", re.IGNORECASE)
+_REMARK = re.compile(rf"\u200e<[^<>]+>|<(?:{_any_of(_EDITED)})\.?>")
 
 
 def is_own(line: str) -> bool:
@@ -170,4 +170,11 @@ def is_own(line: str) -> bool:
 
 def without_edited(text: str) -> str:
     """Return a message without the remark at its end that it was edited."""
-    return _EDITED_END.sub("", text)
+    message = text.rstrip()
+    # From the last bracket on: searched for from the front, long white space would take hours.
+    begin = message.rfind("<")
+    if begin < 0:
+        return text
+    begin -= message[:begin].endswith("\u200e")
+    edited = _REMARK.fullmatch(_normal(message[begin:]))
+    return message[:begin].rstrip() if edited else text
