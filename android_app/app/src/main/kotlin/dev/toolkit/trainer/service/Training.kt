@@ -1,0 +1,141 @@
+package dev.toolkit.trainer.service
+
+import android.util.Log
+import dev.toolkit.trainer.R
+import dev.toolkit.trainer.Words
+import dev.toolkit.trainer.engine.Engine
+import dev.toolkit.trainer.engine.EngineException
+import dev.toolkit.trainer.policy.Hold
+import dev.toolkit.trainer.policy.Waiting
+import dev.toolkit.trainer.store.AppException
+import dev.toolkit.trainer.store.Run
+import dev.toolkit.trainer.store.RunState
+import java.io.File
+
+/**
+ * Trains a run from its start to its end, a pause or a failure, on the thread that calls [work].
+ *
+ * @param decide what the policy says, by what was waited for and the memory that the run will take
+ */
+internal class Training(
+    private val seat: Seat, private val records: RunRecords, private val guests: Guests, private val decide: (Hold?, Long) -> Waiting?,
+) {
+    private val pace = Pace()
+
+    fun work(started: Run) {
+        var run = started
+        var outcome = RunState.FAILED
+        var reason = ""
+        try {
+            var waited: Waiting? = null
+            while (true) {
+                val permission = awaitPermission(run, waited)
+                run = permission.first
+                waited = permission.second
+                val wish = seat.wish
+                if (wish != Wish.TRAIN) {
+                    run = run.copy(untold = run.untold + wish.words)
+                    outcome = wish.after
+                    break
+                }
+                run = records.write(run.copy(state = RunState.RUNNING, reason = ""))
+                val held = train(run, waited)
+                run = run.copy(step = stepOf(run), untold = emptyList(), peakMb = peakOf(run), attempts = 0)
+                if (held == null) {
+                    outcome = if (seat.wish == Wish.TRAIN || finished()) RunState.COMPLETED else seat.wish.after
+                    break
+                }
+                waited = held
+            }
+        } catch (error: EngineException) {
+            reason = error.message ?: Words.of(R.string.unknown_failure)
+        } catch (error: AppException) {
+            reason = error.message ?: Words.of(R.string.unknown_failure)
+        } catch (error: RuntimeException) {
+            reason = Words.of(R.string.unexpected_failure, error.toString())
+            Log.e(TAG, "run ${run.name}", error)
+        } catch (error: OutOfMemoryError) {
+            reason = Words.of(R.string.app_memory)
+            Log.e(TAG, "run ${run.name}", error)
+        } finally {
+            // It has come to an end in its own way, so it is not what ends the process.
+            run = run.copy(step = stepOf(run), peakMb = peakOf(run), attempts = 0)
+            if (outcome == RunState.COMPLETED || outcome == RunState.STOPPED) run = records.concluded(run, seat.active?.progress)
+            records.write(run.copy(state = outcome, reason = reason))
+            seat.leave()
+            Log.i(TAG, "run ${run.name}: ${outcome.name.lowercase()} at step ${run.step} $reason")
+            seat.tellListeners()
+        }
+    }
+
+    /**
+     * Waits while the policy says so. Returns the run with the reasons that its closed trace does not have yet,
+     * and what was waited for last, if anything.
+     */
+    private fun awaitPermission(started: Run, before: Waiting?): Pair<Run, Waiting?> {
+        var run = started
+        var waited: Waiting? = before
+        var shown: Waiting? = null
+        while (seat.wish == Wish.TRAIN) {
+            val waiting = decide(waited?.hold, run.peakMb) ?: break
+            if (waiting.hold != waited?.hold) run = run.copy(untold = run.untold + waiting.text)
+            waited = waiting
+            if (waiting != shown) {
+                shown = waiting
+                records.write(run.copy(state = RunState.WAITING, reason = waiting.text, step = stepOf(run)))
+                val active = seat.active
+                val since = active?.takeIf { it.waiting?.hold == waiting.hold && it.since > 0 }?.since ?: System.currentTimeMillis()
+                seat.show(ActiveRun(run.name, Doing.WAITING, waiting, active?.progress, since, pace.seconds))
+            }
+            seat.await(RECHECK_SECONDS)
+        }
+        return run to waited
+    }
+
+    /** Trains until the run is over or must stop. Returns what it has to wait for, or null. */
+    private fun train(run: Run, waited: Waiting?): Waiting? {
+        seat.show(ActiveRun(run.name, Doing.OPENING, null, seat.active?.progress))
+        guests.dismiss()
+        val opened = Engine.open(records.options(run))
+        try {
+            run.untold.forEach { opened.note("paused", it) }
+            if (waited != null) opened.note("resumed", Words.of(waited.hold.over))
+            seat.opened(opened)
+            val saved = File(run.folder, "state.bin")
+            val savedAt = saved.lastModified()
+            var attempts = run.attempts
+            val begun = opened.progress().step
+            do {
+                if (seat.held == null) decide(null, 0)?.let { seat.hold(opened, it) }
+                val progress = opened.progress()
+                pace.add(progress)
+                val doing = if (seat.held == null) Doing.TRAINING else Doing.SAVING
+                seat.show(ActiveRun(run.name, doing, seat.held, progress, secondsPerStep = pace.seconds))
+                // It has saved since, so what ended its process before is over.
+                if (attempts > 0 && saved.lastModified() != savedAt) {
+                    attempts = 0
+                    records.write(run.copy(attempts = 0, step = opened.progress().step))
+                }
+            } while (opened.step())
+            val why = seat.held
+            seat.dropped = why != null && opened.progress().step == begun
+            seat.show(ActiveRun(run.name, Doing.SAVING, why, opened.progress()))
+            return why.takeUnless { finished() }
+        } finally {
+            seat.closed()
+            opened.close()
+        }
+    }
+
+    private fun stepOf(run: Run): Long = seat.active?.progress?.step ?: run.step
+
+    private fun peakOf(run: Run): Long = maxOf(run.peakMb, (seat.active?.progress?.peakKib ?: 0) * 1024 / 1_000_000)
+
+    /** Also before the last step, where it no longer helped. */
+    private fun finished(): Boolean = seat.active?.progress?.let { it.step >= it.steps || !it.running && !it.stopped } ?: false
+
+    private companion object {
+        const val TAG = "toolkit"
+        const val RECHECK_SECONDS = 15L
+    }
+}
