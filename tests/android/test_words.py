@@ -17,7 +17,7 @@ DETAILS = {
 }
 """What a tokenizer has that is not known, in the tokenizers library's own words; tables."""
 NOT_SHOWN = re.compile(
-    r"(Log\.\w\(|require\(|check\(|UnknownComponent\(|unknown\(|TemplateError\(|[rR]eadable\(|@Deprecated\(|"
+    r"(Log\.\w\(|require\(|check\(|UnknownComponent\(|unknown\(|[rR]eadable\(|@Deprecated\(|"
     r"IOException\(|JSONException\(|FileNotFoundException\(|newWakeLock|contains\(|get\w+\(|put\w+\(|tag)"
 )
 """Before a text: it goes to a log or another program, or only developers can see it."""

@@ -37,6 +37,7 @@ from toolkit.sources.bundle import BundleSource  # noqa: E402
 
 TARGET = ROOT / "build/android/fixtures"
 SEQ_LEN = 24
+CHAT_LEN = 256  # the template alone takes more than SEQ_LEN
 CASES = 6000  # tools/android/real_tokenizers.py has more
 PROMPT = "hello there, how"
 TEXTS = [
@@ -57,6 +58,7 @@ def main() -> None:
     for name, tokenizer in (("words", make_tokenizer(SMOLLM2)), ("pieces", pieces)):
         write_text_bundle(TARGET / "bundles" / name, tokenizer)
         write_text_rows(TARGET / "texts" / name, tokenizer)
+    write_text_bundle(TARGET / "bundles/chats", make_tokenizer(SMOLLM2), CHAT_LEN)
     write_archive(Bundle.open(TARGET / "bundles/words"), TARGET / "words.zip")
     write_reference(TARGET / "reference")
     write_gguf(TARGET / "gguf", TARGET / "reference", TARGET / "bundles/tiny")
@@ -65,14 +67,16 @@ def main() -> None:
     tokenizer_cases.write(TARGET / "tokenizers", CASES, tokenizers)
 
 
-def write_text_bundle(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+def write_text_bundle(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, seq_len: int = SEQ_LEN
+) -> None:
     """Export a tiny model with a tokenizer and its vocabulary."""
     config = tiny.tiny_config("llama")
     config.vocab_size = len(tokenizer)
     config.initializer_range = 0.2
     name = f"tiny-{folder.name}"
     source = SourceWithTokenizer(config, parameter_shapes(config), name, 2, tokenizer=tokenizer)
-    export_bundle(source, folder, ExportSettings(LoraSettings(4, 8.0, PROJECTIONS), (SEQ_LEN,)))
+    export_bundle(source, folder, ExportSettings(LoraSettings(4, 8.0, PROJECTIONS), (seq_len,)))
 
 
 def write_text_rows(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:

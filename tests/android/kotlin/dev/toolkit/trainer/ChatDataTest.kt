@@ -7,6 +7,8 @@ import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.DataSet
 import dev.toolkit.trainer.store.TextData
 import dev.toolkit.trainer.store.Utf8
+import dev.toolkit.trainer.template.Jinja
+import dev.toolkit.trainer.template.TemplateError
 import java.io.File
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
@@ -21,6 +23,7 @@ import org.junit.Test
 import org.junit.rules.TemporaryFolder
 import org.junit.runner.RunWith
 import org.robolectric.RobolectricTestRunner
+import org.robolectric.RuntimeEnvironment
 
 /** Chats, tables and records to training data on the phone, against `toolkit data` with the templates of every family. */
 @RunWith(RobolectricTestRunner::class)
@@ -80,6 +83,44 @@ class ChatDataTest {
     }
 
     @Test
+    fun `a line of a megabyte is read in no time, whatever it is made of`() {
+        val lines = mapOf(
+            "spaces" to " ".repeat(1 shl 20) + "<a>", "marks" to "\u200e<".repeat(1 shl 19), "left to right" to "\u200e".repeat(1 shl 20),
+            "brackets" to "(".repeat(1 shl 20) + " (x", "attached" to "x (file attached".repeat(1 shl 16), "picture" to "IMG-20231231-WA" + "7".repeat(1 shl 20),
+            "quotes" to "\"«“".repeat(1 shl 18), "colons" to ": ".repeat(1 shl 19), "dates" to "31.12.23, 22:15 - ".repeat(1 shl 16),
+        )
+        for ((name, line) in lines) {
+            val export = "31.12.23, 22:14 - Ben: Hello\n31.12.23, 22:15 - $me: hm $line.\n$line\n31.12.23, 22:16 - Ben: what?\n"
+            val begun = System.nanoTime()
+            val format = Format.of("chat.txt", export)
+            assertEquals(name, Format.WHATSAPP, format)
+            assertEquals(name, 2, format.speakers("chat.txt", export).size)
+            assertTrue(name, format.read("chat.txt", export, Choices(me)).single().messages!![1].getValue("content").toString().startsWith("hm "))
+            val seconds = (System.nanoTime() - begun) / 1e9
+            assertTrue("$name took $seconds s", seconds < 2)
+        }
+    }
+
+    @Test
+    fun `what a chat template cannot do is said in the language of the phone`() {
+        RuntimeEnvironment.setQualifiers("de")
+        Fixtures.deploy(temporary)
+        fun refused(template: String): String =
+            assertThrows(template, TemplateError::class.java) { Jinja(template).render(mapOf("messages" to listOf(mapOf("role" to "user")))) }.message.orEmpty()
+        for ((template, word) in mapOf(
+            "{{ messages | groupby('role') }}" to "groupby", "{% include 'a' %}" to "include", "{{ messages is callable }}" to "callable",
+            "{{ messages[::2] }}" to "[::2]", "{{ messages | tojson(indent=2) }}" to "tojson", "{{ range(1, 9, 2) }}" to "range",
+        )) assertTrue(refused(template), refused(template).startsWith("sie verwendet ") && word in refused(template) && refused(template).endsWith("was diese App nicht kennt"))
+        for ((template, word) in mapOf("{{ messages[0].content.text }}" to "text", "{{ 1 < 'a' }}" to "<", "{{ 1 + 'a' }}" to "+", "{% for a in 1 %}{% endfor %}" to "for")) {
+            assertEquals("bei $word erwartet sie etwas anderes", refused(template))
+        }
+        for ((template, word) in mapOf("{% if true %}" to "endif", "{{ 'a" to "'", "{# a" to "{#", "{{ a" to "{{", "{{ § }}" to "§", "{{ , }}" to ",")) {
+            assertEquals("bei $word ist sie falsch geschrieben", refused(template))
+        }
+        assertEquals("sie sagt „After user comes assistant“", refused("{{ raise_exception('After user comes assistant') }}"))
+    }
+
+    @Test
     fun `columns are learned as they were chosen`() {
         val table = "Nr,Frage,Antwort\n1,wo?,hier\n2,\"wann,\ngenau?\",jetzt\n"
         assertEquals(listOf("Nr", "Frage", "Antwort"), Format.TABLE.columns("t.csv", table))
@@ -103,6 +144,7 @@ class ChatDataTest {
         assertTrue("Choose which one" in refused("a.csv", "a,b\n1,2\n"))
         assertTrue("a.csv:3: 1 fields" in refused("a.csv", "text,b\n1,2\n3\n"))
         assertTrue("no column c" in refused("a.csv", "text,b\n1,2\n", Choices(answer = "c")))
+        assertTrue("fits into the 24 tokens" in refused("chat.txt", text("android.txt"), Choices(me)))
         assertTrue("“Nobody”" in refused("chat.txt", text("android.txt"), Choices("Nobody")))
         assertTrue("as Telegram exports it" in refused("result.json", text("result.json").replace("\"date\"", "\"day\"")))
         assertTrue(app.data.find("mine") == null)

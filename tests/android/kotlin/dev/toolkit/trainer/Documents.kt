@@ -14,6 +14,7 @@ import org.robolectric.Robolectric
 import org.robolectric.Shadows.shadowOf
 import java.io.File
 import java.io.FileNotFoundException
+import java.util.Collections
 
 /** A provider of documents as the system's file picker and MediaStore show to apps. */
 class Documents : ContentProvider() {
@@ -25,6 +26,9 @@ class Documents : ContentProvider() {
     val inserted = ArrayList<ContentValues>()
     val updated = ArrayList<ContentValues>()
     val deleted = ArrayList<Uri>()
+
+    /** The documents that were read or written, by their last names. */
+    val opened: MutableList<String> = Collections.synchronizedList(ArrayList())
 
     /** Makes every access fail as after a permission was taken back, or as on a full storage. */
     var forbidden = false
@@ -43,6 +47,7 @@ class Documents : ContentProvider() {
         if (forbidden) throw SecurityException("no access")
         if (broken) throw FileNotFoundException("No space left on device")
         val entry = entries[uri.lastPathSegment] ?: throw FileNotFoundException(uri.toString())
+        opened += uri.lastPathSegment!!
         return ParcelFileDescriptor.open(entry.file, ParcelFileDescriptor.parseMode(mode))
     }
 

@@ -49,12 +49,12 @@ class EverythingTest {
         assertEquals(listOf(1, 1, 1), listOf(kept.runs, kept.models, kept.data))
         assertTrue("${kept.bytes}", kept.bytes > app.bundles.require("mine").bytes)
         val screen = Robolectric.buildActivity(SettingsActivity::class.java).setup().get()
-        await("what is kept") { Pictures.text(screen, "1 run, 1 model, 1 set of training data") }
+        await("what is kept") { Pictures.text(screen, "1\u00A0run, 1\u00A0model, 1\u00A0set of training data") }
         screen.requireViewById<View>(R.id.wipe).performClick()
         await("the question") { ShadowDialog.getLatestDialog()?.isShowing == true }
         val dialog = ShadowDialog.getLatestDialog() as AlertDialog
         val words = shadowOf(dialog).message.toString()
-        for (part in listOf("All runs", "1 model", "cannot be undone", "The settings stay")) assertTrue(words, part in words)
+        for (part in listOf("All runs", "1\u00A0model", "cannot be undone", "The settings stay")) assertTrue(words, part in words)
         assertTrue("nothing before it is said", app.runs.find("a") != null)
         dialog.getButton(DialogInterface.BUTTON_POSITIVE).performClick()
         await("the end") { ShadowToast.getTextOfLatestToast() == "Everything is deleted." }

@@ -132,6 +132,22 @@ class FirstRunTest {
     }
 
     @Test
+    fun `what is ready while the introduction is not looked at is shown when it is`() {
+        val welcome = Robolectric.buildActivity(WelcomeActivity::class.java).setup()
+        repeat(2) { welcome.get().requireViewById<View>(R.id.next).performClick() }
+        await("the engine") { welcome.get().requireViewById<View>(R.id.sample).isEnabled }
+        welcome.get().requireViewById<View>(R.id.sample).performClick()
+        welcome.pause().stop()
+        await("the sample") { !app.sampling.running }
+        assertNull(shadowOf(welcome.get()).nextStartedActivity)
+        assertNull("from the background none may begin", shadowOf(app).nextStartedService)
+        welcome.start().resume()
+        opened(welcome.get(), RunActivity::class.java)
+        assertTrue(welcome.get().isFinishing)
+        assertEquals(TrainingService.START, shadowOf(app).nextStartedService.action)
+    }
+
+    @Test
     fun `what is there of the sample is used again, what is torn is made anew`() {
         val run = app.sample.prepare()
         val model = File(app.folders.own, "bundles/${Sample.MODEL}")

@@ -32,6 +32,7 @@ import org.junit.runner.RunWith
 import org.robolectric.Robolectric
 import org.robolectric.RobolectricTestRunner
 import org.robolectric.Shadows.shadowOf
+import org.robolectric.shadows.ShadowDialog
 import org.robolectric.shadows.ShadowActivityManager
 import org.robolectric.shadows.ShadowPowerManager
 import java.io.File
@@ -223,6 +224,9 @@ class NightTest : ServiceCase() {
             receive(app, Intent(Intent.ACTION_BOOT_COMPLETED))
             send(TrainingService.PAUSE, "a")
             await("the pause") { app.controller.active == null }
+            await("the page") { page.get().requireViewById<View>(R.id.primary).isShown }
+            page.get().requireViewById<View>(R.id.versions).performClick()
+            await("the saves") { ShadowDialog.getLatestDialog()?.isShowing == true }
             page.close()
         }
         assertEquals(emptyList<String>(), watch.found)

@@ -25,6 +25,7 @@ import org.junit.Assert.assertTrue
 import org.robolectric.Robolectric
 import org.robolectric.RuntimeEnvironment
 import java.io.File
+import java.util.Locale
 
 /** How a screen is looked at. */
 data class Look(val name: String, val qualifiers: String, val fontScale: Float)
@@ -57,6 +58,8 @@ object Pictures {
     fun apply(look: Look) {
         RuntimeEnvironment.setQualifiers(look.qualifiers)
         RuntimeEnvironment.setFontScale(look.fontScale)
+        // As the system does it: numbers are written by it.
+        Locale.setDefault(RuntimeEnvironment.getApplication().resources.configuration.locales[0])
     }
 
     /** Opens a screen, waits until it is [ready], and takes it from its top and from its end. */

@@ -146,7 +146,7 @@ class ScreenFlowTest {
         assertEquals(listOf("text/*", "application/json"), request.getStringArrayExtra(Intent.EXTRA_MIME_TYPES)!!.take(2))
         assertTrue(request.getBooleanExtra(Intent.EXTRA_ALLOW_MULTIPLE, false))
         Documents.answer(screen, listOf(good, broken, good))
-        await("the files") { text(screen, "notes.txt") && text(screen, "520 B") && text(screen, "broken.txt") }
+        await("the files") { text(screen, "notes.txt") && text(screen, "520\u00A0B") && text(screen, "broken.txt") }
         screen.requireViewById<Button>(R.id.make).performClick()
         await("the data") { app.data.find("my-text") != null && screen.isFinishing }
         assertTrue(app.data.require("my-text").tokens > 100)
@@ -168,14 +168,14 @@ class ScreenFlowTest {
         await("what they are") { text(screen, "WhatsApp chat · ") && text(screen, "Table · ") }
         fun choice(of: android.app.Activity, id: Int) = of.requireViewById<Spinner>(id)
         fun lines(id: Int) = choice(screen, id).adapter.let { list -> List(list.count) { list.getItem(it).toString() } }
-        assertEquals(listOf("Anna Müller, 3 messages", "Ben, 2 messages", "Cleo, 1 message"), lines(R.id.me))
+        assertEquals(listOf("Choose who you are", "Anna Müller, 3 messages", "Ben, 2 messages", "Cleo, 1 message"), lines(R.id.me))
         assertEquals(listOf("Nr", "Frage", "Antwort"), lines(R.id.answer))
-        choice(screen, R.id.me).setSelection(1)
+        choice(screen, R.id.me).setSelection(2)
         choice(screen, R.id.question).setSelection(2)
         shadowOf(Looper.getMainLooper()).idle()
         controller.recreate()
         val turned = controller.get()
-        await("the choices again") { choice(turned, R.id.me).count == 3 && choice(turned, R.id.answer).count == 3 }
+        await("the choices again") { choice(turned, R.id.me).count == 4 && choice(turned, R.id.answer).count == 3 }
         assertEquals("Ben, 2 messages", choice(turned, R.id.me).selectedItem)
         assertEquals("Frage" to "Antwort", choice(turned, R.id.question).selectedItem to choice(turned, R.id.answer).selectedItem)
         controller.close()

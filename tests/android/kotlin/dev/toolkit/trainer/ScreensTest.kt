@@ -29,6 +29,7 @@ import dev.toolkit.trainer.ui.RunActivity
 import dev.toolkit.trainer.ui.SettingsActivity
 import dev.toolkit.trainer.ui.TextActivity
 import dev.toolkit.trainer.ui.WelcomeActivity
+import org.junit.After
 import org.junit.Assert.assertTrue
 import org.junit.Rule
 import org.junit.Test
@@ -39,6 +40,7 @@ import org.robolectric.RobolectricTestRunner
 import org.robolectric.Shadows.shadowOf
 import org.robolectric.shadows.ShadowDialog
 import java.io.File
+import java.util.Locale
 import kotlin.math.exp
 import kotlin.math.sin
 
@@ -46,6 +48,9 @@ import kotlin.math.sin
 @RunWith(RobolectricTestRunner::class)
 class ScreensTest {
     @get:Rule val temporary = TemporaryFolder()
+
+    @After
+    fun speakEnglish() = Locale.setDefault(Locale.US)
 
     @Test
     fun `screens with content`() {

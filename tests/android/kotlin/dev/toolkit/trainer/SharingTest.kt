@@ -1,10 +1,10 @@
 package dev.toolkit.trainer
 
 import android.app.AlertDialog
-import android.content.DialogInterface
 import android.content.Intent
 import android.net.Uri
 import android.view.View
+import android.widget.TextView
 import dev.toolkit.trainer.Fixtures.await
 import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.GgufFile
@@ -15,6 +15,7 @@ import dev.toolkit.trainer.ui.Sharing
 import java.io.File
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
 import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
 import org.junit.Rule
@@ -64,12 +65,13 @@ class SharingTest {
         val app = Fixtures.deploy(temporary)
         run(app, "reference", "reference")
         val screen = Robolectric.buildActivity(RunActivity::class.java, RunActivity.intent(app, "reference")).setup().get()
-        val choices = mapOf(DialogInterface.BUTTON_POSITIVE to "reference.gguf", DialogInterface.BUTTON_NEGATIVE to "reference.zip")
+        val choices = mapOf(R.id.share_gguf to "reference.gguf", R.id.share_zip to "reference.zip")
         for ((button, name) in choices) {
-            Sharing(screen).ask("reference")
-            val dialog = ShadowDialog.getLatestDialog() as AlertDialog
-            assertTrue("names, numbers, whole sentences" in shadowOf(dialog).message.toString())
-            dialog.getButton(button).performClick()
+            val dialog = asked(screen)
+            assertFalse("approximate" in words(dialog))
+            assertTrue("names, numbers, whole sentences" in words(dialog))
+            dialog.requireViewById<View>(button).performClick()
+            assertFalse(dialog.isShowing)
             var sent: Intent? = null
             await("the share sheet") { shadowOf(screen).nextStartedActivity.also { sent = it } != null }
             @Suppress("DEPRECATION")
@@ -82,9 +84,43 @@ class SharingTest {
             }
         }
         File(Fixtures.deployed(), "bundles/tiny/manifest.json").delete()
-        Sharing(screen).ask("reference")
-        (ShadowDialog.getLatestDialog() as AlertDialog).getButton(DialogInterface.BUTTON_POSITIVE).performClick()
+        asked(screen).requireViewById<View>(R.id.share_gguf).performClick()
         await("the reason") { ShadowToast.getTextOfLatestToast().orEmpty().contains("tiny") }
+    }
+
+    private fun words(dialog: AlertDialog) = dialog.requireViewById<TextView>(R.id.words).text.toString()
+
+    private fun asked(screen: RunActivity): AlertDialog {
+        val before = ShadowDialog.getLatestDialog()
+        Sharing(screen).ask("reference")
+        await("the question") { ShadowDialog.getLatestDialog() !== before }
+        return ShadowDialog.getLatestDialog() as AlertDialog
+    }
+
+    @Test
+    fun `what learned by approximate gradients is called so, by its model's manifest or its trace`() {
+        val app = Fixtures.deploy(temporary)
+        val run = run(app, "reference", "reference")
+        val model = File(Fixtures.deployed(), "bundles/tiny")
+        val manifest = File(model, "manifest.json")
+        manifest.writeText(manifest.readText().replace("\"lowering\": \"mesp\"", "\"lowering\": \"approx-bp\""))
+        assertEquals("approx-bp", app.bundles.require("tiny").lowering)
+        fun page() = Robolectric.buildActivity(RunActivity::class.java, RunActivity.intent(app, "reference")).setup().get()
+        page().let { screen ->
+            await("the page") { Pictures.text(screen, "approximate gradients (approx-bp)") }
+            assertTrue("approximate gradients (approx-bp)" in words(asked(screen)))
+        }
+        model.deleteRecursively()
+        run.trace.writeText(File(Fixtures.folder, "reference/trace.jsonl").readText().replace("\"lowering\":\"mesp\"", "\"lowering\":\"approx-bp\""))
+        page().let { screen ->
+            await("the page without the model") { Pictures.text(screen, "approximate gradients (approx-bp)") }
+            assertTrue("approximate gradients (approx-bp)" in words(asked(screen)))
+        }
+        File(Fixtures.folder, "reference/trace.jsonl").copyTo(run.trace, overwrite = true)
+        page().let { screen ->
+            await("the page of an exact one") { Pictures.text(screen, "What the model learned") }
+            assertFalse(Pictures.text(screen, "approximate"))
+        }
     }
 
     @Test

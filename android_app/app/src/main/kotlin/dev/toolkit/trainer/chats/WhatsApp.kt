@@ -111,7 +111,7 @@ internal object WhatsApp {
         return LocalDateTime.of(year, part('m'), part('d'), hour, minute, second).toEpochSecond(ZoneOffset.UTC)
     }
 
-    private fun isSpace(c: Char) = c.isWhitespace() || c == '\u0085'
+    fun isSpace(c: Char) = c.isWhitespace() || c == '\u0085'
 
     private val NUMBER = Regex("\\d+")
 }

@@ -45,7 +45,7 @@ internal object WhatsAppTexts {
     private val pattern = Regex(
         "<[^<>]+>|[a-z]{3}-\\d{8}-wa\\d+\\.\\w+ \\(.+\\)|.+ \\((?:${normal(ATTACHED)})\\)|[^:]{3,20}: https://maps\\.google\\.com/\\?q=\\S+",
     )
-    private val edited = Regex("\\s*(?:\\u200e<[^<>]+>|<(?:${normal(EDITED)})\\.?>)\\s*$")
+    private val edited = Regex("\\u200e<[^<>]+>|<(?:${normal(EDITED)})\\.?>")
 
     private fun normal(text: String) = Normalizer.normalize(text, Normalizer.Form.NFC).lowercase()
 
@@ -57,11 +57,11 @@ internal object WhatsAppTexts {
 
     /** A message without the remark at its end that it was edited. */
     fun withoutEdited(text: String): String {
-        val mark = text.lastIndexOf('<')
-        // The texts are compared without regard to capitals, as long as that keeps their length.
-        if (mark < 0 || text.indexOf('>', mark) < 0) return text
-        val folded = normal(text)
-        val found = (if (folded.length == text.length) edited.find(folded) else edited.find(text)) ?: return text
-        return text.substring(0, found.range.first)
+        val message = text.trimEnd(WhatsApp::isSpace)
+        // From the last bracket on: searched for from the front, long white space would take hours.
+        val bracket = message.lastIndexOf('<')
+        if (bracket < 0) return text
+        val begin = if (message.getOrNull(bracket - 1) == '\u200e') bracket - 1 else bracket
+        return if (edited.matches(normal(message.substring(begin)))) message.substring(0, begin).trimEnd(WhatsApp::isSpace) else text
     }
 }

@@ -48,6 +48,9 @@ fun List<Bundle>.titles(): Map<String, String> {
     return associate { it.name to if (count[it.model] == 1) it.model else "${it.model} (${it.name})" }
 }
 
+/** Whether the gradients of a lowering are not the model's own: toolkit/choices.py. */
+fun isApproximate(lowering: String) = lowering == "approx-bp"
+
 /** Which tokenizer a bundle has; data made with it carries the same, and the engine compares them. */
 data class TokenizerName(val name: String, val sha256: String)
 

@@ -44,10 +44,12 @@ class TextData(private val folders: AppFolders) {
         }
         var learned = 0
         var seen = 0
+        var hasChats = false
         try {
             for (document in documents) {
                 if (cancelled) throw AppException(Words.of(R.string.text_cancelled))
                 if (document.text?.isBlank() != true) seen++
+                hasChats = hasChats || document.messages != null
                 if (encoder.add(document)) learned++
             }
         } catch (error: RowRefused) {
@@ -56,7 +58,7 @@ class TextData(private val folders: AppFolders) {
         if (seen == 0) throw AppException(Words.of(R.string.no_text))
         if (cancelled) throw AppException(Words.of(R.string.text_cancelled))
         val rows = encoder.rows()
-        if (rows.isEmpty()) throw AppException(Words.of(R.string.text_short))
+        if (rows.isEmpty()) throw AppException(if (hasChats) Words.of(R.string.chat_unlearned, length) else Words.of(R.string.text_short))
         val part = Part(length, bundle, learned)
         val (held, kept) = rows.withIndex().partition { rows.size >= heldOutOf && it.index % HELD_OUT == HELD_OUT / 2 }
         write(folder, part, kept.map { it.value }, held.map { it.value })

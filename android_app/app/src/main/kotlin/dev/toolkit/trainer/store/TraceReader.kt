@@ -28,6 +28,8 @@ class TraceSummary(
     val error: String?,
     /** Bytes of adapter and optimizer state that steps changed on storage; 0 where these are in memory. */
     val stateBytes: Long = 0,
+    /** Of the model that it was written with, "" where it begins later. */
+    val lowering: String = "",
 ) {
     val lastStep: TraceStep? get() = steps.lastOrNull { it.loss != null }
     val peakKib: Long get() = steps.maxOfOrNull { it.peakKib } ?: 0
@@ -61,6 +63,7 @@ class TraceReader(private val file: File, private val tail: Long = Long.MAX_VALU
     private var endStatus: String? = null
     private var error: String? = null
     private var stateBytes = 0L
+    private var lowering = ""
 
     fun read(): TraceSummary {
         try {
@@ -72,7 +75,7 @@ class TraceReader(private val file: File, private val tail: Long = Long.MAX_VALU
         }
         return TraceSummary(
             ArrayList(steps), ArrayList(events), ArrayList(evaluations),
-            availableKib, temperature, parameters, endStatus, error, stateBytes,
+            availableKib, temperature, parameters, endStatus, error, stateBytes, lowering,
         )
     }
 
@@ -129,6 +132,7 @@ class TraceReader(private val file: File, private val tail: Long = Long.MAX_VALU
         endStatus = null
         error = null
         availableKib = record.optJSONObject("device")?.optLong("memory_available_kib") ?: 0
+        lowering = record.optString("lowering")
         parameters = record.optJSONObject("bundle")?.optLong("adapter_parameters") ?: 0
     }
 

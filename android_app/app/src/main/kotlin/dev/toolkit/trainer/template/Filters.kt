@@ -1,5 +1,6 @@
 package dev.toolkit.trainer.template
 
+import dev.toolkit.trainer.R
 import org.json.JSONObject
 
 /** What Python does with values. */
@@ -18,7 +19,7 @@ internal object Values {
         true -> "True"
         false -> "False"
         is String, is Long, is Double -> value.toString()
-        else -> throw TemplateError("it writes something that is no text")
+        else -> throw TemplateError(R.string.template_unfit, "{{ }}")
     }
 
     fun list(value: Any?): List<Any?> = when (value) {
@@ -26,12 +27,12 @@ internal object Values {
         is Map<*, *> -> value.keys.toList()
         is String -> value.map { it.toString() }
         Undefined -> emptyList()
-        else -> throw TemplateError("it goes through something that is no list")
+        else -> throw TemplateError(R.string.template_unfit, "for")
     }
 
     fun field(of: Any?, name: String): Any? = when (of) {
         is Map<*, *> -> if (of.containsKey(name)) of[name] else Undefined
-        Undefined -> throw TemplateError("$name of something that is not there")
+        Undefined -> throw TemplateError(R.string.template_unfit, name)
         else -> Undefined
     }
 
@@ -39,14 +40,14 @@ internal object Values {
         of is Map<*, *> -> if (of.containsKey(index)) of[index] else Undefined
         of is List<*> && index is Long -> of.getOrElse(if (index < 0) (of.size + index).toInt() else index.toInt()) { Undefined }
         of is String && index is Long -> (if (index < 0) of.length + index else index).toInt().let { of.getOrNull(it)?.toString() ?: Undefined }
-        of == Undefined -> throw TemplateError("$index of something that is not there")
+        of == Undefined -> throw TemplateError(R.string.template_unfit, "[$index]")
         else -> Undefined
     }
 
     fun slice(of: Any?, bounds: List<Long?>): Any? {
         val all = list(of)
         val step = bounds.getOrNull(2) ?: 1L
-        if (step != 1L && step != -1L) throw TemplateError("it takes every ${step}th of a list")
+        if (step != 1L && step != -1L) throw TemplateError(R.string.template_unknown, "[::$step]")
         fun bound(index: Int, other: Int): Int {
             val given = bounds.getOrNull(index) ?: return other
             return (if (given < 0) given + all.size else given).coerceIn(if (step < 0) -1L else 0L, all.size.toLong()).toInt()
@@ -67,7 +68,7 @@ internal object Values {
             is String -> left is String && left in right
             is Map<*, *> -> right.containsKey(left)
             is List<*> -> right.any { same(it, left) }
-            else -> throw TemplateError("it looks into something that is no list")
+            else -> throw TemplateError(R.string.template_unfit, "in")
         }
         "~" -> text(left) + text(right)
         "+" -> when {
@@ -86,7 +87,7 @@ internal object Values {
     private fun compare(left: Any?, right: Any?): Int = when {
         left is Number && right is Number -> left.toDouble().compareTo(right.toDouble())
         left is String && right is String -> left.compareTo(right)
-        else -> throw TemplateError("it compares what cannot be compared")
+        else -> throw TemplateError(R.string.template_unfit, "<")
     }
 
     private fun ordered(operator: String, order: Int) = when (operator) {
@@ -97,14 +98,14 @@ internal object Values {
     }
 
     private fun number(operator: String, left: Any?, right: Any?): Any {
-        if (left !is Long || right !is Long) throw TemplateError("it reckons with what is no whole number")
+        if (left !is Long || right !is Long) throw TemplateError(R.string.template_unfit, operator)
         return when (operator) {
             "+" -> left + right
             "-" -> left - right
             "*" -> left * right
             "%" -> Math.floorMod(left, right)
             "//" -> Math.floorDiv(left, right)
-            else -> throw TemplateError("$operator is not known")
+            else -> throw TemplateError(R.string.template_unknown, operator)
         }
     }
 }
@@ -132,8 +133,8 @@ internal object Filters {
             val fits = if (given.size == 1) Values.isTrue(field) else test(given[1] as String, field, given.getOrNull(2))
             fits == (name == "selectattr")
         }
-        "tojson" -> if (named.isEmpty() && given.isEmpty()) json(value) else throw TemplateError("it writes JSON with an indent")
-        else -> throw TemplateError("$name is not known")
+        "tojson" -> if (named.isEmpty() && given.isEmpty()) json(value) else throw TemplateError(R.string.template_unknown, "tojson(…)")
+        else -> throw TemplateError(R.string.template_unknown, name)
     }
 
     fun test(name: String, value: Any?, other: Any?): Boolean = when (name) {
@@ -152,7 +153,7 @@ internal object Filters {
         "equalto", "eq", "sameas", "==" -> Values.same(value, other)
         "ne", "!=" -> !Values.same(value, other)
         "defined" -> value != Undefined
-        else -> throw TemplateError("$name is not known")
+        else -> throw TemplateError(R.string.template_unknown, name)
     }
 
     fun method(of: Any?, name: String, given: List<Any?>): Any? = when {
@@ -161,11 +162,11 @@ internal object Filters {
         of is Map<*, *> && name == "keys" -> of.keys.toList()
         of is Map<*, *> && name == "values" -> of.values.toList()
         of is Map<*, *> && name == "get" -> if (of.containsKey(given[0])) of[given[0]] else given.getOrNull(1)
-        else -> throw TemplateError("$name of what has none")
+        else -> throw TemplateError(R.string.template_unfit, name)
     }
 
     private fun textMethod(of: String, name: String, given: List<Any?>): Any? {
-        fun text(index: Int) = given[index] as? String ?: throw TemplateError("$name of what is no text")
+        fun text(index: Int) = given[index] as? String ?: throw TemplateError(R.string.template_unfit, name)
         return when (name) {
             "strip" -> trimmed(of, given.getOrNull(0), true, true)
             "lstrip" -> trimmed(of, given.getOrNull(0), true, false)
@@ -180,7 +181,7 @@ internal object Filters {
             "find" -> of.indexOf(text(0)).toLong()
             "capitalize" -> of.take(1).uppercase() + of.drop(1).lowercase()
             "title" -> Regex("\\p{L}+").replace(of) { it.value.take(1).uppercase() + it.value.drop(1).lowercase() }
-            else -> throw TemplateError("$name is not known")
+            else -> throw TemplateError(R.string.template_unknown, name)
         }
     }
 
@@ -196,6 +197,6 @@ internal object Filters {
         is String -> JSONObject.quote(value).replace("\\/", "/")
         is Boolean, is Long, is Double -> value.toString()
         null -> "null"
-        else -> throw TemplateError("it writes JSON of what has none")
+        else -> throw TemplateError(R.string.template_unfit, "tojson")
     }
 }

@@ -1,5 +1,7 @@
 package dev.toolkit.trainer.template
 
+import dev.toolkit.trainer.R
+
 /** A template of Jinja, in the part of the language that chat templates are written in. */
 class Jinja(source: String) {
     private val root = JinjaParser(source).parse()
@@ -50,7 +52,7 @@ private class Rendering(private val spans: (Int, Int) -> Unit) {
             "for" -> loop(node, scope)
             "set" -> assign(node.parts.drop(1), value(node.parts[0], scope), scope)
             "set-field" -> {
-                val space = value(node.parts[0], scope) as? Namespace ?: throw TemplateError("only a namespace can be changed")
+                val space = value(node.parts[0], scope) as? Namespace ?: throw TemplateError(R.string.template_unknown, "set ….${node.text}")
                 space[node.text] = value(node.parts[1], scope)
             }
             "macro" -> scope.own[node.text] = macro(node, scope)
@@ -138,7 +140,7 @@ private class Rendering(private val spans: (Int, Int) -> Unit) {
             "filter" -> arguments(node, scope) { given, named -> Filters.apply(node.text, part(0), given, named) }
             "test" -> if (node.text in listOf("defined", "undefined")) (part(0) != Undefined) == (node.text == "defined")
             else Filters.test(node.text, part(0), node.parts.getOrNull(1)?.let { value(it, scope) })
-            else -> throw TemplateError("${node.kind} is not known")
+            else -> throw TemplateError(R.string.template_unknown, node.kind)
         }
     }
 
@@ -154,7 +156,7 @@ private class Rendering(private val spans: (Int, Int) -> Unit) {
             if (of !is Map<*, *> || of[called.text] == null) return@arguments Filters.method(of, called.text, given)
         }
         val function = if (called.kind == "name") scope.find(called.text) else value(called, scope)
-        if (function !is Function2<*, *, *>) throw TemplateError("${called.text} is not known")
+        if (function !is Function2<*, *, *>) throw TemplateError(R.string.template_unknown, called.text)
         @Suppress("UNCHECKED_CAST")
         (function as Callable)(given, named)
     }
@@ -169,11 +171,11 @@ private class Rendering(private val spans: (Int, Int) -> Unit) {
         val BUILTINS = mapOf<String, Callable>(
             "namespace" to { _, named -> Namespace().apply { putAll(named) } },
             "dict" to { _, named -> named },
-            "raise_exception" to { given, _ -> throw TemplateError(given.joinToString()) },
+            "raise_exception" to { given, _ -> throw TemplateError(R.string.template_says, given.joinToString()) },
             "strftime_now" to { given, _ -> DAY.fold(given[0] as String) { format, (code, word) -> format.replace(code, word) } },
             "range" to { given, _ ->
                 val numbers = given.map { it as Long }
-                if (numbers.size > 2) throw TemplateError("range with a step")
+                if (numbers.size > 2) throw TemplateError(R.string.template_unknown, "range(…, …, …)")
                 val begin = if (numbers.size > 1) numbers[0] else 0L
                 (begin until numbers[if (numbers.size > 1) 1 else 0]).toList()
             },

@@ -1,7 +1,10 @@
 package dev.toolkit.trainer.template
 
-/** A template that this app cannot render as Jinja does, or that refuses the messages; [message] says why. */
-class TemplateError(message: String) : Exception(message)
+import dev.toolkit.trainer.R
+import dev.toolkit.trainer.Words
+
+/** A template that this app cannot render as Jinja does, or that refuses the messages: why, and which word of the template it is about. */
+class TemplateError(why: Int, word: String) : Exception(Words.of(why, word))
 
 /** What a template is made of: a text between tags, or a tag's words. */
 internal class Chunk(val text: String, val words: List<Word>?, val isBlock: Boolean)
@@ -63,7 +66,7 @@ internal class JinjaLexer(source: String) {
     /** Goes behind the comment; returns the mark before its end. */
     private fun comment(): Char {
         val end = source.indexOf("#}", at)
-        if (end < 0) throw TemplateError("a comment does not end")
+        if (end < 0) throw TemplateError(R.string.template_broken, "{#")
         at = end + 2
         return source[end - 1]
     }
@@ -74,7 +77,7 @@ internal class JinjaLexer(source: String) {
         var depth = 0
         while (true) {
             while (at < source.length && isSpace(source[at])) at++
-            if (at >= source.length) throw TemplateError("a tag does not end")
+            if (at >= source.length) throw TemplateError(R.string.template_broken, if (block) "{%" else "{{")
             val marked = source[at] in "-+" && source.startsWith(close, at + 1)
             if (marked || depth == 0 && source.startsWith(close, at)) {
                 val mark = source[at]
@@ -104,7 +107,7 @@ internal class JinjaLexer(source: String) {
         }
         val two = source.substring(at, minOf(at + 2, source.length))
         at += if (two in TWO) 2 else 1
-        if (two !in TWO && c !in ONE) throw TemplateError("$c is not expected")
+        if (two !in TWO && c !in ONE) throw TemplateError(R.string.template_broken, c.toString())
         return Word("operator", if (two in TWO) two else c.toString())
     }
 
@@ -112,7 +115,7 @@ internal class JinjaLexer(source: String) {
         val text = StringBuilder()
         at++
         while (true) {
-            val c = source.getOrElse(at++) { throw TemplateError("a text does not end") }
+            val c = source.getOrElse(at++) { throw TemplateError(R.string.template_broken, quote.toString()) }
             if (c == quote) return Word("string", text.toString())
             if (c != '\\') {
                 text.append(c)

@@ -1,5 +1,7 @@
 package dev.toolkit.trainer.template
 
+import dev.toolkit.trainer.R
+
 /** A part of a template or an expression: what it is, its word, and what it is made of. */
 internal class Node(val kind: String, val text: String = "", val parts: List<Node> = emptyList(), val value: Any? = null)
 
@@ -32,7 +34,7 @@ internal class JinjaParser(source: String) {
             if (peek().text in ends) return Node("body", "", parts)
             parts += statement()
         }
-        if (ends.isNotEmpty()) throw TemplateError("${ends.last()} is missing")
+        if (ends.isNotEmpty()) throw TemplateError(R.string.template_broken, ends.last())
         return Node("body", "", parts)
     }
 
@@ -46,7 +48,7 @@ internal class JinjaParser(source: String) {
             Node("generation", "", listOf(body("endgeneration"))).also { end("endgeneration") }
         }
         "break", "continue" -> Node(words[at - 1].text).also { close() }
-        else -> throw TemplateError("${words[at - 1].text} is not known")
+        else -> throw TemplateError(R.string.template_unknown, words[at - 1].text)
     }
 
     private fun forLoop(): Node {
@@ -292,7 +294,9 @@ internal class JinjaParser(source: String) {
         chunk++
     }
 
-    private fun unknown(): Nothing = throw TemplateError("${words.getOrNull(at)?.text} is not expected")
+    /** At the word that is not expected, or at the last one where there is none. */
+    private fun unknown(): Nothing =
+        throw TemplateError(R.string.template_broken, words.getOrNull(at)?.text.orEmpty().ifEmpty { words.getOrNull(at - 1)?.text.orEmpty() })
 
     private companion object {
         val COMPARISONS = setOf("==", "!=", "<", ">", "<=", ">=")

@@ -1,15 +1,52 @@
 package dev.toolkit.trainer.ui
 
 import android.content.ContentResolver
+import android.content.Context
 import android.content.Intent
 import android.net.Uri
 import android.os.Build
 import android.os.Parcelable
 import android.provider.OpenableColumns
 import android.util.Log
+import dev.toolkit.trainer.R
+import dev.toolkit.trainer.store.AppException
+import dev.toolkit.trainer.store.TextData
+import dev.toolkit.trainer.store.Utf8
+import java.io.ByteArrayOutputStream
+import java.io.FileNotFoundException
+import java.io.IOException
 
 /** A document of another app; [bytes] is 0 where its provider does not say. */
 class Document(val uri: Uri, val name: String, val bytes: Long) {
+    /**
+     * All of it, as text.
+     *
+     * @throws AppException it is too large or cannot be read
+     */
+    fun read(context: Context): String {
+        try {
+            val stream = context.contentResolver.openInputStream(uri) ?: throw FileNotFoundException()
+            val content = ByteArrayOutputStream()
+            stream.use {
+                val chunk = ByteArray(1 shl 16)
+                while (true) {
+                    val count = it.read(chunk)
+                    if (count < 0) break
+                    content.write(chunk, 0, count)
+                    if (content.size() > TextData.LARGEST_FILE) {
+                        throw AppException(context.getString(R.string.file_large, name, Numbers.bytes(TextData.LARGEST_FILE.toLong())))
+                    }
+                }
+            }
+            return Utf8.decode(content.toByteArray())
+        } catch (error: IOException) {
+            throw AppException(context.getString(R.string.file_unreadable, name), error)
+        } catch (error: RuntimeException) {
+            // No permission any more, or a provider in trouble.
+            throw AppException(context.getString(R.string.file_gone, name), error)
+        }
+    }
+
     companion object {
         private const val LONGEST_NAME = 60
 

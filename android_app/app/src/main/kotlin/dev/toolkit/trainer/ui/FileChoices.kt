@@ -24,6 +24,9 @@ class Inspected(val format: Format, val speakers: List<Speaker>, val columns: Li
     }
 
     companion object {
+        /** Of what could not be looked at. */
+        val NOTHING = Inspected(Format.TEXT, emptyList(), emptyList())
+
         fun of(name: String, text: String): Inspected = Format.of(name, text).let { format ->
             try {
                 Inspected(format, format.speakers(name, text), format.columns(name, text))
@@ -35,8 +38,13 @@ class Inspected(val format: Format, val speakers: List<Speaker>, val columns: Li
     }
 }
 
-/** What is to be said of chats and tables among the picked files: who the user is, and which columns are learned. */
-class FileChoices(private val root: Screen, saved: Bundle?) {
+/**
+ * What is to be said of chats and tables among the picked files: who the user is, and which columns are learned. Nobody is taken for
+ * the user before that is said: a wrong guess would have the model learn to write as somebody else.
+ *
+ * @param changed called when the user has chosen something
+ */
+class FileChoices(private val root: Screen, saved: Bundle?, private val changed: () -> Unit) {
     private var people = emptyList<Speaker>()
     private var columns = emptyList<String>()
 
@@ -44,14 +52,21 @@ class FileChoices(private val root: Screen, saved: Bundle?) {
     private var isNamed = false
     private var wanted = FIELDS.associateWith { saved?.getString(it) }
 
+    /** Whether enough was said to read the files. */
+    val isComplete: Boolean get() = people.isEmpty() || choices().me != null
+
     fun save(state: Bundle) {
+        remember()
+        for ((field, value) in wanted) state.putString(field, value)
+    }
+
+    private fun remember() {
         val now = choices()
-        for ((field, value) in FIELDS.zip(listOf(now.me, now.question, now.answer))) state.putString(field, value ?: wanted[field])
+        wanted = wanted + FIELDS.zip(listOf(now.me, now.question, now.answer)).filter { (field, value) -> value != null || field == ME && people.isNotEmpty() }
     }
 
     fun show(files: Collection<Inspected>) {
-        val before = choices()
-        wanted = wanted + FIELDS.zip(listOf(before.me, before.question, before.answer)).filter { it.second != null }
+        remember()
         people = files.flatMap { it.speakers }.groupBy { it.id }.map { (id, all) -> Speaker(id, all[0].name, all.sumOf { it.messages }) }
             .sortedByDescending { it.messages }
         columns = files.flatMap { it.columns }.distinct()
@@ -63,7 +78,7 @@ class FileChoices(private val root: Screen, saved: Bundle?) {
             val messages = root.resources.getQuantityString(R.plurals.messages, it.messages, Numbers.count(it.messages.toLong()))
             (if (shared[it.name] == 1) it.name else "${it.name} [${it.id}]") + ", " + messages
         }
-        choice(R.id.me).fill(names, people.indexOfFirst { it.id == wanted[ME] }) {}
+        choice(R.id.me).fill(listOf(root.getString(R.string.me_choose)) + names, 1 + people.indexOfFirst { it.id == wanted[ME] }) { changed() }
         val answers = (if (isNamed) listOf(root.getString(R.string.column_named)) else emptyList()) + columns
         val question = wanted[QUESTION] ?: columns.firstOrNull()?.takeIf { columns.size > 1 }
         choice(R.id.question).fill(listOf(root.getString(R.string.column_none)) + columns, 1 + columns.indexOf(question)) {}
@@ -80,7 +95,7 @@ class FileChoices(private val root: Screen, saved: Bundle?) {
         val named = if (isNamed) 1 else 0
         val answer = columns.getOrNull(choice(R.id.answer).selectedItemPosition - named)
         val question = columns.getOrNull(choice(R.id.question).selectedItemPosition - 1)
-        return Choices(people.getOrNull(choice(R.id.me).selectedItemPosition)?.id, question.takeIf { answer != null && it != answer }, answer)
+        return Choices(people.getOrNull(choice(R.id.me).selectedItemPosition - 1)?.id, question.takeIf { answer != null && it != answer }, answer)
     }
 
     private fun choice(id: Int): Spinner = root.requireViewById(id)

@@ -3,6 +3,7 @@ package dev.toolkit.trainer.ui
 import android.content.Context
 import android.text.format.DateFormat
 import android.text.format.DateUtils
+import java.text.NumberFormat
 import java.util.Calendar
 import java.util.Locale
 import kotlin.math.abs
@@ -17,7 +18,10 @@ object Numbers {
     fun loss(value: Float?): String = if (value == null) "–" else loss(value.toDouble())
 
     /** Of a chart's axis, whose values are round. */
-    fun axis(value: Float): String = String.format(Locale.getDefault(), "%.3f", value).trimEnd('0').trimEnd('.', ',')
+    fun axis(value: Float): String = NumberFormat.getInstance().apply {
+        isGroupingUsed = false
+        maximumFractionDigits = 3
+    }.format(value)
 
     /** Learning rates: 1e-4, 2.5e-5. */
     fun rate(value: Double): String {
@@ -34,7 +38,7 @@ object Numbers {
             unit++
         }
         val digits = if (unit == 0 || scaled >= 99.95) 0 else 1
-        return String.format(Locale.getDefault(), "%.${digits}f %s", scaled, UNITS[unit])
+        return String.format(Locale.getDefault(), "%.${digits}f\u00A0%s", scaled, UNITS[unit])
     }
 
     fun perSecond(value: Double): String =
@@ -51,9 +55,9 @@ object Numbers {
     fun duration(seconds: Double): String {
         val whole = seconds.roundToLong()
         return when {
-            whole < 90 -> "$whole s"
-            whole < 90 * 60 -> "${(whole + 30) / 60} min"
-            else -> "${whole / 3600} h ${whole % 3600 / 60} min"
+            whole < 90 -> "${count(whole)} s"
+            whole < 90 * 60 -> "${count((whole + 30) / 60)} min"
+            else -> "${count(whole / 3600)} h ${count(whole % 3600 / 60)} min"
         }
     }
 

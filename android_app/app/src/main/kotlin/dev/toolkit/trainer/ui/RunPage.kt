@@ -6,7 +6,6 @@ import android.content.Intent
 import android.net.Uri
 import android.view.View
 import android.widget.Button
-import android.widget.EditText
 import android.widget.ProgressBar
 import android.widget.TextView
 import dev.toolkit.trainer.R
@@ -14,15 +13,16 @@ import dev.toolkit.trainer.TrainerApp
 import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.service.ActiveRun
 import dev.toolkit.trainer.service.Doing
-import dev.toolkit.trainer.service.Notifications
 import dev.toolkit.trainer.service.TrainingService
 import dev.toolkit.trainer.store.AppException
+import dev.toolkit.trainer.store.Bundle
 import dev.toolkit.trainer.store.Learned
 import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.store.RunExport
 import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.store.TraceReader
 import dev.toolkit.trainer.store.TraceSummary
+import dev.toolkit.trainer.store.isApproximate
 import dev.toolkit.trainer.store.titles
 import dev.toolkit.trainer.ui.Screen.Companion.message
 import dev.toolkit.trainer.ui.Screen.Companion.visible
@@ -47,6 +47,7 @@ class RunPage(
     private val app = TrainerApp.of(screen)
     private val advice = Advice(screen, root)
     private val figures = RunFigures(screen, root.requireViewById(R.id.figures))
+    private val charts = RunCharts(screen, root)
     private val onExported: (String) -> Unit = { words ->
         busy(false)
         screen.tell(words)
@@ -57,7 +58,7 @@ class RunPage(
         root.requireViewById<View>(R.id.ask).setOnClickListener { screen.startActivity(AskActivity.intent(screen, name)) }
         root.requireViewById<View>(R.id.share).setOnClickListener { Sharing(screen).ask(name) }
         root.requireViewById<View>(R.id.longer).setOnClickListener { prolong() }
-        root.requireViewById<View>(R.id.versions).setOnClickListener { screen.inBackground({ app.runs.find(name) }) { it?.let(::askForVersion) } }
+        root.requireViewById<View>(R.id.versions).setOnClickListener { askForVersion() }
         app.exporting.attach(onExported)
     }
 
@@ -91,23 +92,25 @@ class RunPage(
 
     private fun pageOf(run: Run, source: TraceReader): Page {
         // The bundles are read once a page: a manifest has tens of kilobytes.
-        if (titles.isEmpty()) titles = app.bundles.list().titles()
-        return Page(run, source.read(), titles[run.bundle] ?: run.bundle, run.best.takeIf { it.isFile }, Engine.available)
+        if (bundles.isEmpty()) bundles = app.bundles.list()
+        val trace = source.read()
+        val lowering = bundles.find { it.name == run.bundle && it.problem == null }?.lowering ?: trace.lowering
+        return Page(run, trace, bundles.titles()[run.bundle] ?: run.bundle, run.best.takeIf { it.isFile }, Engine.available, isApproximate(lowering))
     }
 
-    private var titles = emptyMap<String, String>()
+    private var bundles = emptyList<Bundle>()
 
     /** What is shown, as files have it. */
-    private class Page(val run: Run, val trace: TraceSummary, val model: String, val adapter: File?, val engine: Boolean) {
+    private class Page(
+        val run: Run, val trace: TraceSummary, val model: String, val adapter: File?, val engine: Boolean, val isApproximate: Boolean,
+    ) {
         val adapterBytes = adapter?.length() ?: 0
 
         /** Of all that the run keeps: adapters, state, trace. */
         val bytes = run.folder.walk().filter(File::isFile).sumOf(File::length)
         val traceBytes = run.trace.length()
         val versions = run.versions.size
-        val points = trace.steps.filter { it.loss != null }
-        val losses = FloatArray(points.size) { points[it].loss!! }
-        val peaks = FloatArray(trace.steps.size) { trace.steps[it].peakKib * 1024f }
+        val curves = RunCharts.Curves(trace)
     }
 
     private fun display(page: Page) {
@@ -132,7 +135,7 @@ class RunPage(
             progress = step.toInt()
         }
         showButtons(page, active)
-        showCharts(page)
+        charts.show(page.curves)
         figures.show(run, active, trace, step, page.bytes to page.traceBytes)
         showAdapter(page)
         val pauses = trace.events.filter { it.event == "paused" }.takeLast(5)
@@ -176,52 +179,13 @@ class RunPage(
         root.requireViewById<View>(R.id.buttons).visible(active != null || RunText.canStart(run))
     }
 
-    private fun showCharts(page: Page) {
-        val trace = page.trace
-        val points = page.points
-        val losses = page.losses
-        val peaks = page.peaks
-        root.requireViewById<View>(R.id.charts).visible(trace.steps.isNotEmpty())
-        root.requireViewById<View>(R.id.charts_empty).visible(trace.steps.isEmpty())
-        root.requireViewById<ChartView>(R.id.loss).apply {
-            lineColor = screen.getColor(R.color.chart_loss)
-            format = { Numbers.axis(it) }
-            val at = LongArray(points.size) { points[it].step }
-            show(at, losses)
-            asTable(R.id.loss_table, R.string.loss, at, losses) { value -> Numbers.loss(value) }
-            contentDescription = if (losses.isEmpty()) screen.getString(R.string.chart_empty) else screen.getString(
-                R.string.chart_loss_spoken, losses.size, Numbers.loss(losses.first()), Numbers.loss(losses.last()), Numbers.loss(losses.min()),
-            )
-        }
-        root.requireViewById<ChartView>(R.id.memory).apply {
-            lineColor = screen.getColor(R.color.chart_memory)
-            fromZero = true
-            markHighest = true
-            format = { Numbers.bytes(it.toLong()) }
-            budgetLabel = screen.getString(R.string.chart_budget, Numbers.bytes(trace.availableKib * 1024))
-            val at = LongArray(peaks.size) { trace.steps[it].step }
-            show(at, peaks, trace.availableKib.takeIf { it > 0 }?.let { it * 1024f })
-            asTable(R.id.memory_table, R.string.memory, at, peaks) { value -> Numbers.bytes(value.toLong()) }
-            contentDescription = if (peaks.isEmpty()) screen.getString(R.string.chart_empty) else screen.getString(
-                R.string.chart_memory_spoken, peaks.size, Numbers.bytes(trace.peakKib * 1024), Numbers.bytes(trace.availableKib * 1024),
-            )
-        }
-    }
-
-    /** The same in words, for those who do not see it. */
-    private fun asTable(button: Int, title: Int, steps: LongArray, values: FloatArray, write: (Float) -> String) {
-        root.requireViewById<Button>(button).setOnClickListener {
-            val rows = ChartView.rows(values.size).map { screen.getString(R.string.chart_row, Numbers.count(steps[it]), write(values[it])) }
-            AlertDialog.Builder(screen).setTitle(title).setMessage(rows.joinToString("\n")).setPositiveButton(R.string.close, null).show()
-        }
-    }
-
     private fun showAdapter(page: Page) {
         val there = page.adapter != null
         text(R.id.adapter_place).text =
             if (there) screen.getString(R.string.adapter_size, Numbers.bytes(page.adapterBytes)) else screen.getString(R.string.adapter_none)
         text(R.id.adapter_command).message(if (there) screen.getString(R.string.adapter_command, name) else null)
         text(R.id.adapter_learned).message(page.run.learned?.takeIf { it.tokens > 0 }?.let { learned(it, page.run.data) })
+        text(R.id.adapter_approximate).message(if (page.isApproximate) screen.getString(R.string.adapter_approximate) else null)
         text(R.id.adapter_version).message(page.run.chosen.takeIf { it > 0 }?.let { screen.getString(R.string.version_chosen, Numbers.count(it)) })
         root.requireViewById<View>(R.id.versions).visible(page.versions > 0 && app.controller.active?.name != name)
         root.requireViewById<View>(R.id.export).visible(there)
@@ -278,9 +242,10 @@ class RunPage(
     )
 
     /** Earlier saves, to go back to: what is tried, shared and exported is that one then. */
-    private fun askForVersion(run: Run) {
-        val steps = listOf(0L) + run.versions.map { it.step }
-        val lines = listOf(screen.getString(R.string.version_automatic)) + run.versions.map {
+    private fun askForVersion() = screen.inBackground({ app.runs.find(name)?.let { it to it.versions } }) { found ->
+        val (run, versions) = found ?: return@inBackground
+        val steps = listOf(0L) + versions.map { it.step }
+        val lines = listOf(screen.getString(R.string.version_automatic)) + versions.map {
             screen.getString(if (it.isBest) R.string.version_best else R.string.version_step, Numbers.count(it.step))
         }
         AlertDialog.Builder(screen).setTitle(R.string.versions)
@@ -292,56 +257,13 @@ class RunPage(
 
     private fun prolong() = screen.inBackground({ app.runs.prolong(name) }) { TrainingService.start(screen, TrainingService.START, name) }
 
-    fun askToRename() {
-        if (app.controller.active?.name == name) {
-            screen.tell(screen.getString(R.string.rename_active))
-            return
-        }
-        val view = screen.layoutInflater.inflate(R.layout.rename, null)
-        val field = view.requireViewById<EditText>(R.id.new_name).apply { setText(name) }
-        val dialog = AlertDialog.Builder(screen).setTitle(R.string.rename_run).setView(view)
-            .setNegativeButton(R.string.cancel, null).setPositiveButton(R.string.rename, null).show()
-        // Set here and not above, where a tap closes the dialog whatever comes of it.
-        dialog.getButton(AlertDialog.BUTTON_POSITIVE).setOnClickListener {
-            val asked = name
-            val wanted = field.text.toString().trim()
-            if (wanted == asked) dialog.dismiss() else rename(asked, wanted) { problem ->
-                field.error = problem
-                if (problem == null) dialog.dismiss()
-            }
-        }
+    fun askToRename() = RunDialogs(screen).askToRename(name) { to ->
+        open(to)
+        renamed(to)
+        refresh()
     }
 
-    private fun rename(from: String, to: String, done: (String?) -> Unit) = screen.inBackground({
-        try {
-            if (app.controller.active?.name == from) throw AppException(screen.getString(R.string.rename_active))
-            app.runs.rename(from, to)
-            Notifications(screen).cancelEnded(from)
-            null
-        } catch (error: AppException) {
-            error.message.orEmpty()
-        }
-    }) { problem ->
-        done(problem)
-        if (problem == null) {
-            open(to)
-            renamed(to)
-            refresh()
-        }
-    }
-
-    fun askToDelete() {
-        if (app.controller.active?.name == name) {
-            screen.tell(screen.getString(R.string.delete_active))
-            return
-        }
-        screen.askToDelete(screen.getString(R.string.delete_run_question, name)) {
-            screen.inBackground({
-                if (app.controller.active?.name != name) app.runs.delete(name)
-                Notifications(screen).cancelEnded(name)
-            }) { gone() }
-        }
-    }
+    fun askToDelete() = RunDialogs(screen).askToDelete(name, gone)
 
     private companion object {
         const val PICK = 11

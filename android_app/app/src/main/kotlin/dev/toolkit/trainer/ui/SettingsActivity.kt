@@ -177,14 +177,14 @@ class SettingsActivity : Screen() {
     private fun showThreads(info: JSONObject?) {
         val cores = info?.optInt("cores") ?: Runtime.getRuntime().availableProcessors()
         val automatic = info?.let { getString(R.string.threads_automatic_count, it.optInt("threads")) } ?: getString(R.string.threads_automatic)
-        val labels = listOf(automatic) + (1..cores).map { it.toString() }
+        val labels = listOf(automatic) + (1..cores).map { Numbers.count(it.toLong()) }
         requireViewById<Spinner>(R.id.threads).fill(labels, settings.threads) { change(settings.copy(threads = it)) }
     }
 
     private fun about(info: JSONObject): String =
         getString(
             R.string.about_engine, info.optString("version"), info.optString("abi"), info.optString("isa"), info.optInt("cores"),
-            "${info.optInt("page_size") / 1024} KiB", getString(if (Engine.isChild) R.string.engine_child else R.string.engine_in_app),
+            Numbers.count(info.optLong("page_size") / 1024) + " KiB", getString(if (Engine.isChild) R.string.engine_child else R.string.engine_in_app),
         )
 
     private companion object {

@@ -2,7 +2,6 @@ package dev.toolkit.trainer.ui
 
 import android.content.ClipboardManager
 import android.content.Intent
-import android.net.Uri
 import android.os.Bundle
 import android.text.InputFilter
 import android.text.Spanned
@@ -17,17 +16,12 @@ import dev.toolkit.trainer.R
 import dev.toolkit.trainer.chats.Choices
 import dev.toolkit.trainer.chats.Format
 import dev.toolkit.trainer.chats.TextDocument
-import dev.toolkit.trainer.service.Doing
 import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.Bundle as ModelBundle
 import dev.toolkit.trainer.store.DataSet
 import dev.toolkit.trainer.store.Names
 import dev.toolkit.trainer.store.TextData
-import dev.toolkit.trainer.store.Utf8
 import dev.toolkit.trainer.store.titles
-import java.io.ByteArrayOutputStream
-import java.io.FileNotFoundException
-import java.io.IOException
 
 /** Training data that was made, or why it was not. */
 class MadeData(val data: DataSet?, val problem: String?, val isOfName: Boolean = false)
@@ -35,9 +29,7 @@ class MadeData(val data: DataSet?, val problem: String?, val isOfName: Boolean =
 /** "Train on my text": text in, training data out; and what is kept of it, with its deletion. */
 class TextActivity : Screen() {
     private var bundles = emptyList<ModelBundle>()
-    private val picked = LinkedHashMap<Uri, Document>()
-    private val inspected = HashMap<Uri, Inspected>()
-    private lateinit var fileChoices: FileChoices
+    private lateinit var files: PickedFiles
     private var wantedBundle: String? = null
     private val onMade: (MadeData) -> Unit = ::made
 
@@ -51,17 +43,14 @@ class TextActivity : Screen() {
             }
         }
         wantedBundle = savedInstanceState?.getString(BUNDLE)
-        fileChoices = FileChoices(this, savedInstanceState)
-        // The permission to read a picked file lasts as long as this task, so its address is enough.
-        add(savedInstanceState?.getStringArrayList(PICKED).orEmpty().map(Uri::parse))
+        files = PickedFiles(this, savedInstanceState, ::showMake)
+        files.restore(savedInstanceState)
         field(R.id.text).filters = arrayOf(InputFilter(::limited))
         if (savedInstanceState == null) takeShared(intent)
         requireViewById<View>(R.id.paste).setOnClickListener { paste() }
         requireViewById<View>(R.id.add_files).setOnClickListener { pick() }
         requireViewById<View>(R.id.make).setOnClickListener { make() }
         requireViewById<View>(R.id.cancel).setOnClickListener { app.makingText?.cancel() }
-        busy(app.makingData.running)
-        app.makingData.attach(onMade)
         inBackground({ app.bundles.list().filter { it.problem == null && it.hasTokenizer } }) { found ->
             bundles = found
             val titles = found.titles()
@@ -71,21 +60,23 @@ class TextActivity : Screen() {
         }
     }
 
+    /** Told while it is looked at: from the background the system lets no app open the next screen. */
     override fun onStart() {
         super.onStart()
+        showMake()
         showKept()
+        app.makingData.attach(onMade)
     }
 
-    override fun onDestroy() {
+    override fun onStop() {
         app.makingData.detach(onMade)
-        super.onDestroy()
+        super.onStop()
     }
 
     override fun onSaveInstanceState(outState: Bundle) {
         super.onSaveInstanceState(outState)
-        outState.putStringArrayList(PICKED, ArrayList(picked.keys.map { it.toString() }))
         outState.putString(BUNDLE, chosenBundle()?.name ?: wantedBundle)
-        fileChoices.save(outState)
+        files.save(outState)
     }
 
     private fun chosenBundle() = bundles.getOrNull(requireViewById<Spinner>(R.id.bundle).selectedItemPosition)
@@ -105,8 +96,10 @@ class TextActivity : Screen() {
     /** What another app shares: words, or files that it lets this one read. */
     private fun takeShared(intent: Intent) {
         if (intent.action != Intent.ACTION_SEND && intent.action != Intent.ACTION_SEND_MULTIPLE) return
-        runCatching { intent.getCharSequenceExtra(Intent.EXTRA_TEXT) }.getOrNull()?.let { field(R.id.text).append(it.toString()) }
-        add(Document.sentBy(intent))
+        val sent = Document.sentBy(intent)
+        // Words beside files are a letter for a mail: WhatsApp says in them that the chat is attached.
+        if (sent.isEmpty()) runCatching { intent.getCharSequenceExtra(Intent.EXTRA_TEXT) }.getOrNull()?.let { field(R.id.text).append(it.toString()) }
+        files.add(sent)
     }
 
     private fun paste() {
@@ -134,86 +127,35 @@ class TextActivity : Screen() {
     override fun onActivityResult(requestCode: Int, resultCode: Int, data: Intent?) {
         if (requestCode != PICK || resultCode != RESULT_OK || data == null) return
         val clip = data.clipData
-        add(if (clip == null) listOfNotNull(data.data) else List(clip.itemCount) { clip.getItemAt(it).uri }.filterNotNull())
-    }
-
-    private fun add(uris: List<Uri>) {
-        // Only what the picker gives: a file address could lead to the app's own files.
-        val fresh = uris.filter { it.scheme == "content" && it !in picked }.distinct()
-        if (picked.size + fresh.size > MOST_FILES) tell(getString(R.string.too_many_files, MOST_FILES))
-        val taken = fresh.take(MOST_FILES - picked.size)
-        if (taken.isEmpty()) return
-        taken.forEach { picked[it] = Document.of(it) }
-        showPicked()
-        inBackground({ taken.map { Document.describe(contentResolver, it) } }) { described ->
-            described.filter { it.uri in picked }.forEach { picked[it.uri] = it }
-            showPicked()
-            described.forEach(::inspect)
-        }
-    }
-
-    /** What a file is shows in all of it: a chat has to say who speaks. */
-    private fun inspect(file: Document) = inBackground({
-        try {
-            Inspected.of(file.name, read(file))
-        } catch (_: AppException) {
-            null
-        }
-    }) {
-        if (it != null && file.uri in picked) {
-            inspected[file.uri] = it
-            showPicked()
-            fileChoices.show(inspected.values)
-        }
-    }
-
-    private fun showPicked() {
-        val list = requireViewById<ViewGroup>(R.id.files)
-        list.removeAllViews()
-        for (file in picked.values) {
-            val row = layoutInflater.inflate(R.layout.item_kept, list, false)
-            row.requireViewById<TextView>(R.id.kept_name).text = file.name
-            row.requireViewById<TextView>(R.id.kept_details).text =
-                listOfNotNull(inspected[file.uri]?.words(this), if (file.bytes > 0) Numbers.bytes(file.bytes) else null).joinToString(" · ")
-            row.requireViewById<ImageButton>(R.id.delete).apply {
-                contentDescription = getString(R.string.remove_file, file.name)
-                setOnClickListener {
-                    picked.remove(file.uri)
-                    inspected.remove(file.uri)
-                    showPicked()
-                    fileChoices.show(inspected.values)
-                }
-            }
-            list.addView(row)
-        }
+        files.add(if (clip == null) listOfNotNull(data.data) else List(clip.itemCount) { clip.getItemAt(it).uri }.filterNotNull())
     }
 
     private fun make() {
-        if (app.makingData.running) return
+        if (app.makingData.running || !files.isReady) return
         val bundle = chosenBundle() ?: return
         val typed = field(R.id.text).text.toString()
-        if (typed.isBlank() && picked.isEmpty()) {
+        if (typed.isBlank() && files.all.isEmpty()) {
             text(R.id.problem).message(getString(R.string.text_empty))
             return
         }
-        // Both at once, the system may have to end the app and its run.
-        val training = app.controller.active?.takeIf { it.doing != Doing.WAITING }
-        val now = app.conditions.read()
-        if (training != null && (now.lowMemory || now.freeMb < NEEDED_MB)) {
-            text(R.id.problem).message(getString(R.string.text_beside_run, training.name, now.freeMb))
+        val crowded = files.crowded()
+        if (crowded != null) {
+            text(R.id.problem).message(crowded)
             return
         }
-        busy(true)
+        // There was no memory for it when it was picked.
+        if (files.look(::make)) return
         val name = field(R.id.name).text.toString().trim()
-        val files = picked.values.toList()
-        val choices = fileChoices.choices()
+        val picked = files.all
+        val choices = files.chosen()
         val making = TextData(app.folders)
         app.makingText = making
-        app.makingData.begin { attempt(making, name, bundle, typed, files, choices) }
+        app.makingData.begin { attempt(making, name, bundle, typed, picked, choices) }
+        showMake()
     }
 
     private fun made(made: MadeData) {
-        busy(false)
+        showMake()
         text(R.id.problem).message(made.problem)
         // TalkBack reads it with the field.
         if (made.isOfName) field(R.id.name).run {
@@ -222,8 +164,7 @@ class TextActivity : Screen() {
         }
         val data = made.data ?: return
         field(R.id.text).text.clear()
-        picked.clear()
-        inspected.clear()
+        files.clear()
         startActivity(NewRunActivity.intent(this, data.bundle, data.name))
         finish()
     }
@@ -232,7 +173,7 @@ class TextActivity : Screen() {
         try {
             // One file after the other: together they may not fit into memory.
             val texts = sequenceOf(TextDocument("", text = typed)) + files.asSequence().flatMap { file ->
-                val text = read(file)
+                val text = file.read(app)
                 Format.of(file.name, text).read(file.name, text, choices)
             }
             MadeData(making.make(name, bundle, texts), null)
@@ -242,36 +183,13 @@ class TextActivity : Screen() {
             app.makingText = null
         }
 
-    private fun read(file: Document): String {
-        try {
-            val stream = contentResolver.openInputStream(file.uri) ?: throw FileNotFoundException()
-            val content = ByteArrayOutputStream()
-            stream.use {
-                val chunk = ByteArray(1 shl 16)
-                while (true) {
-                    val count = it.read(chunk)
-                    if (count < 0) break
-                    content.write(chunk, 0, count)
-                    if (content.size() > TextData.LARGEST_FILE) {
-                        throw AppException(getString(R.string.file_large, file.name, Numbers.bytes(TextData.LARGEST_FILE.toLong())))
-                    }
-                }
-            }
-            return Utf8.decode(content.toByteArray())
-        } catch (error: IOException) {
-            throw AppException(getString(R.string.file_unreadable, file.name), error)
-        } catch (error: RuntimeException) {
-            // No permission any more, or a provider in trouble.
-            throw AppException(getString(R.string.file_gone, file.name), error)
-        }
-    }
-
-    private fun busy(now: Boolean) {
+    private fun showMake() {
+        val making = app.makingData.running
         requireViewById<Button>(R.id.make).apply {
-            isEnabled = !now
-            setText(if (now) R.string.making_data else R.string.make_data)
+            isEnabled = !making && files.isReady
+            setText(if (making) R.string.making_data else R.string.make_data)
         }
-        requireViewById<View>(R.id.cancel).visible(now)
+        requireViewById<View>(R.id.cancel).visible(making)
     }
 
     private fun showKept() = inBackground({ app.data.list().filter { it.own } }) { sets ->
@@ -306,12 +224,7 @@ class TextActivity : Screen() {
     private companion object {
         const val PICK = 1
         val TYPES = arrayOf("text/*", "application/json", "application/x-ndjson", "application/jsonl", "application/csv")
-        const val PICKED = "picked"
         const val BUNDLE = "bundle"
-        const val MOST_FILES = 100
         const val LONGEST_TEXT = 100_000
-
-        /** Of a tokenizer with a large vocabulary and a file of the largest size. */
-        const val NEEDED_MB = 400
     }
 }

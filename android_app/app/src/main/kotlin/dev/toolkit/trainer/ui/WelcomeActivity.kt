@@ -27,22 +27,27 @@ class WelcomeActivity : Screen() {
         requireViewById<View>(R.id.previous).setOnClickListener { turn(-1) }
         requireViewById<View>(R.id.skip).setOnClickListener { finish() }
         requireViewById<View>(R.id.sample).setOnClickListener { begin() }
-        app.sampling.attach(onSampled)
         inBackground({ Engine.available }) {
             engine = it
             show()
         }
+    }
+
+    /** While it is looked at: from the background the system lets no app open a page. */
+    override fun onStart() {
+        super.onStart()
         show()
+        app.sampling.attach(onSampled)
+    }
+
+    override fun onStop() {
+        app.sampling.detach(onSampled)
+        super.onStop()
     }
 
     override fun onSaveInstanceState(outState: Bundle) {
         super.onSaveInstanceState(outState)
         outState.putInt(PAGE, page)
-    }
-
-    override fun onDestroy() {
-        app.sampling.detach(onSampled)
-        super.onDestroy()
     }
 
     private fun turn(by: Int) {
