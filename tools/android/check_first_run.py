@@ -5,7 +5,7 @@ loader started as the app starts it, from the sample's text to the last step. Th
 is the one of the app and of the command line bit by bit, the arm64 one that of the engine that
 `toolkit train --device` sends to phones. FirstRunTest left data and run in build/android/results.
 
-    python tools/android/check_first_run.py [--steps 3]        # arm64: so many steps, else all
+    python tools/android/check_first_run.py [--abi arm64-v8a] [--steps 3]   # of arm64, else all
 """
 
 import argparse
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +29,7 @@ from toolkit.runtime import native_directory  # noqa: E402
 APK = ROOT / "build/android/toolkit-trainer-debug.apk"
 RESULT = ROOT / "build/android/results/first-run"
 ADAPTER = "adapter_model.safetensors"
+SHOWN_STEPS = 20
 LOADERS = {"arm64-v8a": "libld-aarch64.1.so", "x86_64": "libld-x86-64.2.so"}
 
 
@@ -35,7 +37,8 @@ def main() -> int:
     """Print what was compared; 1 if something differs."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, help="steps of the arm64 engine, which qemu slows")
-    steps = parser.parse_args().steps
+    parser.add_argument("--abi", choices=sorted(LOADERS), help="only this one")
+    chosen = parser.parse_args()
     if not (RESULT / "run" / ADAPTER).is_file():
         sys.exit(f"error: {RESULT} has no adapter: FirstRunTest writes it")
     settings = json.loads((RESULT / "run/run.json").read_text())["settings"]
@@ -45,12 +48,19 @@ def main() -> int:
             archive.extractall(apk)
         with zipfile.ZipFile(apk / "assets/sample.zip") as archive:
             archive.extractall(apk)
-        app = (RESULT / "run" / ADAPTER).read_bytes()
-        command = trained([native_directory("trainer") / "trainer"], apk, settings, "command")
-        same(command, app, "the app's and the command line's")
-        same(trained(engine(apk, "x86_64"), apk, settings, "x86_64"), app, "x86_64's")
-        check_arm64(apk, {**settings, **({"steps": steps} if steps else {})})
+        if chosen.abi != "arm64-v8a":
+            check_x86_64(apk, settings)
+        if chosen.abi != "x86_64":
+            check_arm64(apk, {**settings, **({"steps": chosen.steps} if chosen.steps else {})})
     return 0
+
+
+def check_x86_64(apk: Path, settings: dict[str, object]) -> None:
+    """Compare the packed engine, the command line's and the app that FirstRunTest was."""
+    app = (RESULT / "run" / ADAPTER).read_bytes()
+    command = trained([native_directory("trainer") / "trainer"], apk, settings, "command")
+    same(command, app, "the app's and the command line's")
+    same(trained(engine(apk, "x86_64"), apk, settings, "x86_64"), app, "x86_64's")
 
 
 def check_arm64(apk: Path, settings: dict[str, object]) -> None:
@@ -63,8 +73,11 @@ def check_arm64(apk: Path, settings: dict[str, object]) -> None:
     built = runtime_build.build("arm64-v8a")
     loader = next(built.glob("ld-linux-*"))
     own = [loader, "--library-path", built, built / "trainer"]
-    wanted = trained(["qemu-aarch64", *own], apk, settings, "built")
-    packed = trained(["qemu-aarch64", *engine(apk, "arm64-v8a")], apk, settings, "packed")
+    starts = {"built": own, "packed": engine(apk, "arm64-v8a")}
+    with ThreadPoolExecutor() as pool:
+        wanted, packed = pool.map(
+            lambda name: trained(["qemu-aarch64", *starts[name]], apk, settings, name), starts
+        )
     same(packed, wanted, f"arm64's over {settings['steps']} steps")
 
 
@@ -98,6 +111,8 @@ def trained(start: list[object], apk: Path, settings: dict[str, object], name: s
     process.stdin.write("".join(f"option {key} {value}\n" for key, value in options.items()))
     answer: list[str] = []
     while not answer or (answer[0] == "progress" and answer[9] == "1"):
+        if answer and int(answer[1]) % SHOWN_STEPS == 0:
+            print(f"{name}: step {answer[1]} after {time.monotonic() - began:.0f} s", flush=True)
         process.stdin.write("step\n" if answer else "open\n")
         process.stdin.flush()
         answer = process.stdout.readline().split()
