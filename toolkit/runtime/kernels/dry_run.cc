@@ -53,6 +53,8 @@ Primitives nothing(const std::string& isa) {
   Primitives result{};
   result.tiles = *tiles;
   result.float32 = no_products("float32");
+  result.few_rows = {Nothing<decltype(RowProducts::pack_row)>::call,
+                     Nothing<decltype(RowProducts::multiply_panel)>::call};
 #define TOOLKIT_NOTHING(name, parameters) result.name = Nothing<decltype(result.name)>::call;
   TOOLKIT_ROW_PRIMITIVES(TOOLKIT_NOTHING)
 #undef TOOLKIT_NOTHING
@@ -65,7 +67,7 @@ DryRun::DryRun(const std::string& isa, int threads, const std::string& arithmeti
     : primitives_(nothing(isa)),
       arithmetic_(no_products(arithmetic)),
       kernels_(primitives_.tiles.isa, primitives_,
-               arithmetic == "float32" ? primitives_.float32 : arithmetic_),
+               arithmetic == "float32" ? primitives_.float32 : arithmetic_, primitives_.few_rows),
       threads_(threads),
       outer_(current_run) {
   if (threads < 1) throw UsageError("a dry run needs at least one thread");

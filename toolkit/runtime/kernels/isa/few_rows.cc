@@ -6,6 +6,8 @@
 // x is doubled (x0 x0 x1 x1 ..), and the same four bits of all lanes are one row in the even lanes
 // and the fourth row behind it in the odd ones: nothing has to move. int8: a feature's codes are a
 // column of 16 floats. A code of 0 stands for the offset, or for -8 times the scale.
+#include "kernels/isa/few_rows.h"
+
 #include "kernels/isa/dequantize.h"
 #include "kernels/isa/rows.h"
 
@@ -159,7 +161,9 @@ void panel8(const QuantizedMatrix& w, int64_t panel, const float* x, float* y) {
 
 }  // namespace
 
-void double_row(const float* x, int64_t depth, float* doubled, float* sums) {
+void double_row(const float* x, int64_t depth, void* out) {
+  auto* doubled = static_cast<float*>(out);
+  float* sums = doubled + 2 * depth;
   for (int64_t group = 0; group < depth / kQuantGroup; ++group) {
     float sum = 0;
     for (int64_t k = group * kQuantGroup; k < (group + 1) * kQuantGroup; ++k) {
@@ -170,10 +174,10 @@ void double_row(const float* x, int64_t depth, float* doubled, float* sums) {
   }
 }
 
-void multiply_panel(const QuantizedMatrix& w, int64_t panel, const float* doubled,
-                    const float* sums, float* y) {
+void multiply_panel(const QuantizedMatrix& w, int64_t panel, const void* row, float* y) {
+  const auto* doubled = static_cast<const float*>(row);
   if (w.bits == 4) {
-    panel4(w, panel, doubled, sums, y);
+    panel4(w, panel, doubled, doubled + 2 * w.depth, y);
   } else {
     panel8(w, panel, doubled, y);
   }
