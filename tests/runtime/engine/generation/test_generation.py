@@ -226,7 +226,8 @@ def test_mistakes_are_named_and_leave_everything_as_it_was(replier, llama, tmp_p
         "sing": "'sing' is no request",
         "set temperature hot": "--temperature hot: expected a number",
         "set top-p 2": "--top-p 2: expected 0 to 1",
-        "set bundle x": "bundle, threads and context stay",
+        "set bundle x": "bundle, threads, context and arithmetic stay",
+        "set arithmetic fixed16": "bundle, threads, context and arithmetic stay",
         "set nothing 1": "has no option --nothing",
     }
     for line, message in wrong.items():
