@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.bundle.peft_config import peft_base_model, peft_revision, read_peft_config
 from toolkit.bundle.peft_files import read_peft_settings
+from toolkit.choices import APPROXIMATE_LOWERINGS, lowering_label
 from toolkit.errors import ToolkitError
 from toolkit.exchange.output import MARK, is_ours
 from toolkit.exchange.run_record import read_run_record
@@ -75,7 +76,8 @@ def run_card(run: Path) -> str:
         head,
         MARK,
         f"# LoRA adapter of {name}",
-        "Trained with `toolkit` on a device, against quantized weights of the base model.",
+        "Trained with `toolkit` on a device, against quantized weights of the base model."
+        + gradients_note(analysis.trace.run.lowering),
         "## Load it",
         loading(run, base, analysis.trace.run.model),
         "## Base model",
@@ -118,6 +120,16 @@ def write_merged_card(
     ]
     with atomic_file(directory / CARD, "w") as file:
         file.write("\n\n".join(parts) + "\n")
+
+
+def gradients_note(lowering: str) -> str:
+    """Return a sentence where gradients of a bundle's lowering are not the model's, or ""."""
+    if lowering not in APPROXIMATE_LOWERINGS:
+        return ""
+    return (
+        f" Its gradients were approximate: lowering {lowering} takes one of four numbers for the "
+        "derivative of the MLP's activation."
+    )
 
 
 def named_base(run: Path) -> str:
@@ -198,6 +210,8 @@ def _training(analysis: Analysis) -> Iterable[tuple[str, str]]:
         yield "SHA-256 of the data", plain(run.data.sha256)
     steps = len(trace.steps)
     seen = count(float(trace.steps["tokens"].sum())) if steps else "0"
+    if run.lowering:
+        yield "lowering", plain(lowering_label(run.lowering))
     yield "steps", f"{plural(steps, 'step')} over {seen} tokens, {analysis.status}"
     if training.kept_step is not None:
         yield "kept", f"the adapter of step {training.kept_step}, the best on held-out data"
