@@ -11,7 +11,7 @@ from tests.runtime.kernels.test_fixed16 import SHAPES, drawn
 from tests.runtime.kernels.test_fixed16 import multiply as multiply_fixed16
 from toolkit.quantization.packing import QuantizedTensor
 
-GROUP, MOST, MOST_FIXED16 = 32, 4, 8
+GROUP, MOST, MOST_FIXED16 = 32, 4, 8  # the latter on some
 ISAS = sorted({*available_isas(), *integer_isas()})
 
 

@@ -12,7 +12,6 @@
 namespace toolkit {
 namespace {
 
-constexpr int64_t kMost = 4, kMostFixed16 = 8;  // more are faster packed
 constexpr int64_t kLeastPanels = 2;
 
 /// Some rows as the primitive reads them.
@@ -25,7 +24,7 @@ class Input {
       k.few_rows.pack_row(x + i * depth, depth, rows_ + i * bytes_);
     }
   }
-  const void* row(int64_t row) const { return rows_ + row * bytes_; }
+  const void* rows() const { return rows_; }
 
  private:
   int64_t bytes_;
@@ -58,10 +57,8 @@ void panels_of(const Kernels& k, const Input& input, const Layer& layer, int64_t
                int64_t begin, int64_t end) {
   const int64_t first = begin * kPanel, count = (end - begin) * kPanel;
   for (int64_t panel = begin; panel < end; ++panel) {
-    for (int64_t i = 0; i < rows; ++i) {
-      k.few_rows.multiply_panel(layer.w, panel, input.row(i),
-                                layer.y + i * layer.w.rows + panel * kPanel);
-    }
+    k.few_rows.multiply_panel(layer.w, panel, input.rows(), rows, layer.y + panel * kPanel,
+                              layer.w.rows);
   }
   for (int64_t i = 0; i < rows; ++i) {
     float* y = layer.y + i * layer.w.rows + first;
@@ -74,9 +71,7 @@ void panels_of(const Kernels& k, const Input& input, const Layer& layer, int64_t
 
 }  // namespace
 
-bool are_few(const Kernels& k, int64_t rows) {
-  return rows <= (&k.arithmetic == &k.float32 ? kMost : kMostFixed16);
-}
+bool are_few(const Kernels& k, int64_t rows) { return rows <= k.few_rows.most; }
 
 void few_rows_linear(const Kernels& k, const float* x, int64_t rows, const QuantizedMatrix& w,
                      const float* bias, const Adapter& lora, float scaling, float* y) {

@@ -40,15 +40,18 @@ struct Arithmetic {
 
 /// Products of single rows with panels of 16 rows of W, which are read where they lie.
 struct RowProducts {
+  int64_t most;  // rows: more are faster packed
   /// x as multiply_panel reads it, to out [depth / 32 * few_rows::kGroupBytes].
   void (*pack_row)(const float* x, int64_t depth, void* out);
-  /// y [16] = x times a panel of W.
-  void (*multiply_panel)(const QuantizedMatrix& w, int64_t panel, const void* row, float* y);
+  /// y [count, 16], rows `stride` apart, = packed rows times a panel of W.
+  void (*multiply_panel)(const QuantizedMatrix& w, int64_t panel, const void* rows, int64_t count,
+                         float* y, int64_t stride);
 };
 
 namespace few_rows {
 /// What 32 elements of a packed row take at most: each twice, and two floats.
 constexpr int64_t kGroupBytes = (2 * kQuantGroup + 2) * sizeof(float);
+constexpr int64_t kMostFloat32 = 4;
 }  // namespace few_rows
 
 /// Stands for minus infinity as a running maximum: finite, so that differences are.

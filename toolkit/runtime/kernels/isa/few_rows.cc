@@ -174,12 +174,16 @@ void double_row(const float* x, int64_t depth, void* out) {
   }
 }
 
-void multiply_panel(const QuantizedMatrix& w, int64_t panel, const void* row, float* y) {
-  const auto* doubled = static_cast<const float*>(row);
-  if (w.bits == 4) {
-    panel4(w, panel, doubled, doubled + 2 * w.depth, y);
-  } else {
-    panel8(w, panel, doubled, y);
+void multiply_panel(const QuantizedMatrix& w, int64_t panel, const void* rows, int64_t count,
+                    float* y, int64_t stride) {
+  const int64_t floats = w.depth / kQuantGroup * few_rows::kGroupBytes / int64_t(sizeof(float));
+  for (int64_t i = 0; i < count; ++i) {
+    const float* doubled = static_cast<const float*>(rows) + i * floats;
+    if (w.bits == 4) {
+      panel4(w, panel, doubled, doubled + 2 * w.depth, y + i * stride);
+    } else {
+      panel8(w, panel, doubled, y + i * stride);
+    }
   }
 }
 

@@ -14,20 +14,20 @@ namespace TOOLKIT_ISA {
 namespace {
 
 template <class Kind>
-constexpr RowProducts products_of() {
-  return {pack_row_of<Kind>, multiply_panel_of<Kind>};
+constexpr RowProducts products_of(int64_t most) {
+  return {most, pack_row_of<Kind>, multiply_panel_of<Kind>};
 }
 
 }  // namespace
 
 extern const RowProducts few_rows_fixed16;
 #ifdef TOOLKIT_BYTE_GROUP
-const RowProducts few_rows_fixed16 = products_of<TOOLKIT_BYTE_GROUP<2>>();
+const RowProducts few_rows_fixed16 = products_of<TOOLKIT_BYTE_GROUP<2>>(kTiles.few_rows);
 
 extern const RowProducts few_rows_float32;
-const RowProducts few_rows_float32 = products_of<TOOLKIT_BYTE_GROUP<3>>();
+const RowProducts few_rows_float32 = products_of<TOOLKIT_BYTE_GROUP<3>>(few_rows::kMostFloat32);
 #else
-const RowProducts few_rows_fixed16 = products_of<PairGroup>();
+const RowProducts few_rows_fixed16 = products_of<PairGroup>(kTiles.few_rows);
 #endif
 
 }  // namespace TOOLKIT_ISA

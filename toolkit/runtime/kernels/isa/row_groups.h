@@ -37,46 +37,86 @@ TOOLKIT_INLINE Column parameters_at(const uint16_t* halves) {
   return load_halves(halves);
 }
 
-template <class Kind, int kBits, bool kOffset>
-void panel_of(const QuantizedMatrix& w, int64_t panel, const Kind* row, float* y) {
+/// Of kRows rows, `stride` apart in y; codes and parameters are read once for them.
+template <class Kind, int kBits, bool kOffset, int kRows>
+void panel_of(const QuantizedMatrix& w, int64_t panel, const Kind* const* rows, float* y,
+              int64_t stride) {
   constexpr int64_t kCodes = kQuantGroup * 2 * kBits;
   constexpr float kCentre = kBits == 4 ? 8.0f : 0.0f;
   const int64_t groups = w.depth / kQuantGroup, first = panel * groups * kPanel;
   const uint8_t* codes = w.codes + panel * w.panel_bytes();
-  Column total = column_splat(0);
+  Column totals[kRows];
+  for (Column& total : totals) total = column_splat(0);
   for (int64_t g = 0; g < groups; ++g, codes += kCodes) {
 #pragma GCC unroll 8
     for (int64_t i = 0; i < kCodes; i += 64) __builtin_prefetch(codes + i + kAheadBytes);
-    const Kind& group = row[g];
-    const Column products = kBits == 4 ? group.times4(codes) : group.times8(codes);
+    const Kind* group[kRows];
+    for (int r = 0; r < kRows; ++r) group[r] = rows[r] + g;
+    Column products[kRows];
+    if constexpr (kBits == 4) {
+      Kind::times4(group, codes, products);
+    } else {
+      Kind::times8(group, codes, products);
+    }
     const int64_t at = first + g * kPanel;
     const Column scale = parameters_at(w.scale + at);
-    Column offset = column_splat(0);
-    if constexpr (kOffset) offset = parameters_at(w.offset + at);
-    const Floats factor = splat(group.scale), sum = splat(group.sum);
+    Column shift = column_splat(0);
+    if constexpr (kOffset) {
+      const Column offset = parameters_at(w.offset + at);
 #pragma GCC unroll 4
-    for (int i = 0; i < kParts; ++i) {
-      Floats part;
-      if constexpr (kOffset) {
-        const Floats shift = fused(splat(kCentre), scale.v[i], offset.v[i]);
-        part = fused(products.v[i], scale.v[i], sum * shift);
-      } else {
-        part = products.v[i] * scale.v[i];
+      for (int i = 0; i < kParts; ++i) {
+        shift.v[i] = fused(splat(kCentre), scale.v[i], offset.v[i]);
       }
-      total.v[i] = fused(factor, part, total.v[i]);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      const Floats factor = splat(group[r]->scale), sum = splat(group[r]->sum);
+#pragma GCC unroll 4
+      for (int i = 0; i < kParts; ++i) {
+        const Floats product = products[r].v[i];
+        const Floats part =
+            kOffset ? fused(product, scale.v[i], sum * shift.v[i]) : product * scale.v[i];
+        totals[r].v[i] = fused(factor, part, totals[r].v[i]);
+      }
     }
   }
-  store(y, total);
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) store(y + r * stride, totals[r]);
+}
+
+template <class Kind, int kRows>
+void rows_of(const QuantizedMatrix& w, int64_t panel, const Kind* const* rows, float* y,
+             int64_t stride) {
+  const bool offset = w.offset != nullptr;
+  if (w.bits == 4) {
+    (offset ? panel_of<Kind, 4, true, kRows> : panel_of<Kind, 4, false, kRows>)(w, panel, rows, y,
+                                                                                stride);
+  } else {
+    (offset ? panel_of<Kind, 8, true, kRows> : panel_of<Kind, 8, false, kRows>)(w, panel, rows, y,
+                                                                                stride);
+  }
 }
 
 template <class Kind>
-void multiply_panel_of(const QuantizedMatrix& w, int64_t panel, const void* row, float* y) {
-  const auto* groups = static_cast<const Kind*>(row);
-  const bool offset = w.offset != nullptr;
-  if (w.bits == 4) {
-    (offset ? panel_of<Kind, 4, true> : panel_of<Kind, 4, false>)(w, panel, groups, y);
-  } else {
-    (offset ? panel_of<Kind, 8, true> : panel_of<Kind, 8, false>)(w, panel, groups, y);
+void multiply_panel_of(const QuantizedMatrix& w, int64_t panel, const void* packed, int64_t count,
+                       float* y, int64_t stride) {
+  const int64_t bytes = w.depth / kQuantGroup * few_rows::kGroupBytes;
+  const auto* at = static_cast<const char*>(packed);
+  const auto row = [&](int64_t r) { return reinterpret_cast<const Kind*>(at + r * bytes); };
+  int64_t r = 0;
+  if constexpr (Kind::kTogether == 4) {
+    for (; r + 4 <= count; r += 4) {
+      const Kind* const rows[] = {row(r), row(r + 1), row(r + 2), row(r + 3)};
+      rows_of<Kind, 4>(w, panel, rows, y + r * stride, stride);
+    }
+  }
+  for (; r + 2 <= count; r += 2) {
+    const Kind* const rows[] = {row(r), row(r + 1)};
+    rows_of<Kind, 2>(w, panel, rows, y + r * stride, stride);
+  }
+  if (r < count) {
+    const Kind* const rows[] = {row(r)};
+    rows_of<Kind, 1>(w, panel, rows, y + r * stride, stride);
   }
 }
 

@@ -18,40 +18,43 @@ struct DotGroup : ByteGroup<kCount, DotStarts> {
   using ByteGroup<kCount, DotStarts>::q;
   using ByteGroup<kCount, DotStarts>::start;
 
-  TOOLKIT_INLINE Column times4(const uint8_t* codes) const {
+  static constexpr int kTogether = 2;  // rows whose sums are in registers
+
+  template <int kRows>
+  static TOOLKIT_INLINE void times4(const DotGroup* const (&rows)[kRows], const uint8_t* codes,
+                                    Column (&products)[kRows]) {
     // Of four features, eight bytes each, those of rows 0 to 3 and of rows 4 to 7.
-    alignas(16) static constexpr uint8_t kRows[2][16] = {
+    alignas(16) static constexpr uint8_t kPlaces[2][16] = {
         {0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27},
         {4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31}};
-    const uint8x16_t rows[2] = {vld1q_u8(kRows[0]), vld1q_u8(kRows[1])};
-    int32x4_t sums[kBytes][kParts];
-#pragma GCC unroll 3
-    for (int b = 0; b < kBytes; ++b) {
-#pragma GCC unroll 4
-      for (int part = 0; part < kParts; ++part) sums[b][part] = vdupq_n_s32(start[0][b]);
-    }
+    const uint8x16_t of_rows[2] = {vld1q_u8(kPlaces[0]), vld1q_u8(kPlaces[1])};
+    int32x4_t sums[kRows][kBytes][kParts];
+#pragma GCC unroll 2
+    for (int r = 0; r < kRows; ++r) begin(rows[r]->start[0], sums[r]);
 #pragma GCC unroll 8
     for (int i = 0; i < kQuantGroup; i += 4) {
       const uint8x16x2_t four = {vld1q_u8(codes + i * 8), vld1q_u8(codes + i * 8 + 16)};
       int8x16_t parts[kParts];
 #pragma GCC unroll 2
       for (int half = 0; half < 2; ++half) {
-        const uint8x16_t both = vqtbl2q_u8(four, rows[half]);
+        const uint8x16_t both = vqtbl2q_u8(four, of_rows[half]);
         parts[half] = vreinterpretq_s8_u8(vandq_u8(both, vdupq_n_u8(15)));
         parts[2 + half] = vreinterpretq_s8_u8(vshrq_n_u8(both, 4));
       }
-      add(parts, i, sums);
+#pragma GCC unroll 2
+      for (int r = 0; r < kRows; ++r) rows[r]->add(parts, i, sums[r]);
     }
-    return column_of(sums);
+#pragma GCC unroll 2
+    for (int r = 0; r < kRows; ++r) products[r] = column_of(sums[r]);
   }
 
-  TOOLKIT_INLINE Column times8(const uint8_t* codes) const {
-    int32x4_t sums[kBytes][kParts];
-#pragma GCC unroll 3
-    for (int b = 0; b < kBytes; ++b) {
-#pragma GCC unroll 4
-      for (int part = 0; part < kParts; ++part) sums[b][part] = vdupq_n_s32(0);
-    }
+  template <int kRows>
+  static TOOLKIT_INLINE void times8(const DotGroup* const (&rows)[kRows], const uint8_t* codes,
+                                    Column (&products)[kRows]) {
+    constexpr int32_t kNothing[kBytes] = {};
+    int32x4_t sums[kRows][kBytes][kParts];
+#pragma GCC unroll 2
+    for (int r = 0; r < kRows; ++r) begin(kNothing, sums[r]);
 #pragma GCC unroll 8
     for (int i = 0; i < kQuantGroup; i += 4) {
       const uint8_t* at = codes + i * kPanel;
@@ -65,12 +68,22 @@ struct DotGroup : ByteGroup<kCount, DotStarts> {
                                        vreinterpretq_s8_u16(vzip2q_u16(low[0], low[1])),
                                        vreinterpretq_s8_u16(vzip1q_u16(high[0], high[1])),
                                        vreinterpretq_s8_u16(vzip2q_u16(high[0], high[1]))};
-      add(parts, i, sums);
+#pragma GCC unroll 2
+      for (int r = 0; r < kRows; ++r) rows[r]->add(parts, i, sums[r]);
     }
-    return column_of(sums);
+#pragma GCC unroll 2
+    for (int r = 0; r < kRows; ++r) products[r] = column_of(sums[r]);
   }
 
  private:
+  static TOOLKIT_INLINE void begin(const int32_t (&starts)[kBytes],
+                                   int32x4_t (&sums)[kBytes][kParts]) {
+#pragma GCC unroll 3
+    for (int b = 0; b < kBytes; ++b) {
+#pragma GCC unroll 4
+      for (int part = 0; part < kParts; ++part) sums[b][part] = vdupq_n_s32(starts[b]);
+    }
+  }
   /// sums += elements i to i + 3 times the rows' codes.
   TOOLKIT_INLINE void add(const int8x16_t (&parts)[kParts], int i,
                           int32x4_t (&sums)[kBytes][kParts]) const {

@@ -73,43 +73,60 @@ struct PairGroup {
     sum = static_cast<float>(group.sum);
   }
 
-  TOOLKIT_INLINE Column times4(const uint8_t* codes) const {
+  static constexpr int kTogether = 2;  // rows whose sums are in registers
+
+  template <int kRows>
+  static TOOLKIT_INLINE void times4(const PairGroup* const (&rows)[kRows], const uint8_t* codes,
+                                    Column (&products)[kRows]) {
     typedef uint32_t Unsigned __attribute__((vector_size(4 * TOOLKIT_LANES)));
     constexpr int32_t kLow = 0x000f000f, kHigh = 0x00f000f0;
-    // Rows 0, 2, 4, 6; 16 times rows 8, 10, 12, 14; and the odd ones.
-    Ints even = {}, even8 = {}, odd = {}, odd8 = {};
+    Ints sums[kRows][4] = {};  // rows 0, 2, 4, 6; 16 times rows 8, 10, 12, 14; and the odd ones
 #pragma GCC unroll 16
     for (int i = 0; i < kQuantGroup / 2; i += kLanes / 4) {
       const Ints both = by_words(codes + i * 16), second = (Ints)((Unsigned)both >> 8);
-      const Ints x = load<Ints>(pairs[i]);
-      even = add_pairs(even, both & kLow, x);
-      even8 = add_pairs(even8, both & kHigh, x);
-      odd = add_pairs(odd, second & kLow, x);
-      odd8 = add_pairs(odd8, second & kHigh, x);
-    }
-    const int32_t centred = 8 * static_cast<int32_t>(sum);
-    const Ints4 a = folded(even) - centred, b = folded(odd) - centred;
-    const Ints4 c = (folded(even8) >> 4) - centred, d = (folded(odd8) >> 4) - centred;
-    return column_of(
-        __builtin_shufflevector(a, b, 0, 4, 1, 5), __builtin_shufflevector(a, b, 2, 6, 3, 7),
-        __builtin_shufflevector(c, d, 0, 4, 1, 5), __builtin_shufflevector(c, d, 2, 6, 3, 7));
-  }
-
-  TOOLKIT_INLINE Column times8(const uint8_t* codes) const {
-    Ints sums[kParts] = {};
+      const Ints parts[4] = {both & kLow, both & kHigh, second & kLow, second & kHigh};
+#pragma GCC unroll 2
+      for (int r = 0; r < kRows; ++r) {
+        const Ints x = load<Ints>(rows[r]->pairs[i]);
 #pragma GCC unroll 4
-    for (int i = 0; i < kQuantGroup / 2; ++i) {
-      const Ints x = pairs[i][0] - Ints{};
-#pragma GCC unroll 4
-      for (int part = 0; part < kParts; ++part) {
-        sums[part] = add_pairs(sums[part], pairs8(codes + i * 2 * kPanel + part * kLanes), x);
+        for (int part = 0; part < 4; ++part) {
+          sums[r][part] = add_pairs(sums[r][part], parts[part], x);
+        }
       }
     }
-    Column products;
-    for (int part = 0; part < kParts; ++part) {
-      products.v[part] = __builtin_convertvector(sums[part], Floats);
+#pragma GCC unroll 2
+    for (int r = 0; r < kRows; ++r) {
+      const int32_t centred = 8 * static_cast<int32_t>(rows[r]->sum);
+      const Ints4 a = folded(sums[r][0]) - centred, b = folded(sums[r][2]) - centred;
+      const Ints4 c = (folded(sums[r][1]) >> 4) - centred;
+      const Ints4 d = (folded(sums[r][3]) >> 4) - centred;
+      products[r] = column_of(
+          __builtin_shufflevector(a, b, 0, 4, 1, 5), __builtin_shufflevector(a, b, 2, 6, 3, 7),
+          __builtin_shufflevector(c, d, 0, 4, 1, 5), __builtin_shufflevector(c, d, 2, 6, 3, 7));
     }
-    return products;
+  }
+
+  template <int kRows>
+  static TOOLKIT_INLINE void times8(const PairGroup* const (&rows)[kRows], const uint8_t* codes,
+                                    Column (&products)[kRows]) {
+    Ints sums[kRows][kParts] = {};
+#pragma GCC unroll 4
+    for (int i = 0; i < kQuantGroup / 2; ++i) {
+#pragma GCC unroll 4
+      for (int part = 0; part < kParts; ++part) {
+        const Ints both = pairs8(codes + i * 2 * kPanel + part * kLanes);
+#pragma GCC unroll 2
+        for (int r = 0; r < kRows; ++r) {
+          const Ints x = rows[r]->pairs[i][0] - Ints{};
+          sums[r][part] = add_pairs(sums[r][part], both, x);
+        }
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      for (int part = 0; part < kParts; ++part) {
+        products[r].v[part] = __builtin_convertvector(sums[r][part], Floats);
+      }
+    }
   }
 
  private:

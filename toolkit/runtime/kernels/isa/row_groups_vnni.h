@@ -44,44 +44,69 @@ struct VnniGroup : ByteGroup<kCount, VnniStarts> {
   using ByteGroup<kCount, VnniStarts>::q;
   using ByteGroup<kCount, VnniStarts>::start;
 
-  TOOLKIT_INLINE Column times4(const uint8_t* codes) const {
-    Ints whole[kBytes], high[kBytes];  // with bytes as they are, and with their high halves
-#pragma GCC unroll 3
-    for (int b = 0; b < kBytes; ++b) {
-      whole[b] = start[0][b] - Ints{};
-      high[b] = start[1][b] - Ints{};
+  static constexpr int kTogether = kCount == 2 ? 4 : 2;  // rows whose sums are in registers
+
+  template <int kRows>
+  static TOOLKIT_INLINE void times4(const VnniGroup* const (&rows)[kRows], const uint8_t* codes,
+                                    Column (&products)[kRows]) {
+    Ints whole[kRows][kBytes], high[kRows][kBytes];  // with bytes as they are; with high halves
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      begin(rows[r]->start[0], whole[r]);
+      begin(rows[r]->start[1], high[r]);
     }
 #pragma GCC unroll 4
     for (int i = 0; i < kQuantGroup; i += 8) {
       const Ints both = by_rows4(codes + i * 8);
       const Ints of_high = both & static_cast<int32_t>(0xf0f0f0f0);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 3
-      for (int b = 0; b < kBytes; ++b) {
-        const Ints x = (Ints)_mm512_set1_epi64(this->template at<int64_t>(b, i));
-        whole[b] = add_fours(whole[b], both, x);
-        high[b] = add_fours(high[b], of_high, x);
+        for (int b = 0; b < kBytes; ++b) {
+          const Ints x = (Ints)_mm512_set1_epi64(rows[r]->template at<int64_t>(b, i));
+          whole[r][b] = add_fours(whole[r][b], both, x);
+          high[r][b] = add_fours(high[r][b], of_high, x);
+        }
       }
     }
-    const Ints all = joined(whole[0] + (whole[1] << 8), high[0] + (high[1] << 8));
-    if constexpr (kBytes == 2) return {{to_floats(all)}};
-    return {{to_floats(joined(whole[kBytes - 1], high[kBytes - 1]), all)}};
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      const Ints all = joined(whole[r][0] + (whole[r][1] << 8), high[r][0] + (high[r][1] << 8));
+      if constexpr (kBytes == 2) {
+        products[r].v[0] = to_floats(all);
+      } else {
+        products[r].v[0] = to_floats(joined(whole[r][kBytes - 1], high[r][kBytes - 1]), all);
+      }
+    }
   }
 
-  TOOLKIT_INLINE Column times8(const uint8_t* codes) const {
-    Ints sums[kBytes];
-#pragma GCC unroll 3
-    for (int b = 0; b < kBytes; ++b) sums[b] = start[2][b] - Ints{};
+  template <int kRows>
+  static TOOLKIT_INLINE void times8(const VnniGroup* const (&rows)[kRows], const uint8_t* codes,
+                                    Column (&products)[kRows]) {
+    Ints sums[kRows][kBytes];
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) begin(rows[r]->start[2], sums[r]);
 #pragma GCC unroll 8
     for (int i = 0; i < kQuantGroup; i += 4) {
       const Ints unsigned_codes = by_rows8(codes + i * kPanel) ^ static_cast<int32_t>(0x80808080);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 3
-      for (int b = 0; b < kBytes; ++b) {
-        sums[b] = add_fours(sums[b], unsigned_codes, this->template at<int32_t>(b, i) - Ints{});
+        for (int b = 0; b < kBytes; ++b) {
+          const Ints x = rows[r]->template at<int32_t>(b, i) - Ints{};
+          sums[r][b] = add_fours(sums[r][b], unsigned_codes, x);
+        }
       }
     }
-    const Ints all = sums[0] + (sums[1] << 8);
-    if constexpr (kBytes == 2) return {{to_floats(all)}};
-    return {{to_floats(sums[kBytes - 1], all)}};
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      const Ints all = sums[r][0] + (sums[r][1] << 8);
+      if constexpr (kBytes == 2) {
+        products[r].v[0] = to_floats(all);
+      } else {
+        products[r].v[0] = to_floats(sums[r][kBytes - 1], all);
+      }
+    }
   }
 
  private:
@@ -90,6 +115,10 @@ struct VnniGroup : ByteGroup<kCount, VnniStarts> {
     T value;
     __builtin_memcpy(&value, q[byte] + i, sizeof(value));
     return value;
+  }
+  static TOOLKIT_INLINE void begin(const int32_t (&starts)[kBytes], Ints (&sums)[kBytes]) {
+#pragma GCC unroll 3
+    for (int b = 0; b < kBytes; ++b) sums[b] = starts[b] - Ints{};
   }
   /// The two lanes of rows 0 to 7, and of rows 8 to 15, added.
   static TOOLKIT_INLINE Ints joined(Ints whole, Ints high) {

@@ -11,7 +11,7 @@ const Primitives primitives = {
     kTiles,
     {"float32", kQuantGroup, float32::left_bytes, float32::right_bytes, float32::buffer_bytes,
      pack_left, pack_ones, pack_right, multiply_groups},
-    {double_row, multiply_panel},
+    {few_rows::kMostFloat32, double_row, multiply_panel},
 #define TOOLKIT_ADDRESS(name, parameters) name,
     TOOLKIT_ROW_PRIMITIVES(TOOLKIT_ADDRESS)
 #undef TOOLKIT_ADDRESS
