@@ -56,6 +56,9 @@ def test_the_card_calls_approximate_what_was_trained_so(here, tmp_path):
     card = write_run_card(run).read_text()
     assert "Its gradients were approximate: lowering approx-bp" in card
     assert "| lowering | approx-bp (approximate gradients) |" in card
+    record["settings"]["method"] = "mezo"
+    (run / "trace.jsonl").write_text(json.dumps(record) + "\n" + rest)
+    assert "Its gradients were approximate" not in write_run_card(run).read_text()
 
 
 def test_the_cards_code_loads_the_adapter(here, monkeypatch):

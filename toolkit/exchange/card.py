@@ -17,10 +17,12 @@ from toolkit.exchange.output import MARK, is_ours
 from toolkit.exchange.run_record import read_run_record
 from toolkit.files import atomic_file
 from toolkit.modalities import parts_text
+from toolkit.settings.methods import METHODS
 from toolkit.sources import find_gguf
 from toolkit.sources.gguf_names import read_by_transformers
 from toolkit.sources.hub import is_hub_id
 from toolkit.trace.analysis import Analysis, read_analysis
+from toolkit.trace.schema import Run
 from toolkit.trace.units import count, duration, megabytes, number, plural
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ def run_card(run: Path) -> str:
         MARK,
         f"# LoRA adapter of {name}",
         "Trained with `toolkit` on a device, against quantized weights of the base model."
-        + gradients_note(analysis.trace.run.lowering),
+        + _gradients_note(analysis.trace.run),
         "## Load it",
         loading(run, base, analysis.trace.run.model),
         "## Base model",
@@ -122,13 +124,14 @@ def write_merged_card(
         file.write("\n\n".join(parts) + "\n")
 
 
-def gradients_note(lowering: str) -> str:
-    """Return a sentence where gradients of a bundle's lowering are not the model's, or ""."""
-    if lowering not in APPROXIMATE_LOWERINGS:
+def _gradients_note(run: Run) -> str:
+    """Return a sentence where what a run was trained by are not the model's gradients, or ""."""
+    method = METHODS.get(str(run.settings.get("method")))
+    if run.lowering not in APPROXIMATE_LOWERINGS or (method and not method.backward):
         return ""
     return (
-        f" Its gradients were approximate: lowering {lowering} takes one of four numbers for the "
-        "derivative of the MLP's activation."
+        f" Its gradients were approximate: lowering {run.lowering} takes one of four numbers for "
+        "the derivative of the MLP's activation."
     )
 
 
