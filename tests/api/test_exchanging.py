@@ -45,6 +45,22 @@ def test_the_card_says_what_the_run_was(here):
         assert shown in card, shown
 
 
+def test_the_card_calls_approximate_what_was_trained_so(here, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree("runs/run1", run)
+    exact = write_run_card(run).read_text()
+    assert "| lowering | mesp |" in exact and "approximate" not in exact
+    first, _, rest = (run / "trace.jsonl").read_text().partition("\n")
+    record = json.loads(first) | {"lowering": "approx-bp"}
+    (run / "trace.jsonl").write_text(json.dumps(record) + "\n" + rest)
+    card = write_run_card(run).read_text()
+    assert "Its gradients were approximate: lowering approx-bp" in card
+    assert "| lowering | approx-bp (approximate gradients) |" in card
+    record["settings"]["method"] = "mezo"
+    (run / "trace.jsonl").write_text(json.dumps(record) + "\n" + rest)
+    assert "Its gradients were approximate" not in write_run_card(run).read_text()
+
+
 def test_the_cards_code_loads_the_adapter(here, monkeypatch):
     """What `peft` then computes is the base model's weights and this adapter."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

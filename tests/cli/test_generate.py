@@ -82,6 +82,18 @@ def test_text_is_shown_and_a_text_stops_it(made):
     assert stopped["reason"] == "stop"
 
 
+def test_fixed16_is_a_little_off_and_kept_to(made):
+    bundle, adapter, *_ = made
+    scores = []
+    for arithmetic in ("float32", "fixed16"):
+        with toolkit_package.open_talker(bundle, adapter=adapter, arithmetic=arithmetic) as talker:
+            scores.append(talker.score("hello", ["how are you"])[0])
+    assert scores[0] != scores[1] and scores[1] == pytest.approx(scores[0], rel=3e-3)
+    words = ("generate", bundle, "--prompt", "hello", *GREEDY, "--arithmetic")
+    assert toolkit(*words, "fixed16").stderr.endswith(f"{bundle} --arithmetic fixed16\n")
+    assert "'int8'" in toolkit(*words, "int8", code=2).stderr
+
+
 def test_a_chat_goes_on_where_it_was(made):
     bundle, adapter, _, model = made
     words = ["chat", bundle, "--adapter", adapter, "--json", *GREEDY]
@@ -156,11 +168,13 @@ def test_a_turn_that_is_ended_before_both_have_replied_is_in_neither_chat(made, 
 def test_a_chat_of_two_models_shows_both(made):
     bundle, adapter, *_ = made
     words = ("chat", bundle, "--compare", "--adapter", adapter, *GREEDY)
-    result = CliRunner().invoke(app, list(map(str, words)), input="hello\n/old\n\n")
+    result = CliRunner().invoke(app, list(map(str, words)), input="hello\n/old\n/help\n/new\n\n")
     assert result.exit_code == 0, result.output
     assert "without adapter" in result.stdout
     assert result.stderr.count("tokens at") == 2
     assert "/old is no command. /new begins another chat, /quit ends it" in result.stderr
+    assert result.stderr.count("/new begins another chat, /quit ends it") == 3
+    assert result.stderr.endswith("another chat\n")
 
 
 def test_ctrl_c_in_a_chat_ends_the_reply_and_between_replies_only_when_said_twice(made):

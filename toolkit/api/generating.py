@@ -13,6 +13,7 @@ from toolkit.api.talking import OnText, Reply, Talker
 from toolkit.bundle.adapter import write_peft_adapter
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.manifest import NAME as MANIFEST
+from toolkit.choices import ARITHMETICS
 from toolkit.data.chat import Messages
 from toolkit.device.generating import NO_ADAPTER, generating
 from toolkit.errors import ToolkitError
@@ -35,6 +36,7 @@ def open_talker(
     plain: bool = False,
     context: int = 0,
     threads: int = 0,
+    arithmetic: str = ARITHMETICS[0],
     bars: Bars = no_bars,
 ) -> Iterator[Talker]:
     """Put a model and its adapters on a device; yield what replies.
@@ -49,6 +51,7 @@ def open_talker(
         plain: Prompts are texts to go on with: there need be no chat template.
         context: Tokens of prompt and reply, at most; 0: as many as the model can.
         threads: On the device; 0 leaves it to it.
+        arithmetic: Of products with quantized weights: float32 or fixed16.
         bars: Shows the progress of transfers.
 
     Raises:
@@ -76,7 +79,7 @@ def open_talker(
                 write_peft_adapter(Path(name), specs, lora, files[str(number)])
         with ExitStack() as running:
             target = running.enter_context(
-                open_target(device, opened.path, threads, "float32", bars)
+                open_target(device, opened.path, threads, arithmetic, bars)
             )
             with bars("adapter") as sending:
                 generation = running.enter_context(generating(target, files, context, sending))
@@ -119,7 +122,8 @@ def generate(
         settings: How it is chosen and when it ends.
         compare: Also without the adapter, with the same seed.
         on_text: Called with text as it comes.
-        options: As `open_talker` takes them: bundle, adapter, device, plain, context, threads.
+        options: As `open_talker` takes them: bundle, adapter, device, plain, context, threads,
+            arithmetic.
 
     Raises:
         ToolkitError: As `open_talker` and `Talker.reply`.

@@ -6,10 +6,11 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from toolkit.choices import ARITHMETICS
 from toolkit.cli import replies
 from toolkit.cli.common import say
 from toolkit.cli.flags import takes
-from toolkit.cli.options import AsJson, OnDevice
+from toolkit.cli.options import AsJson, InArithmetic, OnDevice
 from toolkit.cli.transfers import transfer_bar
 from toolkit.settings.declaration import Value
 from toolkit.settings.generation import SETTINGS, ReplySettings
@@ -37,6 +38,7 @@ def chat(
     stop: replies.Stop = None,
     context: replies.Context = 0,
     threads: replies.Threads = 0,
+    arithmetic: InArithmetic = ARITHMETICS[0],
     as_json: AsJson = False,
 ) -> None:
     """Talk with a model on a device, with its adapter and without.
@@ -64,6 +66,7 @@ def chat(
         device=device,
         context=context,
         threads=threads,
+        arithmetic=arithmetic,
         bars=transfer_bar,
     ) as talker:
         if not as_json:
@@ -114,6 +117,9 @@ class _Chat:
                 return
             if line == "/new":
                 self._chats = self._new_chats()
+                say("another chat")
+            elif line == "/help":
+                say(_COMMANDS)
             elif _COMMAND.fullmatch(line):
                 say(f"{line} is no command. {_COMMANDS}")
             elif line:

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from toolkit.choices import ARITHMETICS
 from toolkit.cli import replies
 from toolkit.cli.common import print_json, say_next
 from toolkit.cli.flags import takes
-from toolkit.cli.options import AsJson, OnDevice
+from toolkit.cli.options import AsJson, InArithmetic, OnDevice
 from toolkit.cli.transfers import transfer_bar
 from toolkit.settings.declaration import Value
 from toolkit.settings.generation import SETTINGS, ReplySettings
@@ -38,6 +39,7 @@ def generate(
     stop: replies.Stop = None,
     context: replies.Context = 0,
     threads: replies.Threads = 0,
+    arithmetic: InArithmetic = ARITHMETICS[0],
     as_json: AsJson = False,
 ) -> None:
     """Let a model reply on a device, with its adapter and without.
@@ -70,6 +72,7 @@ def generate(
         plain=not template,
         context=context,
         threads=threads,
+        arithmetic=arithmetic,
         bars=transfer_bar,
     ) as talker:
         found = _replies(talker, asked, settings, streams)
@@ -77,7 +80,12 @@ def generate(
         print_json({"bundle": str(talker.bundle), "replies": [r.to_json() for r in found]})
         return
     _show(found, streams)
-    given = {"bundle": bundle, "adapter": adapter, "device": None if device == "local" else device}
+    given = {
+        "bundle": bundle,
+        "adapter": adapter,
+        "device": None if device == "local" else device,
+        "arithmetic": None if arithmetic == ARITHMETICS[0] else arithmetic,
+    }
     flags_again = [f" --{name} {value}" for name, value in given.items() if value is not None]
     if template:
         say_next(f"toolkit chat {run}{''.join(flags_again)}")

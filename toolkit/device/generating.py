@@ -154,6 +154,7 @@ def generating(
             send_file(target.device, path, f"{folder}/{name}.ptd", progress)
         target.device.append(f"{folder}/requests", io.BytesIO(), 0, lambda _: None)
         words = ["--bundle", target.bundle, "--threads", str(target.threads)]
+        words += ["--arithmetic", target.arithmetic]
         words += ["--adapter", NO_ADAPTER, "--context", str(context)]
         words += ["--requests", f"{folder}/requests"]
         records = run_trainer(target.device, target.runtime, "generate", *words, scratch=folder)

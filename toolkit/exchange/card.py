@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING
 
 from toolkit.bundle.peft_config import peft_base_model, peft_revision, read_peft_config
 from toolkit.bundle.peft_files import read_peft_settings
+from toolkit.choices import APPROXIMATE_LOWERINGS, lowering_label
 from toolkit.errors import ToolkitError
 from toolkit.exchange.output import MARK, is_ours
 from toolkit.exchange.run_record import read_run_record
 from toolkit.files import atomic_file
 from toolkit.modalities import parts_text
+from toolkit.settings.methods import METHODS
 from toolkit.sources import find_gguf
 from toolkit.sources.gguf_names import read_by_transformers
 from toolkit.sources.hub import is_hub_id
 from toolkit.trace.analysis import Analysis, read_analysis
+from toolkit.trace.schema import Run
 from toolkit.trace.units import count, duration, megabytes, number, plural
 
 if TYPE_CHECKING:
@@ -75,7 +78,8 @@ def run_card(run: Path) -> str:
         head,
         MARK,
         f"# LoRA adapter of {name}",
-        "Trained with `toolkit` on a device, against quantized weights of the base model.",
+        "Trained with `toolkit` on a device, against quantized weights of the base model."
+        + _gradients_note(analysis.trace.run),
         "## Load it",
         loading(run, base, analysis.trace.run.model),
         "## Base model",
@@ -118,6 +122,17 @@ def write_merged_card(
     ]
     with atomic_file(directory / CARD, "w") as file:
         file.write("\n\n".join(parts) + "\n")
+
+
+def _gradients_note(run: Run) -> str:
+    """Return a sentence where what a run was trained by are not the model's gradients, or ""."""
+    method = METHODS.get(str(run.settings.get("method")))
+    if run.lowering not in APPROXIMATE_LOWERINGS or (method and not method.backward):
+        return ""
+    return (
+        f" Its gradients were approximate: lowering {run.lowering} takes one of four numbers for "
+        "the derivative of the MLP's activation."
+    )
 
 
 def named_base(run: Path) -> str:
@@ -198,6 +213,8 @@ def _training(analysis: Analysis) -> Iterable[tuple[str, str]]:
         yield "SHA-256 of the data", plain(run.data.sha256)
     steps = len(trace.steps)
     seen = count(float(trace.steps["tokens"].sum())) if steps else "0"
+    if run.lowering:
+        yield "lowering", plain(lowering_label(run.lowering))
     yield "steps", f"{plural(steps, 'step')} over {seen} tokens, {analysis.status}"
     if training.kept_step is not None:
         yield "kept", f"the adapter of step {training.kept_step}, the best on held-out data"

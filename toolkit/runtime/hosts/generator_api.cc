@@ -1,6 +1,7 @@
 // The functions of the C API that generate.
 #include <algorithm>
 #include <memory>
+#include <tuple>
 
 #include "engine/generation/generator.h"
 #include "engine/runtime.h"
@@ -25,7 +26,8 @@ int toolkit_generator_create(const toolkit_option* options, size_t count,
   return guarded(thread_error, [&] {
     auto handle = std::make_unique<toolkit_generator>();
     handle->options = toolkit::read_options(Command::generate, options, count);
-    handle->runtime = std::make_unique<toolkit::Runtime>(handle->options.threads);
+    const toolkit::Options& read = handle->options;
+    handle->runtime = std::make_unique<toolkit::Runtime>(read.threads, read.arithmetic);
     handle->generator = std::make_unique<toolkit::Generator>(handle->options);
     *generator = handle.release();
   });
@@ -37,8 +39,12 @@ int toolkit_generator_set(toolkit_generator* generator, const toolkit_option* op
     const toolkit::Options& old = generator->options;
     const toolkit::Options set =
         toolkit::with_options(Command::generate, old, toolkit::option_values(options, count));
-    if (set.bundle != old.bundle || set.threads != old.threads || set.context != old.context) {
-      toolkit::fail_usage("bundle, threads and context stay as they are. Open another generator");
+    const auto fixed = [](const toolkit::Options& o) {
+      return std::tie(o.bundle, o.threads, o.context, o.arithmetic);
+    };
+    if (fixed(set) != fixed(old)) {
+      toolkit::fail_usage(
+          "bundle, threads, context and arithmetic stay as they are. Open another generator");
     }
     generator->options = set;
   });

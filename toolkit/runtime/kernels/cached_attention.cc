@@ -1,10 +1,9 @@
 // Attention of a few rows, or a part of a prompt, over a cache of keys and values [C, K * size]:
 // out = softmax(scale q kᵀ) v, row t over keys max(0, past + t - window + 1)..past + t.
 //
-// Few rows: a task is a row, a kv-head and a strip of keys, which its heads go through together;
-// the strips' sums are merged in the end (as Flash-Decoding does). Nothing is packed, so keys and
-// values are read once. Scratch, in floats: tasks x heads of a group x (size + 2) + threads x
-// strip.
+// Few rows: a task is a row, a head and a strip of keys; heads of one kv-head follow each other, so
+// keys and values come from memory once. The strips' sums are merged in the end (as Flash-Decoding
+// does). Nothing is packed. Scratch, in floats: tasks x (size + 2) + threads x strip.
 //
 // More rows: they are packed and multiplied as in attention.cc, with keys from the first that any
 // row sees on.
@@ -51,12 +50,9 @@ class FewRows {
     running_ = static_cast<RunningSoftmax*>(scratch.bytes(states * sizeof(RunningSoftmax)));
     sums_ = scratch.floats(states * s_.head_size);
     float* scores = scratch.floats(threads() * kStrip);
-    parallel_short(s_.tokens * s_.kv_heads * strips_, 1,
-                   [&](int64_t begin, int64_t end, int thread) {
-                     for (int64_t task = begin; task < end; ++task) {
-                       strip(task, scores + thread * kStrip);
-                     }
-                   });
+    parallel_short(states, 1, [&](int64_t begin, int64_t end, int thread) {
+      for (int64_t task = begin; task < end; ++task) strip(task, scores + thread * kStrip);
+    });
     for (int64_t row = 0; row < s_.tokens; ++row) {
       const int64_t parts = KeysOf(s_, row).strips();
       for (int64_t head = 0; head < s_.heads; ++head) {
@@ -74,8 +70,10 @@ class FewRows {
   };
 
   void strip(int64_t task, float* scores) {
-    const int64_t strip = task % strips_, kv_head = task / strips_ % s_.kv_heads;
-    const int64_t row = task / strips_ / s_.kv_heads;
+    const int64_t of_group = task / group_, strip = of_group % strips_;
+    const int64_t kv_head = of_group / strips_ % s_.kv_heads;
+    const int64_t row = of_group / strips_ / s_.kv_heads;
+    const int64_t head = kv_head * group_ + task % group_;
     const KeysOf keys(s_, row);
     if (strip >= keys.strips()) return;
     const int64_t of_cache = divide_up(keys.cached, kStrip);
@@ -85,10 +83,9 @@ class FewRows {
     const Rows& rows = fresh ? fresh_ : cached_;
     const int64_t place =
         ((fresh ? keys.fresh0 : keys.first) + at) * width_ + kv_head * s_.head_size;
-    k_.rows.attention_keys(q_ + (row * s_.heads + kv_head * group_) * s_.head_size, group_,
-                           s_.head_size, s_.scale, rows.keys + place, rows.values + place, width_,
-                           count, scores, running_ + task * group_,
-                           sums_ + task * group_ * s_.head_size);
+    k_.rows.attention_keys(q_ + (row * s_.heads + head) * s_.head_size, s_.head_size, s_.scale,
+                           rows.keys + place, rows.values + place, width_, count, scores,
+                           running_ + task, sums_ + task * s_.head_size);
   }
 
   const Kernels& k_;

@@ -23,9 +23,14 @@ namespace toolkit {
   namespace isa {                       \
   extern const Primitives primitives;   \
   }
-#define TOOLKIT_DECLARE_FIXED16(isa)  \
-  namespace isa {                     \
-  extern const Arithmetic fixed16_of; \
+#define TOOLKIT_DECLARE_FIXED16(isa)         \
+  namespace isa {                            \
+  extern const Arithmetic fixed16_of;        \
+  extern const RowProducts few_rows_fixed16; \
+  }
+#define TOOLKIT_DECLARE_FEW_ROWS(isa)        \
+  namespace isa {                            \
+  extern const RowProducts few_rows_float32; \
   }
 TOOLKIT_DECLARE_PRIMITIVES(plain)
 TOOLKIT_DECLARE_FIXED16(plain)
@@ -36,11 +41,14 @@ TOOLKIT_DECLARE_FIXED16(avx2)
 TOOLKIT_DECLARE_FIXED16(avxvnni)
 TOOLKIT_DECLARE_FIXED16(avx512)
 TOOLKIT_DECLARE_FIXED16(avx512vnni)
+TOOLKIT_DECLARE_FEW_ROWS(avx512vnni)
 #elif defined(TOOLKIT_KERNELS_OF_ARM)
 TOOLKIT_DECLARE_PRIMITIVES(neon)
 TOOLKIT_DECLARE_FIXED16(neon)
 TOOLKIT_DECLARE_FIXED16(neon_dotprod)
 TOOLKIT_DECLARE_FIXED16(neon_i8mm)
+TOOLKIT_DECLARE_FEW_ROWS(neon_dotprod)
+TOOLKIT_DECLARE_FEW_ROWS(neon_i8mm)
 #endif
 
 namespace {
@@ -52,10 +60,12 @@ struct Candidate {
   bool available;
 
   Candidate(const char* isa, const Primitives& primitives, const Arithmetic& fixed16,
-            bool available)
+            const RowProducts& few_rows_fixed16, bool available,
+            const RowProducts* few_rows_float32 = nullptr)
       : isa(isa),
-        float32(primitives.tiles.isa, primitives, primitives.float32),
-        fixed16(isa, primitives, fixed16),
+        float32(primitives.tiles.isa, primitives, primitives.float32,
+                few_rows_float32 != nullptr ? *few_rows_float32 : primitives.few_rows),
+        fixed16(isa, primitives, fixed16, few_rows_fixed16),
         available(available) {}
   const Kernels& of(const char* arithmetic) const {
     return std::strcmp(arithmetic, fixed16.arithmetic.name) == 0 ? fixed16 : float32;
@@ -91,11 +101,12 @@ const Candidate* candidates(int* count) {
 #if defined(TOOLKIT_KERNELS_OF_X86)
   static const Features has = features();
   static const Candidate list[] = {
-      {"avx512vnni", avx512::primitives, avx512vnni::fixed16_of, has.avx512vnni},
-      {"avx512", avx512::primitives, avx512::fixed16_of, has.avx512},
-      {"avxvnni", avx2::primitives, avxvnni::fixed16_of, has.avxvnni},
-      {"avx2", avx2::primitives, avx2::fixed16_of, has.avx2},
-      {"plain", plain::primitives, plain::fixed16_of, true}};
+      {"avx512vnni", avx512::primitives, avx512vnni::fixed16_of, avx512vnni::few_rows_fixed16,
+       has.avx512vnni, &avx512vnni::few_rows_float32},
+      {"avx512", avx512::primitives, avx512::fixed16_of, avx512::few_rows_fixed16, has.avx512},
+      {"avxvnni", avx2::primitives, avxvnni::fixed16_of, avxvnni::few_rows_fixed16, has.avxvnni},
+      {"avx2", avx2::primitives, avx2::fixed16_of, avx2::few_rows_fixed16, has.avx2},
+      {"plain", plain::primitives, plain::fixed16_of, plain::few_rows_fixed16, true}};
 #elif defined(TOOLKIT_KERNELS_OF_ARM)
 #ifdef __linux__
   constexpr unsigned long kDotProduct = 1ul << 20, kI8mm = 1ul << 13;
@@ -105,12 +116,15 @@ const Candidate* candidates(int* count) {
   static const bool dotprod = false, i8mm = false;
 #endif
   static const Candidate list[] = {
-      {"neon_i8mm", neon::primitives, neon_i8mm::fixed16_of, i8mm},
-      {"neon_dotprod", neon::primitives, neon_dotprod::fixed16_of, dotprod},
-      {"neon", neon::primitives, neon::fixed16_of, true},
-      {"plain", plain::primitives, plain::fixed16_of, true}};
+      {"neon_i8mm", neon::primitives, neon_i8mm::fixed16_of, neon_i8mm::few_rows_fixed16, i8mm,
+       &neon_i8mm::few_rows_float32},
+      {"neon_dotprod", neon::primitives, neon_dotprod::fixed16_of, neon_dotprod::few_rows_fixed16,
+       dotprod, &neon_dotprod::few_rows_float32},
+      {"neon", neon::primitives, neon::fixed16_of, neon::few_rows_fixed16, true},
+      {"plain", plain::primitives, plain::fixed16_of, plain::few_rows_fixed16, true}};
 #else
-  static const Candidate list[] = {{"plain", plain::primitives, plain::fixed16_of, true}};
+  static const Candidate list[] = {
+      {"plain", plain::primitives, plain::fixed16_of, plain::few_rows_fixed16, true}};
 #endif
   *count = static_cast<int>(sizeof(list) / sizeof(list[0]));
   return list;
@@ -169,12 +183,14 @@ const char* known_arithmetic(const char* name) {
 
 }  // namespace
 
-Kernels::Kernels(const char* isa, const Primitives& primitives, const Arithmetic& arithmetic)
+Kernels::Kernels(const char* isa, const Primitives& primitives, const Arithmetic& arithmetic,
+                 const RowProducts& few_rows)
     : isa(isa),
       tiles(primitives.tiles),
       rows(primitives),
       arithmetic(arithmetic),
-      float32(primitives.float32) {}
+      float32(primitives.float32),
+      few_rows(few_rows) {}
 
 const Kernels* kernels_for(const char* isa, const char* arithmetic) {
   const Candidate* found = find(isa);

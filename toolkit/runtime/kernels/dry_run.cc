@@ -42,7 +42,7 @@ Arithmetic no_products(const std::string& name) {
   return result;
 }
 
-Primitives nothing(const std::string& isa) {
+Primitives nothing(const std::string& isa, const std::string& arithmetic) {
   const Tiles* tiles = tiles_of(isa.c_str());
   if (tiles == nullptr) {
     std::string names;
@@ -53,6 +53,10 @@ Primitives nothing(const std::string& isa) {
   Primitives result{};
   result.tiles = *tiles;
   result.float32 = no_products("float32");
+  const bool floats = arithmetic == "float32";
+  const int64_t most = floats ? few_rows::kMostFloat32 : tiles->few_rows;
+  result.few_rows = {most, Nothing<decltype(RowProducts::pack_row)>::call,
+                     Nothing<decltype(RowProducts::multiply_panel)>::call};
 #define TOOLKIT_NOTHING(name, parameters) result.name = Nothing<decltype(result.name)>::call;
   TOOLKIT_ROW_PRIMITIVES(TOOLKIT_NOTHING)
 #undef TOOLKIT_NOTHING
@@ -62,10 +66,10 @@ Primitives nothing(const std::string& isa) {
 }  // namespace
 
 DryRun::DryRun(const std::string& isa, int threads, const std::string& arithmetic)
-    : primitives_(nothing(isa)),
+    : primitives_(nothing(isa, arithmetic)),
       arithmetic_(no_products(arithmetic)),
       kernels_(primitives_.tiles.isa, primitives_,
-               arithmetic == "float32" ? primitives_.float32 : arithmetic_),
+               arithmetic == "float32" ? primitives_.float32 : arithmetic_, primitives_.few_rows),
       threads_(threads),
       outer_(current_run) {
   if (threads < 1) throw UsageError("a dry run needs at least one thread");

@@ -2,7 +2,7 @@
 //
 // A packed product of so few rows would wait for the unpacking of W, which is read once and used
 // once here: a thread goes through panels of 16 rows of W as they lie in memory, so the speed is
-// that of memory. Scratch, in floats: rows x (2 D + D / 32) for x, rows x R for a low-rank update,
+// that of memory. Scratch, in floats: rows x (2 D + D / 16) for x, rows x R for a low-rank update,
 // and 2 rows x F for gate and up.
 #include "kernels/few_rows.h"
 
@@ -12,26 +12,23 @@
 namespace toolkit {
 namespace {
 
-constexpr int64_t kMost = 4;  // more are faster packed
 constexpr int64_t kLeastPanels = 2;
 
 /// Some rows as the primitive reads them.
 class Input {
  public:
   Input(const Kernels& k, Scratch& scratch, const float* x, int64_t rows, int64_t depth)
-      : depth_(depth), groups_(depth / kQuantGroup) {
-    doubled_ = scratch.floats(rows * 2 * depth);
-    sums_ = scratch.floats(rows * groups_);
+      : bytes_(depth / kQuantGroup * few_rows::kGroupBytes),
+        rows_(static_cast<char*>(scratch.bytes(rows * bytes_))) {
     for (int64_t i = 0; i < rows; ++i) {
-      k.rows.double_row(x + i * depth, depth, doubled_ + i * 2 * depth, sums_ + i * groups_);
+      k.few_rows.pack_row(x + i * depth, depth, rows_ + i * bytes_);
     }
   }
-  const float* doubled(int64_t row) const { return doubled_ + row * 2 * depth_; }
-  const float* sums(int64_t row) const { return sums_ + row * groups_; }
+  const void* rows() const { return rows_; }
 
  private:
-  int64_t depth_, groups_;
-  float *doubled_, *sums_;
+  int64_t bytes_;
+  char* rows_;
 };
 
 /// scaling * x aᵀ, [rows, R]; null without an adapter.
@@ -60,10 +57,8 @@ void panels_of(const Kernels& k, const Input& input, const Layer& layer, int64_t
                int64_t begin, int64_t end) {
   const int64_t first = begin * kPanel, count = (end - begin) * kPanel;
   for (int64_t panel = begin; panel < end; ++panel) {
-    for (int64_t i = 0; i < rows; ++i) {
-      k.rows.multiply_panel(layer.w, panel, input.doubled(i), input.sums(i),
-                            layer.y + i * layer.w.rows + panel * kPanel);
-    }
+    k.few_rows.multiply_panel(layer.w, panel, input.rows(), rows, layer.y + panel * kPanel,
+                              layer.w.rows);
   }
   for (int64_t i = 0; i < rows; ++i) {
     float* y = layer.y + i * layer.w.rows + first;
@@ -76,9 +71,7 @@ void panels_of(const Kernels& k, const Input& input, const Layer& layer, int64_t
 
 }  // namespace
 
-bool are_few(const Kernels& k, int64_t rows) {
-  return rows <= kMost && &k.arithmetic == &k.float32;
-}
+bool are_few(const Kernels& k, int64_t rows) { return rows <= k.few_rows.most; }
 
 void few_rows_linear(const Kernels& k, const float* x, int64_t rows, const QuantizedMatrix& w,
                      const float* bias, const Adapter& lora, float scaling, float* y) {

@@ -198,18 +198,21 @@ struct NormalStream {
 struct Tiles;
 struct Arithmetic;
 struct Primitives;
+struct RowProducts;
 
 /// The operators on the primitives of one instruction set.
 class Kernels {
  public:
-  /// `arithmetic`: of the products with quantized weights.
-  Kernels(const char* isa, const Primitives& primitives, const Arithmetic& arithmetic);
+  /// `arithmetic`: of the products with quantized weights; `few_rows`: the same of a few rows.
+  Kernels(const char* isa, const Primitives& primitives, const Arithmetic& arithmetic,
+          const RowProducts& few_rows);
 
   const char* const isa;
   const Tiles& tiles;
   const Primitives& rows;
   const Arithmetic& arithmetic;
   const Arithmetic& float32;  // of all other products
+  const RowProducts& few_rows;
 
   /// How often cross_entropy goes through W for so many tokens.
   int64_t head_sweeps(int64_t tokens) const;

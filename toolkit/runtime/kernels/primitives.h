@@ -38,6 +38,22 @@ struct Arithmetic {
                           int64_t block1, void* buffer);
 };
 
+/// Products of single rows with panels of 16 rows of W, which are read where they lie.
+struct RowProducts {
+  int64_t most;  // rows: more are faster packed
+  /// x as multiply_panel reads it, to out [depth / 32 * few_rows::kGroupBytes].
+  void (*pack_row)(const float* x, int64_t depth, void* out);
+  /// y [count, 16], rows `stride` apart, = packed rows times a panel of W.
+  void (*multiply_panel)(const QuantizedMatrix& w, int64_t panel, const void* rows, int64_t count,
+                         float* y, int64_t stride);
+};
+
+namespace few_rows {
+/// What 32 elements of a packed row take at most: each twice, and two floats.
+constexpr int64_t kGroupBytes = (2 * kQuantGroup + 2) * sizeof(float);
+constexpr int64_t kMostFloat32 = 4;
+}  // namespace few_rows
+
 /// Stands for minus infinity as a running maximum: finite, so that differences are.
 constexpr float kNegative = -3.0e38f;
 
@@ -119,11 +135,6 @@ struct ActivationSteps {
            float attention_scaling, bool inverse, float* table, float* y, int64_t y_stride))       \
   /* out[k] = W[row, k] for all features. */                                                       \
   X(dequantize_row, (const QuantizedMatrix& w, int64_t row, float* out))                           \
-  /* x with every element twice, 2 depth floats, and the sums of its groups of 32. */               \
-  X(double_row, (const float* x, int64_t depth, float* doubled, float* sums))                      \
-  /* y [16] = x times 16 rows of W, x as double_row makes it. */                                   \
-  X(multiply_panel, (const QuantizedMatrix& w, int64_t panel, const float* doubled,                \
-                     const float* sums, float* y))                                                 \
   /* out[i] (+)= scale Σ x[k] rows[i, k] for i < count. */                                         \
   X(dot_rows, (const float* x, const float* rows, int64_t depth, int64_t count, float scale,       \
                bool accumulate, float* out))                                                       \
@@ -133,10 +144,9 @@ struct ActivationSteps {
                       float* out, int64_t size))                                                   \
   /* out /= the sum. */                                                                            \
   X(attention_finish, (const RunningSoftmax& running, float* out, int64_t size))                   \
-  /* `heads` queries [heads, size] of one kv-head over rows of keys and values, `stride` apart: of   \
-     every head the softmax up to here, and out [heads, size] = Σ exp(score - maximum) v.          \
-     scores: `count` floats. */                                                                    \
-  X(attention_keys, (const float* q, int64_t heads, int64_t size, float scale, const float* keys,  \
+  /* A query [size] over `count` rows of keys and values, `stride` apart: the softmax up to here,   \
+     and out [size] = Σ exp(score - maximum) v. scores: `count` floats. */                         \
+  X(attention_keys, (const float* q, int64_t size, float scale, const float* keys,                 \
                      const float* values, int64_t stride, int64_t count, float* scores,            \
                      RunningSoftmax* running, float* out))                                         \
   /* out [size] of the results of `parts` runs of keys, `step` states and `step` times size floats \
@@ -174,6 +184,7 @@ struct ActivationSteps {
 struct Primitives {
   Tiles tiles;
   Arithmetic float32;
+  RowProducts few_rows;  // in float32
 #define TOOLKIT_POINTER(name, parameters) void(*name) parameters;
   TOOLKIT_ROW_PRIMITIVES(TOOLKIT_POINTER)
 #undef TOOLKIT_POINTER

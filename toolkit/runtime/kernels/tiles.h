@@ -24,6 +24,7 @@ struct Tiles {
   // Columns of a product that exist at a time.
   int64_t features = 256;  // of the MLP: long enough to be the depth of what leaves the tile
   int64_t classes = 512;   // of the loss head
+  int64_t few_rows = 4;    // of fixed16 that are not worth packing
 };
 
 constexpr int64_t kMostBlock = 16;  // rows of the largest block
@@ -35,14 +36,15 @@ constexpr Tiles avx512{"avx512", 12, 32};
 constexpr Tiles neon{"neon", 6, 16};
 
 // The same with units that multiply integers faster, which fixed16 uses.
-constexpr Tiles with_integers(Tiles tiles, const char* isa) {
+constexpr Tiles with_integers(Tiles tiles, const char* isa, int64_t few_rows) {
   tiles.isa = isa;
+  tiles.few_rows = few_rows;
   return tiles;
 }
-constexpr Tiles avxvnni = with_integers(avx2, "avxvnni");
-constexpr Tiles avx512vnni = with_integers(avx512, "avx512vnni");
-constexpr Tiles neon_dotprod = with_integers(neon, "neon_dotprod");
-constexpr Tiles neon_i8mm = with_integers(neon, "neon_i8mm");
+constexpr Tiles avxvnni = with_integers(avx2, "avxvnni", 4);
+constexpr Tiles avx512vnni = with_integers(avx512, "avx512vnni", 8);
+constexpr Tiles neon_dotprod = with_integers(neon, "neon_dotprod", 8);
+constexpr Tiles neon_i8mm = with_integers(neon, "neon_i8mm", 8);
 }  // namespace tiles
 
 /// Those of every instruction set, of any processor, best first.

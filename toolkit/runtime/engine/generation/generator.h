@@ -41,8 +41,8 @@ class Generator {
 
   // Called on the thread that asked; false ends the reply.
   using OnEvent = std::function<bool(const ReplyEvent&)>;
-  // `options` may differ from the constructor's in all but bundle, threads and context. Throws
-  // Error, after which another reply may be asked for.
+  // `options` may differ from the constructor's in all but bundle, threads, context and
+  // arithmetic. Throws Error, after which another reply may be asked for.
   ReplyReport reply(const Options& options, const std::vector<int32_t>& prompt,
                     const OnEvent& event);
   // The log probability of every token from place `first` on, 1 at least, given those before it.

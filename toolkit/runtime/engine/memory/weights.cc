@@ -22,23 +22,25 @@ namespace {
 
 }  // namespace
 
-// One mapped part of the file, known to the open Runtime. It lies where no huge page of the page
-// cache fits: touching one tile would make 2 MiB resident, MADV_NOHUGEPAGE or not.
+// One mapped part of the file, known to the open Runtime. Unless it stays in memory, it lies where
+// no huge page of the page cache fits: touching one tile would make 2 MiB resident,
+// MADV_NOHUGEPAGE or not. What stays is read from memory twice as fast in huge pages.
 class WeightMapping::Run {
  public:
   Run(const File& file, int64_t begin, size_t bytes, Prefetcher* reader, Access access)
       : file_(file), begin_(begin), bytes_(bytes), place_(bytes + 2 * kHuge, file) {
     const uintptr_t first = reinterpret_cast<uintptr_t>(place_.data);
+    const bool stays = access == Access::resident;
     // Half a huge page away from where it would fit.
-    const uintptr_t wanted = (uintptr_t(begin) + kHuge / 2) % kHuge;
+    const uintptr_t wanted = (uintptr_t(begin) + (stays ? 0 : kHuge / 2)) % kHuge;
     void* at = reinterpret_cast<void*>(first + (wanted + kHuge - first % kHuge) % kHuge);
     data_ = mmap(at, bytes, PROT_READ, MAP_SHARED | MAP_FIXED, file.fd(), begin);
     if (data_ == MAP_FAILED) fail_errno("map", file.path());
     // Either way pages that were used do not count as worth keeping: under pressure they go before
     // those that were read ahead. Read around every row, a table would come from storage several
     // times over.
-    const bool stays = access == Access::resident;
-    if (!stays) madvise(data_, bytes, access == Access::rows ? MADV_RANDOM : MADV_SEQUENTIAL);
+    const int advice = access == Access::whole ? MADV_SEQUENTIAL : MADV_RANDOM;
+    madvise(data_, bytes, stays ? MADV_HUGEPAGE : advice);
     Runtime::current()->weights().add(data_, bytes, reader, stays);
   }
   ~Run() { Runtime::current()->weights().remove(data_); }

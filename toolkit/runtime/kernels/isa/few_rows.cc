@@ -6,6 +6,8 @@
 // x is doubled (x0 x0 x1 x1 ..), and the same four bits of all lanes are one row in the even lanes
 // and the fourth row behind it in the odd ones: nothing has to move. int8: a feature's codes are a
 // column of 16 floats. A code of 0 stands for the offset, or for -8 times the scale.
+#include "kernels/isa/few_rows.h"
+
 #include "kernels/isa/dequantize.h"
 #include "kernels/isa/rows.h"
 
@@ -159,7 +161,9 @@ void panel8(const QuantizedMatrix& w, int64_t panel, const float* x, float* y) {
 
 }  // namespace
 
-void double_row(const float* x, int64_t depth, float* doubled, float* sums) {
+void double_row(const float* x, int64_t depth, void* out) {
+  auto* doubled = static_cast<float*>(out);
+  float* sums = doubled + 2 * depth;
   for (int64_t group = 0; group < depth / kQuantGroup; ++group) {
     float sum = 0;
     for (int64_t k = group * kQuantGroup; k < (group + 1) * kQuantGroup; ++k) {
@@ -170,12 +174,16 @@ void double_row(const float* x, int64_t depth, float* doubled, float* sums) {
   }
 }
 
-void multiply_panel(const QuantizedMatrix& w, int64_t panel, const float* doubled,
-                    const float* sums, float* y) {
-  if (w.bits == 4) {
-    panel4(w, panel, doubled, sums, y);
-  } else {
-    panel8(w, panel, doubled, y);
+void multiply_panel(const QuantizedMatrix& w, int64_t panel, const void* rows, int64_t count,
+                    float* y, int64_t stride) {
+  const int64_t floats = w.depth / kQuantGroup * few_rows::kGroupBytes / int64_t(sizeof(float));
+  for (int64_t i = 0; i < count; ++i) {
+    const float* doubled = static_cast<const float*>(rows) + i * floats;
+    if (w.bits == 4) {
+      panel4(w, panel, doubled, doubled + 2 * w.depth, y + i * stride);
+    } else {
+      panel8(w, panel, doubled, y + i * stride);
+    }
   }
 }
 

@@ -26,6 +26,10 @@ TOOLKIT_INLINE Ints add_pairs(Ints sum, Ints a, Ints b) {
   return sum + (Ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
 #elif TOOLKIT_LANES == 8
   return sum + (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#elif defined(TOOLKIT_ISA_IS_NEON)
+  const auto x = (int16x8_t)a, y = (int16x8_t)b;
+  const int32x4_t low = vmull_s16(vget_low_s16(x), vget_low_s16(y));
+  return sum + (Ints)vpaddq_s32(low, vmull_high_s16(x, y));
 #else
   return sum + ((a << 16) >> 16) * ((b << 16) >> 16) + (a >> 16) * (b >> 16);
 #endif

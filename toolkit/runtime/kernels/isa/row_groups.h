@@ -1,0 +1,124 @@
+// A row as whole numbers, times panels of 16 rows of W where those lie: fixed16 for a few rows, and
+// float32 where bytes are multiplied much faster than floats.
+//
+// For a group of 32, as in fixed16.h, with codes of int4 centred:
+//
+//   y[n] += scale (ws[n] (q · c[n]) + wo[n] Σ q)
+//
+// q of fixed16 has two signed bytes, and the bits are those of packed products. For float32 it has
+// three: what is rounded is 2^-24 of the largest of 32 neighbours, less than sums of floats round.
+// Sums of a group are exact, and in the end one float, rounded once.
+#pragma once
+
+#include "kernels/isa/fixed16_groups.h"
+
+namespace toolkit {
+namespace TOOLKIT_ISA {
+
+constexpr int64_t kAheadBytes = 4096;
+/// The largest |q| by bytes: the highest byte is 127, and rounding does not reach beyond it.
+constexpr float kLimits[] = {0, 0, kLimit, 127 * 65536};
+
+/// Groups of a kind as a row. A kind has q in an order of its own, and tells a group's products
+/// with a panel as floats.
+template <class Kind>
+void pack_row_of(const float* x, int64_t depth, void* out) {
+  static_assert(sizeof(Kind) <= few_rows::kGroupBytes);
+  auto* groups = static_cast<Kind*>(out);
+  for (int64_t g = 0; g < depth / kQuantGroup; ++g) {
+    Group group;
+    quantize(x + g * kQuantGroup, kQuantGroup, 1.0f, kLimits[Kind::kBytes], &group);
+    groups[g].set(group);
+  }
+}
+
+TOOLKIT_INLINE Column parameters_at(const uint16_t* halves) {
+  __builtin_prefetch(reinterpret_cast<const char*>(halves) + kAheadBytes);
+  return load_halves(halves);
+}
+
+/// Of kRows rows, `stride` apart in y; codes and parameters are read once for them.
+template <class Kind, int kBits, bool kOffset, int kRows>
+void panel_of(const QuantizedMatrix& w, int64_t panel, const Kind* const* rows, float* y,
+              int64_t stride) {
+  constexpr int64_t kCodes = kQuantGroup * 2 * kBits;
+  constexpr float kCentre = kBits == 4 ? 8.0f : 0.0f;
+  const int64_t groups = w.depth / kQuantGroup, first = panel * groups * kPanel;
+  const uint8_t* codes = w.codes + panel * w.panel_bytes();
+  Column totals[kRows];
+  for (Column& total : totals) total = column_splat(0);
+  for (int64_t g = 0; g < groups; ++g, codes += kCodes) {
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < kCodes; i += 64) __builtin_prefetch(codes + i + kAheadBytes);
+    const Kind* group[kRows];
+    for (int r = 0; r < kRows; ++r) group[r] = rows[r] + g;
+    Column products[kRows];
+    if constexpr (kBits == 4) {
+      Kind::times4(group, codes, products);
+    } else {
+      Kind::times8(group, codes, products);
+    }
+    const int64_t at = first + g * kPanel;
+    const Column scale = parameters_at(w.scale + at);
+    Column shift = column_splat(0);
+    if constexpr (kOffset) {
+      const Column offset = parameters_at(w.offset + at);
+#pragma GCC unroll 4
+      for (int i = 0; i < kParts; ++i) {
+        shift.v[i] = fused(splat(kCentre), scale.v[i], offset.v[i]);
+      }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      const Floats factor = splat(group[r]->scale), sum = splat(group[r]->sum);
+#pragma GCC unroll 4
+      for (int i = 0; i < kParts; ++i) {
+        const Floats product = products[r].v[i];
+        const Floats part =
+            kOffset ? fused(product, scale.v[i], sum * shift.v[i]) : product * scale.v[i];
+        totals[r].v[i] = fused(factor, part, totals[r].v[i]);
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) store(y + r * stride, totals[r]);
+}
+
+template <class Kind, int kRows>
+void rows_of(const QuantizedMatrix& w, int64_t panel, const Kind* const* rows, float* y,
+             int64_t stride) {
+  const bool offset = w.offset != nullptr;
+  if (w.bits == 4) {
+    (offset ? panel_of<Kind, 4, true, kRows> : panel_of<Kind, 4, false, kRows>)(w, panel, rows, y,
+                                                                                stride);
+  } else {
+    (offset ? panel_of<Kind, 8, true, kRows> : panel_of<Kind, 8, false, kRows>)(w, panel, rows, y,
+                                                                                stride);
+  }
+}
+
+template <class Kind>
+void multiply_panel_of(const QuantizedMatrix& w, int64_t panel, const void* packed, int64_t count,
+                       float* y, int64_t stride) {
+  const int64_t bytes = w.depth / kQuantGroup * few_rows::kGroupBytes;
+  const auto* at = static_cast<const char*>(packed);
+  const auto row = [&](int64_t r) { return reinterpret_cast<const Kind*>(at + r * bytes); };
+  int64_t r = 0;
+  if constexpr (Kind::kTogether == 4) {
+    for (; r + 4 <= count; r += 4) {
+      const Kind* const rows[] = {row(r), row(r + 1), row(r + 2), row(r + 3)};
+      rows_of<Kind, 4>(w, panel, rows, y + r * stride, stride);
+    }
+  }
+  for (; r + 2 <= count; r += 2) {
+    const Kind* const rows[] = {row(r), row(r + 1)};
+    rows_of<Kind, 2>(w, panel, rows, y + r * stride, stride);
+  }
+  if (r < count) {
+    const Kind* const rows[] = {row(r)};
+    rows_of<Kind, 1>(w, panel, rows, y + r * stride, stride);
+  }
+}
+
+}  // namespace TOOLKIT_ISA
+}  // namespace toolkit
