@@ -5,7 +5,18 @@ from importlib.util import find_spec
 import pytest
 
 _HERE = find_spec("flwr") is not None
-collect_ignore_glob = [] if _HERE else ["test_apps.py", "test_client.py", "test_server.py"]
+_NEED_IT = ["test_apps.py", "test_client.py", "test_errands.py", "test_server.py"]
+collect_ignore_glob = [] if _HERE else _NEED_IT
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Waits less for nodes and requests that fail."""
+    from toolkit.federation.flower import errands, fleet
+
+    for name in ("_PAUSE_SECONDS", "_GLANCE_SECONDS", "_BACK_SECONDS"):
+        monkeypatch.setattr(errands, name, 0.1)
+    monkeypatch.setattr(fleet, "_ALIVE_SECONDS", 1.0)
 
 
 @pytest.fixture(autouse=True)

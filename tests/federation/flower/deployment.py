@@ -35,14 +35,19 @@ def private_key(path: Path, kind: form.PrivateFormat) -> ec.EllipticCurvePrivate
 
 @dataclass
 class Deployment:
-    """A folder with certificates, keys, logs and Flower's home; processes end with it."""
+    """A folder with certificates, keys, logs and Flower's home; processes end with it.
+
+    Without TLS and keys if it is `plain`, with its state in memory without `database`.
+    """
 
     folder: Path
     simulated: int = 0
+    plain: bool = False
+    database: bool = True
     processes: dict[str, subprocess.Popen] = field(default_factory=dict)
 
     def __post_init__(self):
-        self.port = free_port()
+        self.port, self.plain = free_port(), self.plain or self.simulated > 0
         self.environment = os.environ | {
             "FLWR_HOME": str(self.folder / "home"),
             "FLWR_TELEMETRY_ENABLED": "0",
@@ -52,7 +57,7 @@ class Deployment:
             "OMP_NUM_THREADS": "1",
         }
         (self.folder / "home").mkdir(parents=True)
-        scheme = "insecure = true" if self.simulated else f'root-certificates = "{self.ca}"'
+        scheme = "insecure = true" if self.plain else f'root-certificates = "{self.ca}"'
         (self.folder / "home/config.toml").write_text(
             '[superlink]\ndefault = "it"\n[superlink.it]\n'
             f'address = "127.0.0.1:{self.port}"\n{scheme}\n'
@@ -101,19 +106,16 @@ class Deployment:
 
     def start_superlink(self) -> None:
         words = ["flower-superlink", "--host", "127.0.0.1", "--port", self.port]
-        words += [
-            "--disable-runtime-dependency-installation",
-            "--database",
-            self.folder / "state.db",
-        ]
-        if self.simulated:
+        words += ["--disable-runtime-dependency-installation"]
+        words += ["--database", self.folder / "state.db"] * self.database
+        if self.plain:
             words += ["--insecure"] + ["--simulation"] * (self.simulated > 0)
         else:
             self.ca.exists() or self.certify()
             words += ["--ssl-ca-certfile", self.ca, "--ssl-certfile", self.folder / "server.pem"]
             words += ["--ssl-keyfile", self.folder / "server.key", "--enable-supernode-auth"]
         self.start("superlink", *words)
-        scheme, verify = ("http", False) if self.simulated else ("https", str(self.ca))
+        scheme, verify = ("http", False) if self.plain else ("https", str(self.ca))
         for _ in range(600):
             assert self.processes["superlink"].poll() is None, self.log("superlink")
             try:
@@ -132,8 +134,12 @@ class Deployment:
 
     def start_supernode(self, name: str, device: Path) -> None:
         words = ["flower-supernode", "--superlink", f"127.0.0.1:{self.port}"]
-        words += ["--root-certificates", self.ca, "--port", free_port()]
-        words += ["--auth-supernode-private-key", self.folder / name]
+        words += ["--port", free_port()]
+        if self.plain:
+            words += ["--insecure"]
+        else:
+            words += ["--root-certificates", self.ca]
+            words += ["--auth-supernode-private-key", self.folder / name]
         words += ["--node-config", f'device="{device}" name="{name}"']
         self.start(f"node-{name}", *words)
 

@@ -1,8 +1,10 @@
 """A Grid without a network: messages go to the real ClientApp, in threads of this process."""
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from flwr.app import Context, Error, Message, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
 from toolkit.federation.flower.client import app
@@ -11,9 +13,17 @@ from toolkit.federation.flower.client import app
 class DirectGrid(Grid):
     """Nodes by number, each with a configuration as `--node-config` gives it."""
 
+    """`dead` nodes are told to be away, `deaf` ones never answer; a node that is in `connected` has
+    connected then. `fails` is called with the name of every request and may raise, `before` it is
+    carried out or after that.
+    """
+
     def __init__(self, nodes: dict[int, dict[str, str]]) -> None:
         self.nodes = nodes
         self.dead: set[int] = set()
+        self.deaf: set[int] = set()
+        self.connected: dict[int, str] = {}
+        self.fails: Callable[[str, bool], None] = lambda request, before: None
         self.under_way: dict[str, Future] = {}
         self._pool = ThreadPoolExecutor(2)
 
@@ -30,12 +40,21 @@ class DirectGrid(Grid):
     def get_node_ids(self):
         return list(self.nodes)
 
+    def get_nodes(self):
+        return [
+            NodeInfo(node_id=node, last_activated_at=self.connected.get(node, "at first"))
+            for node in self.nodes
+        ]
+
     def push_messages(self, messages):
         ids = []
+        self.fails("push", True)
         for number, message in enumerate(messages, len(self.under_way)):
             message.metadata.__dict__["_message_id"] = id = f"m{number}"
-            self.under_way[id] = self._pool.submit(self._answer, message)
+            deaf = message.metadata.dst_node_id in self.deaf
+            self.under_way[id] = Future() if deaf else self._pool.submit(self._answer, message)
             ids.append(id)
+        self.fails("push", False)
         return ids
 
     def _answer(self, message):
@@ -47,11 +66,14 @@ class DirectGrid(Grid):
 
     def pull_messages(self, message_ids):
         replies = []
+        self.fails("pull", True)
         for id in message_ids:
             future = self.under_way[id]
             if future is not None and future.done():
                 self.under_way[id] = None
                 replies.append(future.result())
+        if replies:
+            self.fails("pull", False)
         return replies
 
     def send_and_receive(self, messages, *, timeout=None):

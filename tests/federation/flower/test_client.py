@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from tests.federation.conftest import STEPS
 from toolkit.bundle.bundle import Bundle
@@ -32,7 +32,7 @@ def answer(kind, content, **node_config):
 def order(lab, terms, round=1, **more):
     reader = Bundle.open(lab.bundle).adapter
     arrays = {name: reader.tensor(name).numpy() for name in reader}
-    config = records.config_record(round, terms)
+    config = records.config_record(round, terms, records.layout_of(arrays))
     return RecordDict({
         "arrays": records.array_record(arrays), "config": ConfigRecord({**config, **more}),
     })  # fmt: skip
@@ -56,10 +56,11 @@ def test_a_round_is_trained_once_and_measured(lab, terms):
     where = {"device": f"{lab.folder}/a", "name": "anna"}
     content = order(lab, terms)
     first, again = (answer("train", content, **where).content for _ in range(2))
-    sent, trained = records.arrays_in(content), records.arrays_in(first)
+    layout = records.layout_in(content)
+    sent, trained = records.arrays_in(content, layout), records.arrays_in(first, layout)
     assert list(trained) == list(sent)
     assert all(not np.array_equal(trained[name], sent[name]) for name in sent if "lora_B" in name)
-    assert {n: v.tobytes() for n, v in records.arrays_in(again).items()} == {
+    assert {n: v.tobytes() for n, v in records.arrays_in(again, layout).items()} == {
         n: v.tobytes() for n, v in trained.items()
     }
     report = records.said_in(first, "report")
@@ -74,6 +75,10 @@ def test_a_round_is_trained_once_and_measured(lab, terms):
 def test_a_node_that_cannot_answers_with_the_reason(lab, terms):
     content, where = order(lab, terms), {"device": f"{lab.folder}/a"}
     lacking = RecordDict({"config": content["config"]})
+    shapeless = RecordDict({"config": records.config_record(1, terms), "arrays": content["arrays"]})
+    short = RecordDict({"config": content["config"], "arrays": ArrayRecord({
+        "adapter": Array(np.zeros(5, np.float32))
+    })})  # fmt: skip
     no_terms = RecordDict({"config": ConfigRecord({"server-round": 1})})
     terms_of_later = json.loads(terms.to_text())
     terms_of_later["settings"]["fairness"] = 1
@@ -83,6 +88,8 @@ def test_a_node_that_cannot_answers_with_the_reason(lab, terms):
         ("train", content, {"partition-id": 3}, "a node 3, and the federation 0 of them"),
         ("train", content, {"device": f"{lab.folder}/none"}, "there is no runtime"),
         ("train", lacking, where, "the message holds no adapter"),
+        ("train", shapeless, where, "does not say what its adapter is made of"),
+        ("train", short, where, "an adapter of 5 numbers, and "),
         ("train", no_terms, where, "says nothing of the federation"),
         ("query", later, where, "fairness"),
         ("train", order(lab, terms, **{"proximal-mu": 0.1}), where, "proximal term of FedProx"),

@@ -17,6 +17,7 @@ import toolkit
 from tests.federation.flower.direct import DirectGrid
 from tests.federation.test_rounds import same
 from toolkit.api.federating import conclude
+from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.peft_files import PEFT_PREFIX
 from toolkit.errors import ToolkitError
 from toolkit.federation.flower import server, start
@@ -78,7 +79,7 @@ def test_a_server_leaves_a_folder_to_the_one_that_writes_it(tmp_path, monkeypatc
         pass
 
 
-def test_nodes_that_are_lost_join_late_or_do_not_fit(lab, tmp_path):
+def test_nodes_that_are_lost_join_late_or_do_not_fit(lab, tmp_path, quick):
     grid, shown = grid_of(lab, "a"), Shown()
     said, failed = [], []
 
@@ -87,7 +88,7 @@ def test_nodes_that_are_lost_join_late_or_do_not_fit(lab, tmp_path):
             grid.nodes[20] = {"device": f"{lab.folder}/b", "name": "b"}
             grid.nodes[21] = {"device": f"{lab.folder}/twin", "name": "a"}
         if number == 3:
-            del grid.nodes[7]
+            del grid.nodes[7], grid.nodes[21]
         if number == 4:
             grid.dead.add(20)
             grid.nodes[30] = {"device": f"{lab.folder}/a", "name": "a"}
@@ -107,6 +108,41 @@ def test_nodes_that_are_lost_join_late_or_do_not_fit(lab, tmp_path):
         federated(lab, unfit, tmp_path / "other")
     with pytest.raises(ToolkitError, match="0 of 1 nodes connected within"):
         federated(lab, DirectGrid({}), tmp_path / "none", round_minutes=0.001)
+
+
+def test_a_node_that_was_started_again_is_taken(lab, tmp_path, quick):
+    """While the number that it had still counts as connected; two that answer are two nodes."""
+    grid, shown, said = grid_of(lab, "a", "b"), Shown(), []
+
+    def begins(number, rounds, nodes):
+        if number == 2:
+            grid.deaf.add(7)  # killed, which nobody knows yet
+            grid.nodes[30] = {"device": f"{lab.folder}/a", "name": "a"}
+        if number == 3:
+            grid.nodes[31] = {"device": f"{lab.folder}/twin", "name": "b"}
+        if number == 4:
+            del grid.nodes[8]
+
+    shown.begins, shown.say = begins, said.append
+    options = {"rounds": 4, "local_steps": 1, "evaluate": "off"}
+    result = federated(lab, grid, tmp_path / "out", shown=shown, **options)
+    assert [[n["node"] for n in r["nodes"]] for r in result.rounds] == [["a", "b"]] * 4
+    assert not any(record["failures"] for record in result.rounds)
+    assert [n["first_step"] for r in result.rounds for n in r["nodes"]] == [1, 1, 2, 2, 3, 3, 4, 1]
+    assert [line for line in said if "does not join" in line] == [
+        "a node does not join: two nodes are named 'b'"
+    ]
+
+
+def test_a_number_that_nobody_answers_for_ends_no_federation(lab, tmp_path, quick, monkeypatch):
+    """As after a kill of server and node: the old number counts as connected for a minute."""
+    monkeypatch.setattr("toolkit.federation.flower.fleet._QUERY_SECONDS", 1.0)
+    grid = grid_of(lab, "a", "b")
+    grid.nodes = {6: {}, **grid.nodes}
+    grid.deaf.add(6)
+    options = {"rounds": 1, "local_steps": 1, "evaluate": "off"}
+    result = federated(lab, grid, tmp_path / "out", **options)
+    assert [node["node"] for node in result.rounds[0]["nodes"]] == ["a", "b"]
 
 
 def strategies():
@@ -140,7 +176,8 @@ def test_strategies_of_flower_take_and_give_adapters(lab, tmp_path):
         beginning.save(result.arrays, tmp_path / name)
         found[name] = load_file(tmp_path / name / "adapter_model.safetensors")
         counts = [r.content.metric_records["metrics"]["num-examples"] for r in replies]
-    begin = {PEFT_PREFIX + n: v.numpy() for n, v in beginning.arrays.items()}
+    reader = Bundle.open(lab.bundle).adapter
+    begin = {PEFT_PREFIX + n: reader.tensor(n).numpy() for n in reader}
     assert all(count > 0 for count in counts)
     for name, mean in found["avg"].items():
         moved = mean - begin[name]

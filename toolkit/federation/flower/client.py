@@ -144,7 +144,8 @@ def _take(
     node, begun = _node(message, context), time.monotonic()
     by_scalars = node.federation.aggregate == "scalars"
     spared = by_scalars and scalars.KEY in message.content.config_records
-    arrays = {} if spared else records.arrays_in(message.content)
+    content = message.content
+    arrays = {} if spared else records.arrays_in(content, records.layout_in(content))
     number = int(str(message.content.config_records[records.CONFIG].get(records.ROUND, 1)))
     seconds = 60 * node.federation.round_minutes
     with tempfile.TemporaryDirectory() as name, _alone(node.run, seconds):

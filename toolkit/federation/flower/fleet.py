@@ -1,7 +1,7 @@
 """The nodes that a Grid of Flower has, as a federation's fleet."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from toolkit.device.kept import ADAPTER
 from toolkit.errors import ToolkitError
 from toolkit.federation.fleet import Answer
 from toolkit.federation.flower import records, scalars
+from toolkit.federation.flower.errands import Errand, Post, Unheard
 from toolkit.federation.orders import NodeFailed, Order
 from toolkit.federation.said import report_of
 from toolkit.federation.settings import NAME, FederationSettings
@@ -24,22 +25,15 @@ from toolkit.federation.shown import Shown
 
 _POLL_SECONDS = 0.3
 _QUERY_SECONDS = 180.0
+_ALIVE_SECONDS = 30.0  # in which a node that is there answers
 _MARGIN_SECONDS = 60.0  # for the way there and back: a node says itself that it is late
-_AWAY = 5  # flwr's ErrorCode.NODE_UNAVAILABLE
-
-
-@dataclass
-class _Errand:
-    """A message under way."""
-
-    id: str
-    end: float
 
 
 @dataclass
 class GridFleet:
     """Nodes by name, in whose order answers are yielded. One that connects later joins the next
-    round; one that went away is told as lost until it, or another of its name, is back.
+    round; one that went away is waited for a minute, and then told as lost until it, or another of
+    its name, is back.
 
     Every answer is taken off the server as soon as it is there, one at a time, and waits for its
     turn on storage: memory does not grow with nodes.
@@ -51,9 +45,14 @@ class GridFleet:
     bundle_sha256: str
     shown: Shown
     _nodes: dict[str, int] = field(default_factory=dict, init=False)
-    _refused: set[int] = field(default_factory=set, init=False)
+    _refused: dict[int, str] = field(default_factory=dict, init=False)
+    """When a node had connected that is not asked again before it connects anew."""
+    _gone: set[str] = field(default_factory=set, init=False)
+    """Who was lost in the last round: nobody waits for them again."""
 
     def __post_init__(self) -> None:
+        self._post = Post(self.grid)
+        self._layout: records.Layout = ()
         self._terms = records.Terms(self.id, self.bundle_sha256, self.settings)
 
     def size(self) -> int:
@@ -68,7 +67,7 @@ class GridFleet:
         """
         least, told = self.settings.min_nodes, -1
         end = time.monotonic() + 60 * self.settings.round_minutes
-        while (count := len(list(self.grid.get_node_ids()))) < least:
+        while (count := len(self._post.there())) < least:
             if count != told:
                 self.shown.say(f"waiting for nodes: {count} of {least} are connected")
                 told = count
@@ -93,128 +92,150 @@ class GridFleet:
         """Yield the answers in the order of the nodes' names."""
         for error in self._meet():
             self.shown.say(f"a node does not join: {error.cause}")
-        online = set(self.grid.get_node_ids())
+        there = self._post.there()
         names = sorted(self._nodes)
+        self._gone = {name for name in self._gone if self._nodes[name] not in there}
         answers: dict[str, Answer] = {
-            name: NodeFailed("lost: it is not connected")
-            for name in names
-            if self._nodes[name] not in online
+            name: NodeFailed("lost: it is not connected") for name in self._gone
         }
         waiting = [name for name in names if name not in answers]
         content = cache(partial(self._content, order))
-        seconds = order.seconds + _MARGIN_SECONDS
         at_once = self.settings.at_once or len(names)
-        errands: dict[str, _Errand] = {}
+        errands: dict[str, Errand] = {}
         for name in names:
             while name not in answers:
-                while waiting and len(errands) < at_once:
-                    given = waiting.pop(0)
-                    fitting = content(self._spares(order, given))
-                    errands[given] = self._send(fitting, MessageType.TRAIN, given, seconds)
+                self._send(content, waiting, at_once - len(errands), order, errands)
+                begun = time.monotonic()
                 if not self._look(errands, answers, order):
-                    time.sleep(_POLL_SECONDS)
+                    time.sleep(max(_POLL_SECONDS, time.monotonic() - begun))
             yield name, answers.pop(name)
 
     def _spares(self, order: Order, name: str) -> bool:
         """Whether a node can do without the adapter."""
         return self.settings.aggregate == "scalars" and scalars.spares(order, name)
 
+    def _send(
+        self,
+        content: Callable[[bool], RecordDict],
+        waiting: list[str],
+        most: int,
+        order: Order,
+        errands: dict[str, Errand],
+    ) -> None:
+        """Send a round's order to some of those that wait for it."""
+        given = waiting[: max(most, 0)]
+        del waiting[: len(given)]
+        seconds = order.seconds + _MARGIN_SECONDS
+        for spared in (False, True):
+            names = [name for name in given if self._spares(order, name) == spared]
+            if names:
+                nodes = [self._nodes[name] for name in names]
+                sent = self._post.send(content(spared), MessageType.TRAIN, nodes, seconds)
+                errands.update(zip(names, sent, strict=True))
+
     def _content(self, order: Order, spared: bool) -> RecordDict:
         if spared:
-            config = records.config_record(order.round, self._terms, order.steps)
+            config = records.config_record(order.round, self._terms, steps=order.steps)
             return RecordDict({scalars.KEY: scalars.record_of(order), records.CONFIG: config})
         path = order.adapter or Bundle.open(self.settings.bundle).adapter.path
         reader = FlatTensorReader(path)
         arrays = {name: reader.tensor(name).numpy() for name in reader}
+        self._layout = records.layout_of(arrays)
+        config = records.config_record(order.round, self._terms, self._layout, order.steps)
         return RecordDict({
-            records.ARRAYS: records.array_record(arrays),
-            records.CONFIG: records.config_record(order.round, self._terms, order.steps),
+            records.ARRAYS: records.array_record(arrays), records.CONFIG: config
         })  # fmt: skip
 
-    def _send(self, content: RecordDict, kind: str, name: str | int, seconds: float) -> _Errand:
-        node = self._nodes[name] if isinstance(name, str) else name
-        message = Message(content, node, kind, ttl=seconds)
-        sent = list(self.grid.push_messages([message]))
-        # Nobody there to take it: the answer of an unknown message is none until it is late.
-        return _Errand(sent[0] if sent and sent[0] else "", time.monotonic() + seconds)
-
-    def _look(self, errands: dict[str, _Errand], answers: dict[str, Answer], order: Order) -> bool:
+    def _look(self, errands: dict[str, Errand], answers: dict[str, Answer], order: Order) -> bool:
         """Take what answers there are; whether there was one."""
         found = False
         for name, errand in list(errands.items()):
-            reply = self._reply(errand)
+            reply = self._post.answer(errand)
             if reply is None:
                 continue
             found = True
             del errands[name]
-            answers[name] = reply if isinstance(reply, NodeFailed) else _kept(reply, name, order)
+            if isinstance(reply, Unheard):
+                self._gone.add(name)
+            failed = isinstance(reply, NodeFailed)
+            answers[name] = reply if failed else _kept(reply, name, order, self._layout)
         return found
-
-    def _reply(self, errand: _Errand) -> Message | NodeFailed | None:
-        """Return an errand's answer, None while there is none."""
-        if not errand.id:
-            return NodeFailed("lost: the message could not be sent")
-        for reply in self.grid.pull_messages([errand.id]):
-            if not reply.has_error():
-                return reply
-            reason = str(reply.error.reason or "it gave no reason")
-            return NodeFailed(f"lost: {reason}" if reply.error.code == _AWAY else reason)
-        return NodeFailed("late: it did not answer") if time.monotonic() > errand.end else None
 
     def _meet(self) -> list[ToolkitError]:
         """Ask nodes that are new who they are; return what is wrong with those that do not fit."""
-        online = set(self.grid.get_node_ids())
-        new = online - set(self._nodes.values()) - self._refused
-        config = records.config_record(0, self._terms)
-        content = RecordDict({records.CONFIG: config})
-        asked = {node: self._send(content, MessageType.QUERY, node, _QUERY_SECONDS) for node in new}
-        unfit = []
-        while asked:
-            for node, errand in list(asked.items()):
-                if (reply := self._reply(errand)) is None:
-                    continue
-                del asked[node]
-                if (error := self._join(node, reply, online)) is not None:
-                    if not isinstance(reply, NodeFailed):
-                        self._refused.add(node)  # one that did not answer is asked again
-                    unfit.append(error)
-            if asked:
-                time.sleep(_POLL_SECONDS)
+        there, unfit = self._post.there(), []
+        known = set(self._nodes.values())
+        new = [
+            node
+            for node, since in there.items()
+            if node not in known and self._refused.get(node) != since
+        ]
+        for node, reply in self._asked(new, _QUERY_SECONDS):
+            if (error := self._join(node, reply, there)) is not None:
+                unfit.append(error)
         return unfit
 
+    def _asked(
+        self, nodes: list[int], seconds: float
+    ) -> Iterator[tuple[int, Message | NodeFailed]]:
+        """Ask nodes who they are, and yield what they say as it comes."""
+        content = RecordDict({records.CONFIG: records.config_record(0, self._terms)})
+        asked = self._post.send(content, MessageType.QUERY, nodes, seconds, back=0.0)
+        while asked:
+            for errand in list(asked):
+                if (reply := self._post.answer(errand)) is not None:
+                    asked.remove(errand)
+                    yield errand.node, reply
+            if asked:
+                time.sleep(_POLL_SECONDS)
+
     def _join(
-        self, node: int, reply: Message | NodeFailed, online: set[int]
+        self, node: int, reply: Message | NodeFailed, there: dict[int, str]
     ) -> ToolkitError | None:
         """Take a node in, or return what is wrong with it."""
-        if isinstance(reply, NodeFailed):
+        if isinstance(reply, Unheard):  # one that was killed counts as connected for a minute
+            self.shown.say(f"node {node} does not join: {reply.cause}")
+            return None
+        if isinstance(reply, NodeFailed):  # it is asked again
             return ToolkitError(f"node {node}: {reply.cause}", reply.remedy)
         try:
             said = records.said_in(reply.content, records.REPORT)
             name, fit = str(said["name"]), bool(said["fit"])
         except (ToolkitError, KeyError) as error:
+            self._refused[node] = there[node]
             return ToolkitError(f"node {node} does not say who it is ({error})")
         if not NAME.fullmatch(name):
             # It would name a folder here.
+            self._refused[node] = there[node]
             return ToolkitError(f"node {node} has a name that cannot be one")
         if not fit:
+            self._refused[node] = there[node]
             return ToolkitError(str(said.get("why")), str(said.get("remedy") or ""))
-        if self._nodes.get(name) in online:
+        holder = self._nodes.get(name)
+        if holder in there and self._answers(holder):  # it is asked again, the other may go
             return ToolkitError(
                 f"two nodes are named {name!r}",
                 "Give each its own name: --node-config 'name=\"N\"'",
             )
+        if holder is not None and holder in there:  # killed a moment ago, this one is it again
+            self._refused[holder] = there[holder]
         if not said.get("reached", True):
             self.shown.failed(name, f"cannot be reached: {said.get('why')}")
         self._nodes[name] = node
         return None
 
+    def _answers(self, node: int) -> bool:
+        """Whether a node that counts as connected is there."""
+        replies = self._asked([node], _ALIVE_SECONDS)
+        return not any(isinstance(reply, Unheard) for _, reply in replies)
 
-def _kept(reply: Message, name: str, order: Order) -> Answer:
+
+def _kept(reply: Message, name: str, order: Order, layout: records.Layout) -> Answer:
     """Put what a node trained on storage, and return its report."""
     try:
         report = report_of(records.said_in(reply.content, records.REPORT), name)
         if order.steps and report.scalars is None:
-            arrays = records.arrays_in(reply.content)
+            arrays = records.arrays_in(reply.content, layout)
             folder: Path = order.replies / name
             folder.mkdir(exist_ok=True)
             named = {PEFT_PREFIX + key: values for key, values in arrays.items()}

@@ -1,20 +1,27 @@
 """What goes between ServerApp and ClientApp, in Flower's records.
 
-    to a node    arrays   ArrayRecord: the adapter, float32, by the names that adapter.ptd has
+    to a node    arrays   ArrayRecord "adapter": all tensors in one row of float32
                           (by scalars other things: toolkit.federation.flower.scalars)
                  config   ConfigRecord: "server-round", from 1; "toolkit", the terms as JSON;
+                          "layout", names and shapes of the tensors in their order, as JSON;
                           "steps", if they are other than the terms' own
-    from a node  arrays   what it trained
+    from a node  arrays   what it trained, in the same row
                  metrics  MetricRecord: "num-examples", its labelled tokens; "loss"; "train-seconds"
                           and "peak-bytes"
                  report   ConfigRecord: "json", all that a node says of a round
 
 These are the keys that Flower's own strategies use. A node that has no part in a round answers with
 an error, whose reason says why.
+
+The tensors are one array because Flower sends every array by requests of its own, two or more each,
+and its SuperLink 1.42 (no `--database`) looks at the objects of a message one after the other: of
+one whose objects are those of another that is being removed meanwhile it answers HTTP 500, and some
+stay in its memory. The more arrays, the longer it looks.
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +34,10 @@ from toolkit.federation.settings import FederationSettings, federation_of
 
 ARRAYS, CONFIG, METRICS, REPORT = "arrays", "config", "metrics", "report"
 ROUND, TERMS, STEPS, WEIGHT = "server-round", "toolkit", "steps", "num-examples"
+LAYOUT, _ALL = "layout", "adapter"
+
+Layout = Sequence[tuple[str, tuple[int, ...]]]
+"""Names and shapes of an adapter's tensors, in their order."""
 
 
 @dataclass(frozen=True)
@@ -68,30 +79,73 @@ class Terms:
         return cls(id, sha256, federation_of(settings, Path("/the server's settings")))
 
 
-def config_record(round: int, terms: Terms, steps: int | None = None) -> ConfigRecord:
-    """Return what a node is told beside the adapter."""
-    own = {} if steps is None else {STEPS: steps}
+def config_record(
+    round: int, terms: Terms, layout: Layout = (), steps: int | None = None
+) -> ConfigRecord:
+    """Return what a node is told beside the adapter; no layout where there is no adapter."""
+    own: dict[str, int | str] = {} if steps is None else {STEPS: steps}
+    if layout:
+        own[LAYOUT] = json.dumps(layout)
     return ConfigRecord({ROUND: round, TERMS: terms.to_text(), **own})
 
 
-def array_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
-    """Return arrays as Flower's, in their order."""
-    return ArrayRecord({name: Array(np.ascontiguousarray(v)) for name, v in arrays.items()})
+def layout_of(arrays: Mapping[str, np.ndarray]) -> Layout:
+    """Return names and shapes of arrays."""
+    return [(name, tuple(values.shape)) for name, values in arrays.items()]
 
 
-def arrays_in(content: RecordDict) -> dict[str, np.ndarray]:
-    """Return the adapter in a message.
+def layout_in(content: RecordDict) -> Layout:
+    """Return what a message says of the adapter in it.
 
     Raises:
-        ToolkitError: There is none, or it is not of float32.
+        ToolkitError: It says nothing, or no sizes.
     """
     try:
-        arrays = {name: array.numpy() for name, array in content.array_records[ARRAYS].items()}
+        said = json.loads(str(content.config_records[CONFIG][LAYOUT]))
+        layout = [(str(name), tuple(int(size) for size in shape)) for name, shape in said]
+    except (KeyError, ValueError, TypeError) as error:
+        raise ToolkitError(
+            f"the message does not say what its adapter is made of ({error})"
+        ) from error
+    if any(size < 1 for _, shape in layout for size in shape):
+        raise ToolkitError("the message has an adapter with tensors of no size")
+    return layout
+
+
+def array_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
+    """Return float32 arrays as one of Flower's, in their order."""
+    flat = [np.asarray(values, np.float32).reshape(-1) for values in arrays.values()]
+    return ArrayRecord({_ALL: Array(np.concatenate(flat))})
+
+
+def arrays_in(content: RecordDict, layout: Layout) -> dict[str, np.ndarray]:
+    """Return the adapter in a message: views of one array.
+
+    Raises:
+        ToolkitError: There is none, or it is not of floats, or of another size.
+    """
+    try:
+        row = content.array_records[ARRAYS][_ALL].numpy()
     except (KeyError, ValueError, TypeError, EOFError) as error:
         raise ToolkitError(f"the message holds no adapter ({error})") from error
-    if not arrays or any(values.dtype != np.float32 for values in arrays.values()):
-        raise ToolkitError("the message holds no adapter of float32")
-    return arrays
+    return arrays_of(row, layout)
+
+
+def arrays_of(row: np.ndarray, layout: Layout) -> dict[str, np.ndarray]:
+    """Return the tensors in a row as float32; a strategy may have made float64 of them.
+
+    Raises:
+        ToolkitError: It is not of floats, or of another size.
+    """
+    sizes = [math.prod(shape) for _, shape in layout]
+    if row.dtype.kind != "f":
+        raise ToolkitError("the message holds no adapter of floats")
+    if not sizes or row.shape != (sum(sizes),):
+        raise ToolkitError(
+            f"the message holds an adapter of {row.size} numbers, and {sum(sizes)} were expected"
+        )
+    parts = np.split(row.astype(np.float32, copy=False), np.cumsum(sizes)[:-1])
+    return {name: part.reshape(shape) for (name, shape), part in zip(layout, parts, strict=True)}
 
 
 def said_in(content: RecordDict, key: str) -> Mapping[str, Any]:

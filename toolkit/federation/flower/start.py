@@ -10,8 +10,10 @@
         )
         beginning.save(result.arrays, Path("/srv/out"))
 
-Flower weights by labelled tokens ("num-examples"). A strategy that looks at all replies at once, as
-all of Flower's do, holds them in memory.
+Flower weights by labelled tokens ("num-examples"). The adapter is one array, all its tensors in a
+row (toolkit.federation.flower.records), which is all the same to arithmetic by element and to norms
+of the whole. A strategy that looks at all replies at once, as all of Flower's do, holds them in
+memory.
 """
 
 import shutil
@@ -19,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from safetensors.numpy import save_file
 
 from toolkit.bundle.adapter import peft_weights
@@ -58,17 +60,15 @@ class Beginning:
         if folder.exists():
             raise ToolkitError(f"{folder} exists", "Choose another folder")
         module = self.bundle.manifest["model"].get("text_module", TEXT_MODULE)
-        named = {}
-        for spec in self.bundle.adapter.specs():
-            values = arrays[spec.name].numpy() if spec.name in arrays else None
-            if values is None or values.shape != tuple(spec.shape):
-                raise ToolkitError(f"the arrays have another {spec.name} than the bundle")
+        layout = [(spec.name, tuple(spec.shape)) for spec in self.bundle.adapter.specs()]
+        tensors = records.arrays_in(RecordDict({records.ARRAYS: arrays}), layout)
+        for name, values in tensors.items():
             if not np.isfinite(values).all():
                 raise ToolkitError(
-                    f"{spec.name} of the result holds numbers that are not finite",
+                    f"{name} of the result holds numbers that are not finite",
                     "Use a smaller rate, or clip what nodes hand back",
                 )
-            named[peft_prefix(module) + spec.name] = values.astype("float32")
+        named = {peft_prefix(module) + name: values for name, values in tensors.items()}
         with atomic_directory(folder) as path:
             save_file(named, path / ADAPTER, metadata={"format": "pt"})
             shutil.copyfile(self.bundle.path / "adapter_config.json", path / CONFIG)
@@ -93,5 +93,6 @@ def prepare(settings: FederationSettings) -> Beginning:
     if settings.aggregate == "scalars":  # nodes hand back adapters
         settings = replace(settings, aggregate="fedavg")
     terms = records.Terms(new_id(), sha256, settings)
-    arrays = records.array_record({name: values.numpy() for name, values in tensors.items()})
-    return Beginning(bundle, arrays, records.config_record(1, terms))
+    arrays = {name: values.numpy() for name, values in tensors.items()}
+    config = records.config_record(1, terms, records.layout_of(arrays))
+    return Beginning(bundle, records.array_record(arrays), config)

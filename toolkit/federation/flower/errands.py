@@ -1,0 +1,195 @@
+"""Messages to nodes and their answers, through requests that fail and nodes that go and come.
+
+What a node is asked may be asked again: it finds as done what it did (toolkit.federation.marks). So
+an errand is sent once more where its answer may never come:
+
+    a request of ours failed       a SuperLink under load answers some with HTTP 500; the answer it
+                                   was giving out, or the message, may be gone then
+    the answer is not whole        its node gave up while it was sending
+    the app of the node crashed    killed for memory, perhaps
+    the node connected anew        its SuperNode was started again and knows nothing of the message
+"""
+
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import httpx
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
+
+from toolkit.federation.orders import NodeFailed
+
+_TRIES = 5
+_PAUSE_SECONDS = 1.0
+_GLANCE_SECONDS = 5.0  # between looks at who is there
+_BACK_SECONDS = 60.0  # in which a node that went away may come back in a round
+_SLACK_SECONDS = 120.0  # that the SuperLink keeps a message for longer than we wait for its answer
+_AWAY = 5  # flwr's ErrorCode.NODE_UNAVAILABLE
+_UNHEARD = (3, 4, 8)  # MESSAGE_UNAVAILABLE, REPLY_MESSAGE_UNAVAILABLE, CLIENT_APP_CRASHED
+_FAILED = (httpx.HTTPError, ObjectPushError)
+
+
+class Unheard(NodeFailed):
+    """A node of which there was no answer."""
+
+
+@dataclass
+class Errand:
+    """A message to a node, under way until `end` by `time.monotonic`.
+
+    Attributes:
+        back: Seconds in which the node may come back when it goes away.
+        id: Of the message; nothing while it has to be sent.
+        connected: When the node had connected as it was sent.
+        tries: How often it was sent.
+        failed: How often it was asked for in vain, by requests that failed.
+        after: When it is sent or asked for again.
+        away: When the node was found gone; None while it is there.
+        trouble: What happened last.
+    """
+
+    content: RecordDict
+    kind: str
+    node: int
+    end: float
+    back: float
+    id: str = ""
+    connected: str = ""
+    tries: int = 0
+    failed: int = 0
+    after: float = 0.0
+    away: float | None = None
+    trouble: str = ""
+
+
+class Post:
+    """Carries errands over a Grid."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._there: dict[int, str] = {}
+        self._looked = float("-inf")
+
+    def there(self) -> dict[int, str]:
+        """Return who is connected, and since when."""
+        self._looked = time.monotonic()
+        with suppress(*_FAILED):  # then it is as it was, until the next look
+            self._there = {n.node_id: n.last_activated_at for n in self._grid.get_nodes()}
+        return dict(self._there)
+
+    def send(
+        self,
+        content: RecordDict,
+        kind: str,
+        nodes: Iterable[int],
+        seconds: float,
+        back: float | None = None,
+    ) -> list[Errand]:
+        """Send nodes a message, all by one request: what they share is looked at at once.
+
+        Args:
+            seconds: That the answer may take.
+            back: In which a node that goes away may come back.
+        """
+        end = time.monotonic() + seconds
+        back = _BACK_SECONDS if back is None else back
+        errands = [Errand(content, kind, node, end, back) for node in nodes]
+        self._push(errands)
+        return errands
+
+    def _push(self, errands: list[Errand]) -> None:
+        now = time.monotonic()
+        for errand in errands:
+            if self._there and errand.node not in self._there:
+                errand.away, errand.trouble = now, "it is not connected"
+        errands = [errand for errand in errands if errand.away is None]
+        messages = []
+        for errand in errands:
+            ttl = max(errand.end - now, 0.0) + _SLACK_SECONDS
+            messages.append(Message(errand.content, errand.node, errand.kind, ttl=ttl))
+            errand.tries += 1
+            errand.id = ""
+            errand.connected = self._there.get(errand.node, "")
+        if not messages:
+            return
+        try:
+            ids = list(self._grid.push_messages(messages))
+        except _FAILED as error:
+            for errand in errands:
+                self._again(errand, f"the message could not be sent ({_told(error)})")
+            return
+        for number, errand in enumerate(errands):
+            errand.id = (ids[number] if number < len(ids) else None) or ""
+            if not errand.id:  # the SuperLink knows no such node, or has lost it
+                errand.away, errand.trouble = now, "the message could not be sent"
+
+    def _again(self, errand: Errand, trouble: str) -> None:
+        """Have an errand sent once more, a little later."""
+        errand.id, errand.away, errand.failed, errand.trouble = "", None, 0, trouble
+        errand.after = time.monotonic() + _PAUSE_SECONDS * errand.tries
+
+    def answer(self, errand: Errand) -> Message | NodeFailed | None:
+        """Return an errand's answer, None while there is none."""
+        now = time.monotonic()
+        if now - self._looked > _GLANCE_SECONDS:
+            self.there()
+        reply = self._step(errand, now)
+        if reply is None and now > errand.end:
+            return Unheard("late: it did not answer" if errand.id else f"lost: {errand.trouble}")
+        return reply
+
+    def _step(self, errand: Errand, now: float) -> Message | NodeFailed | None:
+        since = self._there.get(errand.node)
+        if errand.away is not None:
+            if since is not None and self._looked > errand.away:
+                self._again(errand, errand.trouble)
+            elif now - errand.away > errand.back:
+                return Unheard(f"lost: {errand.trouble}")
+            return None
+        if errand.id and since is not None and errand.connected not in ("", since):
+            self._again(errand, "its SuperNode was started again")
+        if errand.id:
+            return self._pulled(errand) if now >= errand.after else None
+        if errand.tries >= _TRIES:
+            return Unheard(f"lost: {errand.trouble}")
+        if now >= errand.after:
+            self._push([errand])
+        return None
+
+    def _pulled(self, errand: Errand) -> Message | NodeFailed | None:
+        try:
+            replies = list(self._grid.pull_messages([errand.id]))
+        except _FAILED as error:
+            trouble = f"its answer could not be fetched ({_told(error)})"
+            errand.failed += 1
+            if _gave_nothing(error) and errand.failed < _TRIES:
+                errand.trouble, errand.after = trouble, time.monotonic() + _PAUSE_SECONDS
+            else:
+                self._again(errand, trouble)
+            return None
+        errand.failed = 0
+        for reply in replies:
+            if not reply.has_error():
+                return reply
+            reason = str(reply.error.reason or "it gave no reason")
+            if reply.error.code == _AWAY:
+                errand.id, errand.away, errand.trouble = "", time.monotonic(), reason
+            elif reply.error.code in _UNHEARD:
+                self._again(errand, reason)
+            else:
+                return NodeFailed(reason)
+        return None
+
+
+def _gave_nothing(error: Exception) -> bool:
+    """Whether it failed before the SuperLink took an answer to be delivered."""
+    refused = isinstance(error, httpx.HTTPStatusError)
+    return refused and error.request.url.path.endswith("/pull-messages")
+
+
+def _told(error: Exception) -> str:
+    """Return what happened, in a line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
