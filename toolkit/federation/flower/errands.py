@@ -186,8 +186,9 @@ class Post:
 
 def _gave_nothing(error: Exception) -> bool:
     """Whether it failed before the SuperLink took an answer to be delivered."""
-    refused = isinstance(error, httpx.HTTPStatusError)
-    return refused and error.request.url.path.endswith("/pull-messages")
+    if not isinstance(error, httpx.HTTPStatusError):
+        return False
+    return str(error.request.url.path).endswith("/pull-messages")
 
 
 def _told(error: Exception) -> str:
