@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolkit.bundle.peft_config import read_peft_config, require_folder
 from toolkit.errors import ToolkitError
@@ -11,7 +11,9 @@ from toolkit.layers import layers_text
 from toolkit.lora import PROJECTIONS, TEXT_MODULE, LoraSettings
 from toolkit.modalities import NOT_TEXT
 from toolkit.safetensors_checksum import has_checksum, is_intact
-from toolkit.sources.safetensors_file import SafetensorsFile
+
+if TYPE_CHECKING:
+    from toolkit.sources.safetensors_file import SafetensorsFile
 
 _MODEL_PREFIX = "base_model.model."
 PEFT_PREFIX = f"{_MODEL_PREFIX}{TEXT_MODULE}."
@@ -134,12 +136,14 @@ def prefix_of(names: Iterable[str], tensor: str) -> str:
     return next((one for one in prefixes if not NOT_TEXT.search(one)), PEFT_PREFIX)
 
 
-def open_peft_weights(directory: Path) -> SafetensorsFile:
+def open_peft_weights(directory: Path) -> "SafetensorsFile":
     """Open an adapter's tensors.
 
     Raises:
         ToolkitError: There are none.
     """
+    from toolkit.sources.safetensors_file import SafetensorsFile  # torch takes seconds
+
     require_folder(directory)
     path = directory / "adapter_model.safetensors"
     if not path.exists():

@@ -1,6 +1,8 @@
 """The ClientApp on devices of this machine, message by message."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -97,3 +99,34 @@ def test_a_node_that_cannot_answers_with_the_reason(lab, terms):
         reply = answer(kind, given, **config)
         assert reply.has_error(), why
         assert why in reply.error.reason
+
+
+_PROCESS = """
+import sys
+import numpy as np
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+from toolkit.federation.flower import records
+from toolkit.federation.flower.client import app
+TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
+arrays = dict(np.load(sys.argv[1]))
+terms = records.Terms.of(RecordDict({"config": ConfigRecord({"toolkit": sys.argv[2]})}))
+content = RecordDict({
+    "arrays": records.array_record(arrays),
+    "config": records.config_record(1, terms, records.layout_of(arrays)),
+})
+for kind in ("query", "train"):
+    message = Message(content, 1, kind)
+    message.metadata.__dict__["_message_id"] = "1"
+    reply = app(message, Context(1, 1, {"device": sys.argv[3], "name": "n"}, RecordDict(), {}))
+    assert not reply.has_error(), reply.error
+assert "torch" not in sys.modules
+"""
+
+
+def test_a_message_is_answered_without_torch(lab, terms, tmp_path):
+    """It takes seconds to import, and every message has a process of its own."""
+    reader = Bundle.open(lab.bundle).adapter
+    np.savez(tmp_path / "arrays.npz", **{name: reader.tensor(name).numpy() for name in reader})
+    words = [tmp_path / "arrays.npz", terms.to_text(), lab.folder / "a"]
+    subprocess.run([sys.executable, "-c", _PROCESS, *map(str, words)], check=True)
