@@ -28,6 +28,7 @@ soak: setup
 	TOOLKIT_SOAK=7000 $(BIN)/pytest tests/cli/test_damage.py
 	TOOLKIT_SOAK=1 $(BIN)/pytest tests/runtime/kernels/test_full_size.py tests/oracle/test_full_size.py tests/api/test_families.py
 	TOOLKIT_SOAK=1 $(BIN)/pytest -s tests/generation/test_real_model.py tests/exchange/test_gguf_adapter.py
+	TOOLKIT_SOAK=1 $(BIN)/pytest tests/federation/test_kills.py
 	TOOLKIT_SOAK=4 tools/check_flower -k killed
 	$(BIN)/python tools/fuzz_traces.py
 	TOOLKIT_SOAK=100 tools/android/build -Dtest=NightKillsTest,FirstRunTest
@@ -39,14 +40,14 @@ android: setup
 	tools/android/build
 
 # Every figure of the README, some hours in all: tables on the terminal, JSON and PNG in .cache/bench.
-BENCHMARKS := step memory methods gemm fixed16 threads roofline endurance overlap windows export scaling generate
+BENCHMARKS := step memory methods gemm fixed16 threads roofline endurance overlap windows export scaling generate federation
 bench: setup
 	for name in $(BENCHMARKS); do \
 	    $(BIN)/python tools/bench/$$name.py --json .cache/bench/$$name.json || failed="$$failed $$name"; \
 	done; [ -z "$$failed" ] || { echo "bars missed:$$failed"; exit 1; }
 
 # Tables and figures of papers, some hours in all; goes on where it was: tools/reproduce/README.md.
-REPRODUCTIONS := mezo_and_mebp memory_and_length cosine largest_model selected_layers optimizers convergence
+REPRODUCTIONS := mezo_and_mebp memory_and_length cosine largest_model selected_layers optimizers convergence federation
 reproduce: setup
 	$(BIN)/python tools/fetch_demo_assets.py
 	for name in $(REPRODUCTIONS); do \
