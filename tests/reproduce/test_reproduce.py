@@ -15,6 +15,7 @@ from tools.reproduce import (
     common,
     convergence,
     cosine,
+    federation,
     largest_model,
     learning,
     memory_and_length,
@@ -185,6 +186,36 @@ def test_optimizers(learning_words: list[str], kept: Path) -> None:
     sizes = {key: row["value"]["state_mb"] for key, row in found.items() if "memory" in key}
     sgd, adamw = (next(v for k, v in sizes.items() if f"memory of {n}," in k) for n in words[1:3])
     assert sgd == 0 < adamw
+
+
+def test_a_federation_of_people(
+    talking: harness.Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness, "case", lambda model, seq_len: talking)
+    turns = [(person, f"guest {i} of {person}", i) for person in ("ann", "ben") for i in range(20)]
+    chats = {
+        f"{person} {i}": {"messages": [
+            [{"text": f"hello {person}", "sender": other}],
+            [{"text": f"good day, number {i}", "sender": person}, {"text": "!", "sender": person}],
+        ]}
+        for person, other, i in [("ann", "ben", 99), *turns, ("ann", "guest", 98)]
+    }  # fmt: skip
+    (tmp_path / "chats.json").write_text(json.dumps(chats))
+    words = ["--dataset", str(tmp_path / "chats.json"), "--people", "2", "--chats", "30"]
+    words += ["--seq-len", "32", "--rounds", "2", "--local-steps", "1", "--held-out", "2"]
+    words += ["--lr", "0.02", "--threads", "1", "--output", str(tmp_path)]
+    people = federation._people(federation._options(words))
+    assert {name: len(own) for name, own in people.items()} == {"person-1": 22, "person-2": 20}
+    assert people["person-1"][0][1] == {"role": "assistant", "content": "good day, number 99\n!"}
+    assert federation.main(words) == 0
+    found = {
+        key.split(": ")[1]: row["value"] for key, row in results(tmp_path, "federation").items()
+    }
+    assert len(found) == 5
+    before = found.pop("as exported")
+    assert all(losses["everybody"] < before["everybody"] for losses in found.values())
+    alone = (found["person-1 alone"], found["person-2 alone"])
+    assert found["federation"] not in alone and not (tmp_path / "federation").exists()
 
 
 def test_pareto() -> None:
