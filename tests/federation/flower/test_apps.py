@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -100,46 +99,3 @@ def test_a_superlink_that_is_killed_loses_nothing(lab, reference, deployment, tm
     said = deployment.flwr("run", app, "it", "--stream", "-c", 'nodes="" resume=true')
     assert (tmp_path / "out/README.md").exists(), said
     check(tmp_path / "out", reference)
-
-
-@pytest.mark.skipif("TOOLKIT_SOAK" not in os.environ, reason="minutes; `make soak`")
-def test_supernodes_killed_in_every_round_lose_nothing(lab, deployment, tmp_path):
-    """Each at a random time, with all processes below it, and started until the SuperLink takes it:
-    for a minute it takes the killed one to be connected.
-    """
-    rounds, draw = int(os.environ["TOOLKIT_SOAK"]), random.Random(7)
-    options = {"rounds": rounds, "local_steps": 400, "evaluate": "off", "min_nodes": 2}
-    path = lab.config(tmp_path / "lab.yaml", "a", "b", train={"lr": 0.016}, **options)
-    reference = toolkit.federate(path, tmp_path / "reference")
-    write_project(read_federation(path), tmp_path / "out", tmp_path / "app")
-    deployment.start_superlink()
-    for name in ("a", "b"):
-        deployment.make_key(name)
-        deployment.start_supernode(name, lab.folder / name)
-    deployment.flwr("run", tmp_path / "app", "it", "-c", 'nodes=""')
-    for number in range(rounds):
-        wait_for(lambda number=number: finished(tmp_path / "out") >= number, 400)
-        name = draw.choice("ab")
-        time.sleep(draw.uniform(0, 8))
-        process = deployment.processes[f"node-{name}"]
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        for _ in range(40):
-            deployment.start_supernode(name, lab.folder / name)
-            try:
-                deployment.processes[f"node-{name}"].wait(8)
-            except subprocess.TimeoutExpired:
-                break
-    wait_for((tmp_path / "out/README.md").exists, 400)
-    assert same(tmp_path / "out", reference.path)
-    for number in range(1, rounds + 1):
-        record = json.loads((tmp_path / f"out/rounds/{number:04d}/round.json").read_text())
-        assert not record["failures"] and len(record["nodes"]) == 2
-
-
-def finished(out: Path) -> int:
-    """Return how many rounds count; -1 before the federation has begun."""
-    try:
-        return json.loads((out / "federation.json").read_text())["round"]
-    except (OSError, ValueError):
-        return -1
