@@ -122,7 +122,11 @@ def _newest(program: str, package: str) -> str:
 def _known_cores(mca: str) -> list[str]:
     words = [mca, f"-mtriple={TARGET}", "-mcpu=help"]
     listed = subprocess.run(words, capture_output=True, text=True, input="")
-    return re.findall(r"^\s+([\w-]+)\s+- Select", listed.stdout + listed.stderr, re.MULTILINE)
+    return _cores_in(listed.stdout + listed.stderr)
+
+
+def _cores_in(help_text: str) -> list[str]:
+    return re.findall(r"^\s+([\w-]+)\s+- Select", help_text, re.MULTILINE)
 
 
 def _configure(build: Path, compiler: str) -> list[list[str]]:
@@ -191,10 +195,15 @@ def _cycles(mca: str, core: str, body: list[str]) -> float:
     words = [mca, f"-mtriple={TARGET}", f"-mcpu={core}", "-mattr=+dotprod,+i8mm",
              f"-iterations={TURNS}", "-instruction-info=0", "-resource-pressure=0"]  # fmt: skip
     done = subprocess.run(words, input="\n".join(body), capture_output=True, text=True)
-    cycles = re.search(r"Total Cycles:\s+(\d+)", done.stdout)
+    cycles = _total_cycles(done.stdout)
     if done.returncode != 0 or cycles is None:
         raise SystemExit(f"error: {mca} does not understand a loop\n{done.stderr}")
-    return int(cycles[1]) / TURNS
+    return cycles / TURNS
+
+
+def _total_cycles(report: str) -> int | None:
+    cycles = re.search(r"^Total Cycles:\s+(\d+)$", report, re.MULTILINE)
+    return None if cycles is None else int(cycles[1])
 
 
 @functools.cache
