@@ -42,6 +42,7 @@ CASES = [
     {"optimizer": "sgd", "method": "mezo", "grad_accum": 125},
     {"optimizer": "sgd", "method": "sparse-mezo", "state": "spill"},
     {"optimizer": "sgd", "method": "mobizo", "queries": 3, "grad_accum": 2},
+    {"optimizer": "sgd", "method": "mobizo", "queries": 3, "seq_len": LENGTHS[0]},
 ]
 
 
@@ -62,7 +63,8 @@ FAULT_AROUND = 64 << 10
 def test_the_ledger_is_predicted(
     bundle: Path, train: Callable[..., TinyRun], flags: dict[str, Any]
 ) -> None:
-    seq_len = LENGTHS[1] // flags.get("batch_size", 1)
+    flags = {"seq_len": LENGTHS[1] // flags.get("batch_size", 1), **flags}
+    seq_len = flags.pop("seq_len")
     run = train(seq_len, **flags)
     model = open_model(str(bundle))
     settings = replace(
@@ -90,6 +92,7 @@ def test_the_ledger_is_predicted(
         kernels,
         settings.how.backward,
         b_alone=settings.freeze == "a",
+        together=settings.together,
     )
     needed = {phase.name: phase.memory["arena"] for phase in prediction.phases}
     for phase in prediction.phases:

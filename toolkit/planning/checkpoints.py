@@ -66,16 +66,18 @@ def plan_checkpoints(
     return Checkpoints(True, step.buffers * state, step.written * state, step.read * state)
 
 
-def plan_rows(pairs: int, state: int, kept: int = 0) -> Checkpoints:
+def plan_rows(pairs: int, state: int, kept: int = 0, beside: int = 1) -> Checkpoints:
     """Return what the hidden states of a step of forward passes take.
 
     Args:
         pairs: Rows of a step, each at two points of the adapter; a pass takes as many as fit.
         state: Bytes of one hidden state.
         kept: 1 where every layer keeps another state beside its input, else 0.
+        beside: Rows whose outputs are made at the same time.
     """
-    together = max(1, min((_ROWS_LIMIT // state - 1 - kept) // 2, pairs))
-    return Checkpoints(False, (2 * together + 1 + kept) * state, 0, 0)
+    made = (1 + kept) * beside
+    together = max(1, min((_ROWS_LIMIT // state - made) // 2, pairs))
+    return Checkpoints(False, (2 * together + made) * state, 0, 0)
 
 
 class _Step:

@@ -11,7 +11,7 @@ from toolkit.planning.arena import arena_bytes
 from toolkit.planning.cache import remembered
 from toolkit.planning.checkpoints import Checkpoints, plan_checkpoints, plan_rows
 from toolkit.planning.cost import Work, work_of
-from toolkit.planning.graph import Program, Traced, from_json, to_json
+from toolkit.planning.graph import Operation, Program, Traced, from_json, to_json
 from toolkit.planning.model import Model
 from toolkit.planning.scratch import Kernels, scratch_of, without_a
 from toolkit.planning.settings import EXPORTED, Machine, Settings
@@ -139,7 +139,8 @@ class _Step:
         traced, settings = self.traced, self.settings
         state, kept = settings.row_tokens * traced.hidden_size * 4, int(traced.keeps)
         if not self.backward:
-            return plan_rows(settings.rows * settings.directions, state, kept)
+            pairs = settings.rows * settings.directions
+            return plan_rows(pairs, state, kept, settings.together)
         layers = self.computed - traced.lowest
         return plan_checkpoints(
             layers,
@@ -155,7 +156,9 @@ class _Step:
     def prediction(self) -> Prediction:
         kernels = replace(self.machine.kernels, arithmetic=self.settings.arithmetic)
         b_alone = self.settings.freeze == "a"
-        scratch = scratch_of_step(self.traced, kernels, self.backward, self.computed, b_alone)
+        scratch = scratch_of_step(
+            self.traced, kernels, self.backward, self.computed, b_alone, self.settings.together
+        )
         scratch = max(scratch, self.state.scratch)
         phases = [self._phase(name, scratch) for name in dict.fromkeys(m[0] for m in self.methods)]
         # The optimizer finds arena and scratch as the last pass left them, and no weights.
@@ -197,15 +200,20 @@ class _Step:
             **self.state.held(phase),
             "base": resident_weights(program),
             "checkpoints": self.checkpoints.bytes,
-            "arena": arena_bytes(program),
+            "arena": self._together(phase) * arena_bytes(program),
             "scratch": scratch,
             "runtime": self.machine.runtime_bytes + self.state.around(phase),
         }
         return {name: sizes[name] for name in CATEGORIES}
 
+    def _together(self, phase: str) -> int:
+        """Return how many runs of a phase's program share the unpacking of weights."""
+        return self.settings.together if phase == "forward" else 1
+
     def _run_seconds(self, phase: str, program: Program) -> float:
         rows = self.settings.rows * (1 if self.backward else 2 * self.settings.directions)
         work: Work = work_of(program.operations).times(rows)
+        work = replace(work, unpacked=work.unpacked / self._together(phase))
         return self.machine.speed.seconds(phase, work)
 
     def _storage_seconds(self, phase: str) -> float:
@@ -250,8 +258,21 @@ def scratch_of_step(
     backward: bool = True,
     computed: int | None = None,
     b_alone: bool = False,
+    together: int = 1,
 ) -> int:
-    """Return the bytes of scratch that are resident once every operator of a step has run."""
-    methods = (method for _, method, _ in traced.methods(backward, computed))
-    operations = (o for m in methods for o in traced.programs[m].operations)
-    return scratch_of(map(without_a, operations) if b_alone else operations, kernels)
+    """Return the bytes of scratch that are resident once every operator of a step has run.
+
+    Args:
+        traced: The model's programs.
+        kernels: What they run on.
+        backward: Whether a step has a backward pass.
+        computed: Layers that are computed, from the lowest up; None: all.
+        b_alone: Whether no gradient of an adapter's A is computed.
+        together: Rows that blocks compute side by side.
+    """
+    operations: dict[int, list[Operation]] = {}
+    for phase, method, _ in traced.methods(backward, computed):
+        rows = together if phase == "forward" else 1
+        own = traced.programs[method].operations
+        operations.setdefault(rows, []).extend(map(without_a, own) if b_alone else own)
+    return max(scratch_of(some, kernels, rows) for rows, some in operations.items())

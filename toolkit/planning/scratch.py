@@ -33,14 +33,19 @@ class Kernels:
 _known: dict[tuple[Kernels, str], int] = {}
 
 
-def scratch_of(operations: Iterable[Operation], kernels: Kernels) -> int:
+def scratch_of(operations: Iterable[Operation], kernels: Kernels, together: int = 1) -> int:
     """Return the bytes of scratch in use at once, at most, while operators run one by one.
+
+    Args:
+        operations: Them.
+        kernels: What they run on.
+        together: Programs that call each of them side by side.
 
     Raises:
         ToolkitError: There is no trainer for this machine, or it does not know the instruction set
             or an operator.
     """
-    calls = list(dict.fromkeys(_call(operation) for operation in operations))
+    calls = list(dict.fromkeys(_call(operation, together) for operation in operations))
     missing = [call for call in calls if (kernels, call) not in _known]
     if missing:
         answers = _ask(missing, kernels)
@@ -82,9 +87,10 @@ def _ask(calls: list[str], kernels: Kernels) -> list[int]:
     return [int(json.loads(line)["bytes"]) for line in done.stdout.splitlines()]
 
 
-def _call(operation: Operation) -> str:
+def _call(operation: Operation, together: int) -> str:
     values = [_word(value) for value in operation.arguments]
-    return " ".join([operation.name, *values, "->", *map(_word, operation.results)])
+    times = f"{together}*" if together > 1 else ""
+    return " ".join([times + operation.name, *values, "->", *map(_word, operation.results)])
 
 
 def _word(value: Any) -> str:

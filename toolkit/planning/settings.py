@@ -12,6 +12,7 @@ from toolkit.settings.training import TrainSettings
 # libraries and ExecuTorch 2.9, which the kernel maps in windows around what runs, and heap and
 # stacks 0.65. By /proc/PID/smaps on x86-64 Linux with glibc, where it is the same for all models.
 RUNTIME_BYTES = 4_850_000
+_MOST_TOGETHER = 8  # runtime/kernels/kernels.h
 _RUN = TrainSettings()
 
 
@@ -75,6 +76,12 @@ class Settings:
     def directions(self) -> int:
         """Directions along which a step of a method without a backward pass estimates."""
         return self.queries or int(self.how.options.get("queries", 1) or 1)
+
+    @property
+    def together(self) -> int:
+        """Rows that are computed side by side: runtime/engine/training/methods/mobizo.cc."""
+        pairs = min(self.directions * self.rows, self.how.together // (2 * self.row_tokens))
+        return min(2 * pairs, _MOST_TOGETHER) if pairs else 1
 
     def taken(self, layers: int) -> int:
         """Return how many of so many trained layers a step changes."""

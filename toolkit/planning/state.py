@@ -74,8 +74,8 @@ class LayerState:
         one, own = layer.adapters, layer.gradients
         backward = settings.how.backward
         more = own if settings.rows > 1 else 0
-        # Estimates are of two perturbed copies of a layer.
-        copies = 0 if backward else 2 * one
+        # Estimates are of two perturbed copies of a layer for every direction in work.
+        copies = 0 if backward else 2 * max(1, settings.together // 2) * one
         if not self.spilled:
             gradients = self._gradients if settings.keeps_gradients else own
             sizes = (self.adapters, self.optimizer, gradients + more)

@@ -20,6 +20,7 @@ class Method:
         backward: Whether there is a backward pass, with checkpoints and gradients.
         updates: Whether it changes the adapter itself; the optimizer is then `UPDATES_AS`.
         skips: Whether the backward pass is that of `blocks` layers alone.
+        together: Tokens of rows that share the unpacking of weights, up to eight rows in pairs.
     """
 
     help: str
@@ -27,6 +28,7 @@ class Method:
     backward: bool = True
     updates: bool = False
     skips: bool = False
+    together: int = 0
 
 
 UPDATES_AS = "sgd"
@@ -71,6 +73,7 @@ METHODS = {
         {"zo-eps": 1e-3, "queries": 4},
         backward=False,
         updates=True,
+        together=128,
     ),
     "split": Method(
         "exact gradients of the layers below --cut here, and the others with the loss on the "

@@ -85,6 +85,24 @@ struct MlpGradient {
   AdapterGradient gate, up, down;
 };
 
+/// Sequences that are computed together at most.
+constexpr int64_t kMostTogether = 8;
+
+/// One of several sequences of a linear layer, all with adapters of one rank or all with none.
+struct LinearSequence {
+  const float* x = nullptr;
+  Adapter lora;
+  float* y = nullptr;
+  float* h = nullptr;  // x aᵀ, written when given
+};
+
+/// One of several sequences of an MLP; only adapters differ.
+struct MlpSequence {
+  const float* x = nullptr;
+  Mlp weights;
+  float* y = nullptr;
+};
+
 /// Sizes of the rotation of q and k, heads of `head_size` whose first `rotated` features turn.
 struct RopeShape {
   int64_t tokens = 0;
@@ -110,6 +128,10 @@ struct NormalStream {
      written when given. */                                                                        \
   X(linear, (const float* x, int64_t tokens, const QuantizedMatrix& w, const float* bias,          \
              const Adapter& lora, float scaling, float* y, float* h))                              \
+  /* The same for `count` sequences of as many tokens, whose weights are unpacked once. Each is     \
+     computed to the bit as it would be alone. */                                                  \
+  X(linear_together, (const LinearSequence* sequences, int64_t count, int64_t tokens,              \
+                      const QuantizedMatrix& w, const float* bias, float scaling))                 \
   /* dx = g W + scaling (g b) a; da = scaling (g b)ᵀ x; db = scaling gᵀ h. h is recomputed when    \
      null. */                                                                                      \
   X(linear_backward, (const float* grad, const float* x, const float* h, int64_t tokens,           \
@@ -148,6 +170,8 @@ struct NormalStream {
                                float* dk, float* dv))                                              \
   /* y = (act(G) * U) Wdᵀ with G, U = x Wgᵀ, x Wuᵀ, LoRA on all three; no T x F buffer. */         \
   X(mlp, (const float* x, int64_t tokens, const Mlp& weights, float* y))                           \
+  /* The same as linear_together does it. */                                                       \
+  X(mlp_together, (const MlpSequence* sequences, int64_t count, int64_t tokens))                   \
   X(mlp_backward, (const float* grad, const float* x, int64_t tokens, const Mlp& weights,          \
                    float* dx, const MlpGradient& gradient))                                        \
   /* out = silu(gate) * up, and its gradient. */                                                   \

@@ -17,26 +17,36 @@ namespace {
 /// cache while all columns of W pass by.
 class Stretches {
  public:
-  Stretches(const Kernels& k, Scratch& scratch, const float* input, int64_t tokens, int64_t depth,
+  Stretches(const Kernels& k, Scratch& scratch, int64_t tokens, int64_t depth,
             const RightBuffers& buffers)
       : k_(k),
-        input_(input),
+        scratch_(scratch),
         tokens_(tokens),
         depth_(depth),
         step_(min(depth, round_up(depth_step(depth, longest(k, tokens)), k.arithmetic.step))),
-        packed_(left_room(k, k.arithmetic, scratch, tokens, step_)),
         buffers_(buffers) {}
 
-  /// Calls body(packed input, first of its depth, whether it is the last stretch). `low_ranks` are
-  /// products of the whole depth.
+  /// Adds a sequence. `low_ranks` are products of the whole depth.
+  void add(const float* input, const LowRanks& low_ranks) {
+    inputs_[count_] = input;
+    low_ranks_[count_] = low_ranks;
+    packed_[count_++].out = left_room(k_, k_.arithmetic, scratch_, tokens_, step_);
+  }
+
+  /// Calls body(packed inputs, first of their depth, whether it is the last stretch).
   template <typename Body>
-  void each(const LowRanks& low_ranks, Body body) {
+  void each(Body body) {
     for (int64_t first = 0; first < depth_; first += step_) {
-      const int64_t count = min(step_, depth_ - first);
-      const bool last = first + count == depth_;
-      const Left input = pack_left_with(k_, {input_ + first, depth_, 1}, tokens_, count,
-                                        low_ranks.of_stretch(first, last), packed_, buffers_);
-      body(input, first, last);
+      const int64_t depth = min(step_, depth_ - first);
+      const bool last = first + depth == depth_;
+      Left lefts[kMostTogether];
+      for (int64_t i = 0; i < count_; ++i) {
+        packed_[i].view = {inputs_[i] + first, depth_, 1};
+        packed_[i].low_ranks = low_ranks_[i].of_stretch(first, last);
+        lefts[i] = {packed_[i].out, depth};
+      }
+      pack_rows_with(k_, packed_, count_, tokens_, depth, buffers_);
+      body(lefts, first, last);
     }
   }
 
@@ -48,32 +58,49 @@ class Stretches {
   }
 
   const Kernels& k_;
-  const float* input_;
+  Scratch& scratch_;
   int64_t tokens_, depth_, step_;
-  void* packed_;
   const RightBuffers& buffers_;
+  int64_t count_ = 0;
+  const float* inputs_[kMostTogether];
+  LowRanks low_ranks_[kMostTogether];
+  PackedRows packed_[kMostTogether];
 };
 
-void linear_part(const Kernels& k, const float* x, int64_t tokens, const QuantizedMatrix& w,
-                 const float* bias, const Adapter& lora, float scaling, float* y, float* h) {
+/// Tokens [at, at + tokens) of every sequence.
+void linear_part(const Kernels& k, const LinearSequence* sequences, int64_t count, int64_t at,
+                 int64_t tokens, const QuantizedMatrix& w, const float* bias, float scaling) {
   Scratch scratch;
   const RightBuffers buffers(k, scratch);
-  const LowRank update = adapter_input(k, scratch, lora, tokens, w.depth, scaling, h);
-  LowRanks low_ranks;
-  low_ranks.add(update);
-  Stretches stretches(k, scratch, x, tokens, w.depth, buffers);
-  stretches.each(low_ranks, [&](const Left& input, int64_t first, bool last) {
-    Product product(k.arithmetic, tokens, w.rows, y, w.rows, first > 0);
-    product.add(input, weight_rows(w, 0, first));
-    if (last && lora.a != nullptr) {
-      product.add({update.packed, lora.rank, &k.float32}, transposed(lora.b, lora.rank));
-    }
+  Stretches stretches(k, scratch, tokens, w.depth, buffers);
+  LowRank updates[kMostTogether];
+  for (int64_t i = 0; i < count; ++i) {
+    const LinearSequence& s = sequences[i];
+    float* h = s.h != nullptr ? s.h + at * s.lora.rank : nullptr;
+    updates[i] = adapter_input(k, scratch, s.lora, tokens, w.depth, scaling, h);
+    LowRanks low_ranks;
+    low_ranks.add(updates[i]);
+    stretches.add(s.x + at * w.depth, low_ranks);
+  }
+  stretches.each([&](const Left* inputs, int64_t first, bool last) {
+    Left ones{nullptr, 1, &k.float32};
     if (last && bias != nullptr) {
-      void* ones = left_room(k, k.float32, scratch, tokens, 1);
-      k.float32.pack_ones(tokens, ones);
-      product.add({ones, 1, &k.float32}, plain_right(bias, w.rows));
+      void* room = left_room(k, k.float32, scratch, tokens, 1);
+      k.float32.pack_ones(tokens, room);
+      ones.data = room;
     }
-    multiply(k, product, buffers);
+    Product products[kMostTogether];
+    for (int64_t i = 0; i < count; ++i) {
+      const LinearSequence& s = sequences[i];
+      products[i] = Product(k.arithmetic, tokens, w.rows, s.y + at * w.rows, w.rows, first > 0);
+      products[i].add(inputs[i], weight_rows(w, 0, first));
+      if (last && s.lora.a != nullptr) {
+        products[i].add({updates[i].packed, s.lora.rank, &k.float32},
+                        transposed(s.lora.b, s.lora.rank));
+      }
+      if (last && bias != nullptr) products[i].add(ones, plain_right(bias, w.rows));
+    }
+    multiply(k, chained(products, count), buffers);
   });
   release_weight(w);
 }
@@ -84,8 +111,9 @@ void recompute_low_rank(const Kernels& k, const float* x, int64_t tokens, int64_
   Scratch scratch;
   LowRanks low_ranks;
   low_ranks.add({transposed(lora.a, depth), lora.rank, h});
-  Stretches stretches(k, scratch, x, tokens, depth, buffers);
-  stretches.each(low_ranks, [](const Left&, int64_t, bool) {});
+  Stretches stretches(k, scratch, tokens, depth, buffers);
+  stretches.add(x, low_ranks);
+  stretches.each([](const Left*, int64_t, bool) {});
 }
 
 void linear_backward_part(const Kernels& k, const float* grad, const float* x, const float* h,
@@ -102,10 +130,11 @@ void linear_backward_part(const Kernels& k, const float* grad, const float* x, c
   low_ranks.add(e);
   {
     Scratch inner;
-    Stretches stretches(k, inner, grad, tokens, w.rows, buffers);
-    stretches.each(low_ranks, [&](const Left& packed, int64_t first, bool last) {
+    Stretches stretches(k, inner, tokens, w.rows, buffers);
+    stretches.add(grad, low_ranks);
+    stretches.each([&](const Left* packed, int64_t first, bool last) {
       Product product(k.arithmetic, tokens, w.depth, dx, w.depth, first > 0);
-      product.add(packed, weight_columns(w, first));
+      product.add(packed[0], weight_columns(w, first));
       if (adapted && last) {
         product.add({e.packed, rank, &k.float32}, plain_right(lora.a, w.depth));
       }
@@ -138,9 +167,14 @@ void Kernels::linear(const float* x, int64_t tokens, const QuantizedMatrix& w, c
   if (h == nullptr && are_few(*this, tokens)) {
     return few_rows_linear(*this, x, tokens, w, bias, lora, scaling, y);
   }
-  for_parts(tiles, tokens, tiles.linear_tokens, [&](int64_t first, int64_t count) {
-    linear_part(*this, x + first * w.depth, count, w, bias, lora, scaling, y + first * w.rows,
-                h != nullptr ? h + first * lora.rank : nullptr);
+  const LinearSequence sequence{x, lora, y, h};
+  linear_together(&sequence, 1, tokens, w, bias, scaling);
+}
+
+void Kernels::linear_together(const LinearSequence* sequences, int64_t count, int64_t tokens,
+                              const QuantizedMatrix& w, const float* bias, float scaling) const {
+  for_parts(tiles, tokens, tiles.linear_tokens, [&](int64_t first, int64_t part) {
+    linear_part(*this, sequences, count, first, part, w, bias, scaling);
   });
 }
 

@@ -95,12 +95,22 @@ void pack_blocks_with(const Kernels& k, const View& view, int64_t rows, int64_t 
   }
 }
 
+void pack_rows_with(const Kernels& k, const PackedRows* list, int64_t count, int64_t rows,
+                    int64_t depth, const RightBuffers& buffers) {
+  const int64_t blocks = divide_up(rows, k.tiles.block);
+  const auto pack = [&](int64_t begin, int64_t end, int thread) {
+    for_each_blocks(blocks, begin, end, [&](int64_t i, int64_t first, int64_t last) {
+      pack_blocks_with(k, list[i].view, rows, depth, list[i].low_ranks, first, last, list[i].out,
+                       buffers.of(thread));
+    });
+  };
+  parallel_short(count * blocks, kLeastBlocks, pack);
+}
+
 Left pack_left_with(const Kernels& k, const View& view, int64_t rows, int64_t depth,
                     const LowRanks& low_ranks, void* out, const RightBuffers& buffers) {
-  parallel_short(
-      divide_up(rows, k.tiles.block), kLeastBlocks, [&](int64_t begin, int64_t end, int thread) {
-        pack_blocks_with(k, view, rows, depth, low_ranks, begin, end, out, buffers.of(thread));
-      });
+  const PackedRows packed{view, low_ranks, out};
+  pack_rows_with(k, &packed, 1, rows, depth, buffers);
   return {out, depth};
 }
 

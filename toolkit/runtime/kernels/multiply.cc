@@ -1,5 +1,7 @@
 #include "kernels/multiply.h"
 
+#include <vector>
+
 #include "kernels/parallel.h"
 #include "kernels/release.h"
 
@@ -43,42 +45,74 @@ Right plain_right(const float* data, int64_t stride) {
   return right;
 }
 
+const Product& chained(Product* list, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) list[i].next = i + 1 < count ? &list[i + 1] : nullptr;
+  return list[0];
+}
+
 RightBuffers::RightBuffers(const Kernels& k, Scratch& scratch)
     : bytes_(max(k.arithmetic.buffer_bytes(k.tiles), k.float32.buffer_bytes(k.tiles))),
       memory_(static_cast<char*>(scratch.bytes(bytes_ * threads()))) {}
 
 namespace {
 
-int64_t blocks_of(const Kernels& k, const Product& product) {
-  return divide_up(product.rows, k.tiles.block);
+/// Row blocks of a chain.
+int64_t blocks_of(const Kernels& k, const Product& first) {
+  int64_t blocks = 0;
+  for (const Product* p = &first; p != nullptr; p = p->next) {
+    blocks += divide_up(p->rows, k.tiles.block);
+  }
+  return blocks;
 }
 
-/// A product by the arithmetics that packed its left operands: terms of its own come first, those
-/// of another are added to what they gave.
+/// A chain by the arithmetics that packed its left operands: terms of its own come first, those of
+/// another are added to what they gave.
 class Parts {
  public:
   Parts() = default;
-  explicit Parts(const Product& product) : list_{product, product} {
-    for (Product& part : list_) part.count = 0;
-    for (int i = 0; i < product.count; ++i) {
-      const Term& term = product.terms[i];
-      const Arithmetic* packer = term.left.arithmetic;
-      const bool own = packer == nullptr || packer == product.arithmetic;
-      if (!own) list_[1].arithmetic = packer;
-      list_[own ? 0 : 1].add(term.left, term.right);
-    }
-    list_[1].accumulate = product.accumulate || list_[0].count > 0;
+  explicit Parts(const Product& first) : first_{&first, nullptr} {
+    if (others_of(first) == nullptr) return;
+    for (const Product* p = &first; p != nullptr; p = p->next) split(*p);
+    for (int i = 0; i < 2; ++i) first_[i] = &chained(lists_[i].data(), int64_t(lists_[i].size()));
   }
 
   void multiply(int64_t group, int64_t groups, int64_t block0, int64_t block1, void* buffer) const {
-    for (const Product& part : list_) {
-      if (part.count == 0) continue;
-      part.arithmetic->multiply_groups(part, group, groups, block0, block1, buffer);
+    for (const Product* part : first_) {
+      if (part == nullptr || part->count == 0) continue;
+      part->arithmetic->multiply_groups(*part, group, groups, block0, block1, buffer);
     }
   }
 
  private:
-  Product list_[2];
+  static bool is_own(const Product& product, const Term& term) {
+    const Arithmetic* packer = term.left.arithmetic;
+    return packer == nullptr || packer == product.arithmetic;
+  }
+
+  /// What packed the terms that are not the product's own; null: there are none.
+  static const Arithmetic* others_of(const Product& product) {
+    for (int i = 0; i < product.count; ++i) {
+      if (!is_own(product, product.terms[i])) return product.terms[i].left.arithmetic;
+    }
+    return nullptr;
+  }
+
+  void split(const Product& product) {
+    for (auto& list : lists_) {
+      list.push_back(product);
+      list.back().count = 0;
+    }
+    Product &own = lists_[0].back(), &other = lists_[1].back();
+    for (int i = 0; i < product.count; ++i) {
+      const Term& term = product.terms[i];
+      (is_own(product, term) ? own : other).add(term.left, term.right);
+    }
+    other.arithmetic = others_of(product);
+    other.accumulate = product.accumulate || own.count > 0;
+  }
+
+  const Product* first_[2] = {};
+  std::vector<Product> lists_[2];  // where there are two arithmetics
 };
 
 /// Groups times blocks as one range, group-major, so that a part of it packs little twice; whole

@@ -44,6 +44,9 @@ struct Products {
   void add(const Product& product) { list[count++] = product; }
 };
 
+/// Has products follow one another as a chain (product.h), and returns the first.
+const Product& chained(Product* list, int64_t count);
+
 /// Whole products in parallel, together: threads meet once.
 void multiply(const Kernels& k, const Products& products, const RightBuffers& buffers);
 void multiply(const Kernels& k, const Product& product, const RightBuffers& buffers);

@@ -100,6 +100,43 @@ Outputs run_mlp(const Kernels& k, int64_t tokens, int64_t size, int64_t features
   return {y, dx, gate_lora.da, gate_lora.db, up_lora.da, up_lora.db, down_lora.da, down_lora.db};
 }
 
+bool same_bits(const Floats& a, const Floats& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+/// Three sequences that share a linear layer, then an MLP; throws unless each is as it is alone.
+Outputs run_together(const Kernels& k, int64_t tokens, int64_t size, int64_t features) {
+  constexpr int kCount = 3;
+  Random random;
+  Weight wide(random, features, size, 4, true), down(random, size, features, 4, false);
+  const Floats bias = random.floats(features);
+  std::vector<Lora> loras;
+  Outputs xs, ys(2 * kCount), alone(2 * kCount);
+  LinearSequence linears[kCount];
+  MlpSequence mlps[kCount];
+  for (int i = 0; i < kCount; ++i) {
+    loras.emplace_back(random, features, size, 5);
+    loras.emplace_back(random, size, features, 5);
+  }
+  for (int i = 0; i < kCount; ++i) {
+    const Adapter up = loras[2 * i].adapter(), back = loras[2 * i + 1].adapter();
+    xs.push_back(random.floats(tokens * size));
+    const float* x = xs.back().data();
+    ys[i] = alone[i] = Floats(tokens * features);
+    ys[kCount + i] = alone[kCount + i] = Floats(tokens * size);
+    linears[i] = {x, up, ys[i].data(), nullptr};
+    mlps[i] = {x, {wide.matrix, wide.matrix, down.matrix, up, up, back, 2}, ys[kCount + i].data()};
+    k.linear(x, tokens, wide.matrix, bias.data(), up, 2, alone[i].data(), nullptr);
+    k.mlp(x, tokens, mlps[i].weights, alone[kCount + i].data());
+  }
+  k.linear_together(linears, kCount, tokens, wide.matrix, bias.data(), 2);
+  k.mlp_together(mlps, kCount, tokens);
+  for (int i = 0; i < 2 * kCount; ++i) {
+    if (!same_bits(ys[i], alone[i])) throw Error(std::string(k.isa) + ": other bits together");
+  }
+  return ys;
+}
+
 Outputs run_attention(const Kernels& k, int64_t tokens, int64_t heads, int64_t kv_heads,
                       int64_t size) {
   Random random;
@@ -158,10 +195,6 @@ Outputs run_elementwise(const Kernels& k, int64_t tokens, int64_t heads, int64_t
   return outs;
 }
 
-bool same_bits(const Floats& a, const Floats& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
 bool finite(const Outputs& outs) {
   for (const Floats& out : outs) {
     if (!std::all_of(out.begin(), out.end(), [](float x) { return std::isfinite(x); }))
@@ -169,10 +202,6 @@ bool finite(const Outputs& outs) {
   }
   return true;
 }
-
-}  // namespace
-
-namespace {
 
 std::string run_all_kernels(const Kernels& k, const std::vector<int>& thread_counts) {
   const bool quantized_only = &k.arithmetic != &k.float32;
@@ -185,6 +214,7 @@ std::string run_all_kernels(const Kernels& k, const std::vector<int>& thread_cou
                {"linear, deep and long", [&] { return run_linear(k, 530, 1088, 1120, 4); }},
                {"mlp, one token", [&] { return run_mlp(k, 1, 32, 32); }, true},
                {"mlp, parts and tiles", [&] { return run_mlp(k, 395, 96, 544); }, true},
+               {"together", [&] { return run_together(k, 29, 1120, 288); }, true},
                {"attention, one token", [&] { return run_attention(k, 1, 1, 1, 2); }},
                {"attention, tails", [&] { return run_attention(k, 67, 6, 2, 10); }},
                {"attention, strips", [&] { return run_attention(k, 1061, 2, 1, 34); }},

@@ -63,6 +63,11 @@ struct Product {
   int64_t stride = 0;
   bool accumulate = false;
   bool transposed = false;  // out is [columns, rows]
+  /// Another product of as many columns, whose terms have the depths of this one's and where they
+  /// are weights the same ones. The row blocks of such a chain are counted through, and a group of
+  /// columns of the weights is unpacked once for all of them; every element is summed as it would
+  /// be alone. What it is multiplied in and added to is the first one's to say.
+  const Product* next = nullptr;
 
   Product() = default;
   Product(const Arithmetic& arithmetic, int64_t rows, int64_t columns, float* out, int64_t stride,

@@ -1,8 +1,26 @@
 // quantized_linear, lora_linear, the MLPs and their backward.
 #include "kernels/integers.h"
 #include "operators/shared.h"
+#include "operators/together.h"
 
 namespace toolkit {
+
+/// At once, or with those of other programs.
+static void compute_linear(const Rows& x, const QuantizedMatrix& w, const float* bias,
+                           const Adapter& lora, float scaling, float* y) {
+  Together* together = Together::current();
+  if (together != nullptr &&
+      together->linear({x.data, lora, y, nullptr}, x.rows, w, bias, scaling)) {
+    return;
+  }
+  kernels().linear(x.data, x.rows, w, bias, lora, scaling, y, nullptr);
+}
+
+static void compute_mlp(const Rows& x, const Mlp& m, float* y) {
+  Together* together = Together::current();
+  if (together != nullptr && together->mlp({x.data, m, y}, x.rows)) return;
+  kernels().mlp(x.data, x.rows, m, y);
+}
 
 TOOLKIT_OPERATOR(quantized_linear) {
   const Rows x = args.rows("x");
@@ -10,7 +28,7 @@ TOOLKIT_OPERATOR(quantized_linear) {
   const float* bias = args.floats("bias", w.rows, true);
   args.require(x.columns == w.depth, "x", "must have the weight's K columns");
   float* y = args.out_like("out", x, w.rows);
-  if (args.ok()) kernels().linear(x.data, x.rows, w, bias, {}, 0.0f, y, nullptr);
+  if (args.ok()) compute_linear(x, w, bias, {}, 0.0f, y);
 }
 
 TOOLKIT_OPERATOR(quantized_linear_backward) {
@@ -35,7 +53,7 @@ TOOLKIT_OPERATOR(lora_linear) {
   const LoraLinear in(args, Rank::any);
   float* y = args.out_like("out", in.x, in.w.rows);
   if (!args.ok()) return;
-  kernels().linear(in.x.data, in.x.rows, in.w, in.bias, in.lora, in.scaling, y, nullptr);
+  compute_linear(in.x, in.w, in.bias, in.lora, in.scaling, y);
 }
 
 void lora_linear_backward(Arguments& args, const Rows& grad, const Rows& x, const Rows& h) {
@@ -112,7 +130,7 @@ TOOLKIT_OPERATOR(fused_swiglu_mlp) {
   const Rows x = args.rows("x");
   const Mlp m = read_fused_mlp(args, x, Rank::any);
   float* y = args.out_like("out", x, m.gate.depth);
-  if (args.ok()) kernels().mlp(x.data, x.rows, m, y);
+  if (args.ok()) compute_mlp(x, m, y);
 }
 
 TOOLKIT_OPERATOR(fused_swiglu_mlp_backward) {
@@ -134,7 +152,7 @@ static void gated_mlp(Arguments& args, Activation activation) {
   const Rows x = args.rows("x");
   const Mlp m = read_mlp(args, x, activation, Rank::any);
   float* y = args.out_like("out", x, m.gate.depth);
-  if (args.ok()) kernels().mlp(x.data, x.rows, m, y);
+  if (args.ok()) compute_mlp(x, m, y);
 }
 
 static void gated_mlp_backward(Arguments& args, Activation activation) {

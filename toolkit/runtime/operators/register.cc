@@ -8,6 +8,7 @@
 #include "kernels/error.h"
 #include "kernels/observer.h"
 #include "kernels/parallel.h"
+#include "operators/together.h"
 
 namespace toolkit {
 
@@ -21,6 +22,9 @@ void run_operator(const char* name, Operator op, KernelRuntimeContext& context,
     if (observer == nullptr) return op(arguments);
     const auto begin = std::chrono::steady_clock::now();
     op(arguments);
+    if (Together* together = Together::current(); together != nullptr && together->waits()) {
+      return together->name(name);  // and tells how long it took
+    }
     const auto spent = std::chrono::steady_clock::now() - begin;
     observer(name, std::chrono::duration_cast<std::chrono::nanoseconds>(spent).count());
   } catch (const std::exception& error) {

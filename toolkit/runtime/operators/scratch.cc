@@ -9,6 +9,7 @@
 #include <deque>
 #include <istream>
 #include <memory>
+#include <optional>
 #include <ostream>
 #include <sstream>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "kernels/dry_run.h"
 #include "kernels/error.h"
 #include "operators/arguments.h"
+#include "operators/together.h"
 
 namespace toolkit {
 namespace {
@@ -159,12 +161,24 @@ class Call {
   std::vector<EValue*> stack_;
 };
 
+/// How often a call is made at once, taken off its name.
+int64_t times_of(std::string* name) {
+  const size_t sign = name->find('*');
+  if (sign == std::string::npos) return 1;
+  char* end = nullptr;
+  const long times = std::strtol(name->c_str(), &end, 10);
+  if (end != name->c_str() + sign || times < 1 || times > kMostTogether) refuse(*name);
+  name->erase(0, sign + 1);
+  return times;
+}
+
 }  // namespace
 
 int64_t scratch_bytes(const std::string& call) {
   std::istringstream words(call);
   std::string name;
   words >> name;
+  const int64_t times = times_of(&name);
   const std::string registered = "toolkit::" + name + ".out";
   if (!executorch::runtime::registry_has_op_function(registered.c_str())) {
     throw Error("no operator is named '" + name + "'. Use a runtime of the same version");
@@ -173,8 +187,13 @@ int64_t scratch_bytes(const std::string& call) {
   DryRun& run = *DryRun::current();
   run.take_peak();  // that of a call that failed
   KernelRuntimeContext context;
-  executorch::runtime::get_op_function_from_registry(registered.c_str())
-      .get()(context, values.stack());
+  const auto op = executorch::runtime::get_op_function_from_registry(registered.c_str()).get();
+  {
+    std::optional<Together> together;
+    if (times > 1) together.emplace();
+    for (int64_t i = 0; i < times; ++i) op(context, values.stack());
+    if (times > 1) together->finish();
+  }
   throw_operator_error();
   if (context.failure_state() != executorch::runtime::Error::Ok) {
     throw Error("operator " + name + " does not take the values it was given: " + call +

@@ -14,8 +14,8 @@ namespace toolkit {
 ///     -> float32[1,5,32]
 ///
 /// with None as "-", numbers, true and false as they are, and "~" before a result that is given no
-/// memory, since it is not to be computed. Throws Error for an operator that is
-/// not registered or does not take these values.
+/// memory, since it is not to be computed; "4*lora_linear ..." is of so many calls side by side
+/// (together.h). Throws Error for an operator that is not registered or does not take these values.
 int64_t scratch_bytes(const std::string& call);
 
 /// Answers every line of `calls` with a line of JSON, {"bytes":N}, for an instruction set, a number

@@ -1,7 +1,7 @@
 """Zeroth-order methods against PyTorch with the same directions, and their runs made again."""
 
 import json
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -11,12 +11,14 @@ from safetensors.torch import load_file
 from tests.runtime.cases import SEQ_LENS
 from tests.runtime.running import error_of, records, run
 from toolkit.bundle.bundle import Bundle
-from toolkit.bundle.flat_tensor import FlatTensorReader
-from toolkit.data.dataset import read_rows
+from toolkit.bundle.flat_tensor import FlatTensorReader, TensorSpec, write_flat_tensor
+from toolkit.choices import ARITHMETICS
+from toolkit.data.dataset import Rows, read_rows, write_rows
 from toolkit.oracle.gradients import compare, step_gradients
 from toolkit.oracle.model import adapter_parameters, build_exact_model
 from toolkit.oracle.zeroth_order import direction, train_zeroth_order
 from toolkit.replaying.estimates import FILE, read_estimates
+from toolkit.replaying.normals import normals
 from toolkit.replaying.replay import places, replay
 from toolkit.settings.training import TrainSettings
 
@@ -256,6 +258,52 @@ def test_queries_are_estimates_of_their_own(case, tmp_path):
     alone = case.train(tmp_path / "1", steps=1, queries=1, **SETTINGS["mobizo"])
     [first], [only] = read_estimates(several).steps, read_estimates(alone).steps
     assert first.slopes[0] == only.slopes[0] and len(set(first.slopes)) == 3
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("model", [("llama", True, "mesp"), ("qwen2", False, "mebp")], ids=str)
+def test_rows_side_by_side_have_the_losses_of_rows_alone(make_case, tmp_path, model, arithmetic):
+    """To the bit those of `evaluate` on adapters that are perturbed beforehand."""
+    case, settings = make_case(*model), SETTINGS["mobizo"] | {"arithmetic": arithmetic}
+    rows = Rows(*(values[:1] for values in astuple(read_rows(case.data))))
+    write_rows(tmp_path / "rows.ptd", rows)
+    tokens = int((rows.labels >= 0).sum())
+    out = tmp_path / "run"
+    case.train(out, steps=1, **settings | {"queries": 3, "data": tmp_path / "rows.ptd"})
+    forward = [p["ledger"] for p in records(out, "phase") if p["phase"] == "forward"]
+    methods = json.loads((case.bundle / "manifest.json").read_text())["methods"]
+    planned = methods[f"block_forward_t{SEQ_LENS[0]}"]["arena_bytes"]
+    assert max(ledger["arena"] for ledger in forward) == 4 * (-(-planned // 64) * 64)
+
+    def loss_of(adapter):
+        specs = [TensorSpec(name, v.shape, torch.float32) for name, v in adapter.items()]
+        write_flat_tensor(
+            tmp_path / "adapter.ptd", specs, (torch.from_numpy(v) for v in adapter.values())
+        )
+        files = {"bundle": case.bundle, "data": tmp_path / "rows.ptd"}
+        lines = run(
+            "evaluate", adapter=tmp_path / "adapter.ptd", arithmetic=arithmetic, **files
+        ).stdout.splitlines()
+        # The sum is of float32.
+        return float(np.float32(json.loads(lines[-1])["loss"] * tokens))
+
+    start = replayed(case, out, 0)
+    where, epsilon = places(start), settings["zo_eps"]
+    shifts = [
+        {
+            name: np.float32(epsilon * place.is_b)
+            * normals(0, place.stream(1, query), start[name].size).reshape(start[name].shape)
+            for name, place in where.items()
+        }
+        for query in range(3)
+    ]
+    expected = [
+        loss_of({n: v + shift[n] for n, v in start.items()})
+        - loss_of({n: v - shift[n] for n, v in start.items()})
+        for shift in shifts
+    ]
+    [estimate] = read_estimates(out).steps
+    assert list(estimate.slopes) == [e / tokens / (2 * epsilon) for e in expected]
 
 
 def test_exact_reads_no_distance(case, tmp_path):

@@ -13,20 +13,23 @@ namespace toolkit {
 // positions are each one's own.
 class Batch {
  public:
-  // The data is borrowed and must outlive this object.
-  Batch(const Dataset& data, int64_t sequences);
+  // Has up to `rows` of them at a time. The data is borrowed and must outlive this object.
+  Batch(const Dataset& data, int64_t sequences, int64_t rows = 1);
 
   int64_t sequences() const { return sequences_; }
-  // The row of `samples` [sequences], valid until another is asked for.
-  Frame frame(const int64_t* samples);
+  // The row of `samples` [sequences], valid until another is asked for in its place.
+  Frame frame(const int64_t* samples, size_t place = 0);
 
  private:
-  void fill(const int64_t* samples);
+  struct Row {
+    std::vector<int32_t> values;   // [4, sequences * T]
+    std::vector<int64_t> samples;  // in them
+  };
+  void fill(const int64_t* samples, Row* row) const;
 
   const Dataset& data_;
   int64_t sequences_;
-  std::vector<int32_t> rows_;     // [4, sequences * T], for several sequences
-  std::vector<int64_t> samples_;  // in them
+  std::vector<Row> rows_;
 };
 
 }  // namespace toolkit

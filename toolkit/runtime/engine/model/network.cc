@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "engine/error.h"
+#include "operators/together.h"
 
 namespace toolkit {
 
@@ -28,9 +29,11 @@ int64_t row_tokens(const Bundle& bundle, int64_t seq_len, int64_t sequences) {
       (long long)seq_len, (long long)tokens);
 }
 
-Network::Network(const Bundle& bundle, int64_t seq_len, bool training, bool b_alone)
+Network::Network(const Bundle& bundle, int64_t seq_len, bool training, bool b_alone,
+                 int64_t together)
     : bundle_(bundle),
       seq_len_(seq_len),
+      together_(together),
       hidden_bytes_(size_t(seq_len) * bundle.hidden_size * sizeof(float)) {
   if (!bundle.has_seq_len(seq_len)) {
     std::string known;
@@ -49,7 +52,7 @@ Network::Network(const Bundle& bundle, int64_t seq_len, bool training, bool b_al
     if (training || !backward) places.push_back(place);
   }
   for (size_t place : places) {
-    arena_.reserve(planned_bytes(bundle.program(), method_name(place)));
+    arena_.reserve(size_t(copies(place)) * planned_bytes(bundle.program(), method_name(place)));
   }
   arena_.allocate();
   for (size_t place : places) load(place);
@@ -70,9 +73,20 @@ std::string Network::method_name(size_t place) const {
 
 void Network::load(size_t place) {
   const Bindings& bindings = bundle_.methods()[place];
-  entries_[place].method = std::make_unique<Method>(bundle_.program(), method_name(place),
-                                                    bindings.inputs, bindings.outputs, arena_);
-  bundle_.check_method(place, *entries_[place].method);
+  const auto loaded = [&](size_t at) {
+    return std::make_unique<Method>(bundle_.program(), method_name(place), bindings.inputs,
+                                    bindings.outputs, arena_, at);
+  };
+  Entry& entry = entries_[place];
+  entry.method = loaded(0);
+  bundle_.check_method(place, *entry.method);
+  for (int64_t i = 1; i < copies(place); ++i) {
+    entry.beside.push_back(loaded(size_t(i) * entry.method->planned()));
+  }
+}
+
+int64_t Network::copies(size_t place) const {
+  return bundle_.methods()[place].kind == Kind::block_forward ? together_ : 1;
 }
 
 void Network::resolve(size_t place) {
@@ -181,12 +195,8 @@ void* Network::output_of(const Port& port, Frame& frame) {
   return gradient ? frame.gradients_out + port.index : nullptr;
 }
 
-void Network::run(Kind kind, int64_t layer, const WeightMapping& weights, Frame& frame) {
-  const size_t place = bundle_.method_of(kind, layer);
-  Entry& entry = entries_[place];
-  const char* name = bundle_.methods()[place].name.c_str();
-  Method& method = *entry.method;
-  arena_.prepare(method.planned());
+void Network::bind(const Entry& entry, Method& method, const char* name,
+                   const WeightMapping& weights, Frame& frame) const {
   for (size_t i = 0; i < entry.inputs.size(); ++i) {
     const void* data = input_of(entry.inputs[i], weights, frame);
     if (data == nullptr) fail("%s lacks an input. Report this as a bug", name);
@@ -198,7 +208,33 @@ void Network::run(Kind kind, int64_t layer, const WeightMapping& weights, Frame&
     if (data == nullptr && wanted) fail("%s lacks an output. Report this as a bug", name);
     method.set_output(i, data);
   }
-  method.execute();
+}
+
+void Network::run(Kind kind, int64_t layer, const WeightMapping& weights, Frame& frame) {
+  const size_t place = bundle_.method_of(kind, layer);
+  const Entry& entry = entries_[place];
+  arena_.prepare(size_t(copies(place)) * entry.method->planned());
+  bind(entry, *entry.method, bundle_.methods()[place].name.c_str(), weights, frame);
+  entry.method->execute();
+  weights.check();
+}
+
+void Network::run_blocks(int64_t layer, const WeightMapping& weights, std::vector<Frame>& frames) {
+  if (frames.size() == 1) return run(Kind::block_forward, layer, weights, frames[0]);
+  const size_t place = bundle_.method_of(Kind::block_forward, layer);
+  const Entry& entry = entries_[place];
+  arena_.prepare(size_t(copies(place)) * entry.method->planned());
+  std::vector<Method*> methods;
+  for (Frame& frame : frames) {
+    methods.push_back(methods.empty() ? entry.method.get()
+                                      : entry.beside[methods.size() - 1].get());
+    bind(entry, *methods.back(), bundle_.methods()[place].name.c_str(), weights, frame);
+  }
+  Together together;
+  for (bool more = true; more;) {
+    for (Method* method : methods) more = method->step();
+    together.finish();
+  }
   weights.check();
 }
 

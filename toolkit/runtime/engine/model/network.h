@@ -30,19 +30,23 @@ struct Frame {
 class Network {
  public:
   // Methods of the backward pass are loaded when `training`; with `b_alone` they compute no A's
-  // gradient. Throws Error when the bundle has no programs for `seq_len` or they do not fit its
-  // files.
-  Network(const Bundle& bundle, int64_t seq_len, bool training, bool b_alone = false);
+  // gradient. Blocks compute up to `together` rows side by side. Throws Error when the bundle has
+  // no programs for `seq_len` or they do not fit its files.
+  Network(const Bundle& bundle, int64_t seq_len, bool training, bool b_alone = false,
+          int64_t together = 1);
 
   const Bundle& bundle() const { return bundle_; }
   const AdapterLayout& adapter() const { return *layout_; }
   int64_t seq_len() const { return seq_len_; }
+  int64_t together() const { return together_; }
   size_t hidden_bytes() const { return hidden_bytes_; }
 
   // Places of the weights a run needs.
   const std::vector<WeightRef>& weights(Kind kind, int64_t layer) const;
   // Throws Error when the method fails or its weights could not be read.
   void run(Kind kind, int64_t layer, const WeightMapping& weights, Frame& frame);
+  // The same of block_forward for up to `together` rows, whose weights are unpacked once.
+  void run_blocks(int64_t layer, const WeightMapping& weights, std::vector<Frame>& frames);
 
  private:
   // The first eight are inputs that a frame has as they are, in the order of input_of().
@@ -68,11 +72,16 @@ class Network {
   };
   struct Entry {
     std::unique_ptr<Method> method;
+    std::vector<std::unique_ptr<Method>> beside;  // the same for the rows after the first
     std::vector<Port> inputs, outputs;
   };
   std::string method_name(size_t place) const;
   void load(size_t place);
   void resolve(size_t place);
+  // Copies of a method that run side by side.
+  int64_t copies(size_t place) const;
+  void bind(const Entry& entry, Method& method, const char* name, const WeightMapping& weights,
+            Frame& frame) const;
   Port port_of(const Bindings& bindings, const Method::Port& port, size_t* base);
   Port scalar_of(const Method::Port& port, const char* number);
   // Null where the frame has nothing for the port.
@@ -82,7 +91,7 @@ class Network {
   void check_sizes(const std::string& method, const Method::Port& port) const;
 
   const Bundle& bundle_;
-  int64_t seq_len_;
+  int64_t seq_len_, together_;
   size_t hidden_bytes_;
   Arena arena_;
   std::vector<Entry>

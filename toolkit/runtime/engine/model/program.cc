@@ -204,7 +204,7 @@ struct Method::Input {
 
 Method::Method(const Program& program, const std::string& name,
                const std::vector<std::string>& inputs, const std::vector<std::string>& outputs,
-               Arena& arena)
+               Arena& arena, size_t place)
     : name_(name), path_(program.path()) {
   auto meta = program.get().method_meta(name.c_str());
   if (!meta.ok()) failed("is missing");
@@ -212,7 +212,7 @@ Method::Method(const Program& program, const std::string& name,
     failed("has another number of inputs or outputs than its list of names");
   }
   planned_ = planned_of(*meta, path_);
-  uint8_t* at = arena.data();
+  uint8_t* at = arena.data() + place;
   for (size_t i = 0; i < meta->num_memory_planned_buffers(); ++i) {
     const size_t size = *meta->memory_planned_buffer_size(i);
     planned_spans_.push_back({at, size});
@@ -282,12 +282,13 @@ void Method::set_output(size_t index, void* data) {
   if (error != et::Error::Ok) failed("refused an output");
 }
 
-void Method::execute() {
-  const et::Error error = method_->execute();
+void Method::check(et::Error error) const {
   if (error == et::Error::Ok) return;
   throw_operator_error();
   check_memory(error);
   failed("failed");
 }
+
+void Method::execute() { check(method_->execute()); }
 
 }  // namespace toolkit

@@ -66,9 +66,10 @@ class HeapAllocator : public executorch::extension::MallocMemoryAllocator {
 
 class Method {
  public:
-  // Names label inputs and outputs in binding order; throws Error when their number differs.
+  // Names label inputs and outputs in binding order; throws Error when their number differs. The
+  // planned memory is that of the arena from `place`, a multiple of 64, on.
   Method(const Program& program, const std::string& name, const std::vector<std::string>& inputs,
-         const std::vector<std::string>& outputs, Arena& arena);
+         const std::vector<std::string>& outputs, Arena& arena, size_t place = 0);
   ~Method();
   Method(const Method&) = delete;
   Method& operator=(const Method&) = delete;
@@ -90,9 +91,13 @@ class Method {
   void resize_input(size_t index, size_t dimension, int64_t size);
   void set_output(size_t index, void* data);
   void execute();  // throws Error
+  // Executes the next instruction; false, and ready for the first again, when there was none left.
+  // Throws Error.
+  bool step();
 
  private:
   struct Input;
+  void check(executorch::runtime::Error error) const;
   [[noreturn]] void failed(const char* what) const;
 
   std::string name_;

@@ -11,9 +11,9 @@ namespace toolkit {
 LossSum Passes::evaluate(int64_t samples, const float* values, size_t memory,
                          const std::function<bool(int64_t, const LossSum&)>& interrupted) {
   Phase phase(trace_, "evaluate");
+  const int64_t made = network_.together() * (network_.bundle().any_keeps(0) ? 2 : 1);
   const int64_t chunk = std::min<int64_t>(
-      samples, std::max<int64_t>(1, int64_t(memory / network_.hidden_bytes()) -
-                                        (network_.bundle().any_keeps(0) ? 2 : 1)));
+      samples, std::max<int64_t>(1, int64_t(memory / network_.hidden_bytes()) - made));
   HiddenStates states(1, false, chunk, network_.hidden_bytes(), CheckpointPlace::ram, "");
   LossSum sum;
   for (int64_t first = 0; first < samples; first += chunk) {
@@ -57,15 +57,21 @@ std::vector<double> Passes::losses(const std::vector<int64_t>& samples, const Va
     prefetcher_.begin(layer);
     use_values(layer);
     WeightMapping weights(file, checked(Kind::block_forward, layer), &prefetcher_);
-    for (size_t s = 0; s < rows(samples); ++s) {
+    const size_t together = size_t(network_.together());
+    for (size_t s = 0; s < rows(samples); s += together) {
       check_interruption();
-      Frame frame = row_of(samples, s);
-      frame.hidden = states.get(0, s);
-      frame.hidden_out = states.acquire();
-      frame.adapter = values_of(layer, s);
-      run_block(layer, weights, frame, states);
-      if (frame.kept_out != nullptr) states.give_back(frame.kept_out);
-      states.put(0, s, frame.hidden_out);
+      std::vector<Frame> frames;
+      for (size_t i = s; i < std::min(rows(samples), s + together); ++i) {
+        frames.push_back(row_of(samples, i, i - s));
+        frames.back().hidden = states.get(0, i);
+        frames.back().hidden_out = states.acquire();
+        frames.back().adapter = values_of(layer, i);
+      }
+      run_blocks(layer, weights, frames, states);
+      for (size_t i = 0; i < frames.size(); ++i) {
+        if (frames[i].kept_out != nullptr) states.give_back(frames[i].kept_out);
+        states.put(0, int64_t(s + i), frames[i].hidden_out);
+      }
     }
     snapshot();
     rest_values(layer);

@@ -135,11 +135,12 @@ void Passes::forward(const std::vector<int64_t>& samples, const float* values,
     const int64_t from = state_of(layer), to = state_of(layer + 1);
     for (size_t s = 0; s < rows(samples); ++s) {
       check_interruption();
-      Frame frame = row_of(samples, s);
+      std::vector<Frame> row{row_of(samples, s)};
+      Frame& frame = row[0];
       frame.hidden = states.get(from, s);
       frame.hidden_out = states.acquire();
       frame.adapter = layer_values(values, layer);
-      run_block(layer, weights, frame, states);
+      run_blocks(layer, weights, row, states);
       const bool waits = to > from && !skips(layer);
       if (waits) states.park(from, s);
       if (to > from && !waits) states.drop(from, s);
@@ -157,11 +158,13 @@ void Passes::forward(const std::vector<int64_t>& samples, const float* values,
   }
 }
 
-void Passes::run_block(int64_t layer, const WeightMapping& weights, Frame& frame,
-                       HiddenStates& states) {
-  if (network_.bundle().keeps(layer)) frame.kept_out = states.acquire();
-  network_.run(Kind::block_forward, layer, weights, frame);
-  check_output(frame.hidden_out, layer);
+void Passes::run_blocks(int64_t layer, const WeightMapping& weights, std::vector<Frame>& frames,
+                        HiddenStates& states) {
+  for (Frame& frame : frames) {
+    if (network_.bundle().keeps(layer)) frame.kept_out = states.acquire();
+  }
+  network_.run_blocks(layer, weights, frames);
+  for (const Frame& frame : frames) check_output(frame.hidden_out, layer);
 }
 
 double Passes::head(const std::vector<int64_t>& samples, float grad_scale, HiddenStates& states) {

@@ -36,7 +36,7 @@ class Passes {
         data_(data),
         trace_(trace),
         prefetcher_(prefetcher),
-        batch_(data, together),
+        batch_(data, together, network.together()),
         top_(network.bundle().layers) {}
 
   // Layers of the adapter that lie there are put away once a pass is done with them; borrowed.
@@ -79,7 +79,8 @@ class Passes {
   // Sums of token losses, one for each row that `samples` make (a sample may come more than once):
   // a forward pass that reads the weights once for all of them and keeps nothing for a backward
   // pass. `states` has one layer and at least as many sequences as there are rows. `values_of` is
-  // asked for row after row of a layer, layer after layer.
+  // asked for row after row of a layer, layer after layer; what it gave must last for as many rows
+  // as the network computes together.
   std::vector<double> losses(const std::vector<int64_t>& samples, const ValuesOf& values_of,
                              HiddenStates& states, Phases phases);
   // Labelled tokens of these samples, which a step's loss is the mean of. Throws Error when there
@@ -102,8 +103,9 @@ class Passes {
   size_t rows(const std::vector<int64_t>& samples) const {
     return samples.size() / size_t(batch_.sequences());
   }
-  Frame row_of(const std::vector<int64_t>& samples, size_t row) {
-    return batch_.frame(&samples[row * size_t(batch_.sequences())]);
+  // The frame lasts until another one of `place`.
+  Frame row_of(const std::vector<int64_t>& samples, size_t row, size_t place = 0) {
+    return batch_.frame(&samples[row * size_t(batch_.sequences())], place);
   }
   void check_interruption() const {
     if (unchanged_ && interrupted_ && interrupted_()) throw Interrupted();
@@ -127,9 +129,10 @@ class Passes {
   // table in memory.
   void run_embedding(WeightMapping& weights, Frame& frame, HiddenStates& states);
   void forward(const std::vector<int64_t>& samples, const float* values, HiddenStates& states);
-  // Has a layer compute `hidden_out`, and `kept_out` where it keeps something, which is the
-  // caller's to put or give back.
-  void run_block(int64_t layer, const WeightMapping& weights, Frame& frame, HiddenStates& states);
+  // Has a layer compute `hidden_out` of rows side by side, and `kept_out` where it keeps something,
+  // which is the caller's to put or give back.
+  void run_blocks(int64_t layer, const WeightMapping& weights, std::vector<Frame>& frames,
+                  HiddenStates& states);
   // Has a layer without a backward pass pass its gradient on.
   void pass_on(int64_t layer, size_t rows, HiddenStates& states) const {
     for (size_t s = 0; s < rows; ++s) states.move(state_of(layer) + 1, state_of(layer), s);

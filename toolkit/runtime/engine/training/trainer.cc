@@ -71,9 +71,10 @@ void Trainer::open_model() {
   bundle_ = std::make_unique<Bundle>(options_.bundle);
   data_ = std::make_unique<Dataset>(options_.data, *bundle_);
   const MethodRow& method = method_row(options_.method);
-  network_ = std::make_unique<Network>(*bundle_,
-                                       row_tokens(*bundle_, data_->seq_len(), options_.batch_size),
-                                       method.backward, options_.freeze == "a");
+  const int64_t tokens = row_tokens(*bundle_, data_->seq_len(), options_.batch_size);
+  const int64_t together = method.together == nullptr ? 1 : method.together(options_, tokens);
+  network_ = std::make_unique<Network>(*bundle_, tokens, method.backward, options_.freeze == "a",
+                                       together);
   if (!options_.eval_data.empty()) {
     eval_data_ = std::make_unique<Dataset>(options_.eval_data, *bundle_);
     if (eval_data_->seq_len() != network_->seq_len()) {

@@ -249,21 +249,33 @@ void run_block(const LeftGroups& left, const Stretch& stretch, int64_t rows, flo
   }
 }
 
-void multiply_fixed16(const Product& product, int64_t group, int64_t groups, int64_t block0,
+/// What a packed stretch of term `t` from depth k on gives row blocks [block0, block1) of a chain.
+void run_chain(const Product& first, int t, int64_t k, const Stretch& stretch, int64_t column,
+               int64_t block0, int64_t block1, bool accumulate) {
+  for (const Product* p = &first; p != nullptr; p = p->next) {
+    const Left& left = p->terms[t].left;
+    const int64_t blocks = divide_up(p->rows, kBlock);
+    for (int64_t block = max(block0, 0); block < min(block1, blocks); ++block) {
+      const int64_t row = block * kBlock;
+      run_block(groups_of(left.data, left.depth, block, k / kQuantGroup), stretch,
+                min(kBlock, p->rows - row), p->out + row * p->stride + column, p->stride,
+                accumulate);
+    }
+    block0 -= blocks;
+    block1 -= blocks;
+  }
+}
+
+void multiply_fixed16(const Product& first, int64_t group, int64_t groups, int64_t block0,
                       int64_t block1, void* buffer) {
   constexpr int64_t kDepth = kStretch * kQuantGroup;
-  bool accumulate = product.accumulate;
-  for (int t = 0; t < product.count; ++t) {
-    const Left& left = product.terms[t].left;
-    for (int64_t k = 0; k < left.depth; k += kDepth) {
-      const Stretch stretch(product, product.terms[t].right, group, groups, k,
-                            min(kDepth, left.depth - k), static_cast<char*>(buffer));
-      for (int64_t block = block0; block < block1; ++block) {
-        const int64_t row = block * kBlock;
-        run_block(groups_of(left.data, left.depth, block, k / kQuantGroup), stretch,
-                  min(kBlock, product.rows - row),
-                  product.out + row * product.stride + group * kGroup, product.stride, accumulate);
-      }
+  bool accumulate = first.accumulate;
+  for (int t = 0; t < first.count; ++t) {
+    const int64_t depth = first.terms[t].left.depth;
+    for (int64_t k = 0; k < depth; k += kDepth) {
+      const Stretch stretch(first, first.terms[t].right, group, groups, k, min(kDepth, depth - k),
+                            static_cast<char*>(buffer));
+      run_chain(first, t, k, stretch, group * kGroup, block0, block1, accumulate);
       accumulate = true;
     }
   }

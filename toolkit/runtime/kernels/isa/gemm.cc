@@ -23,6 +23,19 @@ struct Segments {
   int count = 0;
 };
 
+/// A stretch of the depth of a chain's terms of one number, and where in the buffer it has room.
+struct Stretch {
+  int term;
+  int64_t depth0, depth;
+  float* room;
+  const Right* held = nullptr;  // what was packed there
+};
+
+struct Stretches {
+  Stretch list[kMaxSegments];
+  int count = 0;
+};
+
 // How far ahead operands are fetched: processors do it by themselves only within a page of 4 KiB,
 // and what another core has written takes longest.
 constexpr int64_t kLeftAhead = 512;  // floats
@@ -184,50 +197,82 @@ bool readable_in_place(const Right& right, int64_t columns, int64_t width, int64
   return right.kind == Right::kPlain && columns == width && blocks <= 2;
 }
 
-void multiply_group(const Product& product, int64_t group, int64_t block0, int64_t block1,
-                    void* buffer) {
-  float* const room = static_cast<float*>(buffer);
-  const int64_t column = group * kGroup, columns = min(kGroup, product.columns - column);
+bool is_same(const Right& a, const Right& b) {
+  return a.kind == b.kind && a.weight == b.weight && a.data == b.data && a.stride == b.stride &&
+         a.depth0 == b.depth0 && a.column0 == b.column0;
+}
+
+/// A product's part of the stretches for so many row blocks; right operands are packed unless the
+/// buffer has them from the product before.
+Segments segments_of(const Product& product, Stretches& stretches, int64_t column, int64_t columns,
+                     int64_t blocks) {
   const int64_t width = round_up(columns, kPanel);
-  bool accumulate = product.accumulate;
   Segments segments;
-  int64_t used = 0;  // depth of the segments, in place or in the buffer
-  for (int t = 0; t < product.count; ++t) {
-    const Term& term = product.terms[t];
-    const int64_t depth = term.left.depth, step = depth_step(depth, kTiles.depth);
+  for (int i = 0; i < stretches.count; ++i) {
+    Stretch& stretch = stretches.list[i];
+    const Term& term = product.terms[stretch.term];
+    const Right& r = term.right;
+    Segment& segment = segments.list[segments.count++];
+    segment = {static_cast<const float*>(term.left.data) + stretch.depth0 * kBlock,
+               term.left.depth * kBlock, stretch.room, width, stretch.depth};
+    if (readable_in_place(r, columns, width, blocks)) {
+      segment.right = r.data + (r.depth0 + stretch.depth0) * r.stride + r.column0 + column;
+      segment.right_stride = r.stride;
+    } else if (r.kind == Right::kPacked) {
+      // The stored group may be wider than the part of it this product asks for.
+      const int64_t first = r.column0 + column;
+      segment.right_stride = round_up(min(kGroup, r.columns - first), kPanel);
+      segment.right = static_cast<const float*>(r.packed) + first * r.stride +
+                      (r.depth0 + stretch.depth0) * segment.right_stride;
+    } else if (stretch.held == nullptr || !is_same(*stretch.held, r)) {
+      pack_group(r, column, columns, stretch.depth0, stretch.depth, width, 1.0f, stretch.room);
+      stretch.held = &r;
+    }
+  }
+  return segments;
+}
+
+/// What the stretches give row blocks [block0, block1) of a chain.
+void run_chain(const Product& first, Stretches& stretches, int64_t column, int64_t columns,
+               int64_t block0, int64_t block1, bool accumulate) {
+  for (const Product* p = &first; p != nullptr; p = p->next) {
+    const int64_t blocks = divide_up(p->rows, kBlock);
+    const int64_t from = max(block0, 0), to = min(block1, blocks);
+    if (from < to) {
+      const Segments segments = segments_of(*p, stretches, column, columns, to - from);
+      run_blocks(*p, segments, column, columns, from, to, accumulate);
+    }
+    block0 -= blocks;
+    block1 -= blocks;
+  }
+}
+
+void multiply_group(const Product& first, int64_t group, int64_t block0, int64_t block1,
+                    void* buffer) {
+  const int64_t column = group * kGroup, columns = min(kGroup, first.columns - column);
+  const int64_t width = round_up(columns, kPanel);
+  bool accumulate = first.accumulate;
+  Stretches stretches;
+  int64_t used = 0;  // depth of the stretches, in place or in the buffer
+  for (int t = 0; t < first.count; ++t) {
+    const int64_t depth = first.terms[t].left.depth, step = depth_step(depth, kTiles.depth);
+    const bool packed = first.terms[t].right.kind == Right::kPacked;
     for (int64_t k = 0; k < depth; k += step) {
       const int64_t count = min(step, depth - k);
-      const bool in_place = readable_in_place(term.right, columns, width, block1 - block0);
-      const bool packed = term.right.kind == Right::kPacked;
       // What is read in place counts too: where sums are rounded must not depend on how row blocks
       // are shared out.
       const bool full = !packed && (used + count) * width > kBufferFloats;
-      if (full || segments.count == kMaxSegments) {
-        run_blocks(product, segments, column, columns, block0, block1, accumulate);
+      if (full || stretches.count == kMaxSegments) {
+        run_chain(first, stretches, column, columns, block0, block1, accumulate);
         accumulate = true;
-        segments.count = 0;
+        stretches.count = 0;
         used = 0;
       }
-      Segment& segment = segments.list[segments.count++];
-      segment = {static_cast<const float*>(term.left.data) + k * kBlock, depth * kBlock,
-                 room + used * width, width, count};
-      if (in_place) {
-        const Right& r = term.right;
-        segment.right = r.data + (r.depth0 + k) * r.stride + r.column0 + column;
-        segment.right_stride = r.stride;
-      } else if (packed) {
-        // The stored group may be wider than the part of it this product asks for.
-        const int64_t first = term.right.column0 + column;
-        segment.right_stride = round_up(min(kGroup, term.right.columns - first), kPanel);
-        segment.right = static_cast<const float*>(term.right.packed) + first * term.right.stride +
-                        (term.right.depth0 + k) * segment.right_stride;
-      } else {
-        pack_group(term.right, column, columns, k, count, width, 1.0f, room + used * width);
-      }
+      stretches.list[stretches.count++] = {t, k, count, static_cast<float*>(buffer) + used * width};
       if (!packed) used += count;
     }
   }
-  run_blocks(product, segments, column, columns, block0, block1, accumulate);
+  run_chain(first, stretches, column, columns, block0, block1, accumulate);
 }
 
 }  // namespace

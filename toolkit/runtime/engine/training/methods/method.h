@@ -66,6 +66,8 @@ struct MethodRow {
   // Whether it changes the adapter itself: the optimizer is then sgd, without any state.
   bool updates;
   std::unique_ptr<StepMethod> (*make)(const MethodParts& parts);
+  // Rows of so many tokens that the network is to compute side by side; null: one.
+  int64_t (*together)(const Options& options, int64_t tokens) = nullptr;
 };
 
 // All there are; the rows are in table.cc.

@@ -14,7 +14,8 @@ constexpr size_t kStates = 8 << 20;
 /// Pairs of rows that a pass computes.
 int64_t pairs_of(const MethodParts& parts, int64_t queries) {
   const int64_t beside = parts.network.bundle().any_keeps(0) ? 2 : 1;
-  const int64_t rows = int64_t(kStates / parts.network.hidden_bytes()) - beside;
+  const int64_t rows =
+      int64_t(kStates / parts.network.hidden_bytes()) - beside * parts.network.together();
   return std::clamp<int64_t>(rows / 2, 1, queries * parts.options.grad_accum);
 }
 
@@ -30,8 +31,9 @@ ZerothOrder::ZerothOrder(const MethodParts& parts, int64_t queries, bool b_alone
       pairs_(pairs_of(parts, queries)),
       estimates_(parts.options.out + "/estimates.jsonl"),
       states_(1, false, 2 * pairs_, parts.network.hidden_bytes(), CheckpointPlace::ram, ""),
-      perturbed_(2 * layout_.largest_floats() * sizeof(float), Category::adapters,
-                 "toolkit adapters") {}
+      perturbed_(std::max<int64_t>(1, parts.network.together() / 2)),
+      copies_(perturbed_.size() * 2 * layout_.largest_floats() * sizeof(float), Category::adapters,
+              "toolkit adapters") {}
 
 void ZerothOrder::begin(int64_t step, const Origin& origin) {
   const Options& options = parts_.options;
@@ -94,7 +96,7 @@ std::vector<ZerothOrder::Sums> ZerothOrder::losses(const std::vector<int64_t>& s
       sums[pairs[i].query].plus += losses[2 * (i - first)];
       sums[pairs[i].query].minus += losses[2 * (i - first) + 1];
     }
-    perturbed_layer_ = -1;
+    std::fill(perturbed_.begin(), perturbed_.end(), Perturbed());
   }
   return sums;
 }
@@ -102,11 +104,13 @@ std::vector<ZerothOrder::Sums> ZerothOrder::losses(const std::vector<int64_t>& s
 const float* ZerothOrder::values_of(int64_t layer, Query query, bool plus) {
   const float* values = parts_.updater.values() + layout_.begin(layer);
   if (!parts_.trained.has(layer)) return values;
-  float *above = perturbed_.floats(), *below = above + layout_.largest_floats();
-  if (layer != perturbed_layer_ || query.number != perturbed_query_) {
+  const size_t place = size_t(query.number) % perturbed_.size();
+  Perturbed& held = perturbed_[place];
+  float* above = copies_.floats() + 2 * place * layout_.largest_floats();
+  float* below = above + layout_.largest_floats();
+  if (layer != held.layer || query.number != held.query) {
     directions_.perturb(layer, query, values, float(parts_.options.zo_eps), above, below);
-    perturbed_layer_ = layer;
-    perturbed_query_ = query.number;
+    held = {layer, query.number};
   }
   return plus ? above : below;
 }

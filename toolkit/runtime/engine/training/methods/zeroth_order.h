@@ -2,8 +2,9 @@
 // losses each, g = (L(p + eps z) - L(p - eps z)) / (2 eps), and the update p -= lr mean(g z).
 //
 // Both signs and all directions and batches of a step are rows of forward passes that read the
-// weights once; of a layer's adapter two perturbed copies exist, made anew for every direction. No
-// gradients, checkpoints or states are kept, and z is drawn again for the update.
+// weights once; of a layer's adapter two perturbed copies exist for every direction that is being
+// computed, made anew for the next. No gradients, checkpoints or states are kept, and z is drawn
+// again for the update.
 #pragma once
 
 #include <memory>
@@ -47,8 +48,12 @@ class ZerothOrder : public StepMethod {
   const int64_t queries_, batch_size_, pairs_;
   Estimates estimates_;
   HiddenStates states_;
-  Buffer perturbed_;  // [2, largest layer]
-  int64_t perturbed_layer_ = -1, perturbed_query_ = -1;
+  // Of as many queries as may be computed together, each in the place that its number has.
+  struct Perturbed {
+    int64_t layer = -1, query = -1;
+  };
+  std::vector<Perturbed> perturbed_;
+  Buffer copies_;  // [as many, 2, largest layer]
 };
 
 }  // namespace toolkit
