@@ -115,6 +115,14 @@ class Parts {
   std::vector<Product> lists_[2];  // where there are two arithmetics
 };
 
+/// Column groups that a thread should have side by side: in fixed16 those that share the scaling of
+/// rows.
+int64_t groups_at_once(const Kernels& k, const Product& product) {
+  const bool scaled = product.arithmetic != &k.float32 && product.count > 0 &&
+                      product.terms[0].right.kind == Right::kWeightColumns;
+  return scaled ? groups_together(k.tiles) : 1;
+}
+
 /// Groups times blocks as one range, group-major, so that a part of it packs little twice; whole
 /// groups that share something together.
 void multiply_range(const Parts& parts, int64_t blocks, int64_t together, int64_t begin,
@@ -137,7 +145,7 @@ void multiply(const Kernels& k, const Products& products, const RightBuffers& bu
   for (int i = 0; i < products.count; ++i) {
     const int64_t blocks = blocks_of(k, products.list[i]);
     tasks += divide_up(products.list[i].columns, k.tiles.group) * blocks;
-    grain = max(grain, blocks);
+    grain = max(grain, groups_at_once(k, products.list[i]) * blocks);
     parts[i] = Parts(products.list[i]);
   }
   parallel_balanced(tasks, grain, [&](int64_t begin, int64_t end, int thread) {
