@@ -151,8 +151,8 @@ _RULES: dict[str, Rule] = {
     "fused_swiglu_mlp_backward": _fused_mlp(2, 5, 3),
     "attention": _attention(0, 2),
     "attention_saved": _attention(0, 2),
-    "attention_backward": _attention(1, 7),
-    "attention_saved_backward": _attention(1, 5),
+    "attention_backward": _attention(1, 5),
+    "attention_saved_backward": _attention(1, 4),
     "linear_cross_entropy": _head(2),
     "linear_cross_entropy_loss": _head(1),
 }

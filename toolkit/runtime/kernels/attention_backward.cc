@@ -3,38 +3,40 @@
 //   dP = g vᵀ,  dS = P * ((dP - pivot) - delta),  delta = Σ_j P (dP - pivot) / Σ_j P
 //   dq = scale dS k,  dk = scale dSᵀ q,  dv = Pᵀ g
 //
-// Two passes, both recomputing P = exp(S - m) / l with S = scale q kᵀ (or reading it where it was
-// saved): the first owns query blocks and makes whole rows of S and dP, m, l, delta and dq; the
-// second owns key blocks, goes through the queries in strips and sums dk and dv over the heads of
-// its group. Every output element has one owner, so there is nothing to reduce between threads.
+// P is recomputed from S = scale q kᵀ, or read where it was saved. For kChunk queries of a head at
+// a time P and dS exist as whole rows: one parallel region owns query blocks and makes them and dq,
+// the next owns key blocks and adds what these queries give to dk and dv. So each of the five
+// products is made once. Every output element has one owner at a time and is summed chunk by chunk,
+// in a chunk head by head, so the bits are the same for every number of threads.
 //
 // The pivot, dP at the row's most probable key, changes nothing but the rounding: where a row looks
 // at one key (an attention sink), dP - Σ P dP is a small difference of large terms, and with
-// Σ_d g[t,d] out[t,d] for the sum it would be noise. Both passes add up S and dP in the same order,
-// so they are the same to the last bit. m and l are kept apart because their sum in one float,
-// m + log l, would lose the last digits of P.
+// Σ_d g[t,d] out[t,d] for the sum it would be noise.
 //
-// Threads share the packed heads of a pass: k twice and v of some kv-heads, then q and g twice of
-// some heads. Scratch, in floats, with `size` the head's:
+// Threads share the packed keys and values of some kv-heads. Scratch, in floats, with `size` the
+// head's:
 //
-//   4 H T + the larger of 3 T size x kv-heads and 4 T size x heads packed at a time (one, or more
-//   within Tiles::shared) + threads x block (2 size + 2 T + strip)
+//   3 T size x kv-heads packed at a time (one, or more within Tiles::shared)
+//   + heads in work x kChunk (2 T + 2 size) + threads x block (2 size + strip)
+//
+// with so many heads in work that threads meet rarely, but few enough to stay below kRowBytes where
+// one does.
 #include "kernels/attention_backward.h"
 
 namespace toolkit {
 namespace {
 
-constexpr int64_t kStates = 4;  // of QueryStates
+constexpr int64_t kChunk = 96;          // queries; a multiple of every block
+constexpr int64_t kRowBytes = 2 << 20;  // of P and dS
 
-/// What a pass packs. The second pass's lists have the same order for q and g as the first's for k
-/// and v, whose values are needed one way only.
-enum Packed { kScoresRight, kProductsRight, kPlainScores, kPlainProducts };
+/// What is packed of keys and values, which are needed one way only.
+enum Packed { kScoresRight, kProductsRight, kPlainScores };
 
-/// One past the last query that sees any key up to `key`.
-int64_t query_end(const AttentionShape& s, int64_t key) {
-  int64_t t = s.tokens;
-  while (t > key + 1 && s.start[t - 1] > key) --t;
-  return t;
+/// Rows [at, at + rows) of a head as those of a right operand [depth, size].
+void pack_plain(const Kernels& k, const View& view, int64_t rows, int64_t depth, int64_t size,
+                int64_t at, void* out) {
+  const RightPart part{depth, size, 0, size, at, rows};
+  k.float32.pack_right(plain_right(view.data, view.row_stride), part, 1.0f, out);
 }
 
 }  // namespace
@@ -45,170 +47,172 @@ AttentionBackward::AttentionBackward(const Kernels& k, const AttentionShape& s, 
       s_(s),
       grad_(grad),
       q_(q),
-      keys_(keys),
-      values_(values),
       packed_keys_(
           k, s, {{keys, s.kv_heads, true}, {values, s.kv_heads, true}, {keys, s.kv_heads, false}}),
-      packed_queries_(k, s,
-                      {{q, s.heads, true, s.scale},
-                       {grad, s.heads, true},
-                       {q, s.heads, false},
-                       {grad, s.heads, false}}),
-      // The first pass makes whole rows, the second strips. Rows that lie apart by a power of two
-      // would share few lines of the cache.
+      chunk_(min(kChunk, round_up(s.tokens, k.tiles.block))),
+      // Rows that lie apart by a power of two would share few lines of the cache.
       row_stride_(round_up(s.tokens, k.tiles.group) + kPanel),
-      strip_stride_(min(row_stride_, k.tiles.strip + kPanel)),
+      lanes_(max(1, min(s.heads, kRowBytes / (2 * chunk_ * row_stride_ * 4)))),
       slices_(k) {
   for (int64_t& left : left_) left = slices_.left(s.head_size);
-  scores_ = slices_.rows(row_stride_);
-  products_ = slices_.rows(row_stride_);
-  packed_ = slices_.left(min(k.tiles.strip, s.tokens));
+  packed_ = slices_.left(max(chunk_, min(k.tiles.strip, s.tokens)));
 }
 
 void AttentionBackward::run(float* dq, float* dk, float* dv) {
+  dq_ = dq;
+  dk_ = dk;
+  dv_ = dv;
   Scratch scratch;
-  states_ = scratch.floats(kStates * s_.heads * s_.tokens);
-  void* shared =
-      scratch.bytes(max(packed_keys_.bytes(s_.kv_heads), packed_queries_.bytes(s_.heads)));
+  void* shared = scratch.bytes(packed_keys_.bytes(s_.kv_heads));
+  rows_ = scratch.floats(lanes_ * 2 * chunk_ * row_stride_);
+  operands_ = static_cast<char*>(
+      scratch.bytes(lanes_ * 2 * k_.float32.right_bytes(k_.tiles, chunk_, s_.head_size)));
   slices_.allocate(scratch);
-  query_pass(shared, dq);
-  key_pass(shared, dk, dv);
+  const int64_t group = s_.heads / s_.kv_heads, step = packed_keys_.at_a_time(s_.kv_heads);
+  for (int64_t kv = 0; kv < s_.kv_heads; kv += step) {
+    const int64_t end = min(s_.kv_heads, kv + step) * group;
+    packed_keys_.pack(kv, end / group - kv, shared);
+    for (int64_t first = 0; first < s_.tokens; first += chunk_) {
+      const Chunk chunk = chunk_from(first);
+      for (int64_t head = kv * group; head < end; head += lanes_) {
+        heads_of_chunk(chunk, head, min(lanes_, end - head));
+      }
+    }
+  }
 }
 
-AttentionBackward::Buffers AttentionBackward::buffers_of(int thread) const {
-  char* slice = slices_.of(thread);
-  return {{slice + left_[0], slice + left_[1]},
-          reinterpret_cast<float*>(slice + scores_),
-          reinterpret_cast<float*>(slice + products_),
-          slice + packed_};
+AttentionBackward::Chunk AttentionBackward::chunk_from(int64_t first) const {
+  const int64_t block = k_.tiles.block;
+  Chunk chunk{first, min(s_.tokens, first + chunk_), first};
+  for (int64_t i = first / block; i * block < chunk.end; ++i) {
+    chunk.key = min(chunk.key, first_key_of(k_, s_, RowBlock(k_, s_, i)) / block * block);
+  }
+  return chunk;
 }
 
-QueryStates AttentionBackward::states_of(int64_t head) const {
-  const int64_t all = s_.heads * s_.tokens;
-  float* first = states_ + head * s_.tokens;
-  return {first, first + all, first + 2 * all, first + 3 * all};
+AttentionBackward::Lane AttentionBackward::lane_of(int64_t head, int64_t lane,
+                                                   const Chunk& chunk) const {
+  const int64_t floats = chunk_ * row_stride_;
+  const int64_t bytes = k_.float32.right_bytes(k_.tiles, chunk_, s_.head_size);
+  float* rows = rows_ + lane * 2 * floats;
+  char* operands = operands_ + lane * 2 * bytes;
+  const Rows room{rows, chunk.first, chunk.key, row_stride_};
+  return {probabilities(head, room), rows, rows + floats, operands, operands + bytes};
 }
 
-/// First pass: delta and dq.
-void AttentionBackward::query_pass(void* shared, float* dq) {
-  for_query_blocks(k_, s_, packed_keys_, shared, [&](int64_t head, int64_t block, int thread) {
-    query_block(head, block, buffers_of(thread), dq);
+/// `count` heads from `first` on, of kv-heads that are packed.
+void AttentionBackward::heads_of_chunk(const Chunk& chunk, int64_t first, int64_t count) {
+  const int64_t block = k_.tiles.block, group = s_.heads / s_.kv_heads;
+  const int64_t queries = divide_up(chunk.end - chunk.first, block);
+  parallel_balanced(count * queries, 1, [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t lane = task / queries, head = first + lane;
+      query_block(head, lane_of(head, lane, chunk), chunk, chunk.first / block + task % queries,
+                  thread);
+    }
+  });
+  const int64_t kv0 = first / group, kvs = (first + count - 1) / group + 1 - kv0;
+  const int64_t keys = divide_up(chunk.end - chunk.key, block);
+  parallel_balanced(kvs * keys, 1, [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t kv = kv0 + task / keys;
+      for (int64_t head = max(first, kv * group); head < min(first + count, (kv + 1) * group);
+           ++head) {
+        key_block(head, lane_of(head, head - first, chunk), chunk, chunk.key / block + task % keys,
+                  thread);
+      }
+    }
   });
 }
 
-AttentionBackward::Rows AttentionBackward::probabilities(int64_t head, const RowBlock& queries,
-                                                         int64_t key, int64_t count,
-                                                         const Buffers& b) {
-  const int64_t size = s_.head_size, kv = head / (s_.heads / s_.kv_heads);
-  const View view = HeadOf(q_, s_.heads, head, size).rows(queries.first);
-  k_.float32.pack_left(view, queries.rows, size, s_.scale, 0, 1, b.left[0]);
-  Product scores(k_.float32, queries.rows, count, b.scores, row_stride_);
-  multiply_strip(k_, scores.add({b.left[0], size}, packed_keys_.operand(kScoresRight, kv, key)));
-  const QueryStates states = states_of(head);
-  for (int64_t i = 0; i < queries.rows; ++i) {
-    const int64_t t = queries.first + i, lo = first_key(s_, t) - key;
-    k_.rows.softmax(b.scores + i * row_stride_ + lo, t + 1 - key - lo, states.from(t));
-  }
-  return {b.scores, row_stride_};
+AttentionBackward::Rows AttentionBackward::probabilities(int64_t, const Rows& room) const {
+  return room;
 }
 
-void AttentionBackward::query_block(int64_t head, int64_t block, const Buffers& b, float* dq) {
-  const int64_t size = s_.head_size, stride = s_.heads * size;
-  const int64_t kv = head / (s_.heads / s_.kv_heads);
-  const RowBlock queries(k_, s_, block);
-  const int64_t key = first_key_of(k_, s_, queries), count = queries.end() - key;
-  const View grad = HeadOf(grad_, s_.heads, head, size).rows(queries.first);
-  k_.float32.pack_left(grad, queries.rows, size, 1.0f, 0, 1, b.left[1]);
-  Product products(k_.float32, queries.rows, count, b.products, row_stride_);
-  products.add({b.left[1], size}, packed_keys_.operand(kProductsRight, kv, key));
-  multiply_strip(k_, products);
-  const Rows probs = probabilities(head, queries, key, count, b);
-  const QueryStates states = states_of(head);
+void AttentionBackward::compute_probabilities(int64_t head, const RowBlock& queries, int64_t key,
+                                              int64_t count, float* rows, void* left) const {
+  const int64_t size = s_.head_size, kv = head / (s_.heads / s_.kv_heads);
+  const View view = HeadOf(q_, s_.heads, head, size).rows(queries.first);
+  k_.float32.pack_left(view, queries.rows, size, s_.scale, 0, 1, left);
+  Product scores(k_.float32, queries.rows, count, rows, row_stride_);
+  multiply_strip(k_, scores.add({left, size}, packed_keys_.operand(kScoresRight, kv, key)));
   for (int64_t i = 0; i < queries.rows; ++i) {
     const int64_t t = queries.first + i;
-    k_.rows.query_gradient(probs.first + i * probs.stride, first_key(s_, t) - key, t + 1 - key,
-                           count, states.from(t), b.products + i * row_stride_);
+    k_.rows.masked_softmax(rows + i * row_stride_, first_key(s_, t) - key, t + 1 - key, count);
   }
+}
+
+/// P, dS and dq of a block of queries.
+void AttentionBackward::query_block(int64_t head, const Lane& lane, const Chunk& chunk,
+                                    int64_t block, int thread) {
+  const int64_t size = s_.head_size, kv = head / (s_.heads / s_.kv_heads);
+  const RowBlock queries(k_, s_, block);
+  const int64_t key = first_key_of(k_, s_, queries), count = queries.end() - key;
+  const int64_t before = key - chunk.key;  // keys that other queries of the chunk see
+  const int64_t row = (queries.first - chunk.first) * row_stride_;
+  for (int64_t i = 0; i < queries.rows; ++i) {
+    k_.rows.zero(lane.room + row + i * row_stride_, before);
+    k_.rows.zero(lane.products + row + i * row_stride_, before);
+  }
+  const View grad = HeadOf(grad_, s_.heads, head, size).rows(queries.first);
+  const View q = HeadOf(q_, s_.heads, head, size).rows(queries.first);
+  pack_plain(k_, q, queries.rows, chunk_, size, queries.first - chunk.first, lane.q);
+  pack_plain(k_, grad, queries.rows, chunk_, size, queries.first - chunk.first, lane.grad);
+  float* const made = lane.products + row + before;
+  void* const left = slices_.of(thread) + left_[0];
+  k_.float32.pack_left(grad, queries.rows, size, 1.0f, 0, 1, left);
+  Product products(k_.float32, queries.rows, count, made, row_stride_);
+  multiply_strip(k_, products.add({left, size}, packed_keys_.operand(kProductsRight, kv, key)));
+  compute_probabilities(head, queries, key, count, lane.room + row + before, left);
+  for (int64_t i = 0; i < queries.rows; ++i) {
+    const int64_t t = queries.first + i;
+    k_.rows.query_gradient(lane.probs.at(t, key), first_key(s_, t) - key, t + 1 - key, count,
+                           made + i * row_stride_);
+  }
+  add_dq(head, queries, key, made, thread);
+}
+
+/// dq of a block of queries from its rows of dS, whose first key is `key`.
+void AttentionBackward::add_dq(int64_t head, const RowBlock& queries, int64_t key,
+                               const float* products, int thread) {
+  const int64_t size = s_.head_size, stride = s_.heads * size, count = queries.end() - key;
+  const int64_t kv = head / (s_.heads / s_.kv_heads);
+  void* const packed = slices_.of(thread) + packed_;
   for (int64_t first = 0; first < count; first += k_.tiles.strip) {
     const int64_t keys = min(k_.tiles.strip, count - first);
-    k_.float32.pack_left({b.products + first, row_stride_, 1}, queries.rows, keys, s_.scale, 0, 1,
-                         b.packed);
-    Product out(k_.float32, queries.rows, size, dq + queries.first * stride + head * size, stride,
+    k_.float32.pack_left({products + first, row_stride_, 1}, queries.rows, keys, s_.scale, 0, 1,
+                         packed);
+    Product out(k_.float32, queries.rows, size, dq_ + queries.first * stride + head * size, stride,
                 first > 0);
-    out.add({b.packed, keys}, packed_keys_.operand(kPlainScores, kv, key + first));
+    out.add({packed, keys}, packed_keys_.operand(kPlainScores, kv, key + first));
     multiply_strip(k_, out);
   }
 }
 
-/// Second pass: dk and dv, for some heads at a time, which are a group or more, or part of one. A
-/// thread walks its key blocks once for every head of the group.
-void AttentionBackward::key_pass(void* shared, float* dk, float* dv) {
-  const int64_t blocks = divide_up(s_.tokens, k_.tiles.block), group = s_.heads / s_.kv_heads;
-  const int64_t most = packed_queries_.at_a_time(s_.heads);
-  const int64_t step = most < group ? most : most / group * group;
-  for (int64_t first = 0, count; first < s_.heads; first += count) {
-    // No batch reaches over a group it does not begin.
-    count = min(step, step < group ? group - first % group : s_.heads - first);
-    packed_queries_.pack(first, count, shared);
-    const int64_t kv0 = first / group;
-    const auto run = [&](int64_t task, int64_t end, int thread) {
-      const Buffers b = buffers_of(thread);
-      while (task < end) {
-        const int64_t kv = kv0 + task / blocks, block0 = task % blocks;
-        const int64_t block1 = min(blocks, block0 + end - task);
-        const int64_t last = min(first + count, (kv + 1) * group);
-        for (int64_t head = max(first, kv * group); head < last; ++head) {
-          for (int64_t block = block0; block < block1; ++block) {
-            key_block(head, kv, block, b, dk, dv);
-          }
-        }
-        task += block1 - block0;
-      }
-    };
-    parallel_balanced(divide_up(count, group) * blocks, 1, run);
-  }
-}
-
-void AttentionBackward::scores_of_keys(int64_t head, const RowBlock& keys, int64_t query,
-                                       int64_t count, int64_t stride, const Buffers& b) {
-  Product scores(k_.float32, keys.rows, count, b.scores, stride);
-  scores.add({b.left[0], s_.head_size}, packed_queries_.operand(kScoresRight, head, query));
-  multiply_strip(k_, scores);
-}
-
-void AttentionBackward::key_block(int64_t head, int64_t kv, int64_t block, const Buffers& b,
-                                  float* dk, float* dv) {
-  const int64_t size = s_.head_size, stride = s_.kv_heads * size, row = strip_stride_;
+/// What the chunk's queries of one head give to dk and dv of a block of keys.
+void AttentionBackward::key_block(int64_t head, const Lane& lane, const Chunk& chunk, int64_t block,
+                                  int thread) {
+  const int64_t size = s_.head_size, group = s_.heads / s_.kv_heads, stride = s_.kv_heads * size;
   const RowBlock keys(k_, s_, block);
-  const View key_rows = HeadOf(keys_, s_.kv_heads, kv, size).rows(keys.first);
-  const View value_rows = HeadOf(values_, s_.kv_heads, kv, size).rows(keys.first);
-  k_.float32.pack_left(key_rows, keys.rows, size, 1.0f, 0, 1, b.left[0]);
-  k_.float32.pack_left(value_rows, keys.rows, size, 1.0f, 0, 1, b.left[1]);
-  const QueryStates states = states_of(head);
-  const int64_t end = query_end(s_, keys.end() - 1), out = keys.first * stride + kv * size;
-  bool accumulate = head % (s_.heads / s_.kv_heads) > 0;
-  for (int64_t query = keys.first / k_.tiles.group * k_.tiles.group; query < end;
-       query += k_.tiles.strip) {
-    const int64_t count = min(k_.tiles.strip, end - query);
-    scores_of_keys(head, keys, query, count, row, b);
-    Product products(k_.float32, keys.rows, count, b.products, row);
-    products.add({b.left[1], size}, packed_queries_.operand(kProductsRight, head, query));
-    multiply_strip(k_, products);
-    for (int64_t i = 0; i < keys.rows; ++i) {
-      const int64_t key = keys.first + i, lo = min(max(0, key - query), count);
-      k_.rows.key_gradient(s_.start + query, states.from(query), key, lo, count, is_saved(),
-                           b.scores + i * row, b.products + i * row);
-    }
-    const auto add_to = [&](float* sums, const float* strip, float scale, Packed with) {
-      k_.float32.pack_left({strip, row, 1}, keys.rows, count, scale, 0, 1, b.packed);
-      Product product(k_.float32, keys.rows, size, sums + out, stride, accumulate);
-      product.add({b.packed, count}, packed_queries_.operand(with, head, query));
-      multiply_strip(k_, product);
-    };
-    add_to(dv, b.scores, 1.0f, kPlainProducts);
-    add_to(dk, b.products, s_.scale, kPlainScores);
-    accumulate = true;
-  }
+  const int64_t query = max(chunk.first, keys.first), count = chunk.end - query;
+  const int64_t out = keys.first * stride + head / group * size;
+  const bool accumulate = keys.first < chunk.first || head % group > 0;
+  void* const packed = slices_.of(thread) + packed_;
+  const auto add_to = [&](float* sums, const float* rows, int64_t row, float scale, void* with) {
+    k_.float32.pack_left({rows, 1, row}, keys.rows, count, scale, 0, 1, packed);
+    Right right;
+    right.kind = Right::kPacked;
+    right.packed = with;
+    right.stride = chunk_;
+    right.columns = size;
+    right.depth0 = query - chunk.first;
+    Product product(k_.float32, keys.rows, size, sums + out, stride, accumulate);
+    multiply_strip(k_, product.add({packed, count}, right));
+  };
+  const float* products =
+      lane.products + (query - chunk.first) * row_stride_ + keys.first - chunk.key;
+  add_to(dv_, lane.probs.at(query, keys.first), lane.probs.stride, 1.0f, lane.grad);
+  add_to(dk_, products, row_stride_, s_.scale, lane.q);
 }
 
 void Kernels::attention_backward(const AttentionShape& s, const float* grad, const float* q,

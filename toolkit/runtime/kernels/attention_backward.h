@@ -15,48 +15,56 @@ class AttentionBackward {
   void run(float* dq, float* dk, float* dv);
 
  protected:
-  /// What a thread works with: two packed row blocks, rows of S and dP, and a packed strip.
-  struct Buffers {
-    void* left[2];
-    float* scores;
-    float* products;
-    void* packed;
-  };
-  /// Rows of floats.
+  /// Rows of floats, the first of them query `first`'s from key `key` on.
   struct Rows {
-    const float* first;
-    int64_t stride;
+    const float* data;
+    int64_t first, key, stride;
+
+    const float* at(int64_t query, int64_t from) const {
+      return data + (query - first) * stride + from - key;
+    }
   };
 
-  /// P of a block of queries over `count` keys from `key` on, each within its own keys.
-  virtual Rows probabilities(int64_t head, const RowBlock& queries, int64_t key, int64_t count,
-                             const Buffers& b);
-  /// Rows of `count` queries, from `query` on, for a block of keys, `stride` apart in b.scores: S,
-  /// or P itself where that `is_saved`.
-  virtual void scores_of_keys(int64_t head, const RowBlock& keys, int64_t query, int64_t count,
-                              int64_t stride, const Buffers& b);
-  virtual bool is_saved() const { return false; }
+  /// Where P of a head is, for the queries in work; `room` has room for it.
+  virtual Rows probabilities(int64_t head, const Rows& room) const;
+  /// Makes P of a block of queries over `count` keys from `key` on, in rows of the room, with room
+  /// for a packed row block in `left`.
+  virtual void compute_probabilities(int64_t head, const RowBlock& queries, int64_t key,
+                                     int64_t count, float* rows, void* left) const;
 
   const Kernels& k_;
   const AttentionShape& s_;
 
  private:
-  Buffers buffers_of(int thread) const;
-  QueryStates states_of(int64_t head) const;
-  void query_pass(void* shared, float* dq);
-  void query_block(int64_t head, int64_t block, const Buffers& b, float* dq);
-  void key_pass(void* shared, float* dk, float* dv);
-  void key_block(int64_t head, int64_t kv, int64_t block, const Buffers& b, float* dk, float* dv);
+  /// Queries that are worked on at a time, and the keys from the first that one of them sees on,
+  /// whole blocks of both.
+  struct Chunk {
+    int64_t first, end, key;
+  };
+  /// What there is of a head for the queries of a chunk: P, the room for it, dS, and their q and g
+  /// as right operands.
+  struct Lane {
+    Rows probs;
+    float *room, *products;
+    void *q, *grad;
+  };
 
-  const float* grad_;
-  const float* q_;
-  const float* keys_;
-  const float* values_;
-  PackedHeads packed_keys_, packed_queries_;
-  int64_t row_stride_, strip_stride_;
+  Chunk chunk_from(int64_t first) const;
+  Lane lane_of(int64_t head, int64_t lane, const Chunk& chunk) const;
+  void heads_of_chunk(const Chunk& chunk, int64_t first, int64_t count);
+  void query_block(int64_t head, const Lane& lane, const Chunk& chunk, int64_t block, int thread);
+  void add_dq(int64_t head, const RowBlock& queries, int64_t key, const float* products,
+              int thread);
+  void key_block(int64_t head, const Lane& lane, const Chunk& chunk, int64_t block, int thread);
+
+  const float *grad_, *q_;
+  float *dq_ = nullptr, *dk_ = nullptr, *dv_ = nullptr;
+  PackedHeads packed_keys_;
+  const int64_t chunk_, row_stride_, lanes_;
   ThreadScratch slices_;
-  int64_t left_[2], scores_, products_, packed_;  // where in a slice
-  float* states_ = nullptr;
+  int64_t left_[2], packed_;  // where in a slice
+  float* rows_ = nullptr;     // [lanes, P and dS, chunk, row_stride]
+  char* operands_ = nullptr;  // [lanes, q and g]
 };
 
 }  // namespace toolkit

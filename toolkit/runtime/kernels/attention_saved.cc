@@ -40,16 +40,11 @@ class SavedBackward : public AttentionBackward {
       : AttentionBackward(k, s, grad, q, keys, values), probs_(probs) {}
 
  private:
-  Rows probabilities(int64_t head, const RowBlock& queries, int64_t key, int64_t,
-                     const Buffers&) override {
-    return {probs_ + (head * s_.tokens + queries.first) * s_.tokens + key, s_.tokens};
+  Rows probabilities(int64_t head, const Rows&) const override {
+    return {probs_ + head * s_.tokens * s_.tokens, 0, 0, s_.tokens};
   }
-  void scores_of_keys(int64_t head, const RowBlock& keys, int64_t query, int64_t count,
-                      int64_t stride, const Buffers& b) override {
-    k_.rows.transpose(probs_ + (head * s_.tokens + query) * s_.tokens + keys.first, count,
-                      keys.rows, s_.tokens, b.scores, stride);
-  }
-  bool is_saved() const override { return true; }
+  void compute_probabilities(int64_t, const RowBlock&, int64_t, int64_t, float*,
+                             void*) const override {}
 
   const float* probs_;
 };

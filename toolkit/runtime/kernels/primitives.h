@@ -71,19 +71,6 @@ struct HeadRow {
   float label_logit = 0;
 };
 
-/// What the backward of attention keeps of query rows, one value a row: probabilities are
-/// exp(score - maximum) * reciprocal; pivot and delta as in attention_backward.cc.
-struct QueryStates {
-  float* maximum;
-  float* reciprocal;
-  float* pivot;
-  float* delta;
-
-  TOOLKIT_INLINE QueryStates from(int64_t t) const {
-    return {maximum + t, reciprocal + t, pivot + t, delta + t};
-  }
-};
-
 /// What stands for an activation's derivative: 0 up to the first threshold, then slopes.
 struct ActivationSteps {
   float thresholds[3];
@@ -155,17 +142,9 @@ struct ActivationSteps {
                       int64_t step, int64_t size, float* out))                                     \
   /* row[lo, hi) becomes its softmax, the rest of row[0, count) zero. */                           \
   X(masked_softmax, (float* row, int64_t lo, int64_t hi, int64_t count))                           \
-  /* row[0, count) becomes its softmax, whose maximum and reciprocal sum are kept in `state`. */   \
-  X(softmax, (float* row, int64_t count, const QueryStates& state))                                \
-  /* For one query over its keys [lo, hi): products, dP, become dS, zero elsewhere in [0, count);  \
-     pivot and delta are kept in `state`. */                                                       \
-  X(query_gradient, (const float* probs, int64_t lo, int64_t hi, int64_t count,                    \
-                     const QueryStates& state, float* products))                                   \
-  /* For one key over queries [lo, count), whose first keys and states are given: scores become P, \
-     unless they are it, and products dS; zero before lo and where the query does not see the      \
-     key. */                                                                                       \
-  X(key_gradient, (const int32_t* start, const QueryStates& states, int64_t key, int64_t lo,       \
-                   int64_t count, bool saved, float* scores, float* products))                     \
+  /* For one query over its keys [lo, hi): products, dP, become dS as attention_backward.cc has it, \
+     zero elsewhere in [0, count). */                                                              \
+  X(query_gradient, (const float* probs, int64_t lo, int64_t hi, int64_t count, float* products))  \
   /* Goes on with a row's softmax: `count` logits of classes from `first` on become exp(l - m),    \
      the rest of `padded` zero; sums [size] are rescaled unless they are null. */                  \
   X(head_strip, (HeadRow* row, int64_t first, int64_t count, int64_t padded, float* logits,        \

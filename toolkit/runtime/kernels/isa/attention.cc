@@ -39,16 +39,7 @@ void masked_softmax(float* row, int64_t lo, int64_t hi, int64_t count) {
   scale_row(row + lo, hi - lo, 1.0f / total);
 }
 
-void softmax(float* row, int64_t count, const QueryStates& state) {
-  const float best = row_maximum(row, count, kNegative);
-  const float reciprocal = 1.0f / exponentials(row, count, best);
-  scale_row(row, count, reciprocal);
-  *state.maximum = best;
-  *state.reciprocal = reciprocal;
-}
-
-void query_gradient(const float* probs, int64_t lo, int64_t hi, int64_t count,
-                    const QueryStates& state, float* products) {
+void query_gradient(const float* probs, int64_t lo, int64_t hi, int64_t count, float* products) {
   const float best = row_maximum(probs + lo, hi - lo, 0.0f);
   int64_t likely = lo;
   while (likely + 1 < hi && probs[likely] != best) ++likely;
@@ -60,33 +51,12 @@ void query_gradient(const float* probs, int64_t lo, int64_t hi, int64_t count,
     weighted += p * (load_part(products + i, n) - pivot);
   });
   const float delta = sum(weighted) / sum(total);
-  *state.pivot = pivot;
-  *state.delta = delta;
   clear_row(products, lo);
   for_vectors(lo, hi, [&](int64_t i, int n) {
     const Floats difference = load_part(products + i, n) - pivot;
     store_part(products + i, load_part(probs + i, n) * (difference - delta), n);
   });
   clear_row(products + hi, count - hi);
-}
-
-void key_gradient(const int32_t* start, const QueryStates& states, int64_t key, int64_t lo,
-                  int64_t count, bool saved, float* scores, float* products) {
-  clear_row(scores, lo);
-  clear_row(products, lo);
-  for_vectors(lo, count, [&](int64_t i, int n) {
-    Ints first{};
-    for (int j = 0; j < n; ++j) first[j] = start[i + j];
-    const Ints seen = first <= static_cast<int32_t>(key);
-    Floats p = load_part(scores + i, n);
-    if (!saved) {
-      p = exp(p - load_part(states.maximum + i, n)) * load_part(states.reciprocal + i, n);
-      p = (Floats)(seen & (Ints)p);
-      store_part(scores + i, p, n);
-    }
-    const Floats difference = load_part(products + i, n) - load_part(states.pivot + i, n);
-    store_part(products + i, p * (difference - load_part(states.delta + i, n)), n);
-  });
 }
 
 }  // namespace TOOLKIT_ISA
