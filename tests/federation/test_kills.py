@@ -25,7 +25,7 @@ from toolkit.federation import node
 ROUNDS = 20 if "TOOLKIT_SOAK" in os.environ else 2
 NODES = ("a", "twin", "b")
 SEED = 100
-OPTIONS = {"local_steps": 40, "state": "drop", "evaluate": "off"}
+OPTIONS = {"local_steps": 150, "state": "drop", "evaluate": "off"}
 
 
 @dataclass

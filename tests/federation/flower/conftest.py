@@ -5,8 +5,8 @@ from importlib.util import find_spec
 import pytest
 
 _HERE = find_spec("flwr") is not None
-_NEED_IT = ["test_apps.py", "test_client.py", "test_errands.py", "test_server.py"]
-collect_ignore_glob = [] if _HERE else _NEED_IT
+_NEED_IT = ["apps", "client", "errands", "scalars", "server"]
+collect_ignore_glob = [] if _HERE else [f"test_{name}.py" for name in _NEED_IT]
 
 
 @pytest.fixture
