@@ -1,5 +1,6 @@
 """Gradle's build, never run here, reads where `make android` writes and where sources are."""
 
+import os
 import re
 from pathlib import Path
 
@@ -11,15 +12,13 @@ BUILD = ROOT / "build/android"
 def paths():
     """Return the paths that the module's build file names, made absolute.
 
-    `rootDir` is the project's folder; other paths are those of the module.
+    `rootDir` is the project's folder; other paths are those of the module. Links are not followed.
     """
     script = (APP / "app/build.gradle.kts").read_text(encoding="utf-8")
-    found = {
-        ((APP if from_root else APP / "app") / path).resolve()
-        for from_root, path in re.findall(r'(rootDir\.resolve\()?"((?:\.\./|src/)[^"]+)"', script)
-    }
-    return found | {
-        (APP / "app" / name).resolve() for name in re.findall(r'"([\w-]+\.pro)"', script)
+    named = re.findall(r'(rootDir\.resolve\()?"((?:\.\./|src/)[^"]+|[\w-]+\.pro)"', script)
+    return {
+        Path(os.path.normpath((APP if from_root else APP / "app") / path))
+        for from_root, path in named
     }
 
 
