@@ -175,6 +175,7 @@ STEP = (0.02, [0.5])
         (None, 1, "it handed back no steps"),
         ([STEP] * 2, 1, "it handed back 2 of 3 steps"),
         ([STEP] * 3, 0, "it handed back 3 of 3 steps, from 0 on"),
+        ([STEP] * 3, 2**31 - 2, "it handed back 3 of 3 steps, from 2147483646 on"),
         ([STEP, STEP, (0.021, [0.5])], 1, "makes no sense"),
         ([STEP, STEP, (-0.01, [0.5])], 1, "makes no sense"),
         ([STEP, STEP, (0.02, [0.5, 0.5])], 1, "makes no sense"),
@@ -193,4 +194,7 @@ def test_steps_that_make_no_sense_are_refused(lab, pair, tmp_path, scalars, firs
     made.add(Reply("x", tmp_path, 5, good))
     with pytest.raises(ToolkitError, match="no labelled tokens"):
         made.add(Reply("y", tmp_path, 0, good))
+    made.add(Reply("z", tmp_path, 5, replace(good, first_step=2**31 - 3)))  # the last that fit
+    replay = replay_of(settings, 1, 2, made._nodes)
+    write_moves(tmp_path / "moves.ptd", replay, Bundle.open(lab.bundle).adapter.path)
     assert len(list(made.tensors())) == len(Bundle.open(lab.bundle).adapter.specs())

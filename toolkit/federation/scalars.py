@@ -133,7 +133,7 @@ class Scalars(Aggregator):
     def _check(self, scalars: Sequence[tuple[float, Sequence[float]]], first: int) -> None:
         """Raise ToolkitError unless these are the numbers of a round's steps."""
         run, wanted = self._settings.train.effective(), self._settings.local_steps
-        if len(scalars) != wanted or not 1 <= first < 1 << 31:
+        if len(scalars) != wanted or not 1 <= first <= (1 << 31) - wanted:  # steps are int32
             raise ToolkitError(f"it handed back {len(scalars)} of {wanted} steps, from {first} on")
         for rate, slopes in scalars:
             known = len(slopes) == (run.queries or 1) and 0 <= rate <= run.learning_rate
