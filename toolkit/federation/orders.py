@@ -15,6 +15,10 @@ class NodeFailed(ToolkitError):
     """A node that has no part in a round, and why."""
 
 
+class OtherName(NodeFailed):
+    """A node that answers by another name than it was asked by."""
+
+
 class UnfitNode(ToolkitError):
     """A node whose bundle, data or runtime is not the federation's."""
 

@@ -84,6 +84,24 @@ def test_a_node_that_comes_late_or_was_away_gets_the_adapter_once(lab, tmp_path)
     assert saved["round"] == 5 and saved["adapter"] == result.rounds[4]["adapter_sha256"]
 
 
+def test_a_node_that_changed_its_name_is_left_out_until_it_is_asked_who_it_is(lab, tmp_path):
+    """It trained along directions that follow from its name."""
+    grid, shown = Weighing({7: node(lab, "a"), 8: node(lab, "b")}), Shown()
+
+    def begins(number, rounds, nodes):
+        if number == 2:
+            grid.nodes[8] = {"device": f"{lab.folder}/b", "name": "c"}
+
+    shown.begins = begins
+    config = lab.config(tmp_path / "f.yaml", **OPTIONS, rounds=3)
+    result = federated(config, grid, tmp_path / "out", shown)
+    names = [[n["node"] for n in record["nodes"]] for record in result.rounds]
+    assert names == [["a", "b"], ["a"], ["a", "c"]]
+    assert result.rounds[1]["failures"] == {
+        "b": "it answers as 'c': its SuperNode was started with another name"
+    }
+
+
 def _mark(lab, result):
     id = json.loads((result.path / "federation.json").read_text())["id"]
     return f"fed-{id}-b.json"

@@ -18,7 +18,7 @@ from toolkit.errors import ToolkitError
 from toolkit.federation.fleet import Answer
 from toolkit.federation.flower import records, scalars
 from toolkit.federation.flower.errands import Errand, Post, Unheard
-from toolkit.federation.orders import NodeFailed, Order
+from toolkit.federation.orders import NodeFailed, Order, OtherName
 from toolkit.federation.said import report_of
 from toolkit.federation.settings import NAME, FederationSettings
 from toolkit.federation.shown import Shown
@@ -159,6 +159,8 @@ class GridFleet:
                 self._gone.add(name)
             failed = isinstance(reply, NodeFailed)
             answers[name] = reply if failed else _kept(reply, name, order, self._layout)
+            if isinstance(answers[name], OtherName):
+                del self._nodes[name]  # it is asked who it is before the next round
         return found
 
     def _meet(self) -> list[ToolkitError]:
@@ -233,7 +235,11 @@ class GridFleet:
 def _kept(reply: Message, name: str, order: Order, layout: records.Layout) -> Answer:
     """Put what a node trained on storage, and return its report."""
     try:
-        report = report_of(records.said_in(reply.content, records.REPORT), name)
+        said = records.said_in(reply.content, records.REPORT)
+        if said.get("node") != name:  # and so trained by another seed
+            own = repr(said.get("node"))[:60]
+            return OtherName(f"it answers as {own}: its SuperNode was started with another name")
+        report = report_of(said, name)
         if order.steps and report.scalars is None:
             arrays = records.arrays_in(reply.content, layout)
             folder: Path = order.replies / name
