@@ -15,6 +15,10 @@ class NodeFailed(ToolkitError):
     """A node that has no part in a round, and why."""
 
 
+class Lacking(NodeFailed):
+    """A node that has not what the round's adapter is made from, and needs the whole one."""
+
+
 class OtherName(NodeFailed):
     """A node that answers by another name than it was asked by."""
 

@@ -21,7 +21,7 @@ from toolkit.device.session import Session
 from toolkit.device.watching import number, whole
 from toolkit.errors import ToolkitError
 from toolkit.federation.marks import Mark, read_mark, remove_sent, write_mark
-from toolkit.federation.orders import NodeFailed, NodeReport, Order
+from toolkit.federation.orders import Lacking, NodeFailed, NodeReport, Order
 from toolkit.federation.remaking import remake, scalars_of
 from toolkit.federation.settings import FederationSettings
 
@@ -101,7 +101,7 @@ class Turn:
         if made is not None:
             return made, made
         if order.adapter is None and order.replayed is not None:
-            raise NodeFailed("it lacks what the round's adapter is made from")
+            raise Lacking("it lacks what the round's adapter is made from")
         if order.adapter is None:
             return f"{bundle.path}/adapter.ptd", ""
         known = {entry.path for entry in device.list(f"{device.root}/adapters")}

@@ -38,10 +38,10 @@ class Weighing(DirectGrid):
         return reply
 
 
-def federated(config, grid, out, shown=None):
-    federation = Federation(
-        read_federation(config), out, shown or Shown(), resume=False, fleet=partial(GridFleet, grid)
-    )
+def federated(config, grid, out, shown=None, *, resume=False):
+    fleet = partial(GridFleet, grid)
+    settings = read_federation(config)
+    federation = Federation(settings, out, shown or Shown(), resume=resume, fleet=fleet)
     return conclude(federation, out)
 
 
@@ -82,6 +82,26 @@ def test_a_node_that_comes_late_or_was_away_gets_the_adapter_once(lab, tmp_path)
     assert [whole for number, whole, *_ in grid.sizes if number == 8] == [True, False, True]
     saved = json.loads((lab.folder / "b/federations").joinpath(_mark(lab, result)).read_text())
     assert saved["round"] == 5 and saved["adapter"] == result.rounds[4]["adapter_sha256"]
+
+
+def test_more_rounds_after_the_last_evaluation_send_the_adapter_once(lab, tmp_path):
+    """It ends with nothing of the federation's on the devices; the bits are those of the lab."""
+    options = {**OPTIONS, "evaluate": "auto"}
+    grid = Weighing({7: node(lab, "a"), 8: node(lab, "b")})
+    for resume, rounds in ((False, 2), (True, 3)):
+        more = {**options, "rounds": rounds}
+        wanted = toolkit.federate(
+            lab.config(tmp_path / "lab.yaml", "a", "b", **more), tmp_path / "whole", resume=resume
+        )
+        config = lab.config(tmp_path / "f.yaml", **more)
+        result = federated(config, grid, tmp_path / "out", resume=resume)
+        assert same(result.path, wanted.path) and result.held_out == wanted.held_out
+    assert not any(record["failures"] for record in result.rounds)
+    assert [n["first_step"] for r in result.rounds for n in r["nodes"]] == [1, 1, 3, 3, 5, 5]
+    for number in (7, 8):
+        mine = [whole for at, whole, *_ in grid.sizes if at == number]
+        # rounds 1 and 2, an evaluation, round 3 (which it lacks, then all of it), an evaluation
+        assert mine == [False, False, False, False, True, False]
 
 
 def test_a_node_that_changed_its_name_is_left_out_until_it_is_asked_who_it_is(lab, tmp_path):

@@ -106,7 +106,7 @@ class GridFleet:
             while name not in answers:
                 self._send(content, waiting, at_once - len(errands), order, errands)
                 begun = time.monotonic()
-                if not self._look(errands, answers, order):
+                if not self._look(content, errands, answers, order):
                     time.sleep(max(_POLL_SECONDS, time.monotonic() - begun))
             yield name, answers.pop(name)
 
@@ -146,7 +146,13 @@ class GridFleet:
             records.ARRAYS: records.array_record(arrays), records.CONFIG: config
         })  # fmt: skip
 
-    def _look(self, errands: dict[str, Errand], answers: dict[str, Answer], order: Order) -> bool:
+    def _look(
+        self,
+        content: Callable[[bool], RecordDict],
+        errands: dict[str, Errand],
+        answers: dict[str, Answer],
+        order: Order,
+    ) -> bool:
         """Take what answers there are; whether there was one."""
         found = False
         for name, errand in list(errands.items()):
@@ -157,6 +163,11 @@ class GridFleet:
             del errands[name]
             if isinstance(reply, Unheard):
                 self._gone.add(name)
+            if isinstance(reply, Message) and scalars.lacks(errand.content, reply.content):
+                left = max(errand.end - time.monotonic(), 0.0)
+                whole = self._post.send(content(False), MessageType.TRAIN, [errand.node], left)
+                errands[name] = whole[0]
+                continue
             failed = isinstance(reply, NodeFailed)
             answers[name] = reply if failed else _kept(reply, name, order, self._layout)
             if isinstance(answers[name], OtherName):
