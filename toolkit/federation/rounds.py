@@ -222,6 +222,8 @@ class Federation:
                 if isinstance(answer, NodeFailed):
                     raise answer
                 check_report(answer)
+                if aggregator is not None and answer.loss is None:
+                    raise NodeFailed("its report has no loss")
                 if aggregator is not None:
                     aggregator.add(Reply(name, folder, answer.labelled, answer))
             except ToolkitError as error:

@@ -2,9 +2,13 @@
 
 import json
 from functools import partial
+from io import BytesIO
 
+import numpy as np
 import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord
 from flwr.common.serde import recorddict_to_proto
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
 import toolkit
 from tests.federation.flower.direct import DirectGrid
@@ -133,6 +137,7 @@ NONSENSE = [
     ("loss", float("nan"), "its report makes no sense (loss: nan)"),
     ("train_seconds", float("inf"), "its report makes no sense (train_seconds: inf)"),
     ("peak_bytes", 10**400, "its report makes no sense (peak_bytes: 1000"),
+    ("loss", None, "its report has no loss"),
     ("labelled", 2**60, "its report makes no sense (labelled: 1152921504606846976)"),
 ]
 
@@ -164,6 +169,63 @@ def test_numbers_that_a_client_made_up_leave_it_out_of_the_round(lab, tmp_path):
     for record, (_, _, why) in zip(result.rounds, NONSENSE, strict=True):
         assert [n["node"] for n in record["nodes"]] == ["a"]
         assert record["failures"]["b"].startswith(why)
+
+
+def npy(header, data=b""):
+    """An adapter of any bytes."""
+    file = BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"fortran_order": False, **header})
+    return of_bytes(file.getvalue() + data)
+
+
+def of_bytes(data):
+    array = Array(dtype="float32", shape=(1,), stype="numpy.ndarray", data=data)
+    return {"arrays": ArrayRecord({"adapter": array})}
+
+
+def nested(record):
+    return {record: ConfigRecord({"json": "[" * 200_000})}
+
+
+BROKEN = [
+    (nested("report"), "the answer has no report"),
+    ({"report": ConfigRecord({"json": 3.5})}, "the answer has no report"),
+    (of_bytes(b"PK\3\4" + bytes(40)), "the message holds no adapter (the magic string is not"),
+    (of_bytes(b""), "the message holds no adapter (EOF"),
+    (npy({"descr": "<f4", "shape": (10**15,)}), "of 1000000000000000 numbers, and "),
+    (npy({"descr": "|O", "shape": (5,)}), "the message holds no adapter of floats"),
+    (None, "its answer makes no sense (KeyError: "),
+]
+
+
+class Broken(DirectGrid):
+    """Node 8 answers with what cannot be read."""
+
+    round = 0
+
+    def _answer(self, message):
+        reply = super()._answer(message)
+        if message.metadata.dst_node_id == 8 and message.metadata.message_type == "train":
+            for name, record in (BROKEN[self.round - 1][0] or {"cut": ConfigRecord()}).items():
+                reply.content[name] = record
+        return reply
+
+    def pull_messages(self, message_ids):
+        replies = super().pull_messages(message_ids)
+        for reply in replies:
+            if not reply.has_error() and "cut" in reply.content:
+                inflate_object_from_contents("0" * 64, {})  # as of one that lacks an object
+        return replies
+
+
+def test_answers_that_cannot_be_read_leave_their_node_out_of_the_round(lab, tmp_path):
+    grid, shown = Broken({7: node(lab, "a"), 8: node(lab, "b")}), Shown()
+    shown.begins = lambda number, rounds, nodes: setattr(grid, "round", number)
+    options = {"evaluate": "off", "local_steps": 1, "rounds": len(BROKEN)}
+    result = federated(lab.config(tmp_path / "f.yaml", **options), grid, tmp_path / "out", shown)
+    for record, (_, why) in zip(result.rounds, BROKEN, strict=True):
+        assert [n["node"] for n in record["nodes"]] == ["a"]
+        assert why in record["failures"]["b"], record["failures"]
 
 
 @pytest.mark.parametrize("name", ["../../x", "/x", "", "a\n", "x" * 25])

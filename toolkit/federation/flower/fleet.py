@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 
+import numpy as np
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from safetensors.numpy import save_file
@@ -17,8 +18,8 @@ from toolkit.device.kept import ADAPTER
 from toolkit.errors import ToolkitError
 from toolkit.federation.fleet import Answer
 from toolkit.federation.flower import records, scalars
-from toolkit.federation.flower.errands import Errand, Post, Unheard
-from toolkit.federation.orders import NodeFailed, Order, OtherName
+from toolkit.federation.flower.errands import Errand, Post, Unheard, senseless
+from toolkit.federation.orders import NodeFailed, NodeReport, Order, OtherName
 from toolkit.federation.said import report_of
 from toolkit.federation.settings import NAME, FederationSettings
 from toolkit.federation.shown import Shown
@@ -214,7 +215,8 @@ class GridFleet:
         try:
             said = records.said_in(reply.content, records.REPORT)
             name, fit = str(said["name"]), bool(said["fit"])
-        except (ToolkitError, KeyError) as error:
+            why, remedy = str(said.get("why")), str(said.get("remedy") or "")
+        except Exception as error:  # the node wrote it
             self._refused[node] = there[node]
             return ToolkitError(f"node {node} does not say who it is ({error})")
         if not NAME.fullmatch(name):
@@ -223,7 +225,7 @@ class GridFleet:
             return ToolkitError(f"node {node} has a name that cannot be one")
         if not fit:
             self._refused[node] = there[node]
-            return ToolkitError(str(said.get("why")), str(said.get("remedy") or ""))
+            return ToolkitError(why, remedy)
         holder = self._nodes.get(name)
         if holder in there and self._answers(holder):  # it is asked again, the other may go
             return ToolkitError(
@@ -233,7 +235,7 @@ class GridFleet:
         if holder is not None and holder in there:  # killed a moment ago, this one is it again
             self._refused[holder] = there[holder]
         if not said.get("reached", True):
-            self.shown.failed(name, f"cannot be reached: {said.get('why')}")
+            self.shown.failed(name, f"cannot be reached: {why}")
         self._nodes[name] = node
         return None
 
@@ -246,17 +248,29 @@ class GridFleet:
 def _kept(reply: Message, name: str, order: Order, layout: records.Layout) -> Answer:
     """Put what a node trained on storage, and return its report."""
     try:
-        said = records.said_in(reply.content, records.REPORT)
-        if said.get("node") != name:  # and so trained by another seed
-            own = repr(said.get("node"))[:60]
-            return OtherName(f"it answers as {own}: its SuperNode was started with another name")
-        report = report_of(said, name)
-        if order.steps and report.scalars is None:
-            arrays = records.arrays_in(reply.content, layout)
-            folder: Path = order.replies / name
-            folder.mkdir(exist_ok=True)
-            named = {PEFT_PREFIX + key: values for key, values in arrays.items()}
-            save_file(named, folder / ADAPTER)
+        report, arrays = _read(reply, name, order, layout)
+    except NodeFailed as error:
+        return error
     except ToolkitError as error:
         return NodeFailed(error.cause)
+    except Exception as error:  # the node wrote it, and ends no federation
+        return NodeFailed(senseless(error))
+    if arrays is not None:
+        folder: Path = order.replies / name
+        folder.mkdir(exist_ok=True)
+        named = {PEFT_PREFIX + key: values for key, values in arrays.items()}
+        save_file(named, folder / ADAPTER)
     return report
+
+
+def _read(
+    reply: Message, name: str, order: Order, layout: records.Layout
+) -> tuple[NodeReport, dict[str, np.ndarray] | None]:
+    """Return what a node says, and what it trained where that is an adapter."""
+    said = records.said_in(reply.content, records.REPORT)
+    if said.get("node") != name:  # and so trained by another seed
+        own = repr(said.get("node"))[:60]
+        raise OtherName(f"it answers as {own}: its SuperNode was started with another name")
+    report = report_of(said, name)
+    whole = order.steps and report.scalars is None
+    return report, records.arrays_in(reply.content, layout) if whole else None
