@@ -159,6 +159,10 @@ class Turn:
         mark = read_mark(device, self._base)
         if mark is not None and mark.is_of(order.round, order.sha256):
             return mark
+        if mark is not None and mark.round > order.round:
+            raise NodeFailed(
+                f"it is asked for round {order.round}, and was in round {mark.round} already"
+            )
         if self._federation.state == "drop":
             self._remove_earlier()
         if run.alive():
