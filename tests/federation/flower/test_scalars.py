@@ -138,6 +138,7 @@ NONSENSE = [
     ("train_seconds", float("inf"), "its report makes no sense (train_seconds: inf)"),
     ("peak_bytes", 10**400, "its report makes no sense (peak_bytes: 1000"),
     ("loss", None, "its report has no loss"),
+    ("labelled", 2 * 64 + 1, "it says that it learned 129 tokens, and its steps have up to 128"),
     ("labelled", 2**60, "its report makes no sense (labelled: 1152921504606846976)"),
 ]
 
