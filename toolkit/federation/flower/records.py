@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
+from toolkit import __version__
 from toolkit.errors import ToolkitError
 from toolkit.federation.settings import FederationSettings, federation_of
 
@@ -58,23 +59,36 @@ class Terms:
     def to_text(self) -> str:
         """Return everything as JSON."""
         settings = {**self.settings.to_json(), "adapter": None}
-        return json.dumps({"id": self.id, "bundle": self.bundle_sha256, "settings": settings})
+        return json.dumps(
+            {
+                "version": __version__,
+                "id": self.id,
+                "bundle": self.bundle_sha256,
+                "settings": settings,
+            }
+        )
 
     @classmethod
     def of(cls, content: RecordDict) -> "Terms":
         """Return the terms in a message.
 
         Raises:
-            ToolkitError: There are none, or this version does not know a setting of theirs.
+            ToolkitError: There are none, or they are of another version of toolkit.
         """
         try:
             given = json.loads(str(content.config_records[CONFIG][TERMS]))
+            version = str(given.get("version", "without a version"))[:40]
             id, sha256, settings = str(given["id"]), str(given["bundle"]), dict(given["settings"])
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise ToolkitError(
                 f"the message says nothing of the federation ({type(error).__name__}: {error})",
                 "Use the ServerApp of toolkit, or `toolkit.federation.flower.start`",
             ) from error
+        if version != __version__:
+            raise ToolkitError(
+                f"the server has toolkit {version}, and this node has {__version__}",
+                "Install the same version on both",
+            )
         if not id.isalnum() or len(id) > 24:
             raise ToolkitError(f"{id!r} names no federation")
         return cls(id, sha256, federation_of(settings, Path("/the server's settings")))
