@@ -250,7 +250,7 @@ class Turn:
         report.train_seconds = sum(number(step.get("seconds"), 0.0) for step in own)
         report.peak_bytes = max(int(number(step.get("peak"), 0.0)) for step in own) * 1024
         if self._federation.aggregate == "scalars":
-            report.scalars = scalars_of(self._run, wanted)
+            report.scalars, report.directions = scalars_of(self._run, wanted)
             return
         folder = self._order.replies / report.node
         folder.mkdir(exist_ok=True)
