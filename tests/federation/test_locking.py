@@ -1,5 +1,6 @@
 """A federation's folder belongs to one process at a time."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 import toolkit
 from tests.federation.test_failures import Seen
 from toolkit.errors import ToolkitError
+from toolkit.federation import locking
 from toolkit.federation.locking import alone
 
 
@@ -29,6 +31,22 @@ def test_a_folder_is_left_to_the_one_that_writes_it(tmp_path):
         timer.start()
         with alone(out, 5.0):  # waited for, and taken anew once its holder removed it
             pass
+
+
+def test_a_file_that_its_holder_removed_before_it_was_locked_is_no_lock(tmp_path, monkeypatch):
+    """Else two would hold one each: the file that is gone, and the one that is there now."""
+    path, flock = tmp_path / ".out.lock", fcntl.flock
+
+    def late(file, how):
+        path.unlink()
+        path.touch()
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert locking._locked(path) is None
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with alone(tmp_path / "out"):
+        pass
 
 
 def test_a_process_that_was_killed_holds_nothing(tmp_path):

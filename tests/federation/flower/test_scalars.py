@@ -67,7 +67,7 @@ def test_the_bits_are_those_of_the_lab_and_no_adapter_is_sent(lab, tmp_path):
         assert own == {n["node"]: n["scalars"] for n in theirs["nodes"]} and len(own) == 2
 
 
-def test_a_node_that_comes_late_or_was_away_gets_the_adapter_once(lab, tmp_path):
+def test_a_node_that_comes_late_or_was_away_gets_the_adapter_once(lab, tmp_path, quick):
     grid, shown = Weighing({7: node(lab, "a")}), Shown()
 
     def begins(number, rounds, nodes):
