@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from typer.testing import CliRunner
 
 from toolkit.cli.main import app
@@ -33,6 +34,16 @@ def test_lines_for_people_and_json_for_machines(lab, tmp_path):
     assert kinds == ["begin", "node", "node", "round", "node", "node", "end"]
     assert records[3]["round"] == 2 and records[3]["loss"] > 0
     assert records[-1]["rounds"] == 2 and records[-1]["held_out_loss"] > 0
+
+
+@pytest.mark.parametrize("option", ["--resume", "--json"])
+def test_an_app_is_written_without_options_of_a_run(lab, tmp_path, option):
+    config = lab.config(tmp_path / "lab.yaml", "a", rounds=1)
+    words = (config, "-o", tmp_path / "out", "--flower", tmp_path / "app", option)
+    result = command(*words)
+    assert result.exit_code == 1 and f"and {option} is not for it" in result.output
+    assert not (tmp_path / "app").exists()
+    assert command(*words[:-1]).exit_code == 0 and (tmp_path / "app/pyproject.toml").exists()
 
 
 def test_failures_name_cause_and_remedy(tmp_path):

@@ -7,7 +7,13 @@ import pytest
 from toolkit.federation.orders import NodeFailed, NodeReport
 from toolkit.federation.said import report_of
 
-GOOD = NodeReport("a", 1, 3, 40, 2.5, 2.25, 100, None, 1.5, 2, 1 << 30, 10, 20, 1, [(0.1, [-3.5])])
+DIRECTIONS = {
+    "seed": 2**48 - 1, "layers": "all", "weight_decay": 0, "lora_plus_ratio": 1.5,
+    "b_alone": False, "sparsity": 0,
+}  # fmt: skip
+GOOD = NodeReport(
+    "a", 1, 3, 40, 2.5, 2.25, 100, None, 1.5, 2, 1 << 30, 10, 20, 1, [(0.1, [-3.5])], DIRECTIONS
+)
 
 
 def test_a_report_comes_back_from_json():
@@ -27,6 +33,9 @@ def test_a_report_comes_back_from_json():
         *(("peak_bytes", value) for value in ("-1", "1e30")),
         *(("held_out_error", value) for value in ("3", json.dumps("x" * 2000))),
         *(("scalars", value) for value in ("3", "[3]", "[[0.1, 3]]", "[[0.1, [NaN]]]")),
+        *(("directions", value) for value in ("3", "{}", json.dumps({**DIRECTIONS, "layers": 3}))),
+        *(("directions", json.dumps({**DIRECTIONS, key: "x"})) for key in ("seed", "sparsity")),
+        ("directions", json.dumps({**DIRECTIONS, "seed": 2**60})),
         ("scalars", "[[1" + "0" * 400 + ", [1]]]"),
     ],
     ids=lambda value: value[:12],

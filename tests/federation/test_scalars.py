@@ -160,13 +160,16 @@ def test_eight_nodes_of_ten_steps_take_less_than_10_kb_a_round(lab, tmp_path):
     replay = replay_of(settings, 2, 24, nodes)
     assert len(replay.steps) == 80 and len({seed for seed, _ in replay.steps}) == 8
     write_moves(tmp_path / "moves.ptd", replay, tmp_path / "adapter.ptd")
-    report = NodeReport("node-0", scalars=[(rate, list(g)) for rate, g in nodes[0].scalars])
+    said = {**DIRECTIONS, "sparsity": 0, "seed": replay.steps[0][0]}
+    steps = [(rate, list(g)) for rate, g in nodes[0].scalars]
+    report = NodeReport("node-0", scalars=steps, directions=said)
     up = len(json.dumps(report.to_json()))
     down = (tmp_path / "moves.ptd").stat().st_size
     assert down > 80 * 20 and up + down <= 10_000, (up, down)
 
 
 STEP = (0.02, [0.5])
+DIRECTIONS = {"layers": "all", "weight_decay": 0.05, "lora_plus_ratio": 3, "b_alone": False}
 
 
 @pytest.mark.parametrize(
@@ -175,6 +178,7 @@ STEP = (0.02, [0.5])
         (None, 1, "it handed back no steps"),
         ([STEP] * 2, 1, "it handed back 2 of 3 steps"),
         ([STEP] * 3, 0, "it handed back 3 of 3 steps, from 0 on"),
+        ([STEP] * 3, 2**31 - 2, "it handed back 3 of 3 steps, from 2147483646 on"),
         ([STEP, STEP, (0.021, [0.5])], 1, "makes no sense"),
         ([STEP, STEP, (-0.01, [0.5])], 1, "makes no sense"),
         ([STEP, STEP, (0.02, [0.5, 0.5])], 1, "makes no sense"),
@@ -186,11 +190,36 @@ STEP = (0.02, [0.5])
 def test_steps_that_make_no_sense_are_refused(lab, pair, tmp_path, scalars, first, why):
     settings = read_federation(config(lab, tmp_path, "a", "b"))
     made = Scalars(Bundle.open(lab.bundle).adapter.specs(), pair.path, settings, 1, 2)
-    report = NodeReport("x", first_step=first, labelled=5, scalars=scalars)
+    seeds = {name: settings.run_settings(1, name).seed for name in "xz"}
+    said = {**DIRECTIONS, "sparsity": 0, "seed": seeds["x"]}
+    report = NodeReport("x", first_step=first, labelled=5, scalars=scalars, directions=said)
     with pytest.raises(ToolkitError, match=why):
         made.add(Reply("x", tmp_path, 5, report))
     good = replace(report, first_step=1, scalars=[STEP] * 3)
     made.add(Reply("x", tmp_path, 5, good))
     with pytest.raises(ToolkitError, match="no labelled tokens"):
         made.add(Reply("y", tmp_path, 0, good))
+    last = {"first_step": 2**31 - 3, "directions": {**said, "seed": seeds["z"]}}
+    made.add(Reply("z", tmp_path, 5, replace(good, **last)))  # the last that fit
+    replay = replay_of(settings, 1, 2, made._nodes)
+    write_moves(tmp_path / "moves.ptd", replay, Bundle.open(lab.bundle).adapter.path)
     assert len(list(made.tensors())) == len(Bundle.open(lab.bundle).adapter.specs())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", 7), ("layers", "1"), ("layers", "0-9"), ("weight_decay", 0.0),
+        ("lora_plus_ratio", 1.0), ("b_alone", True), ("sparsity", 0.5), (None, None),
+    ],
+)  # fmt: skip
+def test_other_directions_than_are_replayed_are_refused(lab, pair, tmp_path, key, value):
+    settings = read_federation(config(lab, tmp_path, "a", "b"))
+    made = Scalars(Bundle.open(lab.bundle).adapter.specs(), pair.path, settings, 1, 2)
+    own = {**DIRECTIONS, "sparsity": 0, "seed": settings.run_settings(1, "x").seed}
+    good = NodeReport("x", first_step=1, labelled=5, scalars=[STEP] * 3, directions=own)
+    other = None if key is None else {**own, key: value}
+    with pytest.raises(ToolkitError, match=r"directions|layer"):
+        made.add(Reply("x", tmp_path, 5, replace(good, directions=other)))
+    assert not made._nodes
+    made.add(Reply("x", tmp_path, 5, replace(good, directions={**own, "layers": "0-1"})))

@@ -51,6 +51,16 @@ def test_a_round_begins_where_the_run_is(device, tmp_path):
     assert turn(device, tmp_path, sha256="other")._mark("").begin == 18
 
 
+def test_an_order_of_an_earlier_round_is_refused(device, tmp_path):
+    """Of a message that was held up, or a server that was set back; it ends no run."""
+    write_state(tmp_path, b"step 15\nposition 15\n")
+    mark = turn(device, tmp_path, round=3)._mark("adapters/x")
+    with pytest.raises(NodeFailed, match="asked for round 2, and was in round 3 already"):
+        turn(device, tmp_path, sha256="other")._mark("")
+    assert turn(device, tmp_path, round=3)._mark("") == mark
+    assert turn(device, tmp_path, round=4)._mark("").round == 4
+
+
 def test_a_run_that_ended_before_its_first_step_begins_anew(device, tmp_path):
     """What it began with is the adapter of an earlier round."""
     write_state(tmp_path, b"step 0\nposition 0\n")

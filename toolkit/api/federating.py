@@ -51,11 +51,12 @@ def federate(
 
     Raises:
         ToolkitError: A node is not fit, or too few came through a round; with `resume` the same
-            call goes on.
+            call goes on. Or another process writes the folder.
 
     Example:
         >>> result = toolkit.federate("lab.yaml", "runs/lab")  # doctest: +SKIP
     """
+    from toolkit.federation.locking import alone
     from toolkit.federation.rounds import Federation
     from toolkit.federation.settings import FederationSettings, read_federation
     from toolkit.federation.shown import Shown
@@ -70,9 +71,10 @@ def federate(
         feed.require_free()
     told = Tracked(shown or Shown(), feed)
     try:
-        federation = Federation(settings, Path(output), told, resume=resume)
-        feed.identity = lambda: federation.store.id
-        return conclude(federation, Path(output))
+        with alone(Path(output)):
+            federation = Federation(settings, Path(output), told, resume=resume)
+            feed.identity = lambda: federation.store.id
+            return conclude(federation, Path(output))
     finally:
         feed.close()
 

@@ -83,15 +83,11 @@ def federate(
       toolkit federate lab.yaml -o runs/lab --tensorboard tensorboard
       toolkit federate study.yaml -o runs/study --flower study
     """
-    if flower is not None and tensorboard is not None:
-        raise ToolkitError(
-            "--flower has a ServerApp go through the rounds, and it shows none in --tensorboard",
-            "Leave one away",
-        )
     if flower is not None:
         from toolkit.federation.flower.project import write_project
         from toolkit.federation.settings import read_federation
 
+        _refuse_with_flower(tensorboard is not None, resume, as_json)
         write_project(read_federation(config), output, flower)
         say_next(f"flwr run {flower} --stream  (with `toolkit[flower]`; see docs/federation.md)")
         return
@@ -101,6 +97,19 @@ def federate(
     result = carry_out(config, output, resume=resume, shown=shown, tensorboard=tensorboard)
     say(f"adapter: {result.path}; what every round came to: {result.path / 'README.md'}")
     say_next(f"toolkit generate BUNDLE --adapter {result.path} --prompt TEXT")
+
+
+def _refuse_with_flower(tensorboard: bool, resume: bool, as_json: bool) -> None:
+    """Raise ToolkitError where an option is of rounds, and an app is all that is written."""
+    for given, name, remedy in (
+        (tensorboard, "--tensorboard", "Leave one away"),
+        (resume, "--resume", "Leave it away; `flwr run FOLDER -c resume=true` goes on"),
+        (as_json, "--json", "Leave it away; `flwr run FOLDER --stream` shows what happens"),
+    ):
+        if given:
+            raise ToolkitError(
+                f"--flower has a ServerApp go through the rounds, and {name} is not for it", remedy
+            )
 
 
 class Lines(Shown):

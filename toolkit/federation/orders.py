@@ -6,6 +6,10 @@ from typing import Any
 
 from toolkit.errors import ToolkitError
 
+DIRECTIONS = ("seed", "layers", "weight_decay", "lora_plus_ratio", "b_alone", "sparsity")
+"""Of a session in a run's list of estimates: what its directions, and the moves along them, follow
+from beside the steps' numbers."""
+
 
 class Cancelled(Exception):
     """The federation ends; what nodes train goes on to the end of their round."""
@@ -13,6 +17,14 @@ class Cancelled(Exception):
 
 class NodeFailed(ToolkitError):
     """A node that has no part in a round, and why."""
+
+
+class Lacking(NodeFailed):
+    """A node that has not what the round's adapter is made from, and needs the whole one."""
+
+
+class OtherName(NodeFailed):
+    """A node that answers by another name than it was asked by."""
 
 
 class UnfitNode(ToolkitError):
@@ -77,6 +89,7 @@ class NodeReport:
         lost: How often the connection was lost and found again.
         scalars: Of every step its learning rate and the slopes along its directions, where these
             are all that is handed back.
+        directions: What these directions follow from, as the run's list of estimates says it.
     """
 
     node: str
@@ -94,6 +107,7 @@ class NodeReport:
     received_bytes: int = 0
     lost: int = 0
     scalars: list[tuple[float, list[float]]] | None = None
+    directions: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""

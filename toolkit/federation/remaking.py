@@ -4,6 +4,7 @@ and of what was trained only its numbers come back.
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 from toolkit.device.base import Device
 from toolkit.device.commands import run_trainer, scratch_folder, send_file
@@ -14,7 +15,7 @@ from toolkit.device.runtime import find_runtime
 from toolkit.device.shell import quote
 from toolkit.errors import ToolkitError
 from toolkit.federation.marks import read_mark
-from toolkit.federation.orders import NodeFailed, Order
+from toolkit.federation.orders import DIRECTIONS, NodeFailed, Order
 from toolkit.replaying.estimates import FILE
 
 _DIGITS = 16
@@ -64,22 +65,28 @@ def remake(
     return path
 
 
-def scalars_of(run: Run, wanted: range) -> list[tuple[float, list[float]]]:
-    """Return learning rate and slopes of a run's last steps, from the list that it keeps.
+def scalars_of(
+    run: Run, wanted: range
+) -> tuple[list[tuple[float, list[float]]], dict[str, Any] | None]:
+    """Return learning rate and slopes of a run's last steps, and what their directions follow from,
+    by the list that it keeps: its session is written anew where a round begins.
 
     Raises:
         NodeFailed: The list lacks one of them.
     """
     lines = f"tail -n {len(wanted) + _MORE_LINES} {quote(f'{run.path}/{FILE}')}"
     found: dict[int, tuple[float, list[float]]] = {}
+    directions: dict[str, Any] | None = None
     for line in run.device.shell(lines).output.split(b"\n"):
         try:
             step = json.loads(line)
             if step["type"] == "step":
                 found[int(step["step"])] = (float(step["lr"]), [float(g) for g in step["g"]])
+            elif step["type"] == "session":
+                directions = {key: step[key] for key in DIRECTIONS}
         except (ValueError, TypeError, KeyError):
             continue  # a line that was cut, or another kind
     missing = [number for number in wanted if number not in found]
     if missing:
         raise NodeFailed(f"its list of estimates lacks step {missing[0]}")
-    return [found[number] for number in wanted]
+    return [found[number] for number in wanted], directions

@@ -223,6 +223,7 @@ class Federation:
                     raise answer
                 check_report(answer)
                 if aggregator is not None:
+                    self._check(answer, order.steps)
                     aggregator.add(Reply(name, folder, answer.labelled, answer))
             except ToolkitError as error:
                 outcome.failures[name] = str(error) if error is answer else error.cause
@@ -233,6 +234,17 @@ class Federation:
             if self.settings.aggregate != "stack":  # which needs all of them at the end
                 shutil.rmtree(folder, ignore_errors=True)
         return outcome
+
+    def _check(self, report: NodeReport, steps: int) -> None:
+        """Raise NodeFailed unless a report can be of so many steps."""
+        if report.loss is None:
+            raise NodeFailed("its report has no loss")
+        train, longest = self.settings.train, max(self._bundle.manifest["seq_lens"])
+        most = steps * train.batch_size * train.grad_accum * longest
+        if report.labelled > most:  # it would outweigh the others
+            raise NodeFailed(
+                f"it says that it learned {report.labelled} tokens, and its steps have up to {most}"
+            )
 
 
 def _record(number: int, begun: float, outcome: Outcome) -> dict[str, Any]:

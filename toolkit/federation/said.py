@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from toolkit.federation.orders import NodeFailed, NodeReport
+from toolkit.federation.orders import DIRECTIONS, NodeFailed, NodeReport
 
 _MOST_COUNTED = 2**53  # what a float counts exactly: weights and bytes are summed
 _MOST_MEASURED = 1e12  # nats, seconds
@@ -38,9 +38,21 @@ def _makes_sense(name: str, value: Any, default: Any) -> bool:
         return value is None or (isinstance(value, str) and len(value) <= _LONGEST)
     if name == "scalars":
         return value is None or (isinstance(value, Sequence) and all(map(_is_step, value)))
+    if name == "directions":
+        return value is None or (isinstance(value, Mapping) and _are_directions(value))
     if isinstance(default, int):
         return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_COUNTED
     return (value is None and name in _OPTIONAL) or (_is_number(value) and value >= 0)
+
+
+def _are_directions(value: Mapping[str, Any]) -> bool:
+    if value.keys() != set(DIRECTIONS):
+        return False
+    seed, layers, alone = value["seed"], value["layers"], value["b_alone"]
+    named = isinstance(layers, str) and len(layers) <= _LONGEST and isinstance(alone, bool)
+    counted = isinstance(seed, int) and 0 <= seed < _MOST_COUNTED
+    numbers = (value[key] for key in ("weight_decay", "lora_plus_ratio", "sparsity"))
+    return named and counted and all(map(_is_number, numbers))
 
 
 def _is_number(value: Any) -> bool:

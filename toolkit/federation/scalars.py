@@ -128,18 +128,43 @@ class Scalars(Aggregator):
         if report is None or report.scalars is None:
             raise ToolkitError("it handed back no steps")
         self._check(report.scalars, report.first_step)
+        self._check_directions(reply.node, report.directions)
         self._nodes.append(Steps(reply.node, reply.weight, report.first_step, report.scalars))
 
     def _check(self, scalars: Sequence[tuple[float, Sequence[float]]], first: int) -> None:
         """Raise ToolkitError unless these are the numbers of a round's steps."""
         run, wanted = self._settings.train.effective(), self._settings.local_steps
-        if len(scalars) != wanted or not 1 <= first < 1 << 31:
+        if len(scalars) != wanted or not 1 <= first <= (1 << 31) - wanted:  # steps are int32
             raise ToolkitError(f"it handed back {len(scalars)} of {wanted} steps, from {first} on")
         for rate, slopes in scalars:
             known = len(slopes) == (run.queries or 1) and 0 <= rate <= run.learning_rate
             sizes = (abs(rate * slope) * run.lora_plus_ratio for slope in slopes)
             if not known or not all(math.isfinite(size) and size < _LARGEST for size in sizes):
                 raise ToolkitError(f"a step that it handed back makes no sense ({rate}, {slopes})")
+
+    def _check_directions(self, node: str, said: Mapping[str, Any] | None) -> None:
+        """Raise ToolkitError unless a node went along the directions that are replayed for it."""
+        if said is None:
+            raise ToolkitError("it does not say which directions it went along")
+        one = Steps(node, 1, 1, [(0.0, [0.0])])
+        replay = replay_of(self._settings, self._round, self._layers, [one])
+        [(seed, step)] = replay.steps
+        text = str(said["layers"])
+        own = {**said, "layers": parse_layers("" if text == "all" else text, self._layers)}
+        wanted = {
+            "seed": seed,
+            "layers": replay.layers,
+            "weight_decay": step.weight_decay,
+            "lora_plus_ratio": step.lora_plus_ratio,
+            "b_alone": replay.b_alone,
+            "sparsity": 0.0,
+        }
+        for key, value in wanted.items():
+            if own[key] != value:
+                raise ToolkitError(
+                    f"it went along other directions than are replayed for it ({key}: "
+                    f"{str(said[key])[:60]})"
+                )
 
     def tensors(self) -> Iterator[tuple[str, Array]]:
         replay = replay_of(self._settings, self._round, self._layers, self._nodes)

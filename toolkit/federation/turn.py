@@ -21,7 +21,7 @@ from toolkit.device.session import Session
 from toolkit.device.watching import number, whole
 from toolkit.errors import ToolkitError
 from toolkit.federation.marks import Mark, read_mark, remove_sent, write_mark
-from toolkit.federation.orders import NodeFailed, NodeReport, Order
+from toolkit.federation.orders import Lacking, NodeFailed, NodeReport, Order
 from toolkit.federation.remaking import remake, scalars_of
 from toolkit.federation.settings import FederationSettings
 
@@ -101,7 +101,7 @@ class Turn:
         if made is not None:
             return made, made
         if order.adapter is None and order.replayed is not None:
-            raise NodeFailed("it lacks what the round's adapter is made from")
+            raise Lacking("it lacks what the round's adapter is made from")
         if order.adapter is None:
             return f"{bundle.path}/adapter.ptd", ""
         known = {entry.path for entry in device.list(f"{device.root}/adapters")}
@@ -159,6 +159,10 @@ class Turn:
         mark = read_mark(device, self._base)
         if mark is not None and mark.is_of(order.round, order.sha256):
             return mark
+        if mark is not None and mark.round > order.round:
+            raise NodeFailed(
+                f"it is asked for round {order.round}, and was in round {mark.round} already"
+            )
         if self._federation.state == "drop":
             self._remove_earlier()
         if run.alive():
@@ -246,7 +250,7 @@ class Turn:
         report.train_seconds = sum(number(step.get("seconds"), 0.0) for step in own)
         report.peak_bytes = max(int(number(step.get("peak"), 0.0)) for step in own) * 1024
         if self._federation.aggregate == "scalars":
-            report.scalars = scalars_of(self._run, wanted)
+            report.scalars, report.directions = scalars_of(self._run, wanted)
             return
         folder = self._order.replies / report.node
         folder.mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
 """Eight people who keep their chats: a federation beside each alone, and all data in one place.
 
-Every node has the chats of one person of chitchat-dataset, who is the assistant of them, and nobody
-is in two nodes' chats. Of equal steps, rate and optimizer:
+Every node has the chats of one person of chitchat-dataset, who is the assistant of them; no chat is
+in two nodes' data, but a person may be in chats of two. Of equal steps, rate and optimizer:
 
     federation  rounds of some local steps on every node, FedAvg of A and of B between them
     alone       a node's steps without the others

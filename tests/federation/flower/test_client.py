@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
+import toolkit
 from tests.federation.conftest import STEPS
 from toolkit.bundle.bundle import Bundle
 from toolkit.device.contents import checked_files
@@ -85,6 +86,10 @@ def test_a_node_that_cannot_answers_with_the_reason(lab, terms):
     terms_of_later = json.loads(terms.to_text())
     terms_of_later["settings"]["fairness"] = 1
     later = RecordDict({"config": ConfigRecord({"toolkit": json.dumps(terms_of_later)})})
+    other = {**terms_of_later, "version": "9.1"}
+    other = RecordDict({"config": ConfigRecord({"toolkit": json.dumps(other)})})
+    del terms_of_later["version"]
+    older = RecordDict({"config": ConfigRecord({"toolkit": json.dumps(terms_of_later)})})
     for kind, given, config, why in (
         ("train", content, {}, "the SuperNode names no device"),
         ("train", content, {"partition-id": 3}, "a node 3, and the federation 0 of them"),
@@ -94,6 +99,8 @@ def test_a_node_that_cannot_answers_with_the_reason(lab, terms):
         ("train", short, where, "an adapter of 5 numbers, and "),
         ("train", no_terms, where, "says nothing of the federation"),
         ("query", later, where, "fairness"),
+        ("query", other, where, f"has toolkit 9.1, and this node has {toolkit.__version__}"),
+        ("query", older, where, "has toolkit without a version, and"),
         ("train", order(lab, terms, **{"proximal-mu": 0.1}), where, "proximal term of FedProx"),
     ):
         reply = answer(kind, given, **config)

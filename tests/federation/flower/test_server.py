@@ -1,6 +1,5 @@
 """The fleet of a Grid and Flower's own strategies, with the real ClientApp on real trainers."""
 
-import os
 from functools import partial
 
 import numpy as np
@@ -20,7 +19,7 @@ from toolkit.api.federating import conclude
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.peft_files import PEFT_PREFIX
 from toolkit.errors import ToolkitError
-from toolkit.federation.flower import server, start
+from toolkit.federation.flower import start
 from toolkit.federation.flower.fleet import GridFleet
 from toolkit.federation.rounds import Federation
 from toolkit.federation.settings import read_federation
@@ -65,18 +64,6 @@ def test_a_killed_server_goes_on_from_its_last_round(lab, tmp_path):
     assert same(result.path, wanted.path) and result.held_out == wanted.held_out
     for mine, theirs in zip(result.rounds, wanted.rounds, strict=True):
         assert mine["loss"] == theirs["loss"] and not mine["failures"]
-
-
-def test_a_server_leaves_a_folder_to_the_one_that_writes_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(server, "_LOCK_SECONDS", 0.0)
-    with (
-        server._alone(tmp_path / "new/out"),
-        pytest.raises(ToolkitError, match=f"process {os.getpid()} still writes .*/new/out"),
-        server._alone(tmp_path / "new/out"),
-    ):
-        pass
-    with server._alone(tmp_path / "new/out"):
-        pass
 
 
 def test_nodes_that_are_lost_join_late_or_do_not_fit(lab, tmp_path, quick):

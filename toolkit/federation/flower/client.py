@@ -28,7 +28,7 @@ from toolkit.device.kept import ADAPTER
 from toolkit.errors import ToolkitError
 from toolkit.federation.flower import records, scalars
 from toolkit.federation.node import Node
-from toolkit.federation.orders import NodeFailed, NodeReport, Order, UnfitNode
+from toolkit.federation.orders import Lacking, NodeFailed, NodeReport, Order, UnfitNode
 from toolkit.federation.settings import FederationSettings, NodeSettings, node_of
 
 _RAISED = 2  # flwr's ErrorCode.CLIENT_APP_RAISED_EXCEPTION
@@ -102,6 +102,8 @@ def _answered(message: Message, act: Callable[[], RecordDict]) -> Message:
     """Return what an act comes to, or why it does not, as an answer."""
     try:
         return Message(act(), reply_to=message)
+    except Lacking:
+        return Message(scalars.lacking(), reply_to=message)
     except ToolkitError as error:
         return Message(Error(_RAISED, str(error)), reply_to=message)
 

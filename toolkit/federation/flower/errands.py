@@ -170,10 +170,12 @@ class Post:
             else:
                 self._again(errand, trouble)
             return None
+        except Exception as error:  # what Flower makes a message of is the node's
+            return NodeFailed(senseless(error))
         errand.failed = 0
         for reply in replies:
             if not reply.has_error():
-                return reply
+                return reply if reply.has_content() else NodeFailed("its answer is empty")
             reason = str(reply.error.reason or "it gave no reason")
             if reply.error.code == _AWAY:
                 errand.id, errand.away, errand.trouble = "", time.monotonic(), reason
@@ -182,6 +184,11 @@ class Post:
             else:
                 return NodeFailed(reason)
         return None
+
+
+def senseless(error: Exception) -> str:
+    """Return why an answer fails its node, by what reading it came to."""
+    return f"its answer makes no sense ({type(error).__name__}: {_told(error)})"
 
 
 def _gave_nothing(error: Exception) -> bool:

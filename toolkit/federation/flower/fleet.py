@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 
+import numpy as np
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from safetensors.numpy import save_file
@@ -17,8 +18,8 @@ from toolkit.device.kept import ADAPTER
 from toolkit.errors import ToolkitError
 from toolkit.federation.fleet import Answer
 from toolkit.federation.flower import records, scalars
-from toolkit.federation.flower.errands import Errand, Post, Unheard
-from toolkit.federation.orders import NodeFailed, Order
+from toolkit.federation.flower.errands import Errand, Post, Unheard, senseless
+from toolkit.federation.orders import NodeFailed, NodeReport, Order, OtherName
 from toolkit.federation.said import report_of
 from toolkit.federation.settings import NAME, FederationSettings
 from toolkit.federation.shown import Shown
@@ -106,7 +107,7 @@ class GridFleet:
             while name not in answers:
                 self._send(content, waiting, at_once - len(errands), order, errands)
                 begun = time.monotonic()
-                if not self._look(errands, answers, order):
+                if not self._look(content, errands, answers, order):
                     time.sleep(max(_POLL_SECONDS, time.monotonic() - begun))
             yield name, answers.pop(name)
 
@@ -146,7 +147,13 @@ class GridFleet:
             records.ARRAYS: records.array_record(arrays), records.CONFIG: config
         })  # fmt: skip
 
-    def _look(self, errands: dict[str, Errand], answers: dict[str, Answer], order: Order) -> bool:
+    def _look(
+        self,
+        content: Callable[[bool], RecordDict],
+        errands: dict[str, Errand],
+        answers: dict[str, Answer],
+        order: Order,
+    ) -> bool:
         """Take what answers there are; whether there was one."""
         found = False
         for name, errand in list(errands.items()):
@@ -157,8 +164,15 @@ class GridFleet:
             del errands[name]
             if isinstance(reply, Unheard):
                 self._gone.add(name)
+            if isinstance(reply, Message) and scalars.lacks(errand.content, reply.content):
+                left = max(errand.end - time.monotonic(), 0.0)
+                whole = self._post.send(content(False), MessageType.TRAIN, [errand.node], left)
+                errands[name] = whole[0]
+                continue
             failed = isinstance(reply, NodeFailed)
             answers[name] = reply if failed else _kept(reply, name, order, self._layout)
+            if isinstance(answers[name], OtherName):
+                del self._nodes[name]  # it is asked who it is before the next round
         return found
 
     def _meet(self) -> list[ToolkitError]:
@@ -201,7 +215,8 @@ class GridFleet:
         try:
             said = records.said_in(reply.content, records.REPORT)
             name, fit = str(said["name"]), bool(said["fit"])
-        except (ToolkitError, KeyError) as error:
+            why, remedy = str(said.get("why")), str(said.get("remedy") or "")
+        except Exception as error:  # the node wrote it
             self._refused[node] = there[node]
             return ToolkitError(f"node {node} does not say who it is ({error})")
         if not NAME.fullmatch(name):
@@ -210,7 +225,7 @@ class GridFleet:
             return ToolkitError(f"node {node} has a name that cannot be one")
         if not fit:
             self._refused[node] = there[node]
-            return ToolkitError(str(said.get("why")), str(said.get("remedy") or ""))
+            return ToolkitError(why, remedy)
         holder = self._nodes.get(name)
         if holder in there and self._answers(holder):  # it is asked again, the other may go
             return ToolkitError(
@@ -220,7 +235,7 @@ class GridFleet:
         if holder is not None and holder in there:  # killed a moment ago, this one is it again
             self._refused[holder] = there[holder]
         if not said.get("reached", True):
-            self.shown.failed(name, f"cannot be reached: {said.get('why')}")
+            self.shown.failed(name, f"cannot be reached: {why}")
         self._nodes[name] = node
         return None
 
@@ -233,13 +248,29 @@ class GridFleet:
 def _kept(reply: Message, name: str, order: Order, layout: records.Layout) -> Answer:
     """Put what a node trained on storage, and return its report."""
     try:
-        report = report_of(records.said_in(reply.content, records.REPORT), name)
-        if order.steps and report.scalars is None:
-            arrays = records.arrays_in(reply.content, layout)
-            folder: Path = order.replies / name
-            folder.mkdir(exist_ok=True)
-            named = {PEFT_PREFIX + key: values for key, values in arrays.items()}
-            save_file(named, folder / ADAPTER)
+        report, arrays = _read(reply, name, order, layout)
+    except NodeFailed as error:
+        return error
     except ToolkitError as error:
         return NodeFailed(error.cause)
+    except Exception as error:  # the node wrote it, and ends no federation
+        return NodeFailed(senseless(error))
+    if arrays is not None:
+        folder: Path = order.replies / name
+        folder.mkdir(exist_ok=True)
+        named = {PEFT_PREFIX + key: values for key, values in arrays.items()}
+        save_file(named, folder / ADAPTER)
     return report
+
+
+def _read(
+    reply: Message, name: str, order: Order, layout: records.Layout
+) -> tuple[NodeReport, dict[str, np.ndarray] | None]:
+    """Return what a node says, and what it trained where that is an adapter."""
+    said = records.said_in(reply.content, records.REPORT)
+    if said.get("node") != name:  # and so trained by another seed
+        own = repr(said.get("node"))[:60]
+        raise OtherName(f"it answers as {own}: its SuperNode was started with another name")
+    report = report_of(said, name)
+    whole = order.steps and report.scalars is None
+    return report, records.arrays_in(reply.content, layout) if whole else None

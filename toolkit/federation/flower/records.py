@@ -23,12 +23,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
+from toolkit import __version__
 from toolkit.errors import ToolkitError
 from toolkit.federation.settings import FederationSettings, federation_of
 
@@ -57,23 +59,36 @@ class Terms:
     def to_text(self) -> str:
         """Return everything as JSON."""
         settings = {**self.settings.to_json(), "adapter": None}
-        return json.dumps({"id": self.id, "bundle": self.bundle_sha256, "settings": settings})
+        return json.dumps(
+            {
+                "version": __version__,
+                "id": self.id,
+                "bundle": self.bundle_sha256,
+                "settings": settings,
+            }
+        )
 
     @classmethod
     def of(cls, content: RecordDict) -> "Terms":
         """Return the terms in a message.
 
         Raises:
-            ToolkitError: There are none, or this version does not know a setting of theirs.
+            ToolkitError: There are none, or they are of another version of toolkit.
         """
         try:
             given = json.loads(str(content.config_records[CONFIG][TERMS]))
+            version = str(given.get("version", "without a version"))[:40]
             id, sha256, settings = str(given["id"]), str(given["bundle"]), dict(given["settings"])
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise ToolkitError(
                 f"the message says nothing of the federation ({type(error).__name__}: {error})",
                 "Use the ServerApp of toolkit, or `toolkit.federation.flower.start`",
             ) from error
+        if version != __version__:
+            raise ToolkitError(
+                f"the server has toolkit {version}, and this node has {__version__}",
+                "Install the same version on both",
+            )
         if not id.isalnum() or len(id) > 24:
             raise ToolkitError(f"{id!r} names no federation")
         return cls(id, sha256, federation_of(settings, Path("/the server's settings")))
@@ -119,33 +134,40 @@ def array_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
 
 
 def arrays_in(content: RecordDict, layout: Layout) -> dict[str, np.ndarray]:
-    """Return the adapter in a message: views of one array.
+    """Return the adapter in a message as float32, views of one array; a strategy may have made
+    float64 of it.
 
     Raises:
         ToolkitError: There is none, or it is not of floats, or of another size.
     """
     try:
-        row = content.array_records[ARRAYS][_ALL].numpy()
-    except (KeyError, ValueError, TypeError, EOFError) as error:
+        array = content.array_records[ARRAYS][_ALL]
+    except (KeyError, ValueError, TypeError) as error:
         raise ToolkitError(f"the message holds no adapter ({error})") from error
-    return arrays_of(row, layout)
-
-
-def arrays_of(row: np.ndarray, layout: Layout) -> dict[str, np.ndarray]:
-    """Return the tensors in a row as float32; a strategy may have made float64 of them.
-
-    Raises:
-        ToolkitError: It is not of floats, or of another size.
-    """
     sizes = [math.prod(shape) for _, shape in layout]
-    if row.dtype.kind != "f":
-        raise ToolkitError("the message holds no adapter of floats")
-    if not sizes or row.shape != (sum(sizes),):
-        raise ToolkitError(
-            f"the message holds an adapter of {row.size} numbers, and {sum(sizes)} were expected"
-        )
-    parts = np.split(row.astype(np.float32, copy=False), np.cumsum(sizes)[:-1])
+    row = _row(array.data, sum(sizes)).astype(np.float32, copy=False)
+    parts = np.split(row, np.cumsum(sizes)[:-1])
     return {name: part.reshape(shape) for (name, shape), part in zip(layout, parts, strict=True)}
+
+
+def _row(data: bytes, size: int) -> np.ndarray:
+    """Return the floats of a .npy file; its header is believed once all of it was looked at."""
+    file = BytesIO(data)
+    try:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError("it is of another version of .npy than 1.0")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    except Exception as error:  # of bytes that somebody else wrote: of syntax, depth, memory
+        raise ToolkitError(f"the message holds no adapter ({str(error)[:200]})") from error
+    if dtype.kind != "f":
+        raise ToolkitError("the message holds no adapter of floats")
+    if not size or shape != (size,):
+        raise ToolkitError(
+            f"the message holds an adapter of {math.prod(shape)} numbers, and {size} were expected"
+        )
+    if len(data) - file.tell() != size * dtype.itemsize:
+        raise ToolkitError(f"the message holds an adapter that lacks some of its {size} numbers")
+    return np.frombuffer(data, dtype, size, file.tell())
 
 
 def said_in(content: RecordDict, key: str) -> Mapping[str, Any]:
@@ -156,7 +178,7 @@ def said_in(content: RecordDict, key: str) -> Mapping[str, Any]:
     """
     try:
         said = json.loads(str(content.config_records[key]["json"]))
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise ToolkitError(f"the answer has no {key}") from error
     if not isinstance(said, dict):
         raise ToolkitError(f"the answer has no {key}")

@@ -4,7 +4,10 @@
              file, with "base" and "own", as `Replayed` has them; no moves: it is the bundle's own
 
 What comes back in place of an adapter is in the report. A node that did not come through the last
-round gets the whole adapter.
+round gets the whole adapter. So does in the same round one that answers that it lacks what it is
+made from:
+
+    lacking  ConfigRecord, empty
 """
 
 from pathlib import Path
@@ -14,7 +17,7 @@ from flwr.app import ConfigRecord, RecordDict
 from toolkit.errors import ToolkitError
 from toolkit.federation.orders import Order, Replayed
 
-KEY = "scalars"
+KEY, _LACKING = "scalars", "lacking"
 
 
 def spares(order: Order, node: str) -> bool:
@@ -33,6 +36,16 @@ def record_of(order: Order) -> ConfigRecord:
     return ConfigRecord({
         "sha256": order.sha256, "base": replayed.base, "own": replayed.own, "moves": moves,
     })  # fmt: skip
+
+
+def lacking() -> RecordDict:
+    """Return the answer of a node that needs the whole adapter."""
+    return RecordDict({_LACKING: ConfigRecord()})
+
+
+def lacks(asked: RecordDict, answer: RecordDict) -> bool:
+    """Whether a node that was asked without the adapter needs it."""
+    return KEY in asked.config_records and _LACKING in answer.config_records
 
 
 def order_in(
