@@ -18,6 +18,21 @@ using toolkit::guarded;
 using toolkit::read_options;
 using toolkit::thread_error;
 
+namespace {
+
+using Run = void (*)(toolkit::Runtime&, const toolkit::Options&, toolkit::PrintLine, void*);
+
+int run_command(toolkit::Command command, Run run, const toolkit_option* options, size_t count,
+                toolkit_line_callback print, void* user) {
+  return guarded(thread_error, [&] {
+    const toolkit::Options read = read_options(command, options, count);
+    toolkit::Runtime runtime(read.threads, read.arithmetic);
+    run(runtime, read, print, user);
+  });
+}
+
+}  // namespace
+
 extern "C" {
 
 int toolkit_trainer_create(const toolkit_option* options, size_t count, toolkit_trainer** trainer) {
@@ -77,29 +92,19 @@ const char* toolkit_trainer_last_error(const toolkit_trainer* trainer) {
 
 int toolkit_gradients(const toolkit_option* options, size_t count, toolkit_line_callback print,
                       void* user) {
-  return guarded(thread_error, [&] {
-    const toolkit::Options read = read_options(toolkit::Command::gradients, options, count);
-    toolkit::Runtime runtime(read.threads, read.arithmetic);
-    toolkit::run_gradients(runtime, read, print, user);
-  });
+  return run_command(toolkit::Command::gradients, toolkit::run_gradients, options, count, print,
+                     user);
 }
 
 int toolkit_evaluate(const toolkit_option* options, size_t count, toolkit_line_callback print,
                      void* user) {
-  return guarded(thread_error, [&] {
-    const toolkit::Options read = read_options(toolkit::Command::evaluate, options, count);
-    toolkit::Runtime runtime(read.threads, read.arithmetic);
-    toolkit::run_evaluate(runtime, read, print, user);
-  });
+  return run_command(toolkit::Command::evaluate, toolkit::run_evaluate, options, count, print,
+                     user);
 }
 
 int toolkit_replay(const toolkit_option* options, size_t count, toolkit_line_callback print,
                    void* user) {
-  return guarded(thread_error, [&] {
-    const toolkit::Options read = read_options(toolkit::Command::replay, options, count);
-    toolkit::Runtime runtime(read.threads, read.arithmetic);
-    toolkit::run_replay(runtime, read, print, user);
-  });
+  return run_command(toolkit::Command::replay, toolkit::run_replay, options, count, print, user);
 }
 
 int toolkit_describe(const toolkit_option* options, size_t count, toolkit_line_callback print,
