@@ -162,11 +162,16 @@ class Lying(DirectGrid):
         return reply
 
 
-def test_numbers_that_a_client_made_up_leave_it_out_of_the_round(lab, tmp_path):
-    grid, shown = Lying({7: node(lab, "a"), 8: node(lab, "b")}), Shown()
+def numbered(kind, rounds, lab, tmp_path):
+    """Federate two nodes over a grid that knows the number of the round."""
+    grid, shown = kind({7: node(lab, "a"), 8: node(lab, "b")}), Shown()
     shown.begins = lambda number, rounds, nodes: setattr(grid, "round", number)
-    options = {"evaluate": "off", "local_steps": 1, "rounds": len(NONSENSE)}
-    result = federated(lab.config(tmp_path / "f.yaml", **options), grid, tmp_path / "out", shown)
+    options = {"evaluate": "off", "local_steps": 1, "rounds": rounds}
+    return federated(lab.config(tmp_path / "f.yaml", **options), grid, tmp_path / "out", shown)
+
+
+def test_numbers_that_a_client_made_up_leave_it_out_of_the_round(lab, tmp_path):
+    result = numbered(Lying, len(NONSENSE), lab, tmp_path)
     for record, (_, _, why) in zip(result.rounds, NONSENSE, strict=True):
         assert [n["node"] for n in record["nodes"]] == ["a"]
         assert record["failures"]["b"].startswith(why)
@@ -220,10 +225,7 @@ class Broken(DirectGrid):
 
 
 def test_answers_that_cannot_be_read_leave_their_node_out_of_the_round(lab, tmp_path):
-    grid, shown = Broken({7: node(lab, "a"), 8: node(lab, "b")}), Shown()
-    shown.begins = lambda number, rounds, nodes: setattr(grid, "round", number)
-    options = {"evaluate": "off", "local_steps": 1, "rounds": len(BROKEN)}
-    result = federated(lab.config(tmp_path / "f.yaml", **options), grid, tmp_path / "out", shown)
+    result = numbered(Broken, len(BROKEN), lab, tmp_path)
     for record, (_, why) in zip(result.rounds, BROKEN, strict=True):
         assert [n["node"] for n in record["nodes"]] == ["a"]
         assert why in record["failures"]["b"], record["failures"]
