@@ -75,15 +75,21 @@ void Pool::run(int64_t first, int64_t n, int64_t grain, void (*chore)(),
     for (int i = 0; i < size_; ++i) shares_[i].set(part(i), part(i + 1));
   }
   pending_.store(size_ - 1, std::memory_order_relaxed);
-  {
-    // Taken so that a worker cannot check the epoch and fall asleep between the two steps below.
-    std::lock_guard<std::mutex> lock(mutex_);
-    epoch_.fetch_add(1, std::memory_order_release);
-  }
-  if (sleepers_.load() > 0) wake_.notify_all();
+  next_epoch();
   work_on(0, chore);
   await_workers();
   if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+}
+
+// A worker counts itself as a sleeper before it checks the epoch a last time. So either it is seen
+// here, and holds the mutex until it sleeps, or it sees the new epoch.
+void Pool::next_epoch() {
+  epoch_.fetch_add(1);
+  if (sleepers_.load() == 0) return;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+  }
+  wake_.notify_all();
 }
 
 void Pool::work_on(int index, void (*chore)()) noexcept {
@@ -131,7 +137,7 @@ void Pool::await_workers() {
 }
 
 void Pool::await_epoch(uint64_t seen) {
-  const auto moved_on = [&] { return epoch_.load(std::memory_order_acquire) != seen; };
+  const auto moved_on = [&] { return epoch_.load() != seen; };
   if (wait_awake(moved_on)) return;
   std::unique_lock<std::mutex> lock(mutex_);
   sleepers_.fetch_add(1);
@@ -153,12 +159,8 @@ void Pool::work(int index) {
 }
 
 void Pool::stop() {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    stopping_ = true;
-    epoch_.fetch_add(1, std::memory_order_release);
-  }
-  wake_.notify_all();
+  stopping_ = true;
+  next_epoch();
   for (std::thread& worker : workers_) worker.join();
 }
 

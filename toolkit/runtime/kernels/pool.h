@@ -81,6 +81,7 @@ class Pool {
   void work_on(int index, void (*chore)()) noexcept;
   void call(int index);
   bool steal(int index);
+  void next_epoch();
   void await_workers();
   void await_epoch(uint64_t seen);
   void work(int index);
