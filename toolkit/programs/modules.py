@@ -183,9 +183,7 @@ class Attention(nn.Module):
         v, k, q = (self._turned(name, x, positions, inv_freq) for name, x in products)
         return q, k, v
 
-    def _turned(
-        self, name: str, x: Tensor, positions: Tensor, inv_freq: Tensor | None
-    ) -> Tensor:
+    def _turned(self, name: str, x: Tensor, positions: Tensor, inv_freq: Tensor | None) -> Tensor:
         if name == "v":
             return x
         if self.part.normed:

@@ -6,6 +6,8 @@
 namespace toolkit {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 thread_local bool inside_region = false;
 
 // Regions follow each other within microseconds, now and then within a millisecond (a block is
@@ -13,10 +15,13 @@ thread_local bool inside_region = false;
 // that waits spins, then offers its core to others again and again, and only then sleeps. When
 // somebody takes the offer, it costs their whole time slice, while a thread that sleeps is woken
 // ahead of them: then, and for a while, threads that have spun sleep at once.
-using Clock = std::chrono::steady_clock;
 constexpr std::chrono::microseconds kSpin(60), kOffer(2000), kTaken(500);
 constexpr std::chrono::milliseconds kBusy(100);
 std::atomic<Clock::rep> busy_until{0};
+// When somebody else has a core, a thread that lost it in a region keeps the caller waiting for a
+// time slice, which is hundreds of short regions: for a while the caller does those alone.
+constexpr std::chrono::microseconds kLate(250);
+constexpr std::chrono::milliseconds kAlone(20);
 
 void pause_cpu() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -62,6 +67,16 @@ Pool::Pool(int count) : size_(count), shares_(count) {
     stop();
     throw;
   }
+}
+
+bool Pool::run_short(int64_t n, int64_t grain, internal::RangeFunction function, void* context) {
+  if (alone_until_ > Clock::time_point()) {
+    if (Clock::now() < alone_until_) return false;
+    alone_until_ = {};
+  }
+  run(0, n, grain, nullptr, function, context);
+  if (waited_ > kLate) alone_until_ = Clock::now() + kAlone;
+  return true;
 }
 
 void Pool::run(int64_t first, int64_t n, int64_t grain, void (*chore)(),
@@ -129,11 +144,14 @@ bool Pool::steal(int index) {
 
 void Pool::await_workers() {
   const auto done = [this] { return pending_.load() == 0; };
-  if (wait_awake(done)) return;
-  std::unique_lock<std::mutex> lock(mutex_);
-  waiting_ = true;
-  done_.wait(lock, done);
-  waiting_ = false;
+  const Clock::time_point begin = Clock::now();
+  if (!wait_awake(done)) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    waiting_ = true;
+    done_.wait(lock, done);
+    waiting_ = false;
+  }
+  waited_ = Clock::now() - begin;
 }
 
 void Pool::await_epoch(uint64_t seen) {
