@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.support.adapters import logits_of, save_adapter
+from tests.support.adapters import eight_bit_inputs, logits_of, save_adapter
 from tests.support.llama_cpp import llama_cpp_logits
 from tests.support.models import tiny_model, write_gguf
 from tests.support.tiny import tiny_config
@@ -101,7 +101,8 @@ def test_on_a_real_model(tmp_path):
 
     On the same weights in float32 the adapter computes what it does in PyTorch. On the file itself
     llama.cpp rounds activations to 8 bits, with an adapter and without: it is about as far from
-    PyTorch either way, and the adapter moves the logits by much more.
+    PyTorch either way, and the adapter moves the logits by much more. So it is from PyTorch that
+    rounds as well, which is as far from itself when its inputs differ by a millionth.
     """
     if not MODEL.is_file():
         message = "the demo's model is missing (tools/fetch_demo_assets.py)"
@@ -126,6 +127,12 @@ def test_on_a_real_model(tmp_path):
     print("Q4_1 without the adapter:", of_range(plain, without))
     print("Q4_1 with the adapter:", of_range(error, expected))
     assert off < 2 * rounding < 0.2 * moved, (off, rounding, moved)
+    with eight_bit_inputs(with_adapter):
+        rounded = logits_of(with_adapter, tokens)
+    with eight_bit_inputs(with_adapter, 1 + 1e-6):
+        beside = (logits_of(with_adapter, tokens) - rounded).numpy()
+    print("with 8 bits in PyTorch, a millionth apart:", of_range(beside, rounded))
+    assert off < 2 * np.sqrt((beside**2).mean())
 
 
 def of_range(error, logits) -> str:

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from executorch.exir._serialize._program import deserialize_pte_binary
 from transformers import GPT2Config
 
 from tests.support.tiny import tiny_config
@@ -115,3 +116,17 @@ def test_unsupported_features_are_refused():
     config.rope_parameters = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
     with pytest.raises(ToolkitError, match="RoPE type 'dynamic'"):
         _build(config)
+
+
+def test_products_of_one_input_follow_each_other_in_a_step():
+    """Of a few rows the runtime computes those together, as long as nothing comes between."""
+    config = tiny_config("qwen3")
+    buffer = _build(config, generation=True).buffer
+    plans = deserialize_pte_binary(buffer).program.execution_plan
+    [step] = [plan for plan in plans if plan.name == "block_step"]
+    names = [
+        step.operators[instruction.instr_args.op_index].name
+        for instruction in step.chains[0].instructions
+    ]
+    first = names.index("toolkit::lora_linear")
+    assert names[first : first + 4] == ["toolkit::lora_linear"] * 3 + ["toolkit::rms_norm"]

@@ -2,6 +2,8 @@
 
 import copy
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -45,3 +47,29 @@ def logits_of(model: torch.nn.Module, tokens: list[int]) -> torch.Tensor:
     """Return a model's logits of one sequence, float32 [T, V]."""
     with torch.no_grad():
         return model(input_ids=torch.tensor([tokens])).logits[0]
+
+
+@contextmanager
+def eight_bit_inputs(model: torch.nn.Module, factor: float = 1.0) -> Iterator[None]:
+    """Have the base's linear layers round their inputs, times a factor, as llama.cpp's do.
+
+    Groups of 32 become whole numbers of 8 bits with one scale in float16 (its Q8_0 and Q8_1).
+    """
+
+    def rounded(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        groups = factor * inputs[0].reshape(-1, 32)
+        scale = groups.abs().amax(1, keepdim=True) / 127
+        numbers = (groups / scale.clamp(min=1e-30)).round()
+        return ((numbers * scale.half().float()).reshape(inputs[0].shape),)
+
+    linears = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and "lora_" not in name
+    ]
+    hooks = [linear.register_forward_pre_hook(rounded) for linear in linears]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

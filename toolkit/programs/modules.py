@@ -156,7 +156,8 @@ class Attention(nn.Module):
         cache: Cache | None = None,
         **_unused: object,
     ) -> tuple[Tensor, None]:
-        q, k, v = self._qkv(hidden_states, positions, inv_freq)
+        # For a few rows the runtime computes products that follow each other together.
+        q, k, v = self._qkv(hidden_states, positions, inv_freq, at_once=cache is not None)
         window = self.part.window
         if cache is not None:
             cache.computed.extend((k, v))
@@ -173,19 +174,20 @@ class Attention(nn.Module):
         return self.o_proj(attention_saved(*inputs)[0]), None
 
     def _qkv(
-        self, hidden_states: Tensor, positions: Tensor, inv_freq: Tensor | None
+        self, hidden_states: Tensor, positions: Tensor, inv_freq: Tensor | None, at_once: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         # The backward goes in reverse: the largest gradient, that of q, is then used up first.
-        v = self.v_proj(hidden_states)
-        k = self._turn(self._normed("k", hidden_states), positions, inv_freq)
-        q = self._turn(self._normed("q", hidden_states), positions, inv_freq)
+        products = ((name, getattr(self, f"{name}_proj")(hidden_states)) for name in "vkq")
+        if at_once:
+            products = iter(list(products))
+        v, k, q = (self._turned(name, x, positions, inv_freq) for name, x in products)
         return q, k, v
 
-    def _normed(self, name: str, hidden_states: Tensor) -> Tensor:
-        x: Tensor = getattr(self, f"{name}_proj")(hidden_states)
-        return getattr(self, f"{name}_norm")(x) if self.part.normed else x
-
-    def _turn(self, x: Tensor, positions: Tensor, inv_freq: Tensor | None) -> Tensor:
+    def _turned(self, name: str, x: Tensor, positions: Tensor, inv_freq: Tensor | None) -> Tensor:
+        if name == "v":
+            return x
+        if self.part.normed:
+            x = getattr(self, f"{name}_norm")(x)
         if inv_freq is None or self.rotary is None:
             return x
         return rope(x, positions, inv_freq, self.rotary.scaling, False)
@@ -197,7 +199,7 @@ class FusedAttention(Attention):
     qkv_proj: Projection
 
     def _qkv(
-        self, hidden_states: Tensor, positions: Tensor, inv_freq: Tensor | None
+        self, hidden_states: Tensor, positions: Tensor, inv_freq: Tensor | None, at_once: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         if inv_freq is None or self.rotary is None:
             raise ValueError("a fused attention turns q and k")

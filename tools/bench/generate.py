@@ -1,7 +1,8 @@
 """Replies beside llama.cpp's on the same weights, in turns: prompt and decoded tokens a second.
 
-Also the bytes of weights that a decoded token reads, beside what copying moves through memory; the
-time to the first token beside that of its products alone; and the memory of a long reply. llama.cpp
+Also the bytes of weights that a decoded token reads, beside what copying moves through memory
+(behind a prompt of 16 tokens; behind longer ones a token reads as many bytes of the cache as well,
+so there both count); the time to the first token beside that of its products alone; and the memory of a long reply. llama.cpp
 (tools/fetch_llama_cpp.py) is called in this process by its own library, with the settings that it
 has by default; it rounds activations to 8 bits. The shape of Qwen2.5-0.5B has random weights, so
 there llama.cpp is left out.
@@ -31,6 +32,7 @@ from tools.bench.gemm import SHAPES
 from tools.fetch_demo_assets import MODEL
 
 MEMORY_MODEL = "qwen2.5-0.5b"
+SHORT = 16
 PROMPTS = (256, 512)
 DECODED = 64
 LONG = 1000
@@ -81,12 +83,19 @@ def speed(threads: int, turns: int) -> dict[str, Any]:
     draw = np.random.default_rng(0)
     with Replier(made.bundle, threads=threads, adapter="none", max_tokens=DECODED) as ours:
         for _ in range(turns):
-            for tokens in PROMPTS:
+            for tokens in (SHORT, *PROMPTS):
                 prompt = draw.integers(0, 40000, tokens).tolist()
                 _, report = ours.reply(prompt)
                 assert report["reused_tokens"] == 0, report
                 note(found, f"ours prompt {tokens}", tokens / report["prompt_seconds"])
-                note(found, "ours decode", (report["tokens"] - 1) / report["seconds"])
+                rate = (report["tokens"] - 1) / report["seconds"]
+                row = report["cache_bytes"] / (tokens + report["tokens"] - 1)
+                read = made.base_bytes + row * (tokens + report["tokens"] / 2)
+                note(found, f"ours read behind {tokens} GB/s", rate * read / 1e9)
+                if tokens == SHORT:
+                    note(found, "weights GB/s", rate * made.base_bytes / 1e9)
+                    continue
+                note(found, "ours decode", rate)
                 if theirs is None:
                     continue
                 prompt_rate, decode_rate = theirs.reply(prompt, DECODED)
@@ -94,7 +103,6 @@ def speed(threads: int, turns: int) -> dict[str, Any]:
                 note(found, "llama.cpp decode", decode_rate)
             note(found, "copy GB/s", copy_bandwidth(threads) / 1e9)
     medians = {name: statistics.median(values) for name, values in found.items()}
-    medians["weights GB/s"] = medians["ours decode"] * made.base_bytes / 1e9
     if theirs is not None:
         for what in (*(f"prompt {tokens}" for tokens in PROMPTS), "decode"):
             medians[f"ratio {what}"] = medians[f"ours {what}"] / medians[f"llama.cpp {what}"]

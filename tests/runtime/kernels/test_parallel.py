@@ -70,13 +70,24 @@ def chores(threads: int) -> dict[str, list[int]]:
     return {moment: [int(number) for number in numbers] for moment, *numbers in lines}
 
 
+def test_short_regions_are_not_shared_with_threads_that_were_late():
+    """For a while; another program may have their core. A slow machine may need another try."""
+    for _ in range(5):
+        (line,) = kernels_probe("late", 2)
+        at_once, balanced, later = map(int, line.split())
+        assert balanced > 0 and later > 0
+        if at_once == 0:
+            return
+    pytest.fail("the caller shared the region")
+
+
 def test_a_chore_is_done_once_beside_the_next_balanced_region():
     result = chores(2)
     assert result["asked"] == [0]
     assert result["static"] == [0, 12]
     assert result["short"] == [0, 12]
     done, others = result["balanced"]
-    assert done == 1 and others > 15  # half of the items, and what the chore's time left undone
+    assert done == 1 and others > 12  # half of the items, and more
     assert result["again"][0] == 1
     assert result["twice"] == [2]  # one that waits makes room for the next
 

@@ -1,9 +1,10 @@
 // Attention of a few rows, or a part of a prompt, over a cache of keys and values [C, K * size]:
 // out = softmax(scale q kᵀ) v, row t over keys max(0, past + t - window + 1)..past + t.
 //
-// Few rows: a task is a row, a head and a strip of keys; heads of one kv-head follow each other, so
-// keys and values come from memory once. The strips' sums are merged in the end (as Flash-Decoding
-// does). Nothing is packed. Scratch, in floats: tasks x (size + 2) + threads x strip.
+// Few rows: a task is a row and a strip of keys, for all heads, so keys and values come from memory
+// once and in the order in which they lie there. The strips' sums are merged in the end (as
+// Flash-Decoding does). Nothing is packed. Scratch, in floats: tasks x H (size + 2) + threads x
+// strip.
 //
 // More rows: they are packed and multiplied as in attention.cc, with keys from the first that any
 // row sees on.
@@ -14,7 +15,8 @@ namespace toolkit {
 namespace {
 
 constexpr int64_t kFewRows = 8;
-constexpr int64_t kStrip = 256;  // keys: enough for a task, and their values stay in L2
+constexpr int64_t kStrip = 32;  // keys: their part of a head stays in L1, with all heads' in L2
+constexpr int64_t kLine = 64;   // bytes
 
 /// The keys of a row: some of the cache, then some of the rows before it and its own.
 struct KeysOf {
@@ -36,7 +38,6 @@ class FewRows {
           const float* fresh_values, const float* keys, const float* values)
       : k_(k),
         s_(s),
-        group_(s.heads / s.kv_heads),
         width_(s.kv_heads * s.head_size),
         q_(q),
         fresh_{fresh_keys, fresh_values},
@@ -46,19 +47,24 @@ class FewRows {
 
   void run(float* out) {
     Scratch scratch;
-    const int64_t states = s_.tokens * s_.kv_heads * strips_ * group_;
+    const int64_t states = s_.tokens * strips_ * s_.heads;
     running_ = static_cast<RunningSoftmax*>(scratch.bytes(states * sizeof(RunningSoftmax)));
     sums_ = scratch.floats(states * s_.head_size);
     float* scores = scratch.floats(threads() * kStrip);
-    parallel_short(states, 1, [&](int64_t begin, int64_t end, int thread) {
-      for (int64_t task = begin; task < end; ++task) strip(task, scores + thread * kStrip);
+    parallel_short(s_.tokens * strips_, 1, [&](int64_t begin, int64_t end, int thread) {
+      Strip next = strip(begin);
+      next.prefetch(0, 1);
+      for (int64_t task = begin; task < end; ++task) {
+        const Strip now = next;
+        next = task + 1 < end ? strip(task + 1) : Strip{};
+        compute(now, next, task, scores + thread * kStrip);
+      }
     });
     for (int64_t row = 0; row < s_.tokens; ++row) {
       const int64_t parts = KeysOf(s_, row).strips();
       for (int64_t head = 0; head < s_.heads; ++head) {
-        const int64_t first = ((row * s_.kv_heads + head / group_) * strips_) * group_;
-        const int64_t state = first + head % group_;
-        k_.rows.attention_merge(running_ + state, sums_ + state * s_.head_size, parts, group_,
+        const int64_t state = row * strips_ * s_.heads + head;
+        k_.rows.attention_merge(running_ + state, sums_ + state * s_.head_size, parts, s_.heads,
                                 s_.head_size, out + (row * s_.heads + head) * s_.head_size);
       }
     }
@@ -69,28 +75,50 @@ class FewRows {
     const float *keys, *values;
   };
 
-  void strip(int64_t task, float* scores) {
-    const int64_t of_group = task / group_, strip = of_group % strips_;
-    const int64_t kv_head = of_group / strips_ % s_.kv_heads;
-    const int64_t row = of_group / strips_ / s_.kv_heads;
-    const int64_t head = kv_head * group_ + task % group_;
-    const KeysOf keys(s_, row);
-    if (strip >= keys.strips()) return;
+  /// Some rows of the cache.
+  struct Strip {
+    const float *keys = nullptr, *values = nullptr;
+    int64_t count = 0, width = 0;
+
+    /// One of several parts of it.
+    void prefetch(int64_t part, int64_t parts) const {
+      const int64_t bytes = count * width * int64_t(sizeof(float));
+      for (int64_t i = part * bytes / parts; i < (part + 1) * bytes / parts; i += kLine) {
+        __builtin_prefetch(reinterpret_cast<const char*>(keys) + i);
+        __builtin_prefetch(reinterpret_cast<const char*>(values) + i);
+      }
+    }
+  };
+
+  Strip strip(int64_t task) const {
+    const KeysOf keys(s_, task / strips_);
+    const int64_t strip = task % strips_;
+    if (strip >= keys.strips()) return {};
     const int64_t of_cache = divide_up(keys.cached, kStrip);
     const bool fresh = strip >= of_cache;
     const int64_t at = (fresh ? strip - of_cache : strip) * kStrip;
-    const int64_t count = min(kStrip, (fresh ? keys.fresh : keys.cached) - at);
     const Rows& rows = fresh ? fresh_ : cached_;
-    const int64_t place =
-        ((fresh ? keys.fresh0 : keys.first) + at) * width_ + kv_head * s_.head_size;
-    k_.rows.attention_keys(q_ + (row * s_.heads + head) * s_.head_size, s_.head_size, s_.scale,
-                           rows.keys + place, rows.values + place, width_, count, scores,
-                           running_ + task, sums_ + task * s_.head_size);
+    const int64_t place = ((fresh ? keys.fresh0 : keys.first) + at) * width_;
+    const int64_t count = min(kStrip, (fresh ? keys.fresh : keys.cached) - at);
+    return {rows.keys + place, rows.values + place, count, width_};
+  }
+
+  /// All heads over a strip, while the next one comes.
+  void compute(const Strip& now, const Strip& next, int64_t task, float* scores) {
+    if (now.count == 0) return;
+    const int64_t size = s_.head_size, group = s_.heads / s_.kv_heads;
+    const float* q = q_ + task / strips_ * s_.heads * size;
+    for (int64_t head = 0; head < s_.heads; ++head) {
+      next.prefetch(head, s_.heads);
+      const int64_t state = task * s_.heads + head, place = head / group * size;
+      k_.rows.attention_keys(q + head * size, size, s_.scale, now.keys + place, now.values + place,
+                             width_, now.count, scores, running_ + state, sums_ + state * size);
+    }
   }
 
   const Kernels& k_;
   const CacheShape& s_;
-  const int64_t group_, width_;
+  const int64_t width_;
   const float* q_;
   const Rows fresh_, cached_;
   int64_t strips_ = 1;

@@ -31,27 +31,36 @@ class Input {
   char* rows_;
 };
 
-/// scaling * x aᵀ, [rows, R]; null without an adapter.
+/// A layer in work: its low-rank products, scaling * x aᵀ [rows, R], null without an adapter.
+struct Layer {
+  QuantizedMatrix w;
+  const float* bias;
+  Adapter lora;
+  float scaling;
+  float* y;  // [rows, N]
+  const float* h;
+};
+
+/// To compute this much is done before another thread has begun with its part of it.
+constexpr int64_t kShort = 1 << 16;
+
 const float* low_rank(const Kernels& k, Scratch& scratch, const float* x, int64_t rows,
                       int64_t depth, const Adapter& lora, float scaling) {
   if (lora.a == nullptr) return nullptr;
   float* h = scratch.floats(rows * lora.rank);
-  parallel_short(lora.rank, 2, [&](int64_t begin, int64_t end, int) {
+  const auto columns = [&](int64_t begin, int64_t end, int) {
     for (int64_t i = 0; i < rows; ++i) {
       k.rows.dot_rows(x + i * depth, lora.a + begin * depth, depth, end - begin, scaling, false,
                       h + i * lora.rank + begin);
     }
-  });
+  };
+  if (rows * lora.rank * depth <= kShort) {
+    columns(0, lora.rank, 0);
+  } else {
+    parallel_short(lora.rank, 2, columns);
+  }
   return h;
 }
-
-struct Layer {
-  const QuantizedMatrix& w;
-  const float* bias;
-  const Adapter& lora;
-  const float* h;
-  float* y;  // [rows, N]
-};
 
 void panels_of(const Kernels& k, const Input& input, const Layer& layer, int64_t rows,
                int64_t begin, int64_t end) {
@@ -69,43 +78,60 @@ void panels_of(const Kernels& k, const Input& input, const Layer& layer, int64_t
   }
 }
 
+/// Layers of the same rows, their panels one after the other.
+void multiply_layers(const Kernels& k, const float* x, int64_t rows, Layer* layers, int64_t count) {
+  Scratch scratch;
+  const int64_t depth = layers[0].w.depth;
+  const Input input(k, scratch, x, rows, depth);
+  int64_t panels = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    Layer& layer = layers[i];
+    // Halves of one layer have one A.
+    const bool same = i > 0 && layer.lora.a == layers[i - 1].lora.a;
+    layer.h =
+        same ? layers[i - 1].h : low_rank(k, scratch, x, rows, depth, layer.lora, layer.scaling);
+    panels += layer.w.rows / kPanel;
+  }
+  parallel_short(panels, kLeastPanels, [&](int64_t begin, int64_t end, int) {
+    int64_t first = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t own = layers[i].w.rows / kPanel;
+      const int64_t from = max(0, begin - first), to = min(own, end - first);
+      if (from < to) panels_of(k, input, layers[i], rows, from, to);
+      first += own;
+    }
+  });
+  for (int64_t i = 0; i < count; ++i) release_weight(layers[i].w);
+}
+
 }  // namespace
 
 bool are_few(const Kernels& k, int64_t rows) { return rows <= k.few_rows.most; }
 
 void few_rows_linear(const Kernels& k, const float* x, int64_t rows, const QuantizedMatrix& w,
                      const float* bias, const Adapter& lora, float scaling, float* y) {
-  Scratch scratch;
-  const Input input(k, scratch, x, rows, w.depth);
-  const Layer layer{w, bias, lora, low_rank(k, scratch, x, rows, w.depth, lora, scaling), y};
-  parallel_short(w.rows / kPanel, kLeastPanels, [&](int64_t begin, int64_t end, int) {
-    panels_of(k, input, layer, rows, begin, end);
-  });
-  release_weight(w);
+  const FewRowsLinear linear{w, bias, lora, scaling, y};
+  few_rows_linears(k, x, rows, &linear, 1);
+}
+
+void few_rows_linears(const Kernels& k, const float* x, int64_t rows, const FewRowsLinear* linears,
+                      int64_t count) {
+  Layer layers[kMostNeighbours];
+  for (int64_t i = 0; i < count; ++i) {
+    const FewRowsLinear& l = linears[i];
+    layers[i] = {l.w, l.bias, l.lora, l.scaling, l.y, nullptr};
+  }
+  multiply_layers(k, x, rows, layers, count);
 }
 
 void few_rows_mlp(const Kernels& k, const float* x, int64_t rows, const Mlp& m, float* y) {
   Scratch scratch;
-  const int64_t size = m.gate.depth, features = m.gate.rows, panels = features / kPanel;
+  const int64_t features = m.gate.rows;
   float* gate = scratch.floats(rows * features);
   float* up = scratch.floats(rows * features);
-  {
-    Scratch inner;
-    const Input input(k, inner, x, rows, size);
-    const float* hg = low_rank(k, inner, x, rows, size, m.gate_lora, m.scaling);
-    // Halves of one layer have one A.
-    const float* hu = m.fused ? hg : low_rank(k, inner, x, rows, size, m.up_lora, m.scaling);
-    const Layer layers[2] = {{m.gate, nullptr, m.gate_lora, hg, gate},
-                             {m.up, nullptr, m.up_lora, hu, up}};
-    parallel_short(2 * panels, kLeastPanels, [&](int64_t begin, int64_t end, int) {
-      for (int i = 0; i < 2; ++i) {
-        const int64_t from = max(0, begin - i * panels), to = min(panels, end - i * panels);
-        if (from < to) panels_of(k, input, layers[i], rows, from, to);
-      }
-    });
-    release_weight(m.gate);
-    release_weight(m.up);
-  }
+  Layer layers[2] = {{m.gate, nullptr, m.gate_lora, m.scaling, gate, nullptr},
+                     {m.up, nullptr, m.up_lora, m.scaling, up, nullptr}};
+  multiply_layers(k, x, rows, layers, 2);
   const auto activate = m.activation == Activation::gelu ? k.rows.gelu_mul : k.rows.silu_mul;
   activate(gate, up, rows * features, gate);
   few_rows_linear(k, gate, rows, m.down, nullptr, m.down_lora, m.scaling, y);

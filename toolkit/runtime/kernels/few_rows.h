@@ -12,6 +12,18 @@ bool are_few(const Kernels& k, int64_t rows);
 void few_rows_linear(const Kernels& k, const float* x, int64_t rows, const QuantizedMatrix& w,
                      const float* bias, const Adapter& lora, float scaling, float* y);
 
+/// The same of layers that read the same rows, of up to kMostNeighbours.
+constexpr int64_t kMostNeighbours = 4;
+struct FewRowsLinear {
+  QuantizedMatrix w;
+  const float* bias = nullptr;
+  Adapter lora;
+  float scaling = 0;
+  float* y = nullptr;
+};
+void few_rows_linears(const Kernels& k, const float* x, int64_t rows, const FewRowsLinear* linears,
+                      int64_t count);
+
 /// Kernels::mlp.
 void few_rows_mlp(const Kernels& k, const float* x, int64_t rows, const Mlp& m, float* y);
 

@@ -76,6 +76,11 @@ void internal::run_parallel(int64_t n, int64_t grain, bool long_enough, RangeFun
   start_threads(threads());
   if (grain == 0) return pool->run(0, n, 0, nullptr, function, context);
   if (grain > kMost) throw std::logic_error("the grain of a parallel region is too large");
+  if (!long_enough && n <= kMost) {
+    if (pool->run_short(n, grain, function, context)) return;
+    const InsideRegion alone;
+    return function(context, 0, n, 0);
+  }
   const int64_t most = kMost / grain * grain;
   for (int64_t first = 0; first < n; first += most) {
     const auto chore = long_enough ? std::exchange(waiting_chore, nullptr) : nullptr;

@@ -6,6 +6,8 @@
 namespace toolkit {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 thread_local bool inside_region = false;
 
 // Regions follow each other within microseconds, now and then within a millisecond (a block is
@@ -13,10 +15,13 @@ thread_local bool inside_region = false;
 // that waits spins, then offers its core to others again and again, and only then sleeps. When
 // somebody takes the offer, it costs their whole time slice, while a thread that sleeps is woken
 // ahead of them: then, and for a while, threads that have spun sleep at once.
-using Clock = std::chrono::steady_clock;
 constexpr std::chrono::microseconds kSpin(60), kOffer(2000), kTaken(500);
 constexpr std::chrono::milliseconds kBusy(100);
 std::atomic<Clock::rep> busy_until{0};
+// When somebody else has a core, a thread that lost it in a region keeps the caller waiting for a
+// time slice, which is hundreds of short regions: for a while the caller does those alone.
+constexpr std::chrono::microseconds kLate(250);
+constexpr std::chrono::milliseconds kAlone(20);
 
 void pause_cpu() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -64,6 +69,16 @@ Pool::Pool(int count) : size_(count), shares_(count) {
   }
 }
 
+bool Pool::run_short(int64_t n, int64_t grain, internal::RangeFunction function, void* context) {
+  if (alone_until_ > Clock::time_point()) {
+    if (Clock::now() < alone_until_) return false;
+    alone_until_ = {};
+  }
+  run(0, n, grain, nullptr, function, context);
+  if (waited_ > kLate) alone_until_ = Clock::now() + kAlone;
+  return true;
+}
+
 void Pool::run(int64_t first, int64_t n, int64_t grain, void (*chore)(),
                internal::RangeFunction function, void* context) {
   first_ = first;
@@ -75,15 +90,21 @@ void Pool::run(int64_t first, int64_t n, int64_t grain, void (*chore)(),
     for (int i = 0; i < size_; ++i) shares_[i].set(part(i), part(i + 1));
   }
   pending_.store(size_ - 1, std::memory_order_relaxed);
-  {
-    // Taken so that a worker cannot check the epoch and fall asleep between the two steps below.
-    std::lock_guard<std::mutex> lock(mutex_);
-    epoch_.fetch_add(1, std::memory_order_release);
-  }
-  if (sleepers_.load() > 0) wake_.notify_all();
+  next_epoch();
   work_on(0, chore);
   await_workers();
   if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+}
+
+// A worker counts itself as a sleeper before it checks the epoch a last time. So either it is seen
+// here, and holds the mutex until it sleeps, or it sees the new epoch.
+void Pool::next_epoch() {
+  epoch_.fetch_add(1);
+  if (sleepers_.load() == 0) return;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+  }
+  wake_.notify_all();
 }
 
 void Pool::work_on(int index, void (*chore)()) noexcept {
@@ -123,15 +144,18 @@ bool Pool::steal(int index) {
 
 void Pool::await_workers() {
   const auto done = [this] { return pending_.load() == 0; };
-  if (wait_awake(done)) return;
-  std::unique_lock<std::mutex> lock(mutex_);
-  waiting_ = true;
-  done_.wait(lock, done);
-  waiting_ = false;
+  const Clock::time_point begin = Clock::now();
+  if (!wait_awake(done)) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    waiting_ = true;
+    done_.wait(lock, done);
+    waiting_ = false;
+  }
+  waited_ = Clock::now() - begin;
 }
 
 void Pool::await_epoch(uint64_t seen) {
-  const auto moved_on = [&] { return epoch_.load(std::memory_order_acquire) != seen; };
+  const auto moved_on = [&] { return epoch_.load() != seen; };
   if (wait_awake(moved_on)) return;
   std::unique_lock<std::mutex> lock(mutex_);
   sleepers_.fetch_add(1);
@@ -153,12 +177,8 @@ void Pool::work(int index) {
 }
 
 void Pool::stop() {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    stopping_ = true;
-    epoch_.fetch_add(1, std::memory_order_release);
-  }
-  wake_.notify_all();
+  stopping_ = true;
+  next_epoch();
   for (std::thread& worker : workers_) worker.join();
 }
 

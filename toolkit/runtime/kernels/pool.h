@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
@@ -73,6 +74,10 @@ class Pool {
   void run(int64_t first, int64_t n, int64_t grain, void (*chore)(),
            internal::RangeFunction function, void* context);
 
+  /// One over [0, n) that is so short that the caller does it alone where threads were late for
+  /// another: then nothing is done here, and false returned.
+  bool run_short(int64_t n, int64_t grain, internal::RangeFunction function, void* context);
+
  private:
   /// Where a thread's part begins, and the one before ends.
   int64_t part(int index) const { return n_ / size_ * index + n_ % size_ * index / size_; }
@@ -81,6 +86,7 @@ class Pool {
   void work_on(int index, void (*chore)()) noexcept;
   void call(int index);
   bool steal(int index);
+  void next_epoch();
   void await_workers();
   void await_epoch(uint64_t seen);
   void work(int index);
@@ -101,6 +107,8 @@ class Pool {
   int64_t first_ = 0, n_ = 0, grain_ = 0;
   std::vector<Share> shares_;
   std::exception_ptr error_;
+  std::chrono::steady_clock::duration waited_{};  // for the others of the last region
+  std::chrono::steady_clock::time_point alone_until_;
 };
 
 }  // namespace toolkit

@@ -9,6 +9,8 @@
 //   kernels_probe ranges COUNT N GRAIN        out: "ranges, the longest" of a region over [0, N)
 //   kernels_probe chores COUNT      regions of 24 items of 1 ms with a chore of 20 ms waiting; out:
 //     "moment chores done, items of other threads"
+//   kernels_probe late COUNT        out: how many of 8 items of 1 ms others did, in a short region
+//     after one whose caller had to wait for others, in a balanced one, in a short one 30 ms later
 //   kernels_probe throws COUNT      a region whose items of one thread throw; out: what the caller
 //     caught, and how many items another region did afterwards
 //   kernels_probe refused COUNT     starts more threads than the address space has room for, twice;
@@ -166,6 +168,27 @@ void chores(const Words& words) {
   printf("twice %d\n", done);
 }
 
+void late(const Words& words) {
+  set_threads(int(integer(words[0])));
+  std::atomic<bool> begun{false};
+  parallel_short(24, 1, [&](int64_t, int64_t, int thread) {
+    if (thread != 0 && !begun.exchange(true)) sleep_ms(5);
+    while (!begun) std::this_thread::yield();
+  });
+  std::atomic<int> others{0};
+  const auto work = [&](int64_t begin, int64_t end, int thread) {
+    sleep_ms(end - begin);
+    if (thread != 0) others += int(end - begin);
+  };
+  parallel_short(8, 1, work);
+  const int at_once = others.exchange(0);
+  parallel_balanced(8, 1, work);
+  const int balanced = others.exchange(0);
+  sleep_ms(30);
+  parallel_short(8, 1, work);
+  printf("%d %d %d\n", at_once, balanced, others.load());
+}
+
 void throws(const Words& words) {
   const int count = int(integer(words[0]));
   set_threads(count);
@@ -267,10 +290,11 @@ int run(const std::string& part, const Words& words) {
     const char* name;
     size_t words;
     void (*run)(const Words&);
-  } parts[] = {{"kernels", 1, run_kernels}, {"threads", 3, share_work},     {"ranges", 3, ranges},
-               {"chores", 1, chores},       {"throws", 1, throws},          {"refused", 1, refused},
-               {"scratch", 0, scratch},     {"give_back", 0, give_back},    {"sweeps", 1, sweeps},
-               {"overrun", 2, overrun},     {"products", 0, print_products}};
+  } parts[] = {
+      {"kernels", 1, run_kernels}, {"threads", 3, share_work}, {"ranges", 3, ranges},
+      {"chores", 1, chores},       {"late", 1, late},          {"throws", 1, throws},
+      {"refused", 1, refused},     {"scratch", 0, scratch},    {"give_back", 0, give_back},
+      {"sweeps", 1, sweeps},       {"overrun", 2, overrun},    {"products", 0, print_products}};
   for (const auto& row : parts) {
     if (part != row.name || words.size() < row.words) continue;
     row.run(words);

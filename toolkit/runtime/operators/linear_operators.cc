@@ -1,11 +1,12 @@
 // quantized_linear, lora_linear, the MLPs and their backward.
 #include "kernels/integers.h"
+#include "operators/neighbours.h"
 #include "operators/shared.h"
 #include "operators/together.h"
 
 namespace toolkit {
 
-/// At once, or with those of other programs.
+/// At once, with those of other programs, or with those beside it.
 static void compute_linear(const Rows& x, const QuantizedMatrix& w, const float* bias,
                            const Adapter& lora, float scaling, float* y) {
   Together* together = Together::current();
@@ -13,6 +14,9 @@ static void compute_linear(const Rows& x, const QuantizedMatrix& w, const float*
       together->linear({x.data, lora, y, nullptr}, x.rows, w, bias, scaling)) {
     return;
   }
+  Neighbours* neighbours = Neighbours::current();
+  if (neighbours != nullptr && neighbours->take(x.data, x.rows, {w, bias, lora, scaling, y}))
+    return;
   kernels().linear(x.data, x.rows, w, bias, lora, scaling, y, nullptr);
 }
 

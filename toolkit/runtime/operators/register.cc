@@ -4,13 +4,20 @@
 #include <executorch/runtime/platform/log.h>
 
 #include <chrono>
+#include <string_view>
 
 #include "kernels/error.h"
 #include "kernels/observer.h"
 #include "kernels/parallel.h"
+#include "operators/neighbours.h"
 #include "operators/together.h"
 
 namespace toolkit {
+
+/// Whether an operator is of those that Neighbours computes.
+static bool may_wait(std::string_view name) {
+  return name == "lora_linear" || name == "quantized_linear";
+}
 
 void run_operator(const char* name, Operator op, KernelRuntimeContext& context,
                   Stack stack) noexcept {
@@ -19,9 +26,12 @@ void run_operator(const char* name, Operator op, KernelRuntimeContext& context,
   try {
     Arguments arguments(name, context, stack);
     const OperatorObserver observer = operator_observer();
+    Neighbours* neighbours = Neighbours::current();
+    if (neighbours != nullptr && neighbours->waits() && !may_wait(name)) neighbours->compute();
     if (observer == nullptr) return op(arguments);
     const auto begin = std::chrono::steady_clock::now();
     op(arguments);
+    if (neighbours != nullptr && neighbours->waits()) return neighbours->name(name);
     if (Together* together = Together::current(); together != nullptr && together->waits()) {
       return together->name(name);  // and tells how long it took
     }

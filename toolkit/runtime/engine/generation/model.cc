@@ -10,6 +10,7 @@
 #include "engine/error.h"
 #include "engine/model/finite.h"
 #include "kernels/workspace.h"
+#include "operators/neighbours.h"
 
 namespace toolkit {
 namespace {
@@ -224,6 +225,7 @@ void GenerationModel::run(const int32_t* tokens, int64_t count, int64_t past, co
   start(embed, run);
   embed.method->set_output(0, hidden_[0].data());
   embed.method->execute();
+  Neighbours neighbours;
   for (; run.layer < bundle_.layers; ++run.layer) {
     Entry& block = entry_of(Kind::block_step, run.layer);
     run.hidden = hidden_[0].floats();
@@ -237,6 +239,7 @@ void GenerationModel::run(const int32_t* tokens, int64_t count, int64_t past, co
       block.method->set_output(i, data);
     }
     block.method->execute();
+    neighbours.finish();
     std::swap(hidden_[0], hidden_[1]);
   }
   weights_->check();

@@ -13,6 +13,13 @@ struct Group {
   float scale;
 };
 
+TOOLKIT_INLINE int32_t lane_sum(Ints v) {
+  int32_t lanes[kLanes], total = 0;
+  store(lanes, v);
+  for (const int32_t lane : lanes) total += lane;
+  return total;
+}
+
 /// scale * x[0, count), zeros beyond, with |q| <= limit.
 inline void quantize(const float* x, int64_t count, float scale, float limit, Group* group) {
   constexpr int32_t kInfinity = 0x7f800000;
@@ -38,10 +45,13 @@ inline void quantize(const float* x, int64_t count, float scale, float limit, Gr
   __builtin_memcpy(&largest, &bits, sizeof(largest));
   largest = largest > least ? largest : least;
   const Floats inverse = splat(limit / largest);
+  Ints sums{};
   for (int64_t i = 0; i < kQuantGroup; i += kLanes) {
-    store(group->q + i, nearest(load(values + i) * inverse));
+    const Ints q = nearest(load(values + i) * inverse);
+    store(group->q + i, q);
+    sums += q;
   }
-  for (const int32_t q : group->q) group->sum += q;
+  group->sum = lane_sum(sums);
   group->scale = largest / limit;
 }
 

@@ -25,6 +25,8 @@ template <class Kind>
 void pack_row_of(const float* x, int64_t depth, void* out) {
   static_assert(sizeof(Kind) <= few_rows::kGroupBytes);
   auto* groups = static_cast<Kind*>(out);
+  // Other cores have just written much of it: then all of it comes at once.
+  for (int64_t k = 0; k < depth; k += 16) __builtin_prefetch(x + k);
   for (int64_t g = 0; g < depth / kQuantGroup; ++g) {
     Group group;
     quantize(x + g * kQuantGroup, kQuantGroup, 1.0f, kLimits[Kind::kBytes], &group);

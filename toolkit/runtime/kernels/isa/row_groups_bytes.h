@@ -7,6 +7,15 @@ namespace toolkit {
 namespace TOOLKIT_ISA {
 
 /// `Starts::kFactors` times the sums of bytes are what sums of products begin with.
+/// The lowest byte of every lane.
+TOOLKIT_INLINE void store_low_bytes(int8_t* out, Ints v) {
+#if TOOLKIT_LANES == 16
+  store(out, _mm512_cvtepi32_epi8((__m512i)v));
+#else
+  for (int lane = 0; lane < kLanes; ++lane) out[lane] = static_cast<int8_t>(v[lane]);
+#endif
+}
+
 template <int kCount, class Starts>
 struct ByteGroup {
   static constexpr int kBytes = kCount;
@@ -17,17 +26,19 @@ struct ByteGroup {
   float scale, sum;
 
   void set(const Group& group) {
-    int32_t rest[kQuantGroup];
-    for (int i = 0; i < kQuantGroup; ++i) rest[i] = group.q[i];
+    constexpr int kVectors = kQuantGroup / kLanes;
+    Ints rest[kVectors];
+    for (int i = 0; i < kVectors; ++i) rest[i] = load<Ints>(group.q + i * kLanes);
     for (int b = 0; b < kBytes; ++b) {
-      int32_t all = 0;
-      for (int i = 0; i < kQuantGroup; ++i) {
-        const int32_t next = (rest[i] + 128) >> 8, byte = rest[i] - next * 256;
-        q[b][i] = static_cast<int8_t>(byte);
-        all += byte;
+      Ints all{};
+      for (int i = 0; i < kVectors; ++i) {
+        const Ints next = (rest[i] + 128) >> 8, bytes = rest[i] - next * 256;
+        store_low_bytes(q[b] + i * kLanes, bytes);
+        all += bytes;
         rest[i] = next;
       }
-      for (int s = 0; s < kStarts; ++s) start[s][b] = Starts::kFactors[s] * all;
+      const int32_t sum_of_bytes = lane_sum(all);
+      for (int s = 0; s < kStarts; ++s) start[s][b] = Starts::kFactors[s] * sum_of_bytes;
     }
     scale = group.scale;
     sum = static_cast<float>(group.sum);
