@@ -2,10 +2,10 @@
 
 Also the bytes of weights that a decoded token reads, beside what copying moves through memory
 (behind a prompt of 16 tokens; behind longer ones a token reads as many bytes of the cache as well,
-so there both count); the time to the first token beside that of its products alone; and the memory of a long reply. llama.cpp
-(tools/fetch_llama_cpp.py) is called in this process by its own library, with the settings that it
-has by default; it rounds activations to 8 bits. The shape of Qwen2.5-0.5B has random weights, so
-there llama.cpp is left out.
+so there both count); the time to the first token beside that of its products alone; and the memory
+of a long reply. llama.cpp (tools/fetch_llama_cpp.py) is called in this process by its own library,
+with the settings that it has by default; it rounds activations to 8 bits. The shape of Qwen2.5-0.5B
+has random weights, so there llama.cpp is left out.
 """
 
 import ctypes

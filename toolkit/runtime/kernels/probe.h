@@ -1,12 +1,23 @@
 // Parts of kernels_probe.
 #pragma once
 
+#include <cstdlib>
 #include <string>
 #include <vector>
 
 #include "kernels/kernels.h"
 
 namespace toolkit {
+
+using Words = std::vector<std::string>;
+
+inline int64_t integer(const std::string& word) { return atoll(word.c_str()); }
+
+/// Of regions, see the head of probe.cc.
+void share_work(const Words& words);
+void ranges(const Words& words);
+void chores(const Words& words);
+void late(const Words& words);
 
 /// Runs every kernel on odd shapes with one thread and with so many, in fixed16 those with products
 /// of moderate size only, and prints "isa arithmetic"; nothing where this processor lacks it.
@@ -15,6 +26,6 @@ void check_kernels(const char* isa, const char* arithmetic, const std::vector<in
 
 /// Prints "isa digest" of the bits of products in fixed16 with weights of every kind, from numbers
 /// that are the same on all processors.
-void print_products(const std::vector<std::string>& words);
+void print_products(const Words& words);
 
 }  // namespace toolkit
