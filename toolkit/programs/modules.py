@@ -14,6 +14,7 @@ are inputs of the exported program.
                 (Approx-BP, same paper): the gradients are approximate
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,7 +157,6 @@ class Attention(nn.Module):
         cache: Cache | None = None,
         **_unused: object,
     ) -> tuple[Tensor, None]:
-        # For a few rows the runtime computes products that follow each other together.
         q, k, v = self._qkv(hidden_states, positions, inv_freq, at_once=cache is not None)
         window = self.part.window
         if cache is not None:
@@ -177,9 +177,13 @@ class Attention(nn.Module):
         self, hidden_states: Tensor, positions: Tensor, inv_freq: Tensor | None, at_once: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         # The backward goes in reverse: the largest gradient, that of q, is then used up first.
-        products = ((name, getattr(self, f"{name}_proj")(hidden_states)) for name in "vkq")
+        # In training each is used up before the next is computed; for a few rows the runtime
+        # computes products that follow each other together.
+        products: Iterable[tuple[str, Tensor]] = (
+            (name, getattr(self, f"{name}_proj")(hidden_states)) for name in "vkq"
+        )
         if at_once:
-            products = iter(list(products))
+            products = list(products)
         v, k, q = (self._turned(name, x, positions, inv_freq) for name, x in products)
         return q, k, v
 

@@ -75,17 +75,16 @@ def test_short_regions_are_not_shared_with_threads_that_were_late():
     for _ in range(5):
         (line,) = kernels_probe("late", 2)
         at_once, balanced, later = map(int, line.split())
-        assert balanced > 0 and later > 0
-        if at_once == 0:
+        if at_once == 0 and balanced > 0 and later > 0:
             return
-    pytest.fail("the caller shared the region")
+    pytest.fail(line)
 
 
 def test_a_chore_is_done_once_beside_the_next_balanced_region():
     result = chores(2)
     assert result["asked"] == [0]
     assert result["static"] == [0, 12]
-    assert result["short"][0] == 0
+    assert result["short"][0] == 0 and result["short"][1] > 0
     done, others = result["balanced"]
     assert done == 1 and others > 12  # half of the items, and more
     assert result["again"][0] == 1

@@ -1,9 +1,9 @@
 // Attention of a few rows, or a part of a prompt, over a cache of keys and values [C, K * size]:
 // out = softmax(scale q kᵀ) v, row t over keys max(0, past + t - window + 1)..past + t.
 //
-// Few rows: a task is a row and a strip of keys, for all heads, so keys and values come from memory
-// once and in the order in which they lie there. The strips' sums are merged in the end (as
-// Flash-Decoding does). Nothing is packed. Scratch, in floats: tasks x H (size + 2) + threads x
+// Few rows: a task is a row and a strip of keys, for all heads, so a row's keys and values come
+// from memory once and in the order in which they lie there. The strips' sums are merged in the end
+// (as Flash-Decoding does). Nothing is packed. Scratch, in floats: tasks x H (size + 2) + threads x
 // strip.
 //
 // More rows: they are packed and multiplied as in attention.cc, with keys from the first that any
@@ -15,12 +15,14 @@ namespace toolkit {
 namespace {
 
 constexpr int64_t kFewRows = 8;
-constexpr int64_t kStrip = 32;  // keys: their part of a head stays in L1, with all heads' in L2
-constexpr int64_t kLine = 64;   // bytes
+constexpr int64_t kStrip = 32;  // keys: two strips of most models stay in L2
+constexpr int64_t kMostStrips = 64;
+constexpr int64_t kLine = 64;           // bytes
+constexpr int64_t kShortMerge = 16384;  // floats that one thread merges before another has begun
 
 /// The keys of a row: some of the cache, then some of the rows before it and its own.
 struct KeysOf {
-  int64_t first, cached, fresh0, fresh;
+  int64_t first, cached, fresh0, fresh, strip;
 
   KeysOf(const CacheShape& s, int64_t row) {
     const int64_t begin = s.window > 0 ? max(0, s.past + row - s.window + 1) : 0;
@@ -28,8 +30,9 @@ struct KeysOf {
     cached = s.past - first;
     fresh0 = max(0, begin - s.past);
     fresh = row + 1 - fresh0;
+    strip = kStrip * divide_up(cached + fresh, kStrip * kMostStrips);
   }
-  int64_t strips() const { return divide_up(cached, kStrip) + divide_up(fresh, kStrip); }
+  int64_t strips() const { return divide_up(cached, strip) + divide_up(fresh, strip); }
 };
 
 class FewRows {
@@ -42,7 +45,11 @@ class FewRows {
         q_(q),
         fresh_{fresh_keys, fresh_values},
         cached_{keys, values} {
-    for (int64_t row = 0; row < s.tokens; ++row) strips_ = max(strips_, KeysOf(s, row).strips());
+    for (int64_t row = 0; row < s.tokens; ++row) {
+      const KeysOf keys(s, row);
+      strips_ = max(strips_, keys.strips());
+      longest_ = max(longest_, keys.strip);
+    }
   }
 
   void run(float* out) {
@@ -50,23 +57,20 @@ class FewRows {
     const int64_t states = s_.tokens * strips_ * s_.heads;
     running_ = static_cast<RunningSoftmax*>(scratch.bytes(states * sizeof(RunningSoftmax)));
     sums_ = scratch.floats(states * s_.head_size);
-    float* scores = scratch.floats(threads() * kStrip);
-    parallel_short(s_.tokens * strips_, 1, [&](int64_t begin, int64_t end, int thread) {
-      Strip next = strip(begin);
-      next.prefetch(0, 1);
+    float* scores = scratch.floats(threads() * longest_);
+    const int64_t tasks = s_.tokens * strips_;
+    parallel_short(tasks, 1, [&](int64_t begin, int64_t end, int thread) {
       for (int64_t task = begin; task < end; ++task) {
-        const Strip now = next;
-        next = task + 1 < end ? strip(task + 1) : Strip{};
-        compute(now, next, task, scores + thread * kStrip);
+        // Mostly this thread's next one.
+        const Strip next = task + 1 < tasks ? strip(task + 1) : Strip{};
+        compute(strip(task), next, task, scores + thread * longest_);
       }
     });
-    for (int64_t row = 0; row < s_.tokens; ++row) {
-      const int64_t parts = KeysOf(s_, row).strips();
-      for (int64_t head = 0; head < s_.heads; ++head) {
-        const int64_t state = row * strips_ * s_.heads + head;
-        k_.rows.attention_merge(running_ + state, sums_ + state * s_.head_size, parts, s_.heads,
-                                s_.head_size, out + (row * s_.heads + head) * s_.head_size);
-      }
+    const auto merge = [&](int64_t begin, int64_t end, int) { this->merge(begin, end, out); };
+    if (states * s_.head_size <= kShortMerge) {
+      merge(0, s_.tokens * s_.heads, 0);
+    } else {
+      parallel_short(s_.tokens * s_.heads, 1, merge);
     }
   }
 
@@ -94,13 +98,23 @@ class FewRows {
     const KeysOf keys(s_, task / strips_);
     const int64_t strip = task % strips_;
     if (strip >= keys.strips()) return {};
-    const int64_t of_cache = divide_up(keys.cached, kStrip);
+    const int64_t of_cache = divide_up(keys.cached, keys.strip);
     const bool fresh = strip >= of_cache;
-    const int64_t at = (fresh ? strip - of_cache : strip) * kStrip;
+    const int64_t at = (fresh ? strip - of_cache : strip) * keys.strip;
     const Rows& rows = fresh ? fresh_ : cached_;
     const int64_t place = ((fresh ? keys.fresh0 : keys.first) + at) * width_;
-    const int64_t count = min(kStrip, (fresh ? keys.fresh : keys.cached) - at);
+    const int64_t count = min(keys.strip, (fresh ? keys.fresh : keys.cached) - at);
     return {rows.keys + place, rows.values + place, count, width_};
+  }
+
+  /// The strips' sums of rows' heads.
+  void merge(int64_t begin, int64_t end, float* out) const {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t row = i / s_.heads, state = row * strips_ * s_.heads + i % s_.heads;
+      k_.rows.attention_merge(running_ + state, sums_ + state * s_.head_size,
+                              KeysOf(s_, row).strips(), s_.heads, s_.head_size,
+                              out + i * s_.head_size);
+    }
   }
 
   /// All heads over a strip, while the next one comes.
@@ -121,7 +135,7 @@ class FewRows {
   const int64_t width_;
   const float* q_;
   const Rows fresh_, cached_;
-  int64_t strips_ = 1;
+  int64_t strips_ = 1, longest_ = kStrip;
   RunningSoftmax* running_ = nullptr;
   float* sums_ = nullptr;
 };

@@ -74,7 +74,10 @@ void internal::run_parallel(int64_t n, int64_t grain, bool long_enough, RangeFun
   if (n <= 0 || DryRun::current() != nullptr) return;
   if (InsideRegion::here() || threads() == 1) return function(context, 0, n, 0);
   start_threads(threads());
-  if (grain == 0) return pool->run(0, n, 0, nullptr, function, context);
+  if (grain == 0) {
+    pool->run(0, n, 0, nullptr, function, context);
+    return;
+  }
   if (grain > kMost) throw std::logic_error("the grain of a parallel region is too large");
   if (!long_enough && n <= kMost) {
     if (pool->run_short(n, grain, function, context)) return;

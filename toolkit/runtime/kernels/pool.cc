@@ -19,7 +19,8 @@ constexpr std::chrono::microseconds kSpin(60), kOffer(2000), kTaken(500);
 constexpr std::chrono::milliseconds kBusy(100);
 std::atomic<Clock::rep> busy_until{0};
 // When somebody else has a core, a thread that lost it in a region keeps the caller waiting for a
-// time slice, which is hundreds of short regions: for a while the caller does those alone.
+// time slice, which may be hundreds of short regions. Where that is most of a region's time, the
+// caller does them alone for a while.
 constexpr std::chrono::microseconds kLate(250);
 constexpr std::chrono::milliseconds kAlone(20);
 
@@ -74,13 +75,17 @@ bool Pool::run_short(int64_t n, int64_t grain, internal::RangeFunction function,
     if (Clock::now() < alone_until_) return false;
     alone_until_ = {};
   }
-  run(0, n, grain, nullptr, function, context);
-  if (waited_ > kLate) alone_until_ = Clock::now() + kAlone;
+  // Threads that have to be woken are late without anybody's fault.
+  const bool awake = sleepers_.load() == 0;
+  const Clock::time_point begin = Clock::now();
+  const Clock::duration waited = run(0, n, grain, nullptr, function, context);
+  const Clock::time_point end = Clock::now();
+  if (awake && waited > kLate && 3 * waited > 2 * (end - begin)) alone_until_ = end + kAlone;
   return true;
 }
 
-void Pool::run(int64_t first, int64_t n, int64_t grain, void (*chore)(),
-               internal::RangeFunction function, void* context) {
+Clock::duration Pool::run(int64_t first, int64_t n, int64_t grain, void (*chore)(),
+                          internal::RangeFunction function, void* context) {
   first_ = first;
   n_ = n;
   function_ = function;
@@ -92,8 +97,9 @@ void Pool::run(int64_t first, int64_t n, int64_t grain, void (*chore)(),
   pending_.store(size_ - 1, std::memory_order_relaxed);
   next_epoch();
   work_on(0, chore);
-  await_workers();
+  const Clock::duration waited = await_workers();
   if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+  return waited;
 }
 
 // A worker counts itself as a sleeper before it checks the epoch a last time. So either it is seen
@@ -142,7 +148,7 @@ bool Pool::steal(int index) {
   return false;
 }
 
-void Pool::await_workers() {
+Clock::duration Pool::await_workers() {
   const auto done = [this] { return pending_.load() == 0; };
   const Clock::time_point begin = Clock::now();
   if (!wait_awake(done)) {
@@ -151,7 +157,7 @@ void Pool::await_workers() {
     done_.wait(lock, done);
     waiting_ = false;
   }
-  waited_ = Clock::now() - begin;
+  return Clock::now() - begin;
 }
 
 void Pool::await_epoch(uint64_t seen) {

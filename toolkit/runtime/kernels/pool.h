@@ -71,8 +71,8 @@ class Pool {
 
   /// One region over [first, first + n), where n fits in a Share or the grain is 0. The caller does
   /// the chore, if any, before its part.
-  void run(int64_t first, int64_t n, int64_t grain, void (*chore)(),
-           internal::RangeFunction function, void* context);
+  std::chrono::steady_clock::duration run(int64_t first, int64_t n, int64_t grain, void (*chore)(),
+                                          internal::RangeFunction function, void* context);
 
   /// One over [0, n) that is so short that the caller does it alone where threads were late for
   /// another: then nothing is done here, and false returned.
@@ -87,7 +87,7 @@ class Pool {
   void call(int index);
   bool steal(int index);
   void next_epoch();
-  void await_workers();
+  std::chrono::steady_clock::duration await_workers();
   void await_epoch(uint64_t seen);
   void work(int index);
   void stop();
@@ -107,7 +107,6 @@ class Pool {
   int64_t first_ = 0, n_ = 0, grain_ = 0;
   std::vector<Share> shares_;
   std::exception_ptr error_;
-  std::chrono::steady_clock::duration waited_{};  // for the others of the last region
   std::chrono::steady_clock::time_point alone_until_;
 };
 

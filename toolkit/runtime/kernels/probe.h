@@ -24,6 +24,9 @@ void late(const Words& words);
 /// Throws Error naming one whose results differ or are not finite.
 void check_kernels(const char* isa, const char* arithmetic, const std::vector<int>& thread_counts);
 
+/// Throws Error where linear layers of a few rows have other bits together than one by one.
+void check_few_rows(const Kernels& k);
+
 /// Prints "isa digest" of the bits of products in fixed16 with weights of every kind, from numbers
 /// that are the same on all processors.
 void print_products(const Words& words);

@@ -11,60 +11,11 @@
 #include "kernels/kernels.h"
 #include "kernels/parallel.h"
 #include "kernels/probe.h"
+#include "kernels/probe_data.h"
 #include "kernels/tiles.h"
 
 namespace toolkit {
 namespace {
-
-using Floats = std::vector<float>;
-
-/// Numbers in [-1, 1), always the same.
-class Random {
- public:
-  uint32_t bits() {
-    state_ = state_ * 6364136223846793005u + 1442695040888963407u;
-    return uint32_t(state_ >> 33);
-  }
-  Floats floats(int64_t count) {
-    Floats values(count);
-    for (float& value : values) value = float(bits() % 2000) / 1000.0f - 1.0f;
-    return values;
-  }
-
- private:
-  uint64_t state_ = 1;
-};
-
-struct Weight {
-  std::vector<uint8_t> codes;
-  std::vector<uint16_t> scale, offset;
-  QuantizedMatrix matrix;
-
-  Weight(Random& random, int64_t rows, int64_t depth, int bits, bool with_offset)
-      : codes(rows * depth * bits / 8), scale(rows * depth / 32), offset(scale.size()) {
-    for (uint8_t& byte : codes) byte = uint8_t(random.bits());
-    // 2^-7 to 2^-6, and up to twice that with either sign.
-    for (uint16_t& half : scale) half = uint16_t(0x2000 + random.bits() % 0x400);
-    for (uint16_t& half : offset)
-      half = uint16_t(0x2400 + random.bits() % 0x400 + random.bits() % 2 * 0x8000);
-    matrix = {codes.data(), scale.data(), with_offset ? offset.data() : nullptr, rows, depth, bits};
-  }
-};
-
-/// A and b of an adapter, and room for their gradients.
-struct Lora {
-  int64_t rank;
-  Floats a, b, da, db;
-
-  Lora(Random& random, int64_t rows, int64_t depth, int64_t rank)
-      : rank(rank),
-        a(random.floats(rank * depth)),
-        b(random.floats(rows * rank)),
-        da(a.size()),
-        db(b.size()) {}
-  Adapter adapter() const { return {a.data(), b.data(), rank}; }
-  AdapterGradient gradient() { return {da.data(), db.data()}; }
-};
 
 /// The outputs of one run, to be compared with those of other thread counts.
 using Outputs = std::vector<Floats>;
@@ -98,10 +49,6 @@ Outputs run_mlp(const Kernels& k, int64_t tokens, int64_t size, int64_t features
   k.mlp_backward(grad.data(), x.data(), tokens, weights, dx.data(),
                  {gate_lora.gradient(), up_lora.gradient(), down_lora.gradient()});
   return {y, dx, gate_lora.da, gate_lora.db, up_lora.da, up_lora.db, down_lora.da, down_lora.db};
-}
-
-bool same_bits(const Floats& a, const Floats& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
 /// Three sequences that share a linear layer, then an MLP; throws unless each is as it is alone.
@@ -246,6 +193,7 @@ void check_kernels(const char* isa, const char* arithmetic, const std::vector<in
   if (kernels == nullptr) return;
   const std::string wrong = run_all_kernels(*kernels, counts);
   if (!wrong.empty()) throw Error(std::string(isa) + ", " + arithmetic + ": " + wrong);
+  check_few_rows(*kernels);
   printf("%s %s\n", isa, arithmetic);
 }
 

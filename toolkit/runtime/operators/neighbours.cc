@@ -23,10 +23,12 @@ Neighbours::~Neighbours() { current_ones = nullptr; }
 Neighbours* Neighbours::current() { return current_ones; }
 
 bool Neighbours::take(const float* x, int64_t rows, const FewRowsLinear& layer) {
-  if (waits() && (x != x_ || rows != rows_ || count_ == kMostNeighbours)) compute();
+  const bool others = x != x_ || rows != rows_ || layer.w.depth != layers_[0].w.depth;
+  if (waits() && (others || count_ == kMostNeighbours)) compute();
   if (!are_few(kernels(), rows)) return false;
   x_ = x;
   rows_ = rows;
+  names_[count_] = "";
   layers_[count_++] = layer;
   return true;
 }
@@ -39,7 +41,7 @@ void Neighbours::compute() {
   const auto spent = std::chrono::steady_clock::now() - begin;
   const auto each = std::chrono::duration_cast<std::chrono::nanoseconds>(spent).count() / count;
   const OperatorObserver observer = operator_observer();
-  for (int64_t i = 0; observer != nullptr && i < count; ++i) observer(name_, each);
+  for (int64_t i = 0; observer != nullptr && i < count; ++i) observer(names_[i], each);
 }
 
 void Neighbours::finish() {

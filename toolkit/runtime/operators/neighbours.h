@@ -6,8 +6,9 @@
 
 namespace toolkit {
 
-/// While it lives, such layers that this thread calls wait for the next operator that is none, or
-/// for `finish`. Their weights, adapters and rows must stay what they are until then.
+/// While it lives, such layers that this thread calls wait for the next operator that is none or
+/// reads other rows, or for `finish`. Their weights, adapters and rows must stay what they are
+/// until then, and what they write must not be read.
 class Neighbours {
  public:
   Neighbours();
@@ -24,15 +25,15 @@ class Neighbours {
 
   /// Whether layers wait.
   bool waits() const { return count_ > 0; }
-  /// Names the operator whose layers wait, a literal.
-  void name(const char* op) { name_ = op; }
+  /// Names the operator of the last one that waits, a literal.
+  void name(const char* op) { names_[count_ - 1] = op; }
   /// Computes them within an operator, and tells the observer. Throws what the kernels throw.
   void compute();
   /// The same between operators.
   void finish();
 
  private:
-  const char* name_ = "";
+  const char* names_[kMostNeighbours] = {};
   int64_t count_ = 0, rows_ = 0;
   const float* x_ = nullptr;
   FewRowsLinear layers_[kMostNeighbours];

@@ -6,7 +6,6 @@
 namespace toolkit {
 namespace TOOLKIT_ISA {
 
-/// `Starts::kFactors` times the sums of bytes are what sums of products begin with.
 /// The lowest byte of every lane.
 TOOLKIT_INLINE void store_low_bytes(int8_t* out, Ints v) {
 #if TOOLKIT_LANES == 16
@@ -16,6 +15,7 @@ TOOLKIT_INLINE void store_low_bytes(int8_t* out, Ints v) {
 #endif
 }
 
+/// `Starts::kFactors` times the sums of bytes are what sums of products begin with.
 template <int kCount, class Starts>
 struct ByteGroup {
   static constexpr int kBytes = kCount;
