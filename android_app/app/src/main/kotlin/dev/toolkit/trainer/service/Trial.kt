@@ -8,6 +8,7 @@ import dev.toolkit.trainer.store.Bundle
 import dev.toolkit.trainer.store.DataSet
 import dev.toolkit.trainer.store.Estimates
 import dev.toolkit.trainer.store.RunSettings
+import dev.toolkit.trainer.store.deleteTree
 import java.io.File
 
 /** Two steps of a run that is thrown away, to know what one takes on this phone. */
@@ -17,7 +18,7 @@ class Trial(private val controller: RunController, private val scratch: File, pr
      * @throws AppException the engine is not to be had, or a run has taken it
      */
     fun measure(bundle: Bundle, data: DataSet, settings: RunSettings) = controller.lend { guest ->
-        scratch.deleteRecursively()
+        scratch.deleteTree()
         val short = settings.copy(steps = STEPS, gradientAccumulation = 1, warmupSteps = 0, evalEvery = 0, patience = 0, keep = "last", keepCheckpoints = 0, saveEvery = 0)
         val options = short.options() + mapOf(
             "bundle" to bundle.folder.path, "data" to data.train.path, "out" to scratch.path, "threads" to settings.threads.toString(),
@@ -32,7 +33,7 @@ class Trial(private val controller: RunController, private val scratch: File, pr
                 estimates.learn(bundle, data.sequenceLength, 1, trainer.progress())
             }
         } finally {
-            scratch.deleteRecursively()
+            scratch.deleteTree()
         }
     }
 
