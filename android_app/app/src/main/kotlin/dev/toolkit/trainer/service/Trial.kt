@@ -19,7 +19,7 @@ class Trial(private val controller: RunController, private val scratch: File, pr
      */
     fun measure(bundle: Bundle, data: DataSet, settings: RunSettings) = controller.lend { guest ->
         scratch.deleteTree()
-        val short = settings.copy(steps = STEPS, gradientAccumulation = 1, warmupSteps = 0, evalEvery = 0, patience = 0, keep = "last", keepCheckpoints = 0, saveEvery = 0)
+        val short = settings.copy(steps = STEPS, warmupSteps = 0, evalEvery = 0, patience = 0, keep = "last", keepCheckpoints = 0, saveEvery = 0)
         val options = short.options() + mapOf(
             "bundle" to bundle.folder.path, "data" to data.train.path, "out" to scratch.path, "threads" to settings.threads.toString(),
             "trace" to "off",
@@ -30,7 +30,7 @@ class Trial(private val controller: RunController, private val scratch: File, pr
                 // The second one: the first reads the model from storage.
                 repeat(STEPS) { trainer.step() }
                 if (guest.isWanted) throw AppException(Words.of(R.string.trial_ended))
-                estimates.learn(bundle, data.sequenceLength, 1, trainer.progress())
+                estimates.learn(bundle, data.sequenceLength, settings.gradientAccumulation, trainer.progress())
             }
         } finally {
             scratch.deleteTree()
