@@ -170,7 +170,7 @@ class ChildEngineTest {
         assertArrayEquals(Fixtures.referenceAdapter(), Fixtures.adapter(run))
         val trace = TraceReader(run.trace).read()
         assertEquals((1L..8L).toList(), trace.steps.map { it.step })
-        val told = trace.events.dropWhile { it.event != "paused" }.map { it.event to it.detail }
+        val told = trace.events.dropWhile { it.event != "paused" }.filter { it.event != "saved" }.map { it.event to it.detail }
         assertEquals(listOf("paused" to waiting.reason, "resumed" to "enough memory is free"), told)
     }
 

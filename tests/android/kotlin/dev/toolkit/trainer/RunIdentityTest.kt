@@ -1,14 +1,15 @@
 package dev.toolkit.trainer
 
+import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.DataSet
 import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.store.RunSettings
 import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.store.TextData
 import dev.toolkit.trainer.store.TraceReader
-import dev.toolkit.trainer.store.deleteTree
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
 import org.junit.Before
 import org.junit.Rule
@@ -67,17 +68,25 @@ class RunIdentityTest {
     }
 
     @Test
-    fun `a run does not go on with another model under the name of its own`() {
+    fun `a run does not go on with a model whose files are others`() {
         val before = paused("tiny", app.data.require("rows"))
-        val tiny = app.bundles.require("tiny").folder
-        tiny.deleteTree()
-        File(Fixtures.folder, "bundles/words").copyRecursively(tiny)
-        refused(before, "was saved with the weights of another bundle")
+        val bundle = app.bundles.require("tiny").folder
+        val weights = File(bundle, "base.ptd")
+        val original = weights.readBytes()
+        File(Fixtures.folder, "bundles/words/base.ptd").copyTo(weights, overwrite = true)
+        val error = assertThrows(AppException::class.java) { app.controller.start("a") }
+        assertTrue("$error", "base.ptd has" in error.message!! && app.controller.active == null)
+        weights.writeBytes(original)
+        val programs = File(bundle, "programs.pte")
+        val bytes = programs.readBytes()
+        bytes[bytes.size / 2]++
+        programs.writeBytes(bytes)
+        refused(before, "programs.pte is damaged or of another export")
     }
 
     @Test
     fun `a run that no longer learns ends early with the best it had`() {
-        val data = text("hello there. ", "how are you? ")
+        val data = text("hello there, how are you? ", "hello there, how are you? ")
         val settings = RunSettings(
             steps = 3000, learningRate = 3e-2, schedule = "constant", maxGradNorm = 1.0, evalEvery = 4, patience = 2, keep = "best", threads = 1,
         )
