@@ -85,13 +85,19 @@ def java_home() -> Path:
 
 def assemble() -> Path:
     """Add classes and the engine to the linked resources; the installer unpacks the engine."""
-    unaligned = BUILD / "unaligned.apk"
+    resources, unaligned = BUILD / "optimized.apk", BUILD / "unaligned.apk"
     # Nothing looks a resource up by its name.
     run(
-        *(AAPT2, "optimize", "--collapse-resource-names", "--shorten-resource-paths"),
-        *("--enable-sparse-encoding", "-o", unaligned, BUILD / "resources.apk"),
+        *(AAPT2, "optimize", "--collapse-resource-names", "--deduplicate-entry-values"),
+        *("--shorten-resource-paths", "--enable-sparse-encoding", "-o", resources),
+        BUILD / "resources.apk",
     )
-    with zopfli.ZipFile(unaligned, "a", zipfile.ZIP_DEFLATED) as archive:
+    with (
+        zipfile.ZipFile(resources) as linked,
+        zopfli.ZipFile(unaligned, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for entry in linked.infolist():
+            archive.writestr(entry, linked.read(entry))  # what was stored stays so
         archive.write(BUILD / "dex/classes.dex", "classes.dex")
     with zipfile.ZipFile(unaligned, "a", zipfile.ZIP_DEFLATED) as archive:
         for abi in ABIS:

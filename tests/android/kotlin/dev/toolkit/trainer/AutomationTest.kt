@@ -1,6 +1,8 @@
 package dev.toolkit.trainer
 
 import android.content.Intent
+import android.content.pm.PackageManager
+import android.content.pm.ServiceInfo
 import dev.toolkit.trainer.service.AutomationService
 import dev.toolkit.trainer.service.TrainingService
 import dev.toolkit.trainer.store.AppException
@@ -66,6 +68,17 @@ class AutomationTest {
         assertEquals(5, settings.seed)
         refused("already", train())
         assertTrue(send("run" to "a", "resume" to "true").getBoolean("ok"))
+    }
+
+    /** Whoever publishes the app has to justify each of that type. */
+    @Test
+    fun `of all services only the one that trains is of a special use`() {
+        val all = app.packageManager.getPackageInfo(app.packageName, PackageManager.GET_SERVICES).services!!
+        val special = all.filter { it.foregroundServiceType and ServiceInfo.FOREGROUND_SERVICE_TYPE_SPECIAL_USE != 0 }
+        assertEquals(listOf(TrainingService::class.java.name), special.map { it.name })
+        val entry = all.single { it.name == AutomationService::class.java.name }
+        assertEquals(ServiceInfo.FOREGROUND_SERVICE_TYPE_DATA_SYNC, entry.foregroundServiceType)
+        assertEquals(android.Manifest.permission.DUMP, entry.permission)
     }
 
     /** A number of its own would take the engine's limit of a gigabyte an hour away. */

@@ -5,6 +5,7 @@ import dev.toolkit.trainer.Fixtures.options
 import dev.toolkit.trainer.engine.ChildHost
 import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.engine.EngineException
+import dev.toolkit.trainer.policy.Hold
 import dev.toolkit.trainer.service.Doing
 import dev.toolkit.trainer.service.Side
 import dev.toolkit.trainer.store.BUNDLE_FORMAT_VERSION
@@ -131,18 +132,72 @@ class ChildEngineTest {
     }
 
     @Test
-    fun `an engine that is killed alone leaves the app alive and the run to be continued`() {
-        Fixtures.create(app, "a", Fixtures.reference.copy(steps = 100_000))
+    fun `an engine that is killed alone makes the run wait for memory and go on from its last save`() {
+        Fixtures.create(app, "a")
+        var killed = false
+        val kill: () -> Unit = {
+            // After the save at 3, before the one at 6.
+            val active = app.controller.active
+            if (active?.progress?.step == 5L && active.doing == Doing.TRAINING && !killed) {
+                killed = true
+                killEngine()
+            }
+        }
+        app.controller.addListener(kill)
         app.controller.start("a")
-        await("a step") { (app.controller.active?.progress?.step ?: 0) > 3 && app.controller.active?.doing == Doing.TRAINING }
-        ProcessBuilder("kill", "-9", children().single().toString()).start().waitFor()
+        await("the wait") { app.controller.active?.doing == Doing.WAITING }
+        val active = app.controller.active!!
+        assertEquals(Hold.MEMORY, active.waiting!!.hold)
+        assertEquals("what was lost is not shown as done", 3L, active.progress!!.step)
+        await("the record") { app.runs.require("a").state == RunState.WAITING }
+        val waiting = app.runs.require("a")
+        assertEquals(3L, waiting.step)
+        assertEquals(1, waiting.attempts)
+        assertTrue(waiting.reason, "ran out of memory" in waiting.reason)
+        assertEquals("no engine meanwhile", 0, children().size)
+        // Not before its time, and then by itself.
+        Fixtures.advance(30_000)
+        app.controller.recheck()
+        assertEquals(Doing.WAITING, app.controller.active?.doing)
+        Fixtures.advance(60_000)
+        app.controller.recheck()
+        assertTrue(app.controller.join(60_000))
+        app.controller.removeListener(kill)
+        assertTrue(killed)
+        val run = app.runs.require("a")
+        assertEquals(run.reason, RunState.COMPLETED, run.state)
+        assertEquals(0, run.attempts)
+        assertArrayEquals(Fixtures.referenceAdapter(), Fixtures.adapter(run))
+        val trace = TraceReader(run.trace).read()
+        assertEquals((1L..8L).toList(), trace.steps.map { it.step })
+        val told = trace.events.dropWhile { it.event != "paused" }.filter { it.event != "saved" }.map { it.event to it.detail }
+        assertEquals(listOf("paused" to waiting.reason, "resumed" to "enough memory is free"), told)
+    }
+
+    @Test
+    fun `an engine that is killed again and again without anything saved ends the run with the reason`() {
+        Fixtures.create(app, "a", Fixtures.reference.copy(steps = 100_000, saveEvery = 100_000))
+        app.controller.start("a")
+        repeat(3) { time ->
+            await("a step") { app.controller.active?.let { it.doing == Doing.TRAINING && (it.progress?.step ?: 0) > 1 } == true }
+            killEngine()
+            if (time < 2) {
+                await("the wait") { app.controller.active?.doing == Doing.WAITING }
+                // Whoever waits for it may try at once; that does not count as another try's success.
+                app.controller.goOn()
+            }
+        }
         assertTrue(app.controller.join(30_000))
         val run = app.runs.require("a")
         assertEquals(RunState.FAILED, run.state)
-        assertTrue(run.reason, "want of memory" in run.reason)
+        assertTrue(run.reason, "ended 3 times" in run.reason && "too little memory" in run.reason)
+        assertEquals(0, run.attempts)
+        assertEquals(0L, run.step)
         app.controller.start("a")
-        await("more steps") { (app.controller.active?.progress?.step ?: 0) > run.step }
+        await("more steps") { (app.controller.active?.progress?.step ?: 0) > 0 }
     }
+
+    private fun killEngine() = ProcessBuilder("kill", "-9", children().single().toString()).start().waitFor()
 
     @Test
     fun `a model is asked before and after, as the command line asks it`() {

@@ -6,6 +6,8 @@ import android.content.Intent
 import android.content.pm.ServiceInfo
 import android.graphics.Rect
 import android.net.Uri
+import android.os.Bundle
+import android.os.Parcel
 import android.view.View
 import android.widget.Button
 import android.widget.EditText
@@ -35,6 +37,7 @@ import org.robolectric.Robolectric
 import org.robolectric.RobolectricTestRunner
 import org.robolectric.Shadows.shadowOf
 import org.robolectric.shadows.ShadowDialog
+import org.robolectric.shadows.ShadowToast
 import java.io.ByteArrayInputStream
 import java.io.ByteArrayOutputStream
 import java.io.File
@@ -195,6 +198,58 @@ class ImportTest {
         assertEquals("words", app.bundles.require("words").name)
         assertEquals("words is on this phone now.", notifications.getNotification(4).extras.getCharSequence(Notification.EXTRA_TITLE).toString())
         service.destroy()
+    }
+
+    @Test
+    fun `a model that is shared while another one is taken in is asked about after it`() {
+        val documents = Documents.register()
+        val screen = Robolectric.buildActivity(ImportActivity::class.java, send(documents.add("1", "words.zip", archive))).setup()
+        await("the question") { Pictures.text(screen.get(), "Import “words.zip”") }
+        val begun = CountDownLatch(1)
+        app.importing.addListener { begun.await() }
+        screen.get().requireViewById<View>(R.id.take).performClick()
+        screen.newIntent(send(documents.add("2", "more.zip", archive)))
+        Fixtures.advance(1000)
+        assertTrue("the first one is not over", app.importing.errand.running)
+        screen.recreate()
+        begun.countDown()
+        await("the next question") { Pictures.text(screen.get(), "Import “more.zip”") }
+        assertTrue(app.bundles.require("words").own)
+        assertEquals("words is on this phone now", ShadowToast.getTextOfLatestToast().trimEnd('.'))
+        assertTrue(screen.get().requireViewById<View>(R.id.take).isShown)
+        screen.close()
+    }
+
+    /** What a screen has said of itself when it was no longer looked at is all that a process leaves behind. */
+    @Test
+    fun `what was shared outlives the process`() {
+        BundleImport(app.folders).read(archive.inputStream())
+        val documents = Documents.register()
+        val diary = documents.add("1", "diary.txt", "hello there, how are you? ".toByteArray())
+        val text = Intent(Intent.ACTION_SEND_MULTIPLE).setType("text/plain").putParcelableArrayListExtra(Intent.EXTRA_STREAM, arrayListOf(diary))
+        for ((screen, intent, words) in listOf(
+            Triple(TextActivity::class.java, text, "diary.txt"),
+            Triple(ImportActivity::class.java, send(documents.add("2", "more.zip", archive)), "Import “more.zip”"),
+        )) {
+            val before = Robolectric.buildActivity(screen, intent).setup()
+            await(words) { Pictures.text(before.get(), words) }
+            val left = Bundle()
+            before.pause().saveInstanceState(left).stop()
+            val parcel = Parcel.obtain().apply { writeBundle(left) }
+            parcel.setDataPosition(0)
+            before.destroy()
+            val after = Robolectric.buildActivity(screen, intent).setup(parcel.readBundle(javaClass.classLoader))
+            await(words) { Pictures.text(after.get(), words) }
+            if (screen == TextActivity::class.java) {
+                val make = after.get().requireViewById<Button>(R.id.make)
+                await("the model") { after.get().requireViewById<android.widget.Spinner>(R.id.bundle).count == 1 && make.isEnabled }
+                make.performClick()
+                await("the data") { app.data.list().any { it.own } }
+            } else {
+                assertTrue(after.get().requireViewById<View>(R.id.take).isShown)
+            }
+            after.close()
+        }
     }
 
     @Test

@@ -67,6 +67,20 @@ class NewRunTest {
     }
 
     @Test
+    fun `a trial measures steps as large as the run's, and smaller ones say nothing about them`() {
+        val app = Fixtures.deploy(temporary)
+        val screen = form(app)
+        screen.requireViewById<EditText>(R.id.accumulation).setText("3")
+        screen.requireViewById<View>(R.id.measure).performClick()
+        await("the figures") { text(screen, "of training") }
+        val length = app.data.require("rows").sequenceLength
+        val measured = app.estimates.find(app.bundles.require("tiny"), length, 3)!!
+        assertEquals(3, measured.sequences)
+        assertEquals(measured, app.estimates.find(app.bundles.require("tiny"), length, 2))
+        assertNull(app.estimates.find(app.bundles.require("tiny"), length, 4))
+    }
+
+    @Test
     fun `no run takes more than a battery`() {
         val app = Fixtures.deploy(temporary)
         val cost = Cost(secondsPerSequence = 1.0, peakKib = 1)

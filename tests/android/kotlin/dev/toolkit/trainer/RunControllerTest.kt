@@ -17,6 +17,7 @@ import org.junit.rules.TemporaryFolder
 import org.junit.runner.RunWith
 import org.robolectric.RobolectricTestRunner
 import java.io.File
+import java.security.Permission
 
 /** Runs from start to end, with pauses and the death of the process in between. */
 @RunWith(RobolectricTestRunner::class)
@@ -108,6 +109,40 @@ class RunControllerTest {
         val run = app.runs.require("a")
         assertEquals(RunState.STOPPED, run.state)
         assertTrue(run.adapter.length() > 0)
+    }
+
+    /** As where there is no memory for another thread. */
+    @Test
+    @Suppress("DEPRECATION", "removal")
+    fun `whatever keeps a run from starting leaves room for the next try`() {
+        val run = Fixtures.create(app, "a")
+        System.setSecurityManager(object : SecurityManager() {
+            override fun checkPermission(permission: Permission) = Unit
+
+            override fun checkWrite(file: String) {
+                if (file.startsWith(run.folder.path)) throw StackOverflowError("of the test")
+            }
+        })
+        try {
+            assertThrows(StackOverflowError::class.java) { app.controller.start("a") }
+        } finally {
+            System.setSecurityManager(null)
+        }
+        assertNull(app.controller.active)
+        app.controller.start("a")
+        finish()
+        assertEquals(RunState.COMPLETED, app.runs.require("a").state)
+    }
+
+    @Test
+    fun `learning longer doubles the steps once, however often it is tapped`() {
+        app.runs.save(Fixtures.create(app, "a").copy(state = RunState.COMPLETED, step = 8))
+        repeat(3) { assertEquals(16, app.runs.prolong("a").settings.steps) }
+        assertEquals(RunState.PAUSED, app.runs.require("a").state)
+        for (state in RunState.entries - RunState.COMPLETED) {
+            val run = app.runs.save(app.runs.require("a").copy(state = state))
+            assertEquals(run, app.runs.prolong("a"))
+        }
     }
 
     @Test

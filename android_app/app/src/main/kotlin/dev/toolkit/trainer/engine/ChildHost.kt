@@ -96,6 +96,7 @@ class ChildHost(private val folder: File) : EngineHost {
                 in 1..64 -> Words.of(R.string.engine_signal, code - SIGNAL)
                 else -> Words.of(R.string.engine_code, code)
             },
+            if (code == EngineException.KILLED) code else 1,
         )
 
         private const val SIGNAL = 128

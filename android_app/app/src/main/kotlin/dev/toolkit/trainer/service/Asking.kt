@@ -12,6 +12,7 @@ import dev.toolkit.trainer.store.AdapterFile
 import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.ASKED
 import dev.toolkit.trainer.store.Bundle
+import dev.toolkit.trainer.store.deleteTree
 import dev.toolkit.trainer.tokenizer.Detokenizer
 import dev.toolkit.trainer.tokenizer.TokenizerFile
 import dev.toolkit.trainer.ui.Errand
@@ -103,7 +104,7 @@ class Asking(private val app: TrainerApp) {
                     }
                 }
             } finally {
-                scratch.deleteRecursively()
+                scratch.deleteTree()
             }
             if (guest.isWanted) throw AppException(Words.of(R.string.ask_ended))
         }

@@ -2,8 +2,6 @@ package dev.toolkit.trainer.service
 
 import android.app.Service
 import android.content.Intent
-import android.content.pm.ServiceInfo
-import android.os.Build
 import android.os.IBinder
 import android.util.Log
 import dev.toolkit.trainer.R
@@ -23,13 +21,8 @@ import dev.toolkit.trainer.store.RunExport
 class AutomationService : Service() {
     override fun onStartCommand(intent: Intent?, flags: Int, startId: Int): Int {
         val app = TrainerApp.of(this)
-        val notifications = Notifications(this)
-        if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.UPSIDE_DOWN_CAKE) {
-            val type = ServiceInfo.FOREGROUND_SERVICE_TYPE_SPECIAL_USE
-            startForeground(Notifications.ONGOING_ID, notifications.ongoing(app.controller.active), type)
-        } else {
-            startForeground(Notifications.ONGOING_ID, notifications.ongoing(app.controller.active))
-        }
+        // Of the manifest's type: it takes a request or hands a run over, and the training service keeps what trains.
+        startForeground(Notifications.ONGOING_ID, Notifications(this).ongoing(app.controller.active))
         app.background.run({ if (intent != null) answer(app, intent) }) { leave(startId) }
         return START_NOT_STICKY
     }

@@ -70,7 +70,8 @@ class RunController(
         try {
             val started = runs.save(run.copy(state = RunState.RUNNING, reason = "", chosen = 0))
             worker = thread(name = "training") { Training(seat, records, guests, ::decide).work(started) }
-        } catch (error: AppException) {
+        } catch (error: Throwable) {
+            // Whatever it was, as no memory for another thread: a seat that stayed taken would keep every run from starting.
             seat.leave()
             throw error
         }
@@ -155,6 +156,5 @@ class RunController(
 
     private companion object {
         const val SHORT_OF_MEMORY_SECONDS = 60L
-        const val MOST_ATTEMPTS = 3
     }
 }

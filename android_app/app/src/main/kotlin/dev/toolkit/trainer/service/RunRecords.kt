@@ -24,8 +24,7 @@ class RunRecords(
         val bundle = bundles.require(run.bundle)
         val set = data.require(run.data)
         val threads = if (run.settings.threads > 0) run.settings.threads else settings().threads
-        return buildMap {
-            putAll(run.settings.options())
+        return LinkedHashMap(run.settings.options()).apply {
             put("bundle", bundle.folder.path)
             put("data", set.train.path)
             if (set.hasValidation && set.validation.isFile) put("eval-data", set.validation.path)

@@ -108,6 +108,9 @@ internal class Seat {
         }
     }
 
+    /** Has the active run wait for [hold] again, whatever the user allowed before. */
+    fun forbid(hold: Hold) = lock.withLock { allowed = allowed - hold }
+
     /** Has whoever waits look again; returns the engine that trains on, if one does. */
     fun wake(): Trainer? = lock.withLock {
         changed.signalAll()

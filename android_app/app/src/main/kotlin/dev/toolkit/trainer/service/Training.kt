@@ -1,5 +1,6 @@
 package dev.toolkit.trainer.service
 
+import android.os.SystemClock
 import android.util.Log
 import dev.toolkit.trainer.R
 import dev.toolkit.trainer.Words
@@ -12,6 +13,9 @@ import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.store.RunState
 import java.io.File
 
+/** How often a run may be ended from outside before anything new is saved. */
+internal const val MOST_ATTEMPTS = 3
+
 /**
  * Trains a run from its start to its end, a pause or a failure, on the thread that calls [work].
  *
@@ -21,6 +25,17 @@ internal class Training(
     private val seat: Seat, private val records: RunRecords, private val guests: Guests, private val decide: (Hold?, Long) -> Waiting?,
 ) {
     private val pace = Pace()
+
+    /** Of the engine that is open, or was last: the step it saved last, and how often it was ended before that. */
+    private var savedStep = 0L
+    private var attempts = 0
+
+    /** Why the run waits after its engine was ended from outside, and until when at least, in milliseconds since the phone started. */
+    private var sinceKill: Waiting? = null
+    private var killedUntil = 0L
+
+    /** Whether the open engine took what its trace did not have yet. */
+    private var told = false
 
     fun work(started: Run) {
         var run = started
@@ -39,7 +54,14 @@ internal class Training(
                     break
                 }
                 run = records.write(run.copy(state = RunState.RUNNING, reason = ""))
-                val held = train(run, waited)
+                val held = try {
+                    train(run, waited)
+                } catch (error: EngineException) {
+                    if (error.status != EngineException.KILLED) throw error
+                    run = waitAfterKill(run, error)
+                    waited = sinceKill
+                    continue
+                }
                 run = run.copy(step = stepOf(run), untold = emptyList(), peakMb = peakOf(run), attempts = 0)
                 if (held == null) {
                     outcome = if (seat.wish == Wish.TRAIN || finished()) RunState.COMPLETED else seat.wish.after
@@ -59,10 +81,13 @@ internal class Training(
             Log.e(TAG, "run ${run.name}", error)
         } finally {
             // It has come to an end in its own way, so it is not what ends the process.
-            run = run.copy(step = stepOf(run), peakMb = peakOf(run), attempts = 0)
-            if (outcome == RunState.COMPLETED || outcome == RunState.STOPPED) run = records.concluded(run, seat.active?.progress)
-            records.write(run.copy(state = outcome, reason = reason))
-            seat.leave()
+            try {
+                run = run.copy(step = stepOf(run), peakMb = peakOf(run), attempts = 0)
+                if (outcome == RunState.COMPLETED || outcome == RunState.STOPPED) run = records.concluded(run, seat.active?.progress)
+                records.write(run.copy(state = outcome, reason = reason))
+            } finally {
+                seat.leave()
+            }
             Log.i(TAG, "run ${run.name}: ${outcome.name.lowercase()} at step ${run.step} $reason")
             seat.tellListeners()
         }
@@ -77,7 +102,7 @@ internal class Training(
         var waited: Waiting? = before
         var shown: Waiting? = null
         while (seat.wish == Wish.TRAIN) {
-            val waiting = decide(waited?.hold, run.peakMb) ?: break
+            val waiting = afterKill() ?: decide(waited?.hold, run.peakMb) ?: break
             if (waiting.hold != waited?.hold) run = run.copy(untold = run.untold + waiting.text)
             waited = waiting
             if (waiting != shown) {
@@ -92,19 +117,43 @@ internal class Training(
         return run to waited
     }
 
+    private fun afterKill() = sinceKill.takeIf { SystemClock.elapsedRealtime() < killedUntil && Hold.MEMORY !in seat.allowed }
+
+    /**
+     * The engine was ended from outside, as Android does where memory is short: the run waits for memory, each time twice as long,
+     * and goes on from its last save. It has failed once that has happened too often without anything new saved.
+     */
+    private fun waitAfterKill(run: Run, error: EngineException): Run {
+        Log.w(TAG, "run ${run.name}: its engine was ended from outside", error)
+        attempts++
+        val waiting = Waiting(Hold.MEMORY, Words.of(R.string.wait_killed))
+        // What came after the last save is lost, and must not be shown as done.
+        seat.show(ActiveRun(run.name, Doing.OPENING, null, seat.active?.progress?.copy(step = savedStep), secondsPerStep = pace.seconds))
+        if (attempts >= MOST_ATTEMPTS) throw AppException(Words.of(R.string.crash_loop, attempts, Words.of(R.string.exit_memory)), error)
+        sinceKill = waiting
+        killedUntil = SystemClock.elapsedRealtime() + (FIRST_WAIT_MILLISECONDS shl (attempts - 1))
+        seat.forbid(Hold.MEMORY)
+        val untold = if (told) emptyList() else run.untold
+        return run.copy(step = savedStep, attempts = attempts, peakMb = peakOf(run), untold = untold + waiting.text)
+    }
+
     /** Trains until the run is over or must stop. Returns what it has to wait for, or null. */
     private fun train(run: Run, waited: Waiting?): Waiting? {
         seat.show(ActiveRun(run.name, Doing.OPENING, null, seat.active?.progress))
         guests.dismiss()
+        attempts = run.attempts
+        savedStep = run.step
+        told = false
         val opened = Engine.open(records.options(run))
         try {
             run.untold.forEach { opened.note("paused", it) }
             if (waited != null) opened.note("resumed", Words.of(waited.hold.over))
+            told = true
             seat.opened(opened)
             val saved = File(run.folder, "state.bin")
-            val savedAt = saved.lastModified()
-            var attempts = run.attempts
+            var savedAt = saved.lastModified()
             val begun = opened.progress().step
+            savedStep = begun
             do {
                 if (seat.held == null) decide(null, 0)?.let { seat.hold(opened, it) }
                 val progress = opened.progress()
@@ -112,9 +161,12 @@ internal class Training(
                 val doing = if (seat.held == null) Doing.TRAINING else Doing.SAVING
                 seat.show(ActiveRun(run.name, doing, seat.held, progress, secondsPerStep = pace.seconds))
                 // It has saved since, so what ended its process before is over.
-                if (attempts > 0 && saved.lastModified() != savedAt) {
+                val now = saved.lastModified()
+                if (now != savedAt) {
+                    savedAt = now
+                    savedStep = progress.step
+                    if (attempts > 0) records.write(run.copy(attempts = 0, step = savedStep))
                     attempts = 0
-                    records.write(run.copy(attempts = 0, step = opened.progress().step))
                 }
             } while (opened.step())
             val why = seat.held
@@ -137,5 +189,6 @@ internal class Training(
     private companion object {
         const val TAG = "toolkit"
         const val RECHECK_SECONDS = 15L
+        const val FIRST_WAIT_MILLISECONDS = 60_000L
     }
 }

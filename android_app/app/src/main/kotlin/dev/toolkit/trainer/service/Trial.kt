@@ -8,6 +8,7 @@ import dev.toolkit.trainer.store.Bundle
 import dev.toolkit.trainer.store.DataSet
 import dev.toolkit.trainer.store.Estimates
 import dev.toolkit.trainer.store.RunSettings
+import dev.toolkit.trainer.store.deleteTree
 import java.io.File
 
 /** Two steps of a run that is thrown away, to know what one takes on this phone. */
@@ -17,8 +18,8 @@ class Trial(private val controller: RunController, private val scratch: File, pr
      * @throws AppException the engine is not to be had, or a run has taken it
      */
     fun measure(bundle: Bundle, data: DataSet, settings: RunSettings) = controller.lend { guest ->
-        scratch.deleteRecursively()
-        val short = settings.copy(steps = STEPS, gradientAccumulation = 1, warmupSteps = 0, evalEvery = 0, patience = 0, keep = "last", keepCheckpoints = 0, saveEvery = 0)
+        scratch.deleteTree()
+        val short = settings.copy(steps = STEPS, warmupSteps = 0, evalEvery = 0, patience = 0, keep = "last", keepCheckpoints = 0, saveEvery = 0)
         val options = short.options() + mapOf(
             "bundle" to bundle.folder.path, "data" to data.train.path, "out" to scratch.path, "threads" to settings.threads.toString(),
             "trace" to "off",
@@ -29,10 +30,10 @@ class Trial(private val controller: RunController, private val scratch: File, pr
                 // The second one: the first reads the model from storage.
                 repeat(STEPS) { trainer.step() }
                 if (guest.isWanted) throw AppException(Words.of(R.string.trial_ended))
-                estimates.learn(bundle, data.sequenceLength, 1, trainer.progress())
+                estimates.learn(bundle, data.sequenceLength, settings.gradientAccumulation, trainer.progress())
             }
         } finally {
-            scratch.deleteRecursively()
+            scratch.deleteTree()
         }
     }
 

@@ -38,7 +38,7 @@ class BundleImport(private val folders: AppFolders, private val onProgress: (Imp
     fun read(stream: InputStream): String {
         val root = File(folders.own, "bundles")
         // What an import that was killed left behind.
-        root.listFiles().orEmpty().filter { it.name.endsWith(Leftovers.PART) }.forEach { it.deleteRecursively() }
+        root.listFiles().orEmpty().filter { it.name.endsWith(Leftovers.PART) }.forEach { it.deleteTree() }
         try {
             ZipInputStream(stream).use { zip -> return unpack(zip, root) }
         } catch (error: ZipException) {
@@ -64,7 +64,7 @@ class BundleImport(private val folders: AppFolders, private val onProgress: (Imp
             if (cancelled) throw AppException(Words.of(R.string.import_cancelled))
             if (!part.renameTo(target)) throw AppException(Words.of(R.string.import_unsaved))
         } finally {
-            part.deleteRecursively()
+            part.deleteTree()
         }
         return name
     }

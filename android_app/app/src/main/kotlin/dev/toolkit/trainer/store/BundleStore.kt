@@ -78,7 +78,7 @@ class BundleStore(private val folders: AppFolders) {
     fun delete(name: String) {
         val root = File(folders.own, "bundles")
         val folder = File(root, Names.check(name, R.string.what_model))
-        if (folder.isInside(root)) folder.deleteRecursively()
+        if (folder.isInside(root)) folder.deleteTree()
     }
 
     private fun read(folder: File): Bundle =

@@ -46,7 +46,7 @@ class DataStore(private val folders: AppFolders) {
     /** Deletes data made from the user's text; data that was deployed is not touched. */
     fun delete(name: String) {
         val folder = File(folders.data, Names.check(name, R.string.what_data))
-        if (folder.isInside(folders.data)) folder.deleteRecursively()
+        if (folder.isInside(folders.data)) folder.deleteTree()
     }
 
     private fun read(folder: File): DataSet? =

@@ -4,9 +4,9 @@ import android.content.Context
 import dev.toolkit.trainer.engine.Progress
 import org.json.JSONObject
 
-/** What a sequence of so many tokens costs with a model on this phone, measured. */
-data class Cost(val secondsPerSequence: Double, val peakKib: Long) {
-    fun json(): JSONObject = JSONObject().put("seconds", secondsPerSequence).put("peak_kib", peakKib)
+/** What a sequence of so many tokens costs with a model on this phone, measured in a step of [sequences]. */
+data class Cost(val secondsPerSequence: Double, val peakKib: Long, val sequences: Int = 1) {
+    fun json(): JSONObject = JSONObject().put("seconds", secondsPerSequence).put("peak_kib", peakKib).put("sequences", sequences)
 }
 
 /** What a run will take. */
@@ -16,14 +16,15 @@ data class Estimate(val seconds: Double, val peakBytes: Long, val storageBytes: 
 class Estimates(context: Context) {
     private val preferences = context.getSharedPreferences("costs", Context.MODE_PRIVATE)
 
-    fun find(bundle: Bundle, length: Int): Cost? = preferences.getString(key(bundle, length), null)?.let {
-        JSONObject(it).run { Cost(getDouble("seconds"), getLong("peak_kib")) }
-    }
+    /** Null also where only smaller steps were measured: the inputs of all layers are kept for every sequence of a step. */
+    fun find(bundle: Bundle, length: Int, sequences: Int = 1): Cost? = preferences.getString(key(bundle, length), null)?.let {
+        JSONObject(it).run { Cost(getDouble("seconds"), getLong("peak_kib"), optInt("sequences", 1)) }
+    }?.takeIf { it.sequences >= sequences }
 
     /** Takes what a step of [sequences] sequences took. */
     fun learn(bundle: Bundle, length: Int, sequences: Int, progress: Progress) {
         if (progress.seconds <= 0 || sequences <= 0) return
-        preferences.edit().putString(key(bundle, length), Cost(progress.seconds / sequences, progress.peakKib).json().toString()).apply()
+        preferences.edit().putString(key(bundle, length), Cost(progress.seconds / sequences, progress.peakKib, sequences).json().toString()).apply()
     }
 
     fun forget() = preferences.edit().clear().apply()

@@ -15,7 +15,7 @@ class Everything(private val app: TrainerApp) {
 
     fun count(): Kept {
         fun folders(kind: String) = roots().flatMap { File(it, kind).listFiles().orEmpty().toList() }.filter { Names.isValid(it.name) }
-        val bytes = places().sumOf { place -> place.walk().filter(File::isFile).sumOf(File::length) }
+        val bytes = places().sumOf { place -> place.files().sumOf(File::length) }
         return Kept(folders("runs").size, folders("bundles").size, folders("data").size, bytes)
     }
 
@@ -28,11 +28,11 @@ class Everything(private val app: TrainerApp) {
         if (app.importing.isBusy || app.makingText != null) throw AppException(Words.of(R.string.wipe_busy))
         // Nobody begins a run meanwhile: it would wait for the engine, and then find nothing.
         app.controller.alone {
-            places().forEach(File::deleteRecursively)
+            places().forEach(File::deleteTree)
             app.estimates.forget()
             app.asking.forget()
             app.getSystemService(NotificationManager::class.java)!!.cancelAll()
-            val left = places().filter { it.walk().any(File::isFile) }
+            val left = places().filter { it.files().isNotEmpty() }
             if (left.isNotEmpty()) throw AppException(Words.of(R.string.wipe_left, left.joinToString { it.name }))
         }
     }

@@ -6,6 +6,7 @@ import java.io.File
 import java.io.FileOutputStream
 import java.io.IOException
 import java.io.OutputStream
+import java.nio.file.Files
 
 /** Writes a file that appears only when it is complete: temporary name, fsync, rename. */
 fun File.writeAtomically(write: (OutputStream) -> Unit) {
@@ -38,6 +39,16 @@ fun File.readTextUpTo(limit: Long): String? =
     } catch (_: IOException) {
         null
     }
+
+/** The files in this folder and below it, or this file. Links to folders are not followed. */
+fun File.files(): List<File> =
+    if (isFile) listOf(this) else if (Files.isSymbolicLink(toPath())) emptyList() else listFiles().orEmpty().flatMap { it.files() }
+
+/** Deletes this file, or folder with all that is in it, but for what cannot be deleted; of a link the link only. */
+fun File.deleteTree() {
+    if (!Files.isSymbolicLink(toPath())) listFiles()?.forEach { it.deleteTree() }
+    delete()
+}
 
 /** Whether this file is inside [folder] once all links are resolved; a name that cannot be one is not. */
 fun File.isInside(folder: File): Boolean =

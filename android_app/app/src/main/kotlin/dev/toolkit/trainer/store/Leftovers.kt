@@ -17,7 +17,7 @@ class Leftovers(context: Context) {
     /** Deletes what was left before [began], in milliseconds of the clock; what this process makes is younger. */
     fun clear(began: Long) {
         val parts = listOf("bundles", "data").flatMap { File(own, it).listFiles().orEmpty().toList() }.filter { it.name.endsWith(PART) }
-        for (left in parts + File(caches, TRIAL) + File(caches, ASKED)) if (left.lastModified() < began) left.deleteRecursively()
+        for (left in parts + File(caches, TRIAL) + File(caches, ASKED)) if (left.lastModified() < began) left.deleteTree()
     }
 
     companion object {

@@ -123,15 +123,18 @@ class RunStore(private val folders: AppFolders) {
         try {
             save(run)
         } catch (error: AppException) {
-            folder.deleteRecursively()
+            folder.deleteTree()
             throw error
         }
         return run
     }
 
-    /** Has a run that is over go on for as many steps again, whatever the held-out text says. */
+    /** Has a run that is over go on for as many steps again, whatever the held-out text says; another one stays as it is. */
+    @Synchronized
     fun prolong(name: String): Run {
         val run = require(name)
+        // A second tap comes when the first one has been heard.
+        if (run.state != RunState.COMPLETED) return run
         val longer = run.settings.copy(steps = (2L * run.settings.steps).coerceAtMost(10_000_000).toInt(), patience = 0).fitted()
         return save(run.copy(settings = longer.check(), state = RunState.PAUSED, reason = "", outcome = null, chosen = 0))
     }
@@ -165,7 +168,7 @@ class RunStore(private val folders: AppFolders) {
 
     fun delete(name: String) {
         val folder = File(folders.runs, Names.check(name, R.string.what_run))
-        if (folder.isInside(folders.runs)) folder.deleteRecursively()
+        if (folder.isInside(folders.runs)) folder.deleteTree()
     }
 
     private fun read(folder: File): Run? =

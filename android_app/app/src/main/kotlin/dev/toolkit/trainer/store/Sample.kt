@@ -36,7 +36,7 @@ class Sample(
 
     private fun text(bundle: Bundle): DataSet {
         if (data.find(NAME) != null) throw AppException(Words.of(R.string.data_exists, NAME))
-        File(folders.data, NAME).deleteRecursively() // torn
+        File(folders.data, NAME).deleteTree() // torn
         val text = try {
             context.assets.open("$MODEL.txt").use { it.readBytes().decodeToString() }
         } catch (error: IOException) {

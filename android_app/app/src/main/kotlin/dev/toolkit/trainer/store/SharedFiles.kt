@@ -85,7 +85,7 @@ class SharedFiles : ContentProvider() {
             return intent(file)
         }
 
-        private fun emptied(context: Context) = folder(context).also(File::deleteRecursively)
+        private fun emptied(context: Context) = folder(context).also(File::deleteTree)
 
         private fun intent(file: File): Intent {
             val uri = Uri.Builder().scheme("content").authority(AUTHORITY).appendPath(file.name).build()

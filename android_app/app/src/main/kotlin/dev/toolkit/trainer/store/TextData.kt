@@ -77,7 +77,7 @@ class TextData(private val folders: AppFolders) {
 
     private fun write(folder: File, set: Part, rows: List<Array<IntArray>>, held: List<Array<IntArray>>) {
         val part = File(folders.data, folder.name + Leftovers.PART)
-        part.deleteRecursively()
+        part.deleteTree()
         try {
             val report = JSONObject().put("version", DATA_FORMAT_VERSION).put("bundle", set.bundle.name)
                 .put("train", set.write(File(part, "train.ptd"), rows))
@@ -88,7 +88,7 @@ class TextData(private val folders: AppFolders) {
             File(part, "data.json").writeAtomically { it.write((report.toString(2) + "\n").toByteArray()) }
             if (!part.renameTo(folder)) throw AppException(Words.of(R.string.data_unsaved))
         } finally {
-            part.deleteRecursively()
+            part.deleteTree()
         }
     }
 

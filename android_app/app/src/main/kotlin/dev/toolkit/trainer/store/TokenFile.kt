@@ -21,7 +21,7 @@ class TokenFile(private val sequences: Int, private val length: Int, private val
 
     /** What tells the tokenizer, by the names of the tensors. */
     private fun texts(): Map<String, ByteArray> = tokenizer?.let {
-        val digest = it.sha256.chunked(2).map { pair -> pair.toInt(16).toByte() }.toByteArray()
+        val digest = ByteArray(it.sha256.length / 2) { at -> it.sha256.substring(2 * at, 2 * at + 2).toInt(16).toByte() }
         mapOf("tokenizer.sha256" to digest, "tokenizer.name" to it.name.toByteArray().take(LONGEST_NAME).toByteArray())
     }.orEmpty()
 

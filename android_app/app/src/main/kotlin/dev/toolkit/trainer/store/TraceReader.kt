@@ -5,6 +5,7 @@ import org.json.JSONObject
 import java.io.File
 import java.io.IOException
 import java.io.RandomAccessFile
+import java.util.ArrayDeque
 
 private const val CHUNK = 1 shl 18
 private const val MAX_LINE = 4 shl 20
@@ -117,7 +118,7 @@ class TraceReader(private val file: File, private val tail: Long = Long.MAX_VALU
                 "step" -> takeStep(record)
                 "sample" -> record.optJSONObject("battery")?.let { temperature = number(it, "temperature") ?: temperature }
                 "evaluation" -> number(record, "loss")?.let { evaluations += record.getLong("step") to it }
-                "event" -> events += TraceEvent(record.getString("event"), record.optString("detail"), steps.lastOrNull()?.step)
+                "event" -> events += TraceEvent(record.getString("event"), record.optString("detail"), steps.peekLast()?.step)
                 "end" -> {
                     endStatus = record.getString("status")
                     error = record.optString("error").ifEmpty { null }
@@ -139,9 +140,9 @@ class TraceReader(private val file: File, private val tail: Long = Long.MAX_VALU
     private fun takeStep(record: JSONObject) {
         val step = record.getLong("step")
         // A run that was killed repeats the steps after its last save.
-        while (steps.isNotEmpty() && steps.last().step >= step) steps.removeLast()
+        while ((steps.peekLast()?.step ?: -1) >= step) steps.pollLast()
         while (evaluations.isNotEmpty() && evaluations.last().first >= step) evaluations.removeAt(evaluations.size - 1)
-        if (steps.size >= MAX_STEPS) steps.removeFirst()
+        if (steps.size >= MAX_STEPS) steps.pollFirst()
         stateBytes += record.optLong("state_bytes")
         steps += TraceStep(
             step, number(record, "loss"), record.optLong("peak"),

@@ -26,7 +26,9 @@ private class Scope(val outer: Scope?) {
 }
 
 /** What is called with values, some of them by name. */
-private typealias Callable = (List<Any?>, Map<String, Any?>) -> Any?
+private fun interface Callable {
+    fun call(given: List<Any?>, named: Map<String, Any?>): Any?
+}
 
 /** What a template may change from within a loop. */
 private class Namespace : LinkedHashMap<String, Any?>()
@@ -94,7 +96,7 @@ private class Rendering(private val spans: (Int, Int) -> Unit) {
         else for ((target, part) in targets.zip(Values.list(value))) scope.own[target.text] = part
     }
 
-    private fun macro(node: Node, scope: Scope): Callable = { given, named ->
+    private fun macro(node: Node, scope: Scope) = Callable { given, named ->
         val own = Scope(scope)
         for ((index, parameter) in node.parts.drop(1).withIndex()) {
             own.own[parameter.text] = when {
@@ -125,7 +127,7 @@ private class Rendering(private val spans: (Int, Int) -> Unit) {
             "undefined" -> Undefined
             "name" -> scope.find(node.text)
             "list" -> node.parts.map { value(it, scope) }
-            "map" -> node.parts.chunked(2).associate { (name, of) -> value(name, scope).toString() to value(of, scope) }
+            "map" -> node.parts.indices.step(2).associate { part(it).toString() to part(it + 1) }
             "choice" -> if (Values.isTrue(part(0))) part(1) else part(2)
             "or" -> part(0).let { if (Values.isTrue(it)) it else part(1) }
             "and" -> part(0).let { if (Values.isTrue(it)) part(1) else it }
@@ -156,9 +158,8 @@ private class Rendering(private val spans: (Int, Int) -> Unit) {
             if (of !is Map<*, *> || of[called.text] == null) return@arguments Filters.method(of, called.text, given)
         }
         val function = if (called.kind == "name") scope.find(called.text) else value(called, scope)
-        if (function !is Function2<*, *, *>) throw TemplateError(R.string.template_unknown, called.text)
-        @Suppress("UNCHECKED_CAST")
-        (function as Callable)(given, named)
+        if (function !is Callable) throw TemplateError(R.string.template_unknown, called.text)
+        function.call(given, named)
     }
 
     private companion object {
@@ -168,12 +169,12 @@ private class Rendering(private val spans: (Int, Int) -> Unit) {
             "%a" to "Fri", "%A" to "Friday",
         )
 
-        val BUILTINS = mapOf<String, Callable>(
-            "namespace" to { _, named -> Namespace().apply { putAll(named) } },
-            "dict" to { _, named -> named },
-            "raise_exception" to { given, _ -> throw TemplateError(R.string.template_says, given.joinToString()) },
-            "strftime_now" to { given, _ -> DAY.fold(given[0] as String) { format, (code, word) -> format.replace(code, word) } },
-            "range" to { given, _ ->
+        val BUILTINS = mapOf(
+            "namespace" to Callable { _, named -> Namespace().apply { putAll(named) } },
+            "dict" to Callable { _, named -> named },
+            "raise_exception" to Callable { given, _ -> throw TemplateError(R.string.template_says, given.joinToString()) },
+            "strftime_now" to Callable { given, _ -> DAY.fold(given[0] as String) { format, (code, word) -> format.replace(code, word) } },
+            "range" to Callable { given, _ ->
                 val numbers = given.map { it as Long }
                 if (numbers.size > 2) throw TemplateError(R.string.template_unknown, "range(…, …, …)")
                 val begin = if (numbers.size > 1) numbers[0] else 0L

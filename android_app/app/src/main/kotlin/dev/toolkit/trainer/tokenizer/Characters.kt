@@ -35,9 +35,10 @@ internal object Characters {
     private fun decode(text: String): BitSet {
         val set = BitSet(0x110000)
         var at = 0
-        for ((skip, length) in text.split(' ').map { it.toInt(36) }.chunked(2)) {
-            val first = at + skip
-            at = first + length
+        val numbers = text.split(' ').map { it.toInt(36) }
+        for (index in numbers.indices step 2) {
+            val first = at + numbers[index]
+            at = first + numbers[index + 1]
             set.set(first, at + 1)
         }
         return set

@@ -40,7 +40,7 @@ class Advice(private val screen: Screen, private val root: View = screen.window.
         }
     }
 
-    private fun offers() = buildList {
+    private fun offers() = ArrayList<Offer>().apply {
         if (!reliability.notified) {
             add(Offer("notifications", R.string.advice_notifications, R.string.advice_notifications_why, R.string.allow, ::askForNotifications))
         }

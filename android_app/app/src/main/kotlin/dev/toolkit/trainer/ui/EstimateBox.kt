@@ -16,7 +16,7 @@ import kotlin.math.roundToLong
 class EstimateBox(private val screen: Screen) {
     fun show(settings: RunSettings, data: DataSet, bundle: Bundle, canTry: Boolean, trying: Boolean, storage: Long) {
         val app = TrainerApp.of(screen)
-        val cost = app.estimates.find(bundle, data.sequenceLength)
+        val cost = app.estimates.find(bundle, data.sequenceLength, settings.gradientAccumulation)
         val passes = settings.steps.toDouble() * settings.gradientAccumulation / data.sequences
         val shown = if (passes < 9.95) Numbers.axis((passes * 10).roundToInt() / 10f) else Numbers.count(passes.roundToLong())
         val lines = mutableListOf(screen.getString(R.string.estimate_steps, Numbers.count(settings.steps.toLong()), shown))

@@ -76,8 +76,10 @@ class ImportActivity : Screen() {
 
     /** Any app can send a file here, and models are large. */
     private fun ask(uri: Uri?) {
-        if (uri == null || app.importing.errand.running) return
+        if (uri == null) return
         asked = uri
+        // What is being taken in comes first, and then this is asked.
+        if (app.importing.errand.running) return
         text(R.id.problem).message(null)
         inBackground({ Document.describe(contentResolver, uri) to app.folders.own.usableSpace }) { (document, free) ->
             if (asked != uri) return@inBackground
@@ -116,6 +118,11 @@ class ImportActivity : Screen() {
 
     private fun done(imported: ImportedModel) {
         showProgress()
+        if (asked != null) {
+            tell(imported.problem ?: getString(R.string.import_done, imported.name))
+            ask(asked)
+            return
+        }
         val name = imported.name
         text(R.id.problem).message(imported.problem)
         text(R.id.state).text = if (name == null) getString(R.string.import_nothing) else getString(R.string.import_done, name)

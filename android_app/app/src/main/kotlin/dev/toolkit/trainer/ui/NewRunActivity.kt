@@ -67,7 +67,7 @@ class NewRunActivity : Screen() {
         inBackground({
             engine = Engine.available
             storage = app.folders.own.usableSpace
-            freeName = Names.free("run", app.runs::exists)
+            freeName = Names.free(getString(R.string.run_name_default), app.runs::exists)
             app.bundles.list().filter { it.problem == null } to app.data.list()
         }) { (found, data) -> loaded(found, data) }
     }

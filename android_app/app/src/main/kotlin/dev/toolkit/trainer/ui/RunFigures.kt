@@ -15,7 +15,7 @@ class RunFigures(private val screen: Screen, private val table: ViewGroup) {
     fun show(run: Run, active: ActiveRun?, trace: TraceSummary, step: Long, storage: Pair<Long, Long>) {
         val steps = run.settings.steps.toLong()
         val conditions = TrainerApp.of(screen).conditions.read()
-        val rows = buildList {
+        val rows = ArrayList<Pair<Int, String>>().apply {
             add(R.string.figure_step to screen.getString(R.string.figure_step_value, Numbers.count(step), Numbers.count(steps)))
             val seconds = trace.secondsPerStep
             if (seconds != null && step < steps && active != null) add(R.string.figure_left to Numbers.duration(seconds * (steps - step)))

@@ -22,6 +22,7 @@ import dev.toolkit.trainer.store.RunExport
 import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.store.TraceReader
 import dev.toolkit.trainer.store.TraceSummary
+import dev.toolkit.trainer.store.files
 import dev.toolkit.trainer.store.isApproximate
 import dev.toolkit.trainer.store.titles
 import dev.toolkit.trainer.ui.Screen.Companion.message
@@ -107,7 +108,7 @@ class RunPage(
         val adapterBytes = adapter?.length() ?: 0
 
         /** Of all that the run keeps: adapters, state, trace. */
-        val bytes = run.folder.walk().filter(File::isFile).sumOf(File::length)
+        val bytes = run.folder.files().sumOf(File::length)
         val traceBytes = run.trace.length()
         val versions = run.versions.size
         val curves = RunCharts.Curves(trace)
