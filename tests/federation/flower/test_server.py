@@ -1,7 +1,5 @@
 """The fleet of a Grid and Flower's own strategies, with the real ClientApp on real trainers."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 from flwr.serverapp.strategy import (
@@ -13,15 +11,12 @@ from flwr.serverapp.strategy import (
 from safetensors.numpy import load_file
 
 import toolkit
-from tests.federation.flower.direct import DirectGrid
+from tests.federation.flower.direct import DirectGrid, carry_out
 from tests.federation.test_rounds import same
-from toolkit.api.federating import conclude
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.peft_files import PEFT_PREFIX
 from toolkit.errors import ToolkitError
 from toolkit.federation.flower import start
-from toolkit.federation.flower.fleet import GridFleet
-from toolkit.federation.rounds import Federation
 from toolkit.federation.settings import read_federation
 from toolkit.federation.shown import Shown
 
@@ -35,11 +30,9 @@ def grid_of(lab, *names):
     })  # fmt: skip
 
 
-def federated(lab, grid, out, *, resume=False, shown=None, **options):
+def federated(lab, grid, out, *, resume=False, shown=None, tensorboard=None, **options):
     settings = read_federation(lab.config(out.parent / "lab.yaml", train=LR, **options))
-    fleet = partial(GridFleet, grid)
-    federation = Federation(settings, out, shown or Shown(), resume=resume, fleet=fleet)
-    return conclude(federation, out)
+    return carry_out(settings, grid, out, shown, resume=resume, tensorboard=tensorboard)
 
 
 class Killed(Exception):
