@@ -41,7 +41,7 @@ def federate(
 
     In every round each node gets the adapter, trains some steps on data that stays on it, and hands
     its adapter back; the mean of them is what the next round begins with. A node that is lost,
-    late, full or out of memory is left out of the round, with its reason.
+    late, hot, full or out of memory is left out of the round, with its reason.
 
     Args:
         config: A file (`toolkit federate --help` shows one), or settings.
