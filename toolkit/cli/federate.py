@@ -50,8 +50,8 @@ def federate(
     Every node has bundle and data already (`toolkit deploy`). In a round each gets the adapter,
     trains some steps and hands its adapter back; the mean of all, weighted by labelled tokens, is
     what the next round begins with. A node that is lost, late, hot, full or out of memory is left
-    out of the round, with its reason. With `state: keep` nodes keep what their optimizer remembers and
-    their place in the data.
+    out of the round, with its reason. With `state: keep` nodes keep what their optimizer remembers
+    and their place in the data.
 
     Ctrl-C leaves the nodes at the end of their round; --resume goes on from the last round that was
     finished, and trains nothing of the broken one twice. It may have more rounds and other nodes;
