@@ -94,8 +94,8 @@ def keep_reply(folder: Path, kind: str, number: int, name: str) -> None:
 @pytest.mark.parametrize(("aggregate", "state"), CASES + MORE * SOAK)
 def test_no_kill_and_no_cut_makes_a_wrong_adapter(lab, tmp_path, monkeypatch, aggregate, state):
     whole = SOAK or state == "drop"  # else what they kept is checked at the end alone
-    steps = 150 if whole and aggregate != "scalars" else 60  # numpy replays those of scalars
-    shown = Disturbed(lab, tmp_path, random.Random(11), 0.5 if steps > 60 else 0.1)
+    steps = 30 if aggregate == "scalars" else 150 if whole else 60  # numpy replays those of scalars
+    shown = Disturbed(lab, tmp_path, random.Random(11), {150: 0.5, 60: 0.1, 30: 0.03}[steps])
     exchange = LocalDevice._exchange
 
     def shaky(self, command, source, timeout):
@@ -106,7 +106,7 @@ def test_no_kill_and_no_cut_makes_a_wrong_adapter(lab, tmp_path, monkeypatch, ag
 
     monkeypatch.setattr(LocalDevice, "_exchange", shaky)
     monkeypatch.setattr(node, "_RETRY_SECONDS", 0.1)
-    train = {**TRAIN.get(aggregate, {}), "lr": RATES[aggregate], "seed": SEED, "save-every": 20}
+    train = {**TRAIN.get(aggregate, {}), "lr": RATES[aggregate], "seed": SEED, "save-every": 10}
     options = {"aggregate": aggregate, "state": state, "train": train, "evaluate": "off"}
     options["local_steps"] = steps
     config = lab.config(tmp_path / "lab.yaml", *NODES, at_once=3, **options, rounds=ROUNDS)

@@ -120,7 +120,8 @@ def test_a_node_that_was_started_again_is_taken(lab, tmp_path, quick):
 
 def test_a_number_that_nobody_answers_for_ends_no_federation(lab, tmp_path, quick, monkeypatch):
     """As after a kill of server and node: the old number counts as connected for a minute."""
-    monkeypatch.setattr("toolkit.federation.flower.fleet._QUERY_SECONDS", 1.0)
+    for name, seconds in (("_QUERY_SECONDS", 1.0), ("_QUERY_EACH_SECONDS", 0.0)):
+        monkeypatch.setattr(f"toolkit.federation.flower.fleet.{name}", seconds)
     grid = grid_of(lab, "a", "b")
     grid.nodes = {6: {}, **grid.nodes}
     grid.deaf.add(6)

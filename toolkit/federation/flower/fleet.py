@@ -26,6 +26,7 @@ from toolkit.federation.shown import Shown
 
 _POLL_SECONDS = 0.3
 _QUERY_SECONDS = 180.0
+_QUERY_EACH_SECONDS = 4.0  # simulated nodes answer one after the other
 _ALIVE_SECONDS = 30.0  # in which a node that is there answers
 _MARGIN_SECONDS = 60.0  # for the way there and back: a node says itself that it is late
 
@@ -200,7 +201,8 @@ class GridFleet:
             for node, since in there.items()
             if node not in known and self._refused.get(node) != since
         ]
-        for node, reply in self._asked(new, _QUERY_SECONDS):
+        seconds = _QUERY_SECONDS + _QUERY_EACH_SECONDS * len(new)
+        for node, reply in self._asked(new, seconds):
             if (error := self._join(node, reply, there)) is not None:
                 unfit.append(error)
         for name, node in before.items():  # who gave no other name is asked for the round by it
