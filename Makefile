@@ -20,8 +20,8 @@ test-fast: setup
 	$(BIN)/pytest -m "not slow"
 
 # What CI does for minutes, for hours: kills, damaged files, kernels at full size, replies and merges
-# of a real model, mutated traces, tokenizers of full size, the app's nights and the whole of its first
-# run, also by the APK's arm64 engine.
+# of a real model, a federation of 100 simulated nodes, mutated traces, tokenizers of full size, the
+# app's nights and the whole of its first run, also by the APK's arm64 engine.
 soak: setup
 	TOOLKIT_SOAK=400 $(BIN)/pytest tests/runtime/engine/training/test_kills.py
 	TOOLKIT_SOAK=3000 $(BIN)/pytest tests/runtime/engine/model/test_damage.py
@@ -29,7 +29,7 @@ soak: setup
 	TOOLKIT_SOAK=1 $(BIN)/pytest tests/runtime/kernels/test_full_size.py tests/oracle/test_full_size.py tests/api/test_families.py
 	TOOLKIT_SOAK=1 $(BIN)/pytest -s tests/generation/test_real_model.py tests/exchange/test_gguf_adapter.py
 	TOOLKIT_SOAK=1 $(BIN)/pytest tests/federation/test_kills.py
-	TOOLKIT_SOAK=4 tools/check_flower -k killed
+	TOOLKIT_SOAK=20 tools/check_flower -k "killed or simulation_of"
 	$(BIN)/python tools/fuzz_traces.py
 	TOOLKIT_SOAK=100 tools/android/build -Dtest=NightKillsTest,FirstRunTest
 	TOOLKIT_CACHE=$${TOOLKIT_CACHE:-$(CURDIR)/.cache/toolkit} $(BIN)/python tools/android/check_first_run.py

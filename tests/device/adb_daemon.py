@@ -34,9 +34,13 @@ def namespace_command() -> list[str]:
 
 
 class Daemon:
-    """The daemon, which listens without authentication: only ever inside such a namespace."""
+    """The daemon, which listens without authentication: only ever inside such a namespace.
+
+    `environment` is added to its own, from the next start on.
+    """
 
     def __init__(self) -> None:
+        self.environment: dict[str, str] = {}
         interfaces = {name for _, name in socket.if_nameindex()}
         assert interfaces == {"lo"}, f"not in a network namespace of its own: {interfaces}"
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
@@ -49,6 +53,7 @@ class Daemon:
         path = f"{libraries}:{libraries / 'android'}"
         self._process = subprocess.Popen(
             [loader, "--library-path", path, str(_PROGRAM)],
+            env=os.environ | self.environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -9,7 +9,9 @@ from pathlib import Path
 import toolkit
 from tests.device.adb_daemon import ADDRESS, Daemon
 from tests.federation.test_failures import Seen
+from tests.support.fake_dumpsys import FakeDumpsys
 from tests.support.processes import processes_with, wait_for
+from toolkit.federation import cooling
 
 
 def trainers(folder: Path) -> dict[int, str]:
@@ -19,8 +21,15 @@ def trainers(folder: Path) -> dict[int, str]:
 
 
 def cut_rounds(daemon: Daemon, folder: Path) -> None:
-    """In every round adbd is killed while the trainer trains, and started again a second later."""
+    """In every round adbd is killed while the trainer trains, and started again a second later. At
+    first the phone is too hot, by what it has for `dumpsys`.
+    """
     os.environ["TOOLKIT_DEVICE_ROOT"] = f"{folder}/root"
+    phone = FakeDumpsys(folder)
+    daemon.kill()
+    daemon.environment = {"PATH": f"{phone.bin}:{os.environ['PATH']}"}
+    daemon.start()
+    cooling._LOOK_SECONDS = 0.5
     with toolkit.open_device(ADDRESS) as device:
         device.deploy(folder / "bundle", folder / "data", name="lab")
     cuts: list[threading.Thread] = []
@@ -38,13 +47,20 @@ def cut_rounds(daemon: Daemon, folder: Path) -> None:
         cuts.append(threading.Thread(target=cut))
         cuts[-1].start()
 
-    result = toolkit.federate(folder / "lab.yaml", folder / "out", shown=Seen(begins))
+    phone.says(celsius=43.1)
+    shown, said = Seen(begins), []
+    shown.say = said.append
+    threading.Timer(1.5, phone.says).start()
+    result = toolkit.federate(folder / "lab.yaml", folder / "out", shown=shown)
     for thread in cuts:
         thread.join()
     assert len(done) == len(result.rounds) == 2
     for record in result.rounds:
         assert not record["failures"], record
         assert [node["lost"] > 0 for node in record["nodes"]] == [True, False], record
+    hot = [node["hot_seconds"] > 0 for record in result.rounds for node in record["nodes"]]
+    assert hot == [True, False, False, False]
+    assert any("battery has 43.1 degrees" in line for line in said), said
 
 
 def main() -> None:

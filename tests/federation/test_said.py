@@ -12,7 +12,25 @@ DIRECTIONS = {
     "b_alone": False, "sparsity": 0,
 }  # fmt: skip
 GOOD = NodeReport(
-    "a", 1, 3, 40, 2.5, 2.25, 100, None, 1.5, 2, 1 << 30, 10, 20, 1, [(0.1, [-3.5])], DIRECTIONS
+    "a",
+    1,
+    3,
+    40,
+    2.5,
+    2.25,
+    100,
+    None,
+    1.5,
+    2,
+    1 << 30,
+    10,
+    20,
+    30,
+    40,
+    1,
+    2.5,
+    [(0.1, [-3.5])],
+    DIRECTIONS,
 )
 
 

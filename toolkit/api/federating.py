@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from toolkit.federation.rounds import Federation
     from toolkit.federation.settings import FederationSettings
     from toolkit.federation.shown import Shown
@@ -39,7 +41,7 @@ def federate(
 
     In every round each node gets the adapter, trains some steps on data that stays on it, and hands
     its adapter back; the mean of them is what the next round begins with. A node that is lost,
-    late, full or out of memory is left out of the round, with its reason.
+    late, hot, full or out of memory is left out of the round, with its reason.
 
     Args:
         config: A file (`toolkit federate --help` shows one), or settings.
@@ -56,35 +58,58 @@ def federate(
     Example:
         >>> result = toolkit.federate("lab.yaml", "runs/lab")  # doctest: +SKIP
     """
-    from toolkit.federation.locking import alone
     from toolkit.federation.rounds import Federation
     from toolkit.federation.settings import FederationSettings, read_federation
     from toolkit.federation.shown import Shown
+
+    settings = config if isinstance(config, FederationSettings) else read_federation(Path(config))
+
+    def make(told: Shown) -> Federation:
+        return Federation(settings, Path(output), told, resume=resume)
+
+    board = None if tensorboard is None else str(tensorboard)
+    return conclude(make, Path(output), shown or Shown(), resume=resume, tensorboard=board)
+
+
+def conclude(
+    make: "Callable[[Shown], Federation]",
+    output: Path,
+    shown: "Shown",
+    *,
+    resume: bool,
+    tensorboard: str | None = None,
+    lock_seconds: float = 0.0,
+) -> Federated:
+    """Carry a federation out: check its nodes, go through its rounds, and write its card.
+
+    Args:
+        make: Opens the federation, which is to tell what happens.
+        output: Its folder; no other process may have it.
+        shown: Told what happens.
+        resume: Whether the federation goes on.
+        tensorboard: A folder for runs, where every round is shown, too.
+        lock_seconds: To wait for another process that ends.
+
+    Raises:
+        ToolkitError: As `federate`.
+    """
+    from toolkit.federation.card import held_out_after, write_card
+    from toolkit.federation.locking import alone
     from toolkit.federation.tracked import Tracked
     from toolkit.tracking.feed import Feed
     from toolkit.tracking.flags import trackers_of
 
-    settings = config if isinstance(config, FederationSettings) else read_federation(Path(config))
-    trackers = trackers_of({"tensorboard": None if tensorboard is None else str(tensorboard)})
-    feed = Feed(Path(output).absolute().name, trackers)
+    feed = Feed(output.absolute().name, trackers_of({"tensorboard": tensorboard}))
     if not resume:
         feed.require_free()
-    told = Tracked(shown or Shown(), feed)
     try:
-        with alone(Path(output)):
-            federation = Federation(settings, Path(output), told, resume=resume)
+        with alone(output, lock_seconds):
+            federation = make(Tracked(shown, feed))
             feed.identity = lambda: federation.store.id
-            return conclude(federation, Path(output))
+            federation.fleet.check()
+            federation.run()
+            records, final = federation.store.records(), federation.store.final or {}
+            write_card(output, federation.model, federation.settings, records, final)
+            return Federated(output, records, held_out_after(records, final))
     finally:
         feed.close()
-
-
-def conclude(federation: "Federation", output: Path) -> Federated:
-    """Check the nodes of a federation, go through its rounds, and write its card."""
-    from toolkit.federation.card import held_out_after, write_card
-
-    federation.fleet.check()
-    federation.run()
-    records, final = federation.store.records(), federation.store.final or {}
-    write_card(output, federation.model, federation.settings, records, final)
-    return Federated(output, records, held_out_after(records, final))

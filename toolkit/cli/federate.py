@@ -49,9 +49,9 @@ def federate(
 
     Every node has bundle and data already (`toolkit deploy`). In a round each gets the adapter,
     trains some steps and hands its adapter back; the mean of all, weighted by labelled tokens, is
-    what the next round begins with. A node that is lost, late, full or out of memory is left out of
-    the round, with its reason. With `state: keep` nodes keep what their optimizer remembers and
-    their place in the data.
+    what the next round begins with. A node that is lost, late, hot, full or out of memory is left
+    out of the round, with its reason. With `state: keep` nodes keep what their optimizer remembers
+    and their place in the data.
 
     Ctrl-C leaves the nodes at the end of their round; --resume goes on from the last round that was
     finished, and trains nothing of the broken one twice. It may have more rounds and other nodes;
@@ -87,8 +87,8 @@ def federate(
         from toolkit.federation.flower.project import write_project
         from toolkit.federation.settings import read_federation
 
-        _refuse_with_flower(tensorboard is not None, resume, as_json)
-        write_project(read_federation(config), output, flower)
+        _refuse_with_flower(resume, as_json)
+        write_project(read_federation(config), output, flower, tensorboard)
         say_next(f"flwr run {flower} --stream  (with `toolkit[flower]`; see docs/federation.md)")
         return
     from toolkit import federate as carry_out
@@ -99,10 +99,9 @@ def federate(
     say_next(f"toolkit generate BUNDLE --adapter {result.path} --prompt TEXT")
 
 
-def _refuse_with_flower(tensorboard: bool, resume: bool, as_json: bool) -> None:
+def _refuse_with_flower(resume: bool, as_json: bool) -> None:
     """Raise ToolkitError where an option is of rounds, and an app is all that is written."""
     for given, name, remedy in (
-        (tensorboard, "--tensorboard", "Leave one away"),
         (resume, "--resume", "Leave it away; `flwr run FOLDER -c resume=true` goes on"),
         (as_json, "--json", "Leave it away; `flwr run FOLDER --stream` shows what happens"),
     ):
@@ -130,6 +129,8 @@ class Lines(Shown):
         words.append(seconds_text(report.seconds))
         if report.lost:
             words.append(f"connection lost {report.lost} times")
+        if report.hot_seconds:
+            words.append(f"waited {seconds_text(report.hot_seconds)} to cool down")
         say(f"  {report.node}: {', '.join(words)}")
 
     def failed(self, node: str, reason: str) -> None:

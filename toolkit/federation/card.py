@@ -17,6 +17,12 @@ _TOLD = (
     *("method", "freeze", "optimizer", "lr", "schedule", "batch-size", "grad-accum", "seed"),
     "arithmetic",
 )
+_BYTES = {
+    "sent_bytes": "to it",
+    "received_bytes": "from it",
+    "down_bytes": "from the server",
+    "up_bytes": "to the server",
+}
 _MEANS = {
     "fedavg": "the mean of A and of B, weighted by labelled tokens; the mean of the products "
     "would be another adapter, by the bias below",
@@ -91,20 +97,21 @@ def rounds_table(records: Sequence[Mapping[str, Any]], final: Mapping[str, Any])
 
 
 def _nodes_table(records: Sequence[Mapping[str, Any]]) -> str:
-    lines = [
-        "| node | rounds | tokens learned | time of its steps | peak memory | to it | from it |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    told = [each for record in records for each in record["nodes"]]
+    carried = {key: name for key, name in _BYTES.items() if any(e.get(key) for e in told)}
+    head = ["node", "rounds", "tokens learned", "time of its steps", "peak memory"]
+    lines = [f"| {' | '.join([*head, *carried.values()])} |"]
+    lines += ["|" + "---|" * (len(head) + len(carried))]
     for node in _names(records):
-        own = [each for r in records for each in r["nodes"] if each["node"] == node]
+        own = [each for each in told if each["node"] == node]
         sums = {
-            key: sum(each[key] for each in own)
-            for key in ("labelled", "train_seconds", "sent_bytes", "received_bytes")
+            key: sum(each.get(key, 0) for each in own)  # earlier versions had not all of them
+            for key in ("labelled", "train_seconds", *carried)
         }
         peak = max((each["peak_bytes"] for each in own), default=0)
         cells = [plain(node), str(len(own)), count(sums["labelled"])]
         cells += [duration(sums["train_seconds"]), megabytes(peak)]
-        cells += [megabytes(sums["sent_bytes"]), megabytes(sums["received_bytes"])]
+        cells += [megabytes(sums[key]) for key in carried]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -86,7 +86,9 @@ class NodeReport:
         train_seconds: Of its steps; `seconds` are of the whole round with transfers.
         peak_bytes: Highest resident memory of its trainer.
         sent_bytes, received_bytes: All that went to the device and came from it.
+        down_bytes, up_bytes: Of records from the server and back, where these came over Flower.
         lost: How often the connection was lost and found again.
+        hot_seconds: That its phone waited to cool down.
         scalars: Of every step its learning rate and the slopes along its directions, where these
             are all that is handed back.
         directions: What these directions follow from, as the run's list of estimates says it.
@@ -105,7 +107,10 @@ class NodeReport:
     peak_bytes: int = 0
     sent_bytes: int = 0
     received_bytes: int = 0
+    down_bytes: int = 0
+    up_bytes: int = 0
     lost: int = 0
+    hot_seconds: float = 0.0
     scalars: list[tuple[float, list[float]]] | None = None
     directions: dict[str, Any] | None = None
 

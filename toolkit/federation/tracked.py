@@ -65,6 +65,9 @@ def points_of(record: Mapping[str, Any]) -> Iterator[Point]:
         f"{_GROUP}bytes_to_nodes": sum(node["sent_bytes"] for node in nodes),
         f"{_GROUP}bytes_from_nodes": sum(node["received_bytes"] for node in nodes),
     }
+    for name in ("down_bytes", "up_bytes"):
+        if over_flower := sum(node.get(name, 0) for node in nodes):
+            values[f"{_GROUP}{name}"] = over_flower
     known = {name: float(value) for name, value in values.items() if value is not None}
     yield Point(record["round"], record["time_unix"] + record["seconds"], known)
 

@@ -20,6 +20,7 @@ from toolkit.device.saved_state import read_saved_state
 from toolkit.device.session import Session
 from toolkit.device.watching import number, whole
 from toolkit.errors import ToolkitError
+from toolkit.federation.cooling import Cooling
 from toolkit.federation.marks import Mark, read_mark, remove_sent, write_mark
 from toolkit.federation.orders import Lacking, NodeFailed, NodeReport, Order
 from toolkit.federation.remaking import remake, scalars_of
@@ -67,28 +68,28 @@ class Turn:
         """Evaluate, train and bring the adapter back, as far as that was not done before.
 
         Raises:
-            NodeFailed: The trainer failed, was killed or is late.
+            NodeFailed: The trainer failed, was killed or is late, or the phone is too hot.
             DeviceLost: The connection broke.
             Cancelled: The federation ends.
         """
-        order, run = self._order, self._run
+        order = self._order
         adapter, sent = self._bring(bundle)
         own = f"{bundle.path}/adapter.ptd"
         self._adapter = None if adapter == own else Path(adapter)
         self._node = report.node
+        cooling = Cooling(self._device, self._deadline, self._glance, self._say, report)
+        if (why := cooling.hot()) is not None:
+            cooling.wait(why, "it did not begin")
         if report.held_out_loss is None and report.held_out_error is None:
-            self._evaluate(bundle, data, adapter, report)
+            self._evaluate(bundle, data, adapter, report, cooling)
         if order.steps == 0:
             last = read_mark(self._device, self._base)
             for path in {sent, last.sent if last else ""}:
                 remove_sent(self._device, path)
             return
         mark = self._mark(sent)
-        run.trace_offset, run.log_offset = mark.trace_offset, mark.log_offset
         until = mark.begin + order.steps
-        if not run.alive():
-            self._launch(mark, until, bundle, data)
-        steps = self._follow()
+        steps = self._train(mark, until, bundle, data, cooling)
         self._judge(mark, until, steps)
         self._collect(mark, report, steps)
 
@@ -121,7 +122,14 @@ class Turn:
                     _stop(run)
                 self._device.remove(run.path)
 
-    def _evaluate(self, bundle: Deployed, data: Deployed, adapter: str, report: NodeReport) -> None:
+    def _evaluate(
+        self,
+        bundle: Deployed,
+        data: Deployed,
+        adapter: str,
+        report: NodeReport,
+        cooling: Cooling,
+    ) -> None:
         """Measure what is held out; what cannot be measured may still be trained."""
         held_out, federation = f"{data.path}/validation.ptd", self._federation
         if federation.evaluate == "off" or self._device.stat(held_out) is None:
@@ -140,12 +148,12 @@ class Turn:
                 result = record
                 self._glance()
                 if time.monotonic() > self._deadline:
-                    raise NodeFailed("late: it was still measuring")
+                    raise cooling.late("it was still measuring")
         except NodeFailed:
             raise
         except ToolkitError as error:
             if time.monotonic() >= self._deadline:
-                raise NodeFailed("late: it was still measuring") from error
+                raise cooling.late("it was still measuring") from error
             if isinstance(error, DeviceLost):
                 raise
             report.held_out_error = error.cause
@@ -202,9 +210,26 @@ class Turn:
             options = {**where, "session": session}
             training.resume(device, run.name, settings.flags(), **options, say=self._say)
 
-    def _follow(self) -> Records:
-        """Return the records of the round's steps by number, once its trainer has ended."""
+    def _train(
+        self, mark: Mark, until: int, bundle: Deployed, data: Deployed, cooling: Cooling
+    ) -> Records:
+        """Return the records of the round's steps by number, once its trainer has ended; while the
+        phone is too hot there is none.
+        """
+        run, order = self._run, self._order
+        while True:
+            run.trace_offset, run.log_offset = mark.trace_offset, mark.log_offset
+            if not run.alive():
+                self._launch(mark, until, bundle, data)
+            steps, hot = self._follow(cooling)
+            if hot is None or len(steps) >= order.steps:
+                return steps
+            cooling.wait(hot, f"{len(steps)} of {order.steps} steps in time")
+
+    def _follow(self, cooling: Cooling) -> tuple[Records, str | None]:
+        """Return steps until the trainer ends, and why it was ended if the phone became too hot."""
         steps: Records = {}
+        hot: str | None = None
         for record in follow(self._run):
             self._glance()
             if record is not None and record["type"] == "step":
@@ -212,8 +237,10 @@ class Turn:
             if time.monotonic() > self._deadline and self._run.alive():
                 done = len(steps)
                 _stop(self._run)
-                raise NodeFailed(f"late: {done} of {self._order.steps} steps in time")
-        return steps
+                raise cooling.late(f"{done} of {self._order.steps} steps in time")
+            if hot is None and (hot := cooling.hot()) is not None:
+                _stop(self._run)
+        return steps, hot
 
     def _judge(self, mark: Mark, until: int, steps: Records) -> None:
         """Raise unless the run has come to the end of the round."""

@@ -11,9 +11,11 @@ SuperLink and all processes below it, sampled every 0.2 s.
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import threading
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -186,8 +188,15 @@ def main() -> None:
     options = parser.parse_args()
     TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measures[options.what](options, Path(folder))))
+        print(json.dumps(measures[options.what](options, Path(folder))), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    code = 1
+    try:
+        main()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    os._exit(code)  # requests that the SuperLink left unanswered are tried for minutes

@@ -2,12 +2,17 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
+from toolkit.api.federating import conclude
 from toolkit.federation.flower.client import app
+from toolkit.federation.flower.fleet import GridFleet
+from toolkit.federation.rounds import Federation
+from toolkit.federation.shown import Shown
 
 
 class DirectGrid(Grid):
@@ -79,3 +84,13 @@ class DirectGrid(Grid):
     def send_and_receive(self, messages, *, timeout=None):
         ids = self.push_messages(messages)
         return [self.under_way[id].result() for id in ids]
+
+
+def carry_out(settings, grid, out, shown=None, *, resume=False, tensorboard=None):
+    """Have the ServerApp's rounds over the nodes of a Grid."""
+
+    def make(told):
+        fleet = partial(GridFleet, grid)
+        return Federation(settings, out, told, resume=resume, fleet=fleet)
+
+    return conclude(make, out, shown or Shown(), resume=resume, tensorboard=tensorboard)

@@ -23,13 +23,14 @@ def test_the_app_asks_for_the_federation_of_the_file(tmp_path):
     text = "nodes: [{device: ./x, name: 'x'}, SERIAL]\nrounds: 7\ntrain: {lr: 1e-3, method: lcsb}\n"
     (tmp_path / "lab.yaml").write_text(text)
     settings = read_federation(tmp_path / "lab.yaml")
-    write_project(settings, tmp_path / "out", tmp_path / "My study")
+    write_project(settings, tmp_path / "out", tmp_path / "My study", tmp_path / "board")
     path = tmp_path / "My study/pyproject.toml"
     project = tomllib.loads(path.read_text())
     assert project["project"]["name"] == "my-study"
     config = flat(project["tool"]["flwr"]["app"]["config"])
     assert all(isinstance(value, str | int | float | bool) for value in config.values())
-    assert asked(config) == (settings, tmp_path / "out", False)
+    assert asked(config) == (settings, tmp_path / "out", False, str(tmp_path / "board"))
+    assert asked(config | {"tensorboard": ""}).tensorboard is None
     changed = asked(config | {"rounds": 9, "train.lr": 0.5, "resume": True, "nodes": ""})
     assert (changed[0].rounds, changed[0].train.flags()["lr"], changed[0].nodes, changed[2]) == (
         9,

@@ -11,9 +11,8 @@ from flwr.common.serde import recorddict_to_proto
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
 import toolkit
-from tests.federation.flower.direct import DirectGrid
+from tests.federation.flower.direct import DirectGrid, carry_out
 from tests.federation.test_rounds import same
-from toolkit.api.federating import conclude
 from toolkit.federation.flower import records
 from toolkit.federation.flower.fleet import GridFleet
 from toolkit.federation.rounds import Federation
@@ -43,10 +42,7 @@ class Weighing(DirectGrid):
 
 
 def federated(config, grid, out, shown=None, *, resume=False):
-    fleet = partial(GridFleet, grid)
-    settings = read_federation(config)
-    federation = Federation(settings, out, shown or Shown(), resume=resume, fleet=fleet)
-    return conclude(federation, out)
+    return carry_out(read_federation(config), grid, out, shown, resume=resume)
 
 
 def node(lab, name):
@@ -63,6 +59,9 @@ def test_the_bits_are_those_of_the_lab_and_no_adapter_is_sent(lab, tmp_path):
     for _, whole, down, up in grid.sizes:
         assert not whole and down + up < 10_000
     for mine, theirs in zip(result.rounds, wanted.rounds, strict=True):
+        carried = [grid.sizes.pop(0) for _ in mine["nodes"]]
+        for own, (_, _, down, up) in zip(mine["nodes"], sorted(carried, reverse=True), strict=True):
+            assert abs(own["down_bytes"] - down) < 300 and abs(own["up_bytes"] - up) < 300
         own = {n["node"]: n["scalars"] for n in mine["nodes"]}
         assert own == {n["node"]: n["scalars"] for n in theirs["nodes"]} and len(own) == 2
 
@@ -84,6 +83,8 @@ def test_a_node_that_comes_late_or_was_away_gets_the_adapter_once(lab, tmp_path,
     assert [len(record["nodes"]) for record in result.rounds] == [1, 2, 2, 1, 2]
     assert [whole for number, whole, *_ in grid.sizes if number == 7] == [False] * 5
     assert [whole for number, whole, *_ in grid.sizes if number == 8] == [True, False, True]
+    down = [[n["down_bytes"] for n in record["nodes"]] for record in result.rounds]
+    assert down[1][1] > 2 * down[1][0] and down[2][1] < 2 * down[2][0]
     saved = json.loads((lab.folder / "b/federations").joinpath(_mark(lab, result)).read_text())
     assert saved["round"] == 5 and saved["adapter"] == result.rounds[4]["adapter_sha256"]
 
@@ -124,6 +125,26 @@ def test_a_node_that_changed_its_name_is_left_out_until_it_is_asked_who_it_is(la
     assert result.rounds[1]["failures"] == {
         "b": "it answers as 'c': its SuperNode was started with another name"
     }
+
+
+def test_a_supernode_that_is_started_again_by_another_name_loses_no_round(lab, tmp_path):
+    """Two that are given each other's are asked who they are, too."""
+    grid, shown = Weighing({7: node(lab, "a"), 8: node(lab, "b")}), Shown()
+
+    def begins(number, rounds, nodes):
+        if number == 2:
+            grid.nodes[8] = {"device": f"{lab.folder}/b", "name": "c"}
+            grid.connected[8] = "later"
+        if number == 3:
+            grid.nodes = {7: {**grid.nodes[7], "name": "c"}, 8: {**grid.nodes[8], "name": "a"}}
+            grid.connected = {7: "later", 8: "later still"}
+
+    shown.begins = begins
+    config = lab.config(tmp_path / "f.yaml", **OPTIONS, rounds=3)
+    result = federated(config, grid, tmp_path / "out", shown)
+    names = [[n["node"] for n in record["nodes"]] for record in result.rounds]
+    assert names == [["a", "b"], ["a", "c"], ["a", "c"]]
+    assert not any(record["failures"] for record in result.rounds)
 
 
 def _mark(lab, result):

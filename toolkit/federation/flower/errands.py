@@ -20,6 +20,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
+from toolkit.federation.flower.records import size_of
 from toolkit.federation.orders import NodeFailed
 
 _TRIES = 5
@@ -49,6 +50,7 @@ class Errand:
         after: When it is sent or asked for again.
         away: When the node was found gone; None while it is there.
         trouble: What happened last.
+        sent, received: Bytes of its records to the node, every time, and of the answer.
     """
 
     content: RecordDict
@@ -63,6 +65,8 @@ class Errand:
     after: float = 0.0
     away: float | None = None
     trouble: str = ""
+    sent: int = 0
+    received: int = 0
 
 
 class Post:
@@ -111,6 +115,7 @@ class Post:
             ttl = max(errand.end - now, 0.0) + _SLACK_SECONDS
             messages.append(Message(errand.content, errand.node, errand.kind, ttl=ttl))
             errand.tries += 1
+            errand.sent += size_of(errand.content)
             errand.id = ""
             errand.connected = self._there.get(errand.node, "")
         if not messages:
@@ -175,6 +180,7 @@ class Post:
         errand.failed = 0
         for reply in replies:
             if not reply.has_error():
+                errand.received += size_of(reply.content) if reply.has_content() else 0
                 return reply if reply.has_content() else NodeFailed("its answer is empty")
             reason = str(reply.error.reason or "it gave no reason")
             if reply.error.code == _AWAY:

@@ -26,6 +26,7 @@ from toolkit.federation.shown import Shown
 
 _POLL_SECONDS = 0.3
 _QUERY_SECONDS = 180.0
+_QUERY_EACH_SECONDS = 4.0  # simulated nodes answer one after the other
 _ALIVE_SECONDS = 30.0  # in which a node that is there answers
 _MARGIN_SECONDS = 60.0  # for the way there and back: a node says itself that it is late
 
@@ -48,6 +49,8 @@ class GridFleet:
     _nodes: dict[str, int] = field(default_factory=dict, init=False)
     _refused: dict[int, str] = field(default_factory=dict, init=False)
     """When a node had connected that is not asked again before it connects anew."""
+    _since: dict[int, str] = field(default_factory=dict, init=False)
+    """When a node had connected that said who it is: after another start it may be another."""
     _gone: set[str] = field(default_factory=set, init=False)
     """Who was lost in the last round: nobody waits for them again."""
 
@@ -95,7 +98,8 @@ class GridFleet:
             self.shown.say(f"a node does not join: {error.cause}")
         there = self._post.there()
         names = sorted(self._nodes)
-        self._gone = {name for name in self._gone if self._nodes[name] not in there}
+        known = self._gone & self._nodes.keys()
+        self._gone = {name for name in known if self._nodes[name] not in there}
         answers: dict[str, Answer] = {
             name: NodeFailed("lost: it is not connected") for name in self._gone
         }
@@ -167,26 +171,43 @@ class GridFleet:
             if isinstance(reply, Message) and scalars.lacks(errand.content, reply.content):
                 left = max(errand.end - time.monotonic(), 0.0)
                 whole = self._post.send(content(False), MessageType.TRAIN, [errand.node], left)
+                whole[0].sent, whole[0].received = whole[0].sent + errand.sent, errand.received
                 errands[name] = whole[0]
                 continue
             failed = isinstance(reply, NodeFailed)
             answers[name] = reply if failed else _kept(reply, name, order, self._layout)
-            if isinstance(answers[name], OtherName):
+            answer = answers[name]
+            if isinstance(answer, NodeReport):  # whatever the node says of it
+                answer.down_bytes, answer.up_bytes = errand.sent, errand.received
+            if isinstance(answer, OtherName):
                 del self._nodes[name]  # it is asked who it is before the next round
         return found
 
     def _meet(self) -> list[ToolkitError]:
-        """Ask nodes that are new who they are; return what is wrong with those that do not fit."""
+        """Ask nodes that are new, or were started again, who they are; return what is wrong with
+        those that do not fit.
+        """
         there, unfit = self._post.there(), []
+        before = {
+            name: node
+            for name, node in self._nodes.items()
+            if node in there and self._since.get(node) != there[node] != self._refused.get(node)
+        }
+        for name in before:
+            del self._nodes[name]
         known = set(self._nodes.values())
         new = [
             node
             for node, since in there.items()
             if node not in known and self._refused.get(node) != since
         ]
-        for node, reply in self._asked(new, _QUERY_SECONDS):
+        seconds = _QUERY_SECONDS + _QUERY_EACH_SECONDS * len(new)
+        for node, reply in self._asked(new, seconds):
             if (error := self._join(node, reply, there)) is not None:
                 unfit.append(error)
+        for name, node in before.items():  # who gave no other name is asked for the round by it
+            if node not in self._nodes.values():
+                self._nodes.setdefault(name, node)
         return unfit
 
     def _asked(
@@ -236,7 +257,7 @@ class GridFleet:
             self._refused[holder] = there[holder]
         if not said.get("reached", True):
             self.shown.failed(name, f"cannot be reached: {why}")
-        self._nodes[name] = node
+        self._nodes[name], self._since[node] = node, there[node]
         return None
 
     def _answers(self, node: int) -> bool:

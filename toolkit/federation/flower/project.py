@@ -2,15 +2,15 @@
 
 ServerApp and ClientApp are those of the installed toolkit, so there is nothing to install for a run
 and the file is all that is sent. Its run configuration is a federation's file (`toolkit federate
---help`), with `out`, the folder to write on the machine of the SuperLink, and `resume`; `nodes` is
-JSON, and of a simulation alone. Needs no Flower.
+--help`), with `out` and `tensorboard`, folders to write on the machine of the SuperLink, and
+`resume`; `nodes` is JSON, and of a simulation alone. Needs no Flower.
 """
 
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from toolkit.errors import ToolkitError
 from toolkit.federation.settings import FederationSettings, federation_of
@@ -36,12 +36,26 @@ clientapp = "toolkit.federation.flower.client:app"
 """
 
 
-def write_project(settings: FederationSettings, out: Path, folder: Path) -> None:
+class Asked(NamedTuple):
+    """What a run configuration asks for: the federation, its folder, whether to go on, and the
+    folder for TensorBoard, None for none.
+    """
+
+    settings: FederationSettings
+    out: Path
+    resume: bool
+    tensorboard: str | None
+
+
+def write_project(
+    settings: FederationSettings, out: Path, folder: Path, tensorboard: Path | None = None
+) -> None:
     """Write a federation's app.
 
     Args:
         out: Folder that the ServerApp writes, on the machine of the SuperLink.
         folder: The app's, new or with a pyproject.toml of this kind.
+        tensorboard: Folder for TensorBoard on that machine; None: none.
 
     Raises:
         ToolkitError: The folder has another pyproject.toml.
@@ -52,7 +66,9 @@ def write_project(settings: FederationSettings, out: Path, folder: Path) -> None
     folder.mkdir(parents=True, exist_ok=True)
     content = settings.to_json()
     nodes, train = content.pop("nodes"), content.pop("train")
-    lines = [("out", str(out.absolute())), ("resume", False), ("nodes", json.dumps(nodes))]
+    board = str(tensorboard.absolute()) if tensorboard is not None else ""
+    lines = [("out", str(out.absolute())), ("tensorboard", board), ("resume", False)]
+    lines += [("nodes", json.dumps(nodes))]
     lines += [(key, value) for key, value in content.items() if value is not None]
     name = re.sub(r"[^a-z0-9]+", "-", folder.absolute().name.lower()).strip("-") or "federation"
     with atomic_file(path, "w") as file:
@@ -67,8 +83,8 @@ def _toml(value: Any) -> str:
     return json.dumps(value)
 
 
-def asked(config: Mapping[str, Any]) -> tuple[FederationSettings, Path, bool]:
-    """Return what a run configuration asks for: the federation, its folder, whether to go on.
+def asked(config: Mapping[str, Any]) -> Asked:
+    """Return what a run configuration asks for.
 
     Raises:
         ToolkitError: A key is unknown or wrong.
@@ -81,10 +97,12 @@ def asked(config: Mapping[str, Any]) -> tuple[FederationSettings, Path, bool]:
             inner = inner.setdefault(table, {})
         inner[last] = value
     out, resume = content.pop("out", ""), content.pop("resume", False)
+    board = str(content.pop("tensorboard", "")) or None
     if not out:
         raise ToolkitError("the run configuration has no `out`", "Name the folder to write")
     try:
         content["nodes"] = json.loads(content.get("nodes") or "[]")
     except ValueError as error:
         raise ToolkitError(f"`nodes` of the run configuration is no JSON ({error})") from error
-    return federation_of(content, Path("run configuration")), Path(str(out)), bool(resume)
+    settings = federation_of(content, Path("run configuration"))
+    return Asked(settings, Path(str(out)), bool(resume), board)

@@ -170,6 +170,17 @@ def _row(data: bytes, size: int) -> np.ndarray:
     return np.frombuffer(data, dtype, size, file.tell())
 
 
+def size_of(content: RecordDict) -> int:
+    """Return the bytes of a message's records as Flower carries them, without its envelopes: some
+    hundred bytes more for every message, record and piece of an array.
+    """
+    arrays = content.array_records.values()
+    others = (*content.config_records.values(), *content.metric_records.values())
+    return sum(len(array.data) for record in arrays for array in record.values()) + sum(
+        len(record.deflate()) for record in others
+    )
+
+
 def said_in(content: RecordDict, key: str) -> Mapping[str, Any]:
     """Return a JSON object of a record.
 

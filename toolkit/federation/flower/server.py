@@ -12,8 +12,8 @@ from toolkit.api.federating import conclude
 from toolkit.cli.federate import Lines
 from toolkit.federation.flower.fleet import GridFleet
 from toolkit.federation.flower.project import asked
-from toolkit.federation.locking import alone
 from toolkit.federation.rounds import Federation
+from toolkit.federation.shown import Shown
 
 _LOCK_SECONDS = 60.0  # a ServerApp can outlast a SuperLink that was killed
 
@@ -23,10 +23,18 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Carry a federation out."""
-    settings, out, resume = asked(context.run_config)
-    shown = Lines()
+    given, shown = asked(context.run_config), Lines()
     fleet = partial(GridFleet, grid)
-    with alone(out, _LOCK_SECONDS):
-        federation = Federation(settings, out, shown, resume=resume, fleet=fleet)
-        conclude(federation, out)
-    shown.say(f"adapter: {out}")
+
+    def make(told: Shown) -> Federation:
+        return Federation(given.settings, given.out, told, resume=given.resume, fleet=fleet)
+
+    conclude(
+        make,
+        given.out,
+        shown,
+        resume=given.resume,
+        tensorboard=given.tensorboard,
+        lock_seconds=_LOCK_SECONDS,
+    )
+    shown.say(f"adapter: {given.out}")
