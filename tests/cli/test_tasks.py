@@ -111,6 +111,23 @@ def test_choices_of_a_task_are_one_request_and_a_template_of_an_adapters_own_is_
     assert result.stderr.endswith(f"next: toolkit evaluate {bundle} {again} --adapter runs/RUN\n")
 
 
+def test_tasks_are_judged_in_fixed16(made, tmp_path):
+    """Close to float32, but not the same."""
+    bundle = made[0]
+    path = tmp_path / "tasks.jsonl"
+    path.write_text("".join(json.dumps(task) + "\n" for task in TASKS[:2]))
+
+    def judged(*words: str) -> list[float]:
+        result = toolkit("evaluate", bundle, "--tasks", path, "--json", *words)
+        outcomes = json.loads(result.stdout)["without_adapter"]["outcomes"]
+        return [value for one in outcomes for value in one["log_probabilities"]]
+
+    usual, found = judged(), judged("--arithmetic", "fixed16")
+    assert found != usual and found == pytest.approx(usual, abs=1e-3)
+    shown = toolkit("evaluate", bundle, "--tasks", path, "--arithmetic", "fixed16")
+    assert f"--tasks {path} --arithmetic fixed16 --device local" in shown.stderr
+
+
 def test_tasks_are_told_in_a_table_and_mistakes_by_line(made, tmp_path):
     bundle, adapter, *_ = made
     path = tmp_path / "tasks.jsonl"

@@ -10,6 +10,7 @@ from toolkit.api.generating import open_talker
 from toolkit.api.judging import Counting, count_nothing
 from toolkit.api.talking import Talker
 from toolkit.bundle.bundle import Bundle
+from toolkit.choices import ARITHMETICS
 from toolkit.device.generating import NO_ADAPTER
 from toolkit.errors import ToolkitError
 from toolkit.exchange.base import check_bundle
@@ -126,6 +127,7 @@ def evaluate_tasks(
     max_tokens: int = 64,
     max_samples: int = 0,
     threads: int = 0,
+    arithmetic: str = ARITHMETICS[0],
     bars: Bars = no_bars,
     counting: Counting = count_nothing,
 ) -> TasksReport:
@@ -147,6 +149,7 @@ def evaluate_tasks(
         max_tokens: Cut a reply there; how many were cut is in the report.
         max_samples: Only so many tasks from the start; 0 is all.
         threads: On the device; 0 leaves it to it.
+        arithmetic: Of products with quantized weights: float32 or fixed16.
         bars, counting: Show progress.
 
     Raises:
@@ -176,7 +179,8 @@ def evaluate_tasks(
         check_bundle(opened, Path(folder))
     prompts = Prompts(opened, None if folder is None else Path(folder), plain)
     asked = _asked(prompts, Path(tasks), wanted)
-    with open_talker(opened.path, device=device, threads=threads, bars=bars, **options) as talker:
+    options |= {"threads": threads, "arithmetic": arithmetic}
+    with open_talker(opened.path, device=device, bars=bars, **options) as talker:
         _check_lengths(asked, talker.context, Path(tasks))
         for name in reversed(talker.adapters):
             what = "without adapter" if name == NO_ADAPTER else "with adapter"

@@ -78,18 +78,18 @@ def evaluate(
         raise typer.BadParameter("give one of --data and --tasks")
     if split not in (None, "train", "validation"):
         raise typer.BadParameter("--split is train or validation")
-    if tasks is not None and (split is not None or arithmetic != ARITHMETICS[0]):
-        raise typer.BadParameter("--split and --arithmetic are for --data")
+    if tasks is not None and split is not None:
+        raise typer.BadParameter("--split is for --data")
     if data is not None and (template is not None or max_tokens is not None):
         raise typer.BadParameter("--template and --max-tokens are for --tasks")
     import toolkit
 
     options: dict[str, Any] = {"adapter": adapter, "device": device, "threads": threads}
-    options |= {"max_samples": max_samples, "bars": transfer_bar}
+    options |= {"max_samples": max_samples, "arithmetic": arithmetic, "bars": transfer_bar}
     report: EvaluationReport | TasksReport
     if tasks is None:
         assert data is not None
-        options |= {"split": split, "arithmetic": arithmetic, "counting": _counting("sequence")}
+        options |= {"split": split, "counting": _counting("sequence")}
         report = toolkit.evaluate(bundle, data, **options)
     else:
         options |= {"plain": template is False, "counting": _counting("task")}

@@ -57,8 +57,8 @@ def _kernels() -> Iterator[Kernel]:
     yield Kernel("float32, one row", "neon", "few_rows", "multiply_panel", "fmla")
     for isa, unit in (("neon_dotprod", "sdot"), ("neon_i8mm", "smmla")):
         for title, function in (
-            ("x Wᵀ", "forward<6, 1, true>"),
-            ("x Wᵀ, symmetric", "forward<6, 1, false>"),
+            ("x Wᵀ", "forward_through<6, 1, true>"),
+            ("x Wᵀ, symmetric", "forward_through<6, 1, false>"),
             ("dy W", "backward<6, 1>"),
         ):
             yield Kernel(f"fixed16 {title}", isa, "fixed16", function, unit)

@@ -147,7 +147,8 @@ def _bars(isa: str, results: list[Result]) -> list[harness.Bar]:
     """Hold the mean over a model's shapes, weighted by their operations, against the bar."""
     bars = []
     for product, limits in BARS.items():
-        if isa not in limits:
+        limit = limits.get(isa.removesuffix("vnni"))  # products of many rows are the same
+        if limit is None:
             continue
         for model, threads, tokens in sorted({(r.model, r.threads, r.tokens) for r in results}):
             if model not in BARRED or tokens not in BARRED[model]:
@@ -162,7 +163,7 @@ def _bars(isa: str, results: list[Result]) -> list[harness.Bar]:
             ours = sum(w / (r.torch * r.ratio) for w, r in zip(weights, chosen, strict=True))
             theirs = sum(w / r.torch for w, r in zip(weights, chosen, strict=True))
             name = f"{product}, {model}, T = {tokens}, {threads} thread{'s' * (threads > 1)}"
-            bars.append(harness.Bar(name, theirs / ours, *limits[isa], at_least=True))
+            bars.append(harness.Bar(name, theirs / ours, *limit, at_least=True))
     return bars
 
 

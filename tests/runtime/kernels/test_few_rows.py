@@ -44,6 +44,14 @@ def test_float32_is_as_exact_as_sums_of_floats(isa, shape):
         assert torch.equal(found, multiply(isa, x[:count], weight, threads=3))
 
 
+def test_float32_names_the_instruction_set_whose_code_few_rows_run():
+    assert library().select_arithmetic("float32")
+    for isa in integer_isas():
+        assert library().select_isa(isa)
+        # These units multiply pairs of 16 bits, which is nothing for float32.
+        assert library().isa == ("avx2" if isa == "avxvnni" else isa)
+
+
 @pytest.mark.parametrize("isa", integer_isas())
 @pytest.mark.parametrize("shape", SHAPES[2:5], ids=str)
 def test_fixed16_has_the_bits_of_many_rows(isa, shape):

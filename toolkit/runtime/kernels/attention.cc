@@ -24,11 +24,10 @@ void PackedHeads::pack_slice(const Packing& packing, int64_t head, int64_t token
   const View rows = HeadOf(packing.tensor, packing.heads, head, size_).rows(token);
   if (packing.transposed) {
     const RightPart part{size_, tokens_, token, count, 0, size_};
-    k_.float32.pack_right(toolkit::transposed(rows.data, rows.row_stride), part, packing.scale,
-                          out);
+    k_.float32.pack_right(toolkit::transposed(rows.data, rows.row_stride), part, 1.0f, out);
   } else {
     const RightPart part{tokens_, size_, 0, size_, token, count};
-    k_.float32.pack_right(plain_right(rows.data, rows.row_stride), part, packing.scale, out);
+    k_.float32.pack_right(plain_right(rows.data, rows.row_stride), part, 1.0f, out);
   }
 }
 

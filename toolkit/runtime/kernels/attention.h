@@ -43,7 +43,6 @@ struct Packing {
   const float* tensor;
   int64_t heads;
   bool transposed;
-  float scale = 1.0f;
 };
 
 /// Right operands that all threads share: up to four packings of some successive heads, so many

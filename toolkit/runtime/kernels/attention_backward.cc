@@ -17,10 +17,10 @@
 // head's:
 //
 //   3 T size x kv-heads packed at a time (one, or more within Tiles::shared)
-//   + heads in work x kChunk (2 T + 2 size) + threads x block (2 size + strip)
+//   + heads in work x kChunk (2 T + 2 size) + threads x block (size + strip)
 //
-// with so many heads in work that threads meet rarely, but few enough to stay below kRowBytes where
-// one does.
+// with 2 T size and T + 2 size where P was saved, and with so many heads in work that threads meet
+// rarely, but few enough to stay below kRowBytes where one does.
 #include "kernels/attention_backward.h"
 
 namespace toolkit {
@@ -30,7 +30,14 @@ constexpr int64_t kChunk = 96;          // queries; a multiple of every block
 constexpr int64_t kRowBytes = 2 << 20;  // of P and dS
 
 /// What is packed of keys and values, which are needed one way only.
-enum Packed { kScoresRight, kProductsRight, kPlainScores };
+enum Packed { kProductsRight, kPlainScores, kScoresRight };
+
+PackedHeads packed_keys(const Kernels& k, const AttentionShape& s, const float* keys,
+                        const float* values, bool scores) {
+  const Packing products = {values, s.kv_heads, true}, plain = {keys, s.kv_heads, false};
+  if (!scores) return {k, s, {products, plain}};
+  return {k, s, {products, plain, {keys, s.kv_heads, true}}};
+}
 
 /// Rows [at, at + rows) of a head as those of a right operand [depth, size].
 void pack_plain(const Kernels& k, const View& view, int64_t rows, int64_t depth, int64_t size,
@@ -42,19 +49,21 @@ void pack_plain(const Kernels& k, const View& view, int64_t rows, int64_t depth,
 }  // namespace
 
 AttentionBackward::AttentionBackward(const Kernels& k, const AttentionShape& s, const float* grad,
-                                     const float* q, const float* keys, const float* values)
+                                     const float* q, const float* keys, const float* values,
+                                     const float* probs)
     : k_(k),
       s_(s),
       grad_(grad),
       q_(q),
-      packed_keys_(
-          k, s, {{keys, s.kv_heads, true}, {values, s.kv_heads, true}, {keys, s.kv_heads, false}}),
+      probs_(probs),
+      packed_keys_(packed_keys(k, s, keys, values, probs == nullptr)),
       chunk_(min(kChunk, round_up(s.tokens, k.tiles.block))),
       // Rows that lie apart by a power of two would share few lines of the cache.
       row_stride_(round_up(s.tokens, k.tiles.group) + kPanel),
       lanes_(max(1, min(s.heads, kRowBytes / (2 * chunk_ * row_stride_ * 4)))),
+      lane_floats_((probs == nullptr ? 2 : 1) * chunk_ * row_stride_),
       slices_(k) {
-  for (int64_t& left : left_) left = slices_.left(s.head_size);
+  left_ = slices_.left(s.head_size);
   packed_ = slices_.left(max(chunk_, min(k.tiles.strip, s.tokens)));
 }
 
@@ -64,7 +73,7 @@ void AttentionBackward::run(float* dq, float* dk, float* dv) {
   dv_ = dv;
   Scratch scratch;
   void* shared = scratch.bytes(packed_keys_.bytes(s_.kv_heads));
-  rows_ = scratch.floats(lanes_ * 2 * chunk_ * row_stride_);
+  rows_ = scratch.floats(lanes_ * lane_floats_);
   operands_ = static_cast<char*>(
       scratch.bytes(lanes_ * 2 * k_.float32.right_bytes(k_.tiles, chunk_, s_.head_size)));
   slices_.allocate(scratch);
@@ -92,12 +101,15 @@ AttentionBackward::Chunk AttentionBackward::chunk_from(int64_t first) const {
 
 AttentionBackward::Lane AttentionBackward::lane_of(int64_t head, int64_t lane,
                                                    const Chunk& chunk) const {
-  const int64_t floats = chunk_ * row_stride_;
   const int64_t bytes = k_.float32.right_bytes(k_.tiles, chunk_, s_.head_size);
-  float* rows = rows_ + lane * 2 * floats;
+  float* rows = rows_ + lane * lane_floats_;
   char* operands = operands_ + lane * 2 * bytes;
+  if (probs_ != nullptr) {
+    const Rows saved{probs_ + head * s_.tokens * s_.tokens, 0, 0, s_.tokens};
+    return {saved, nullptr, rows, operands, operands + bytes};
+  }
   const Rows room{rows, chunk.first, chunk.key, row_stride_};
-  return {probabilities(head, room), rows, rows + floats, operands, operands + bytes};
+  return {room, rows, rows + chunk_ * row_stride_, operands, operands + bytes};
 }
 
 /// `count` heads from `first` on, of kv-heads that are packed.
@@ -125,10 +137,6 @@ void AttentionBackward::heads_of_chunk(const Chunk& chunk, int64_t first, int64_
   });
 }
 
-AttentionBackward::Rows AttentionBackward::probabilities(int64_t, const Rows& room) const {
-  return room;
-}
-
 void AttentionBackward::compute_probabilities(int64_t head, const RowBlock& queries, int64_t key,
                                               int64_t count, float* rows, void* left) const {
   const int64_t size = s_.head_size, kv = head / (s_.heads / s_.kv_heads);
@@ -151,7 +159,7 @@ void AttentionBackward::query_block(int64_t head, const Lane& lane, const Chunk&
   const int64_t before = key - chunk.key;  // keys that other queries of the chunk see
   const int64_t row = (queries.first - chunk.first) * row_stride_;
   for (int64_t i = 0; i < queries.rows; ++i) {
-    k_.rows.zero(lane.room + row + i * row_stride_, before);
+    if (lane.room != nullptr) k_.rows.zero(lane.room + row + i * row_stride_, before);
     k_.rows.zero(lane.products + row + i * row_stride_, before);
   }
   const View grad = HeadOf(grad_, s_.heads, head, size).rows(queries.first);
@@ -159,11 +167,13 @@ void AttentionBackward::query_block(int64_t head, const Lane& lane, const Chunk&
   pack_plain(k_, q, queries.rows, chunk_, size, queries.first - chunk.first, lane.q);
   pack_plain(k_, grad, queries.rows, chunk_, size, queries.first - chunk.first, lane.grad);
   float* const made = lane.products + row + before;
-  void* const left = slices_.of(thread) + left_[0];
+  void* const left = slices_.of(thread) + left_;
   k_.float32.pack_left(grad, queries.rows, size, 1.0f, 0, 1, left);
   Product products(k_.float32, queries.rows, count, made, row_stride_);
   multiply_strip(k_, products.add({left, size}, packed_keys_.operand(kProductsRight, kv, key)));
-  compute_probabilities(head, queries, key, count, lane.room + row + before, left);
+  if (lane.room != nullptr) {
+    compute_probabilities(head, queries, key, count, lane.room + row + before, left);
+  }
   for (int64_t i = 0; i < queries.rows; ++i) {
     const int64_t t = queries.first + i;
     k_.rows.query_gradient(lane.probs.at(t, key), first_key(s_, t) - key, t + 1 - key, count,
@@ -218,7 +228,7 @@ void AttentionBackward::key_block(int64_t head, const Lane& lane, const Chunk& c
 void Kernels::attention_backward(const AttentionShape& s, const float* grad, const float* q,
                                  const float* keys, const float* values, float* dq, float* dk,
                                  float* dv) const {
-  AttentionBackward(*this, s, grad, q, keys, values).run(dq, dk, dv);
+  AttentionBackward(*this, s, grad, q, keys, values, nullptr).run(dq, dk, dv);
 }
 
 }  // namespace toolkit

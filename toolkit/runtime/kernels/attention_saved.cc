@@ -31,30 +31,10 @@ void Kernels::attention_saved(const AttentionShape& s, const float* q, const flo
   });
 }
 
-namespace {
-
-class SavedBackward : public AttentionBackward {
- public:
-  SavedBackward(const Kernels& k, const AttentionShape& s, const float* grad, const float* q,
-                const float* keys, const float* values, const float* probs)
-      : AttentionBackward(k, s, grad, q, keys, values), probs_(probs) {}
-
- private:
-  Rows probabilities(int64_t head, const Rows&) const override {
-    return {probs_ + head * s_.tokens * s_.tokens, 0, 0, s_.tokens};
-  }
-  void compute_probabilities(int64_t, const RowBlock&, int64_t, int64_t, float*,
-                             void*) const override {}
-
-  const float* probs_;
-};
-
-}  // namespace
-
 void Kernels::attention_saved_backward(const AttentionShape& s, const float* grad, const float* q,
                                        const float* keys, const float* values, const float* probs,
                                        float* dq, float* dk, float* dv) const {
-  SavedBackward(*this, s, grad, q, keys, values, probs).run(dq, dk, dv);
+  AttentionBackward(*this, s, grad, q, keys, values, probs).run(dq, dk, dv);
 }
 
 }  // namespace toolkit

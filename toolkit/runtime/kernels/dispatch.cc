@@ -63,7 +63,8 @@ struct Candidate {
             const RowProducts& few_rows_fixed16, bool available,
             const RowProducts* few_rows_float32 = nullptr)
       : isa(isa),
-        float32(primitives.tiles.isa, primitives, primitives.float32,
+        float32(few_rows_float32 != nullptr ? isa : primitives.tiles.isa, primitives,
+                primitives.float32,
                 few_rows_float32 != nullptr ? *few_rows_float32 : primitives.few_rows),
         fixed16(isa, primitives, fixed16, few_rows_fixed16),
         available(available) {}

@@ -107,13 +107,6 @@ void pack_rows_with(const Kernels& k, const PackedRows* list, int64_t count, int
   parallel_short(count * blocks, kLeastBlocks, pack);
 }
 
-Left pack_left_with(const Kernels& k, const View& view, int64_t rows, int64_t depth,
-                    const LowRanks& low_ranks, void* out, const RightBuffers& buffers) {
-  const PackedRows packed{view, low_ranks, out};
-  pack_rows_with(k, &packed, 1, rows, depth, buffers);
-  return {out, depth};
-}
-
 Product rank_gradient(const Kernels& k, const Left& low_rank, int64_t rank, const float* full,
                       int64_t columns, bool accumulate, float* out, int64_t stride) {
   Product product(k.float32, rank, columns, out, stride, accumulate);

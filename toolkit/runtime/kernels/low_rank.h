@@ -5,9 +5,10 @@
 //
 //   LowRank h = adapter_input(k, scratch, lora, T, K, s);   // room for x aᵀ, and for it packed
 //   LowRanks products;  products.add(h);
-//   Left x = pack_left_with(k, rows of x, T, K, products, room, buffers);  // packs x, makes h
+//   PackedRows rows{view of x, products, room};
+//   pack_rows_with(k, &rows, 1, T, K, buffers);             // packs x, makes h
 //   Product y(k.arithmetic, T, N, out, N);
-//   y.add(x, weight_rows(w)).add({h.packed, R, &k.float32}, transposed(lora.b, R));
+//   y.add({room, K}, weight_rows(w)).add({h.packed, R, &k.float32}, transposed(lora.b, R));
 //   multiply(k, y, buffers);
 #pragma once
 
@@ -78,9 +79,6 @@ struct PackedRows {
 /// The same for all row blocks of several matrices [rows, depth], in parallel.
 void pack_rows_with(const Kernels& k, const PackedRows* list, int64_t count, int64_t rows,
                     int64_t depth, const RightBuffers& buffers);
-/// The same for one.
-Left pack_left_with(const Kernels& k, const View& view, int64_t rows, int64_t depth,
-                    const LowRanks& low_ranks, void* out, const RightBuffers& buffers);
 
 /// out [rank, columns] (+)= low_rank [rank, T] · full [T, columns].
 Product rank_gradient(const Kernels& k, const Left& low_rank, int64_t rank, const float* full,

@@ -84,9 +84,6 @@ struct ActivationSteps {
   X(zero, (float* out, int64_t count))                                                             \
   X(add, (const float* a, const float* b, int64_t count, float* out))                              \
   X(scale, (const float* x, float factor, int64_t count, float* out))                              \
-  /* out [columns, rows] = in [rows, columns] transposed, for small matrices. */                   \
-  X(transpose, (const float* in, int64_t rows, int64_t columns, int64_t in_stride, float* out,     \
-                int64_t out_stride))                                                               \
   /* out = silu(gate) * up. */                                                                     \
   X(silu_mul, (const float* gate, const float* up, int64_t count, float* out))                     \
   /* dgate = grad * up * silu'(gate), dup = grad * silu(gate), and act = silu(gate) * up unless it \

@@ -10,7 +10,19 @@
 namespace toolkit {
 namespace {
 thread_local Together* current_one = nullptr;
+
+bool is_same(const QuantizedMatrix& a, const QuantizedMatrix& b) {
+  return a.codes == b.codes && a.scale == b.scale && a.offset == b.offset && a.rows == b.rows &&
+         a.depth == b.depth && a.bits == b.bits;
 }
+
+/// But for adapters, of which there are as many.
+bool is_same(const Mlp& a, const Mlp& b) {
+  return is_same(a.gate, b.gate) && is_same(a.up, b.up) && is_same(a.down, b.down) &&
+         a.scaling == b.scaling && a.activation == b.activation && a.fused == b.fused;
+}
+
+}  // namespace
 
 Together::Together() {
   if (current_one != nullptr) throw std::logic_error("programs run side by side within others");
@@ -21,21 +33,23 @@ Together::~Together() { current_one = nullptr; }
 
 Together* Together::current() { return current_one; }
 
-bool Together::take(int64_t tokens, const QuantizedMatrix& w) {
+bool Together::take(int64_t tokens, bool same) {
   // So few rows do without what would be shared, in another order of sums.
   if (are_few(kernels(), tokens)) return false;
-  if (count_ > 0 && (tokens != tokens_ || w.codes != w_.codes || count_ == kMostTogether)) {
+  if (count_ > 0 && (tokens != tokens_ || !same || count_ == kMostTogether)) {
     throw std::logic_error("operators of programs side by side differ");
   }
   tokens_ = tokens;
-  w_ = w;
   return true;
 }
 
 bool Together::linear(const LinearSequence& sequence, int64_t tokens, const QuantizedMatrix& w,
                       const float* bias, float scaling) {
-  if (!take(tokens, w)) return false;
+  if (!take(tokens, !is_mlp_ && is_same(w, w_) && bias == bias_ && scaling == scaling_)) {
+    return false;
+  }
   is_mlp_ = false;
+  w_ = w;
   bias_ = bias;
   scaling_ = scaling;
   linear_[count_++] = sequence;
@@ -43,7 +57,7 @@ bool Together::linear(const LinearSequence& sequence, int64_t tokens, const Quan
 }
 
 bool Together::mlp(const MlpSequence& sequence, int64_t tokens) {
-  if (!take(tokens, sequence.weights.gate)) return false;
+  if (!take(tokens, is_mlp_ && is_same(sequence.weights, mlp_[0].weights))) return false;
   is_mlp_ = true;
   mlp_[count_++] = sequence;
   return true;

@@ -34,15 +34,16 @@ class Together {
   void finish();
 
  private:
-  bool take(int64_t tokens, const QuantizedMatrix& w);
+  /// `same`: whether what is not of a sequence is that of the calls before.
+  bool take(int64_t tokens, bool same);
   void compute() const;
 
   const char* name_ = "";
   int64_t count_ = 0, tokens_ = 0;
-  bool is_mlp_ = false;
+  bool is_mlp_ = false;  // like `w_`, `bias_` and `scaling_`: of the calls that wait
   LinearSequence linear_[kMostTogether];
   MlpSequence mlp_[kMostTogether];
-  QuantizedMatrix w_;  // of the linear layer, of the MLP the gate
+  QuantizedMatrix w_;  // of the linear layer
   const float* bias_ = nullptr;
   float scaling_ = 0;
 };

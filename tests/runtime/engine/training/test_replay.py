@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from tests.runtime.running import error_of, run
-from toolkit.bundle.flat_tensor import FlatTensorReader, write_flat_tensor
+from toolkit.bundle.flat_tensor import FlatTensorReader, TensorSpec, write_flat_tensor
 from toolkit.federation.scalars import Replay, write_moves
 from toolkit.replaying.estimates import Estimate
 from toolkit.replaying.replay import apply, places
@@ -75,3 +76,17 @@ def test_what_does_not_fit_leaves_nothing(case, tmp_path):
         message = error_of("replay", **files(case, tmp_path, f"{name}.ptd"))
         assert why in message and message.endswith(". Send the whole adapter"), name
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("made")]
+    # What was there before stays.
+    (tmp_path / "made.ptd").write_bytes(b"older")
+    error_of("replay", **files(case, tmp_path, "other.ptd"))
+    assert (tmp_path / "made.ptd").read_bytes() == b"older"
+    assert not (tmp_path / "made.ptd.tmp").exists()
+
+
+def test_more_moves_than_are_read_are_refused(case, tmp_path):
+    shapes = {"b_alone": (1, 1), "seeds": ((8 << 20) + 1, 2)}
+    specs = [TensorSpec(name, shape, torch.int32) for name, shape in shapes.items()]
+    tensors = [torch.zeros(spec.shape, dtype=spec.dtype) for spec in specs]
+    write_flat_tensor(tmp_path / "moves.ptd", specs, tensors)
+    message = error_of("replay", **files(case, tmp_path))
+    assert "moves.ptd: seeds takes more than 64 MiB. Send the whole adapter" in message

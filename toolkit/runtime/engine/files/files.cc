@@ -115,18 +115,18 @@ AtomicFile::AtomicFile(const std::string& path) : path_(path) {
   if (stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
     fail("%s is not an ordinary file. Choose another name", path.c_str());
   }
-  file_ = File(path + ".tmp", O_WRONLY | O_CREAT | O_TRUNC);
+  file_ = File(temporary(), O_WRONLY | O_CREAT | O_TRUNC);
 }
 
 AtomicFile::~AtomicFile() {
-  if (!committed_) remove_file(path_ + ".tmp");
+  if (!committed_) remove_file(temporary());
 }
 
 void AtomicFile::commit() {
   if (fsync(file_.fd()) != 0) fail_errno("write", path_);
   file_.close();
-  if (renameat(AT_FDCWD, (path_ + ".tmp").c_str(), AT_FDCWD, path_.c_str()) != 0)
-    fail_errno("rename", path_ + ".tmp");
+  if (renameat(AT_FDCWD, temporary().c_str(), AT_FDCWD, path_.c_str()) != 0)
+    fail_errno("rename", temporary());
   committed_ = true;
   sync_directory(parent(path_));
 }

@@ -43,7 +43,8 @@ class AtomicFile {
   explicit AtomicFile(const std::string& path);
   ~AtomicFile();
   void write(const void* data, size_t bytes) { file_.write(data, bytes); }
-  void commit();  // fsync, rename, fsync of the directory
+  std::string temporary() const { return path_ + ".tmp"; }  // where it is until then
+  void commit();                                            // fsync, rename, fsync of the directory
 
  private:
   std::string path_;

@@ -210,7 +210,12 @@ void Network::bind(const Entry& entry, Method& method, const char* name,
   }
 }
 
+void Network::require_whole() const {
+  if (interrupted_) fail("a run was interrupted before. Report this as a bug");
+}
+
 void Network::run(Kind kind, int64_t layer, const WeightMapping& weights, Frame& frame) {
+  require_whole();
   const size_t place = bundle_.method_of(kind, layer);
   const Entry& entry = entries_[place];
   arena_.prepare(size_t(copies(place)) * entry.method->planned());
@@ -221,6 +226,7 @@ void Network::run(Kind kind, int64_t layer, const WeightMapping& weights, Frame&
 
 void Network::run_blocks(int64_t layer, const WeightMapping& weights, std::vector<Frame>& frames) {
   if (frames.size() == 1) return run(Kind::block_forward, layer, weights, frames[0]);
+  require_whole();
   const size_t place = bundle_.method_of(Kind::block_forward, layer);
   const Entry& entry = entries_[place];
   arena_.prepare(size_t(copies(place)) * entry.method->planned());
@@ -231,10 +237,12 @@ void Network::run_blocks(int64_t layer, const WeightMapping& weights, std::vecto
     bind(entry, *methods.back(), bundle_.methods()[place].name.c_str(), weights, frame);
   }
   Together together;
+  interrupted_ = true;
   for (bool more = true; more;) {
     for (Method* method : methods) more = method->step();
     together.finish();
   }
+  interrupted_ = false;
   weights.check();
 }
 

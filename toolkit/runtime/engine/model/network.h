@@ -45,7 +45,8 @@ class Network {
   const std::vector<WeightRef>& weights(Kind kind, int64_t layer) const;
   // Throws Error when the method fails or its weights could not be read.
   void run(Kind kind, int64_t layer, const WeightMapping& weights, Frame& frame);
-  // The same of block_forward for up to `together` rows, whose weights are unpacked once.
+  // The same of block_forward for up to `together` rows, whose weights are unpacked once. Where it
+  // throws, programs are left in the middle: the network is of no more use.
   void run_blocks(int64_t layer, const WeightMapping& weights, std::vector<Frame>& frames);
 
  private:
@@ -75,6 +76,8 @@ class Network {
     std::vector<std::unique_ptr<Method>> beside;  // the same for the rows after the first
     std::vector<Port> inputs, outputs;
   };
+  // Throws Error where the network is of no more use.
+  void require_whole() const;
   std::string method_name(size_t place) const;
   void load(size_t place);
   void resolve(size_t place);
@@ -95,7 +98,8 @@ class Network {
   size_t hidden_bytes_;
   Arena arena_;
   std::vector<Entry>
-      entries_;  // as the bundle has its methods; those that are not needed are empty
+      entries_;               // as the bundle has its methods; those that are not needed are empty
+  bool interrupted_ = false;  // in the middle of programs side by side
   std::vector<float> numbers_;  // inputs that the programs name by their value
   std::unique_ptr<AdapterLayout> layout_;
 };

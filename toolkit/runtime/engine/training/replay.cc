@@ -23,15 +23,19 @@
 namespace toolkit {
 namespace {
 
-constexpr int64_t kMost = 64 << 20;
+constexpr int64_t kMost = 64 << 20;  // bytes of a tensor of moves
 constexpr const char* kRemedy = "Send the whole adapter";
 
 template <typename T>
 std::vector<T> numbers(const FlatTensorFile& file, const char* key, ScalarType type,
                        int32_t columns) {
   const TensorSpec& spec = file.require(key);
+  if (spec.bytes > kMost) {
+    fail("%s: %s takes more than %lld MiB. %s", file.path().c_str(), key, (long long)(kMost >> 20),
+         kRemedy);
+  }
   const bool fits = spec.type == type && spec.sizes.size() == 2 && spec.sizes[1] == columns;
-  std::vector<T> values(fits && spec.bytes <= kMost ? size_t(spec.bytes) / sizeof(T) : 0);
+  std::vector<T> values(fits ? size_t(spec.bytes) / sizeof(T) : 0);
   if (int64_t(values.size() * sizeof(T)) == spec.bytes) {
     file.file().read_at(values.data(), size_t(spec.bytes), spec.offset);
     if (crc32(0, values.data(), size_t(spec.bytes)) == spec.crc32) return values;
@@ -80,7 +84,15 @@ Moves read_moves(const FlatTensorFile& file, const AdapterLayout& layout) {
   return moves;
 }
 
-/// Writes `base` with other values, and with `tail` behind its last tensor.
+void check(const std::string& path) {
+  try {
+    FlatTensorFile(path).check_all(kRemedy);
+  } catch (const Error&) {
+    fail("the moves do not come to the adapter that they should. %s", kRemedy);
+  }
+}
+
+/// Writes `base` with other values, and with `tail` behind its last tensor, if that fits them.
 void write_like(const FlatTensorFile& base, const std::vector<uint8_t>& tail,
                 std::vector<NamedTensor> tensors, const std::string& path) {
   const auto place_of = [&](const NamedTensor& tensor) { return base.require(tensor.name); };
@@ -101,16 +113,8 @@ void write_like(const FlatTensorFile& base, const std::vector<uint8_t>& tail,
     fail("%s has another layout than what the moves make of it. %s", base.path().c_str(), kRemedy);
   }
   file.write(tail.data(), tail.size());
+  check(file.temporary());
   file.commit();
-}
-
-void check(const std::string& path) {
-  try {
-    FlatTensorFile(path).check_all(kRemedy);
-  } catch (const Error&) {
-    remove_file(path);
-    fail("the moves do not come to the adapter that they should. %s", kRemedy);
-  }
 }
 
 }  // namespace
@@ -137,7 +141,6 @@ void run_replay(Runtime& runtime, const Options& options, PrintLine print, void*
   const std::vector<NamedTensor> tensors =
       named_tensors(layout, all_layers(layout), values.floats(), "");
   write_like(base, file.read_bytes("tail"), tensors, options.out);
-  check(options.out);
   print(Json().field("type", "replay").field("moves", int64_t(moves.list.size())).str().c_str(),
         user);
 }

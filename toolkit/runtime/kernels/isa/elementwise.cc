@@ -46,13 +46,6 @@ void scale(const float* x, float factor, int64_t count, float* out) {
               [&](int64_t i, int n) { store_part(out + i, load_part(x + i, n) * factor, n); });
 }
 
-void transpose(const float* in, int64_t rows, int64_t columns, int64_t in_stride, float* out,
-               int64_t out_stride) {
-  for (int64_t j = 0; j < columns; ++j) {
-    for (int64_t i = 0; i < rows; ++i) out[j * out_stride + i] = in[i * in_stride + j];
-  }
-}
-
 void silu_mul(const float* gate, const float* up, int64_t count, float* out) {
   for_vectors(0, count, [&](int64_t i, int n) {
     const Floats g = load_part(gate + i, n);

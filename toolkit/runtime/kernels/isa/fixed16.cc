@@ -1,97 +1,9 @@
-// The micro-kernels and the loops around them (see fixed16.h).
-#if defined(TOOLKIT_DOTPROD)
-#include "kernels/isa/fixed16_bytes.h"
-#else
-#include "kernels/isa/fixed16_pairs.h"
-#endif
+// The loops around the micro-kernels (see fixed16.h).
+#include "kernels/isa/fixed16_kernels.h"
 
 namespace toolkit {
 namespace TOOLKIT_ISA {
 namespace {
-
-template <int kRows, int kVectors>
-TOOLKIT_INLINE void start(const float* out, int64_t stride, bool accumulate,
-                          Floats (&sums)[kRows][kVectors]) {
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      sums[r][v] = accumulate ? load(out + r * stride + v * kLanes) : Floats{};
-    }
-  }
-}
-
-template <int kRows, int kVectors>
-TOOLKIT_INLINE void finish(const Floats (&sums)[kRows][kVectors], float* out, int64_t stride) {
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) store(out + r * stride + v * kLanes, sums[r][v]);
-  }
-}
-
-/// Rows of y (+)= x Wᵀ.
-template <int kRows, int kVectors, bool kOffset>
-void forward(const LeftGroups& left, const RightGroups& right, float* out, int64_t stride,
-             bool accumulate) {
-  const int64_t width = kVectors < kVectorsTogether ? kVectors * kLanes : kGroup;
-  Floats sums[kRows][kVectors];
-  start(out, stride, accumulate, sums);
-  for (int64_t g = 0; g < right.groups; ++g) {
-    Floats products[kRows][kVectors];
-    multiply_panel(left.q + g * kBlock * kQuantGroup, right.codes + g * panel_bytes(width),
-                   products);
-    const float *scale = right.scale + g * width, *shift = right.shift + g * width;
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const Floats factor = splat(left.scale[g * kBlock + r]);
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        const Floats product = products[r][v];
-        Floats part;
-        if constexpr (kOffset) {
-          const Floats shifted = splat(left.total[g * kBlock + r]) * load(shift + v * kLanes);
-          part = fused(product, load(scale + v * kLanes), shifted);
-        } else {
-          part = product * load(scale + v * kLanes);
-        }
-        sums[r][v] = fused(factor, part, sums[r][v]);
-      }
-    }
-  }
-  finish(sums, out, stride);
-}
-
-/// Rows of dx (+)= dy W, dy as `scale_block` makes it.
-template <int kRows, int kVectors>
-void backward(const LeftGroups& left, const RightGroups& right, float* out, int64_t stride,
-              bool accumulate) {
-  const int64_t width = kVectors < kVectorsTogether ? kVectors * kLanes : kGroup;
-  Floats sums[kRows][kVectors];
-  start(out, stride, accumulate, sums);
-  for (int64_t g = 0; g < right.groups; ++g) {
-    Floats products[kRows][kVectors];
-    multiply_panel(left.q + g * kBlock * kQuantGroup, right.codes + g * panel_bytes(width),
-                   products);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const Floats factor = splat(left.scale[g * kBlock + r]);
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        sums[r][v] = fused(factor, products[r][v], sums[r][v]);
-      }
-    }
-  }
-  if (right.offset) {
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const Floats shift = splat(left.total[r]);
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) sums[r][v] = sums[r][v] + shift;
-    }
-  }
-  finish(sums, out, stride);
-}
 
 /// A block of dy with the weights' scales in it, for one packed stretch.
 struct ScaledBlock {
@@ -132,42 +44,7 @@ LeftGroups scale_block(const LeftGroups& left, const RightGroups& right, int64_t
     }
     to->shift[r] = folded(parts);
   }
-  return {to->q, to->factor, to->shift};
-}
-
-using MicroKernel = void (*)(const LeftGroups&, const RightGroups&, float*, int64_t, bool);
-
-template <int kVectors, bool kOffset>
-MicroKernel kernel_for_rows(int64_t rows, bool transposed) {
-#define TOOLKIT_KERNEL(rows)                                   \
-  {                                                            \
-    forward<rows, kVectors, kOffset>, backward<rows, kVectors> \
-  }
-  static constexpr MicroKernel kTable[][2] = {
-      TOOLKIT_KERNEL(1), TOOLKIT_KERNEL(2),
-#if TOOLKIT_LANES >= 8 || defined(TOOLKIT_ISA_IS_NEON)
-      TOOLKIT_KERNEL(3),
-#endif
-#if TOOLKIT_LANES == 16 || defined(TOOLKIT_DOTPROD)
-      TOOLKIT_KERNEL(4), TOOLKIT_KERNEL(5), TOOLKIT_KERNEL(6),
-#endif
-  };
-#undef TOOLKIT_KERNEL
-  static_assert(sizeof(kTable) / sizeof(kTable[0]) == kStep);
-  return kTable[rows - 1][transposed];
-}
-
-template <int kVectors>
-MicroKernel kernel_for(int64_t rows, bool transposed, bool offset) {
-  return offset ? kernel_for_rows<kVectors, true>(rows, transposed)
-                : kernel_for_rows<kVectors, false>(rows, transposed);
-}
-
-MicroKernel choose_kernel(int64_t rows, int64_t width, bool transposed, bool offset) {
-  if constexpr (kGroup > kPanel) {
-    if (width == kPanel) return kernel_for<kParts>(rows, transposed, offset);
-  }
-  return kernel_for<kVectorsTogether>(rows, transposed, offset);
+  return {to->q, to->factor, to->shift, 0};
 }
 
 constexpr int64_t kTogether = groups_together(kTiles);
@@ -216,35 +93,69 @@ struct Stretch {
   }
 };
 
-/// Rows of a micro-kernel, part by part of a panel.
-void run_rows(const LeftGroups& left, const RightGroups& right, int64_t rows, bool transposed,
-              float* out, int64_t stride, bool accumulate) {
+/// Calls body(part of the panel, its first column).
+template <class Body>
+TOOLKIT_INLINE void each_part(const RightGroups& right, Body body) {
   constexpr int64_t kColumns = kVectorsTogether * kLanes;
-  const MicroKernel kernel = choose_kernel(rows, right.width, transposed, right.offset);
   RightGroups part = right;
   for (int64_t column = 0; column < right.width; column += kColumns) {
-    kernel(left, part, out + column, stride, accumulate);
+    body(part, column);
     part.codes += kPartBytes;
     part.scale += kColumns;
     part.shift += kColumns;
   }
 }
 
-/// Every row of a block for a packed stretch; out: the block's first row and the stretch's column.
-void run_block(const LeftGroups& left, const Stretch& stretch, int64_t rows, float* out,
-               int64_t stride, bool accumulate) {
-  ScaledBlock scaled;
-  LeftGroups block = left;
-  for (int64_t i = 0; i < stretch.count; ++i) {
-    const RightGroups& right = stretch.right[i];
-    if (stretch.transposed && (i == 0 || !stretch.shared)) {
-      block = scale_block(left, right, rows, &scaled);
+/// `steps` times `rows` rows of each block.
+void run_forward_rows(const LeftGroups& left, const RightGroups& right, int64_t rows,
+                      Extent extent) {
+  const auto kernel = choose_kernels(rows, right.width, right.offset).forward;
+  float* const out = extent.out;
+  each_part(right, [&](const RightGroups& part, int64_t column) {
+    extent.out = out + column;
+    kernel(left, part, extent);
+  });
+}
+
+/// Blocks of x for a packed stretch; extent: from the first block and the stretch's column on.
+void run_forward(const LeftGroups& left, const Stretch& stretch, int64_t rows, Extent extent) {
+  // Blocks that stay in the L2 cache for all columns, or where a panel has parts in the L1 cache.
+  constexpr int64_t kAtOnce = kVectorsTogether * kLanes < kGroup ? 1 : 16;
+  float* const out = extent.out;
+  for (int64_t block = 0; block * kBlock < rows; block += extent.blocks) {
+    const int64_t rest = rows - block * kBlock, count = min(kBlock, rest);
+    const int64_t steps = count / kStep, whole = steps * kStep;
+    extent.blocks = min(max(rest / kBlock, 1), kAtOnce);
+    for (int64_t i = 0; i < stretch.count; ++i) {
+      extent.out = out + block * kBlock * extent.stride + i * kGroup;
+      extent.steps = steps;
+      if (steps > 0) run_forward_rows(left.after(block), stretch.right[i], kStep, extent);
+      if (count == whole) continue;
+      extent.out += whole * extent.stride;
+      extent.steps = 1;
+      run_forward_rows(from_row(left.after(block), whole), stretch.right[i], count - whole, extent);
     }
-    for (int64_t row = 0; row < rows; row += kStep) {
-      const int64_t count = min(kStep, rows - row);
-      const LeftGroups from{block.q + row * kQuantGroup, block.scale + row, block.total + row};
-      run_rows(from, right, count, stretch.transposed, out + row * stride + i * kGroup, stride,
-               accumulate);
+  }
+}
+
+/// The same of dy, block by block.
+void run_backward(const LeftGroups& left, const Stretch& stretch, int64_t rows, Extent extent) {
+  ScaledBlock scaled;
+  for (int64_t block = 0; block * kBlock < rows; ++block) {
+    const int64_t count = min(kBlock, rows - block * kBlock);
+    LeftGroups from{};
+    for (int64_t i = 0; i < stretch.count; ++i) {
+      const RightGroups& right = stretch.right[i];
+      if (i == 0 || !stretch.shared) from = scale_block(left.after(block), right, count, &scaled);
+      float* const out = extent.out + block * kBlock * extent.stride + i * kGroup;
+      for (int64_t row = 0; row < count; row += kStep) {
+        const auto kernel =
+            choose_kernels(min(kStep, count - row), right.width, right.offset).backward;
+        each_part(right, [&](const RightGroups& part, int64_t column) {
+          kernel(from_row(from, row), part, out + row * extent.stride + column, extent.stride,
+                 extent.accumulate);
+        });
+      }
     }
   }
 }
@@ -255,11 +166,13 @@ void run_chain(const Product& first, int t, int64_t k, const Stretch& stretch, i
   for (const Product* p = &first; p != nullptr; p = p->next) {
     const Left& left = p->terms[t].left;
     const int64_t blocks = divide_up(p->rows, kBlock);
-    for (int64_t block = max(block0, 0); block < min(block1, blocks); ++block) {
-      const int64_t row = block * kBlock;
-      run_block(groups_of(left.data, left.depth, block, k / kQuantGroup), stretch,
-                min(kBlock, p->rows - row), p->out + row * p->stride + column, p->stride,
-                accumulate);
+    const int64_t begin = max(block0, 0), end = min(block1, blocks);
+    if (begin < end) {
+      const Extent extent{1, 1, p->out + begin * kBlock * p->stride + column, p->stride,
+                          accumulate};
+      (stretch.transposed ? run_backward : run_forward)(
+          groups_of(left.data, left.depth, begin, k / kQuantGroup), stretch,
+          min(end * kBlock, p->rows) - begin * kBlock, extent);
     }
     block0 -= blocks;
     block1 -= blocks;

@@ -5,18 +5,19 @@
 // are what they are, int4 ones less 8. For a group, with q · c its exact sum of 32 products, ws and
 // wo a weight's scale and offset (of codes that are centred so):
 //
-//   x Wᵀ:  y[t, n]  += scale[t] (ws[n] (q[t] · c[n]) + wo[n] Σ q[t])
+//   x Wᵀ:  y[t, n]  += scale[t] (ws[n] (q[t] · c[n])) + (scale[t] Σ q[t]) wo[n]
 //   dy W:  dx[t, k] += scale[t] m (q'[t] · c[k]),  q' = q ws[n] / m, m the largest |ws[n]|
 //
 // In dy W the scale varies along the sum: q' is one rounding multiplication of 16 bits for all
 // columns that share the weights' scales, with ws / m rounded to 16 bits as well; Σ q wo is added
 // to all of them alike. Every group is one fused multiplication and addition in the order of the
-// depth, so that all instruction sets give the same bits. |q| <= 32639, so that q = 256 hi + lo
+// depth, the offsets of a stretch's groups before their products in x Wᵀ and after them in dy W, so
+// that all instruction sets give the same bits. |q| <= 32639, so that q = 256 hi + lo
 // with signed bytes hi and lo. Sums of a group fit in 32 bits: below 2^23 for int4, 2^27 for int8,
 // which the conversion to float rounds. A group with an element that is no number has scale NaN.
 //
 // Left: blocks of kBlock rows; in a block the q of all groups, each of them kBlock rows of 64
-// bytes, then the groups' scales, then their Σ q as floats, kBlock each. Right: a stretch of
+// bytes, then the groups' scales, then their scale * Σ q, kBlock each. Right: a stretch of
 // kStretch groups of kGroup columns; panels of codes, then what they are multiplied with. How 64
 // bytes of q and a panel are laid out is known to fixed16_pairs.h or fixed16_bytes.h.
 #pragma once
@@ -33,7 +34,14 @@ constexpr int64_t kStretch = fixed16::kStretch;
 struct LeftGroups {
   const int16_t* q;    // [groups][kBlock][32]
   const float* scale;  // [groups][kBlock]
-  const float* total;  // [groups][kBlock]
+  const float* total;  // [groups][kBlock], scale * Σ q
+  int64_t next;        // bytes from a block to the next
+
+  /// The same groups `blocks` blocks further on.
+  TOOLKIT_INLINE LeftGroups after(int64_t blocks) const {
+    const int64_t floats = blocks * next / static_cast<int64_t>(sizeof(float));
+    return {q + 2 * floats, scale + floats, total + floats, next};
+  }
 };
 
 /// A packed stretch of a right operand, `width` columns.
@@ -60,7 +68,7 @@ TOOLKIT_INLINE LeftGroups groups_of(const void* left, int64_t depth, int64_t blo
   const auto* q = reinterpret_cast<const int16_t*>(base);
   const auto* scale = reinterpret_cast<const float*>(q + groups * kBlock * kQuantGroup);
   return {q + group * kBlock * kQuantGroup, scale + group * kBlock,
-          scale + (groups + group) * kBlock};
+          scale + (groups + group) * kBlock, groups * kBlock * fixed16::kGroupBytes};
 }
 
 /// scale * view as such blocks, from block `first` to `last`.
@@ -94,6 +102,13 @@ TOOLKIT_INLINE Floats fused(Floats a, Floats b, Floats c) {
   return c;
 #endif
 }
+
+/// What `nearest` is for: numbers below, in size.
+#if TOOLKIT_LANES >= 8 || defined(TOOLKIT_ISA_IS_NEON)
+constexpr float kMostNearest = 0x1p31f;
+#else
+constexpr float kMostNearest = 0x1p22f;
+#endif
 
 /// To the nearest whole number, of two the even one.
 TOOLKIT_INLINE Ints nearest(Floats x) {

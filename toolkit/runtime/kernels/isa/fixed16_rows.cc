@@ -24,7 +24,7 @@ void pack_fixed16(const View& view, int64_t rows, int64_t depth, float scale, in
         store_row(group.q, static_cast<int>(i),
                   const_cast<int16_t*>(to.q) + g * kBlock * kQuantGroup);
         const_cast<float*>(to.scale)[g * kBlock + i] = group.scale;
-        const_cast<float*>(to.total)[g * kBlock + i] = static_cast<float>(group.sum);
+        const_cast<float*>(to.total)[g * kBlock + i] = group.scale * static_cast<float>(group.sum);
       }
     }
   }

@@ -3,11 +3,12 @@
 //
 // For a group of 32, as in fixed16.h, with codes of int4 centred:
 //
-//   y[n] += scale (ws[n] (q · c[n]) + wo[n] Σ q)
+//   y[n] += scale (ws[n] (q · c[n])) + (scale Σ q) wo[n]
 //
-// q of fixed16 has two signed bytes, and the bits are those of packed products. For float32 it has
-// three: what is rounded is 2^-24 of the largest of 32 neighbours, less than sums of floats round.
-// Sums of a group are exact, and in the end one float, rounded once.
+// q of fixed16 has 16 bits, and y the bits of packed products: the offsets of a stretch of groups
+// are added before its products. For float32 q has three signed bytes: what is rounded is 2^-24 of
+// the largest of 32 neighbours, less than sums of floats round. A group's sum is exact, but for
+// int8 codes with three bytes, where it is rounded to a float twice.
 #pragma once
 
 #include "kernels/isa/fixed16_groups.h"
@@ -24,6 +25,7 @@ constexpr float kLimits[] = {0, 0, kLimit, 127 * 65536};
 template <class Kind>
 void pack_row_of(const float* x, int64_t depth, void* out) {
   static_assert(sizeof(Kind) <= few_rows::kGroupBytes);
+  static_assert(kLimits[Kind::kBytes] < kMostNearest);
   auto* groups = static_cast<Kind*>(out);
   // Other cores have just written much of it: then all of it comes at once.
   for (int64_t k = 0; k < depth; k += 16) __builtin_prefetch(x + k);
@@ -39,6 +41,24 @@ TOOLKIT_INLINE Column parameters_at(const uint16_t* halves) {
   return load_halves(halves);
 }
 
+/// totals += what the offsets of `count` groups add, whose parameters are from `at` on.
+template <class Kind, int kRows>
+TOOLKIT_INLINE void add_offsets(const QuantizedMatrix& w, int64_t at, int64_t count, float centre,
+                                const Kind* const (&rows)[kRows], Column (&totals)[kRows]) {
+  for (int64_t g = 0; g < count; ++g, at += kPanel) {
+    const Column scale = load_halves(w.scale + at), offset = parameters_at(w.offset + at);
+#pragma GCC unroll 4
+    for (int i = 0; i < kParts; ++i) {
+      const Floats shift = fused(splat(centre), scale.v[i], offset.v[i]);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        const Floats total = splat(rows[r][g].scale * rows[r][g].sum);
+        totals[r].v[i] = fused(total, shift, totals[r].v[i]);
+      }
+    }
+  }
+}
+
 /// Of kRows rows, `stride` apart in y; codes and parameters are read once for them.
 template <class Kind, int kBits, bool kOffset, int kRows>
 void panel_of(const QuantizedMatrix& w, int64_t panel, const Kind* const* rows, float* y,
@@ -50,35 +70,26 @@ void panel_of(const QuantizedMatrix& w, int64_t panel, const Kind* const* rows, 
   Column totals[kRows];
   for (Column& total : totals) total = column_splat(0);
   for (int64_t g = 0; g < groups; ++g, codes += kCodes) {
-#pragma GCC unroll 8
-    for (int64_t i = 0; i < kCodes; i += 64) __builtin_prefetch(codes + i + kAheadBytes);
     const Kind* group[kRows];
     for (int r = 0; r < kRows; ++r) group[r] = rows[r] + g;
+    if (kOffset && g % kStretch == 0) {
+      add_offsets(w, first + g * kPanel, min(kStretch, groups - g), kCentre, group, totals);
+    }
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < kCodes; i += 64) __builtin_prefetch(codes + i + kAheadBytes);
     Column products[kRows];
     if constexpr (kBits == 4) {
       Kind::times4(group, codes, products);
     } else {
       Kind::times8(group, codes, products);
     }
-    const int64_t at = first + g * kPanel;
-    const Column scale = parameters_at(w.scale + at);
-    Column shift = column_splat(0);
-    if constexpr (kOffset) {
-      const Column offset = parameters_at(w.offset + at);
-#pragma GCC unroll 4
-      for (int i = 0; i < kParts; ++i) {
-        shift.v[i] = fused(splat(kCentre), scale.v[i], offset.v[i]);
-      }
-    }
+    const Column scale = parameters_at(w.scale + first + g * kPanel);
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) {
-      const Floats factor = splat(group[r]->scale), sum = splat(group[r]->sum);
+      const Floats factor = splat(group[r]->scale);
 #pragma GCC unroll 4
       for (int i = 0; i < kParts; ++i) {
-        const Floats product = products[r].v[i];
-        const Floats part =
-            kOffset ? fused(product, scale.v[i], sum * shift.v[i]) : product * scale.v[i];
-        totals[r].v[i] = fused(factor, part, totals[r].v[i]);
+        totals[r].v[i] = fused(factor, products[r].v[i] * scale.v[i], totals[r].v[i]);
       }
     }
   }
