@@ -72,10 +72,11 @@ abstract class Screen : Activity() {
 
     /** Keeps an open dialog, with what was entered, over a turn of the phone: [name] of [questions] is asked of [about] again. */
     fun keep(name: String, about: String, dialog: Dialog) {
+        // Another question than the one that was open has nothing of its answer.
+        if (asked == name to about) answered?.let(dialog::onRestoreInstanceState)
+        answered = null
         asked = name to about
         question = dialog
-        answered?.let(dialog::onRestoreInstanceState)
-        answered = null
     }
 
     override fun onSaveInstanceState(outState: Bundle) {
@@ -90,6 +91,7 @@ abstract class Screen : Activity() {
         super.onRestoreInstanceState(savedInstanceState)
         val (name, about) = savedInstanceState.getStringArray(ASKED) ?: return
         answered = savedInstanceState.getBundle(ANSWERED)
+        asked = name to about
         questions[name]?.invoke(about)
     }
 
