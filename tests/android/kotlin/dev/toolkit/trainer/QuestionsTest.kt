@@ -79,7 +79,6 @@ class QuestionsTest {
         latest!!.dismiss()
         asked { shadowOf(page.get()).clickMenuItem(R.id.rename) }
         latest!!.requireViewById<EditText>(R.id.new_name).setText("letters")
-        turn(page)
         assertEquals("letters", turn(page).requireViewById<EditText>(R.id.new_name).text.toString())
         latest!!.press()
         await("the new name, in the bar") { app.runs.exists("letters") && page.get().requireViewById<TextView>(R.id.run_name).text.toString() == "letters" }
