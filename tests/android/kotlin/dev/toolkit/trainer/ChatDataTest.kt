@@ -144,6 +144,10 @@ class ChatDataTest {
         assertTrue("Choose which one" in refused("a.csv", "a,b\n1,2\n"))
         assertTrue("a.csv:3: 1 fields" in refused("a.csv", "text,b\n1,2\n3\n"))
         assertTrue("no column c" in refused("a.csv", "text,b\n1,2\n", Choices(answer = "c")))
+        // What is not learned for another reason is not said to be too long.
+        assertTrue("Nobody is answered" in refused("a.jsonl", """{"messages": [{"role": "user", "content": "hello"}]}"""))
+        assertTrue("Nobody is answered" in refused("chat.txt", "31.12.23, 22:14 - $me: hello\n31.12.23, 22:15 - $me: are you there?\n", Choices(me)))
+        assertTrue("fits into the 24 tokens" in refused("a.jsonl", """{"prompt": "${"hello there ".repeat(20)}", "completion": "well"}"""))
         assertTrue("fits into the 24 tokens" in refused("chat.txt", text("android.txt"), Choices(me)))
         assertTrue("“Nobody”" in refused("chat.txt", text("android.txt"), Choices("Nobody")))
         assertTrue("as Telegram exports it" in refused("result.json", text("result.json").replace("\"date\"", "\"day\"")))

@@ -80,6 +80,7 @@ class ChatRunTest {
 
     /** "Who are you?" is answered by nobody but the user. */
     private fun sayWho(screen: Activity, kind: String, me: String): Intent {
+        await("the row") { screen.findViewById<View>(R.id.me) != null }
         val people = screen.requireViewById<Spinner>(R.id.me)
         val make = screen.requireViewById<Button>(R.id.make)
         await("who speaks") { people.isShown && text(screen, kind) && screen.requireViewById<Spinner>(R.id.bundle).count == 1 }

@@ -34,6 +34,9 @@ class Documents : ContentProvider() {
     var forbidden = false
     var broken = false
 
+    /** Called with the last name of what is opened. */
+    var beforeOpening: (String) -> Unit = {}
+
     override fun onCreate() = true
 
     override fun query(uri: Uri, projection: Array<String>?, selection: String?, arguments: Array<String>?, order: String?): Cursor {
@@ -48,6 +51,7 @@ class Documents : ContentProvider() {
         if (broken) throw FileNotFoundException("No space left on device")
         val entry = entries[uri.lastPathSegment] ?: throw FileNotFoundException(uri.toString())
         opened += uri.lastPathSegment!!
+        beforeOpening(uri.lastPathSegment!!)
         return ParcelFileDescriptor.open(entry.file, ParcelFileDescriptor.parseMode(mode))
     }
 

@@ -1,6 +1,8 @@
 package dev.toolkit.trainer
 
 import android.app.Activity
+import android.text.Editable
+import android.text.TextWatcher
 import android.view.View
 import android.view.ViewGroup
 import android.widget.Button
@@ -14,6 +16,7 @@ import dev.toolkit.trainer.store.Estimates
 import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.ui.MainActivity
 import dev.toolkit.trainer.ui.NewRunActivity
+import dev.toolkit.trainer.ui.RunActivity
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertNull
@@ -27,6 +30,7 @@ import org.robolectric.RobolectricTestRunner
 import org.robolectric.RuntimeEnvironment
 import org.robolectric.Shadows.shadowOf
 import java.io.File
+import java.util.Locale
 import java.util.concurrent.CountDownLatch
 
 /** The little that a person has to say before a run, and what is told about it. */
@@ -116,6 +120,8 @@ class NewRunTest {
             await("the error at $wrong") { field.error != null }
             assertTrue(field.isShown)
             assertEquals(field.error.toString(), screen.requireViewById<TextView>(R.id.problem).text.toString())
+            val spoken = field.createAccessibilityNodeInfo()
+            assertEquals("TalkBack reads it with the field", true to field.error.toString(), spoken.isContentInvalid to spoken.error?.toString())
             field.setText(right)
         }
         assertTrue(app.runs.list().isEmpty())
@@ -125,12 +131,74 @@ class NewRunTest {
     }
 
     @Test
+    fun `numbers are written in plain digits and read in those of any language`() {
+        val app = Fixtures.deploy(temporary)
+        RuntimeEnvironment.setQualifiers("ar-rEG-ldrtl")
+        Locale.setDefault(Locale("ar", "EG"))
+        try {
+            val screen = form(app)
+            assertTrue("a sentence has the language's own", text(screen, "\u0663\u0666 steps"))
+            val fields = listOf(R.id.steps, R.id.rate, R.id.accumulation).map { screen.requireViewById<EditText>(it) }
+            assertEquals(listOf("36", "2e-4", "1"), fields.map { it.text.toString() })
+            for ((field, text) in fields.zip(listOf("\u0663", "\u0662\u066b\u0665e\u2212\u0664", "\u06f2"))) field.setText(text)
+            screen.requireViewById<View>(R.id.start).performClick()
+            await("the run") { screen.isFinishing }
+            val settings = app.runs.list().single().settings
+            assertEquals(Triple(3, 2.5e-4, 2), Triple(settings.steps, settings.learningRate, settings.gradientAccumulation))
+        } finally {
+            Locale.setDefault(Locale.US)
+        }
+    }
+
+    @Test
+    fun `a grey button says why`() {
+        val app = Fixtures.deploy(temporary)
+        val screen = form(app)
+        val measure = screen.requireViewById<Button>(R.id.measure)
+        assertTrue(measure.isEnabled)
+        app.controller.start(Fixtures.create(app, "long", Fixtures.reference.copy(steps = 100_000)).name)
+        screen.requireViewById<View>(R.id.light).performClick()
+        assertFalse(measure.isEnabled)
+        assertTrue(text(screen, "Run “long” is active. Pause it first") && "Try two steps. Run “long”" in measure.contentDescription)
+        app.controller.stop()
+        assertTrue(app.controller.join(30_000))
+        File(Fixtures.deployed(), "data").deleteRecursively()
+        val empty = Robolectric.buildActivity(NewRunActivity::class.java).setup().get()
+        val start = empty.requireViewById<Button>(R.id.start)
+        await("the reason") { text(empty, "Make training data for this model first.") }
+        assertFalse(start.isEnabled)
+        assertEquals("Start training. Make training data for this model first.", start.contentDescription)
+    }
+
+    @Test
+    fun `every quarter of a run is announced once`() {
+        val app = Fixtures.deploy(temporary)
+        Fixtures.create(app, "a", Fixtures.reference.copy(steps = 400))
+        val page = Robolectric.buildActivity(RunActivity::class.java, RunActivity.intent(app, "a")).setup().get()
+        val status = page.requireViewById<TextView>(R.id.status)
+        // TalkBack reads a view of this kind whenever its text changes.
+        assertEquals(View.ACCESSIBILITY_LIVE_REGION_POLITE, status.accessibilityLiveRegion)
+        val said = ArrayList<String>()
+        status.addTextChangedListener(object : TextWatcher {
+            override fun afterTextChanged(text: Editable) = said.add(text.toString()).let { }
+
+            override fun beforeTextChanged(text: CharSequence, start: Int, count: Int, after: Int) = Unit
+
+            override fun onTextChanged(text: CharSequence, start: Int, before: Int, count: Int) = Unit
+        })
+        app.controller.start("a")
+        await("the end") { said.lastOrNull().orEmpty().startsWith("Completed") }
+        val quarters = said.filter { "done" in it }
+        assertEquals(listOf(25, 50, 75).map { "Training, $it\u00a0% are done" }, quarters)
+    }
+
+    @Test
     fun `a wide window shows a run beside the list`() {
         val app = Fixtures.deploy(temporary)
         for ((index, name) in listOf("first", "second").withIndex()) {
             app.runs.save(Fixtures.create(app, name).copy(created = index.toLong(), state = RunState.PAUSED))
         }
-        RuntimeEnvironment.setQualifiers("w1280dp-h800dp-land-mdpi")
+        RuntimeEnvironment.setQualifiers("w960dp-h600dp-land-mdpi")
         val controller = Robolectric.buildActivity(MainActivity::class.java).setup()
         val screen = controller.get()
         val title = { controller.get().requireViewById<TextView>(R.id.run_name).text.toString() }

@@ -147,6 +147,7 @@ class ScreenFlowTest {
         assertTrue(request.getBooleanExtra(Intent.EXTRA_ALLOW_MULTIPLE, false))
         Documents.answer(screen, listOf(good, broken, good))
         await("the files") { text(screen, "notes.txt") && text(screen, "520\u00A0B") && text(screen, "broken.txt") }
+        await("the look at them") { screen.requireViewById<Button>(R.id.make).isEnabled }
         screen.requireViewById<Button>(R.id.make).performClick()
         await("the data") { app.data.find("my-text") != null && screen.isFinishing }
         assertTrue(app.data.require("my-text").tokens > 100)
@@ -162,20 +163,24 @@ class ScreenFlowTest {
         val controller = Robolectric.buildActivity(TextActivity::class.java).setup()
         val screen = controller.get()
         await("the model") { screen.requireViewById<Spinner>(R.id.bundle).count > 0 }
-        assertFalse(screen.requireViewById<View>(R.id.chat_box).isShown || screen.requireViewById<View>(R.id.table_box).isShown)
         screen.requireViewById<View>(R.id.add_files).performClick()
         Documents.answer(screen, listOf(chat, table))
         await("what they are") { text(screen, "WhatsApp chat · ") && text(screen, "Table · ") }
-        fun choice(of: android.app.Activity, id: Int) = of.requireViewById<Spinner>(id)
+        fun choice(of: Activity, id: Int) = Pictures.views(of).filterIsInstance<Spinner>().single { it.id == id && it.isShown }
         fun lines(id: Int) = choice(screen, id).adapter.let { list -> List(list.count) { list.getItem(it).toString() } }
         assertEquals(listOf("Choose who you are", "Anna Müller, 3 messages", "Ben, 2 messages", "Cleo, 1 message"), lines(R.id.me))
-        assertEquals(listOf("Nr", "Frage", "Antwort"), lines(R.id.answer))
-        choice(screen, R.id.me).setSelection(2)
-        choice(screen, R.id.question).setSelection(2)
-        shadowOf(Looper.getMainLooper()).idle()
+        assertEquals("which is which is not guessed", listOf("Choose a column", "Nr", "Frage", "Antwort"), lines(R.id.answer))
+        fun choose(id: Int, line: Int) = choice(screen, id).setSelection(line).also { Fixtures.advance(100) }
+        choose(R.id.me, 2)
+        assertEquals("Say first what the columns of table.csv are.", screen.requireViewById<TextView>(R.id.why).text.toString())
+        choose(R.id.answer, 3)
+        assertEquals(listOf("Choose a column", "None: a text by itself", "Nr", "Frage"), lines(R.id.question))
+        assertFalse(screen.requireViewById<View>(R.id.make).isEnabled)
+        choose(R.id.question, 3)
+        assertTrue(screen.requireViewById<View>(R.id.make).isEnabled)
         controller.recreate()
         val turned = controller.get()
-        await("the choices again") { choice(turned, R.id.me).count == 4 && choice(turned, R.id.answer).count == 3 }
+        await("the choices again") { turned.requireViewById<View>(R.id.make).isEnabled && text(turned, "Table · ") && text(turned, "WhatsApp chat · ") }
         assertEquals("Ben, 2 messages", choice(turned, R.id.me).selectedItem)
         assertEquals("Frage" to "Antwort", choice(turned, R.id.question).selectedItem to choice(turned, R.id.answer).selectedItem)
         controller.close()
@@ -189,7 +194,7 @@ class ScreenFlowTest {
         val screen = text()
         screen.requireViewById<View>(R.id.add_files).performClick()
         Documents.answer(screen, listOf(gone, android.net.Uri.fromFile(app.folders.own)))
-        await("the file") { text(screen, "gone.txt") }
+        await("the file") { text(screen, "gone.txt") && screen.requireViewById<Button>(R.id.make).isEnabled }
         documents.forbidden = true
         screen.requireViewById<Button>(R.id.make).performClick()
         await("the message") { text(screen, "gone.txt cannot be read any more") }

@@ -58,7 +58,7 @@ class ScreensTest {
         freeMemory(app)
         fill(app)
         val documents = Documents.register()
-        val files = listOf("Chats with grandma, 2019 to 2024.txt", "diary.txt").map { documents.add(it, it, ByteArray(4200)) }
+        val files = listOf("Chats with grandma, 2019 to 2024.txt", "diary.txt").map { documents.add(it, it, "dear grandma ".repeat(300).toByteArray()) }
         for (look in looks) {
             Pictures.apply(look)
             Pictures.take(look, "runs", MainActivity::class.java, null) { text(it, "smollm2-chat") && text(it, "tiny-words") }
@@ -257,7 +257,7 @@ class ScreensTest {
     private fun pick(screen: Activity, files: List<Uri>) {
         screen.requireViewById<View>(R.id.add_files).performClick()
         Documents.answer(screen, files)
-        await("the files") { text(screen, "diary.txt") }
+        await("the files") { text(screen, "diary.txt") && screen.requireViewById<View>(R.id.make).isEnabled }
     }
 
     private fun fill(app: TrainerApp) {

@@ -18,7 +18,7 @@ internal object Conversations {
 
     /**
      * A document for every conversation: the messages of [me] are the assistant's, all others the user's; several in a row are one, a
-     * line each. With more than one other speaker their lines begin with their names.
+     * line each. With more than one other speaker their lines begin with their names. One without an answer has no messages.
      *
      * @throws RowRefused nobody is called so, or several are
      */
@@ -29,9 +29,7 @@ internal object Conversations {
             ?: throw RowRefused(name, R.string.chat_nobody, me.orEmpty())
         return chats.asSequence().flatMap { chat ->
             val named = chat.map { it.speaker }.toSet().minus(own).size > 1
-            conversations(chat).mapNotNull { said ->
-                turns(said, own, named).takeIf { it.isNotEmpty() }?.let { TextDocument(said[0].where, messages = it) }
-            }
+            conversations(chat).map { said -> TextDocument(said[0].where, messages = turns(said, own, named)) }
         }
     }
 

@@ -21,23 +21,26 @@ class DocumentEncoder(private val file: TokenizerFile, private val length: Int, 
 
     fun rows(): List<Array<IntArray>> = sequences.rows()
 
-    /** Whether there is anything to learn in it: it may hold no reply, or no text. */
-    fun add(document: TextDocument): Boolean {
+    /** Takes it in; returns why there is nothing to learn in it, a sentence of the resources, or null where there is. */
+    fun add(document: TextDocument): Int? {
         val messages = document.messages
         return when {
             messages != null -> addChat(messages)
             document.prompt == null -> addText(document.text.orEmpty())
             template != null -> addChat(listOf(Records.message("user", document.prompt), Records.message("assistant", document.completion)))
-            else -> addPiece(joined(document.prompt, document.completion))
+            else -> joined(document.prompt, document.completion).let { if (addPiece(it)) null else unlearned(it) }
         }
     }
 
-    private fun addText(text: String): Boolean {
-        if (text.isBlank()) return false
+    private fun addText(text: String): Int? {
+        if (text.isBlank()) return R.string.no_text
         val tokens = withEnd(begun(text)).also(checked)
         sequences.add(tokens)
-        return tokens.size > 1
+        return if (tokens.size > 1) null else R.string.text_short
     }
+
+    /** What is too long is cut off at its end, where the reply is. */
+    private fun unlearned(part: Encoded) = if (part.tokens.size > length + 1) R.string.chat_unlearned else R.string.chat_no_reply
 
     private fun addPiece(encoded: Encoded): Boolean {
         checked(encoded.tokens)
@@ -45,13 +48,16 @@ class DocumentEncoder(private val file: TokenizerFile, private val length: Int, 
         return sequences.add(encoded.tokens.copyOf(count), encoded.mask.copyOf(count))
     }
 
-    private fun addChat(all: List<Message>): Boolean {
+    private fun addChat(all: List<Message>): Int? {
         val messages = all.subList(0, all.indexOfLast { it["role"] == "assistant" } + 1)
-        if (messages.isEmpty()) return false
+        if (messages.isEmpty()) return R.string.chat_no_reply
         val parts = fitting(messages)?.let { sequenceOf(it) } ?: conversations(messages)
         var learned = false
-        for (part in parts) for (encoded in part) learned = addPiece(encoded) || learned
-        return learned
+        var why = R.string.chat_no_reply
+        for (encoded in parts.flatten()) {
+            if (addPiece(encoded)) learned = true else if (why == R.string.chat_no_reply) why = unlearned(encoded)
+        }
+        return if (learned) null else why
     }
 
     /** A chat's renderings, null where one of them does not fit. */

@@ -36,7 +36,7 @@ enum class Format {
 
     companion object {
         /** Whether columns of these names say themselves what they are. */
-        fun known(columns: List<String>) = columns.any { it.lowercase().let { name -> name in Records.FIELDS || Records.isNested(name) } }
+        fun known(columns: List<String>) = Records.isDocument(columns.map(String::lowercase))
 
         fun of(name: String, text: String): Format = entries.first { it.recognizes(name, text) }
     }

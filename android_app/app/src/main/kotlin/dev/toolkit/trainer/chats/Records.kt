@@ -89,4 +89,8 @@ internal object Records {
     private fun refuse(where: String, what: Int, vararg names: String): Nothing = throw RowRefused(where, what, *names)
 
     fun isNested(name: String) = name in NESTED
+
+    /** Whether a record of these fields is of a known kind. */
+    fun isDocument(names: List<String>) =
+        listOf("text", "messages", "conversations").any { it in names } || PAIRS.any { (question, answer) -> question in names && answer in names }
 }

@@ -14,7 +14,8 @@ const val DATA_FORMAT_VERSION = 2
 
 /** Makes training data from the user's text. The text itself is not kept, only its tokens. */
 class TextData(private val folders: AppFolders) {
-    @Volatile private var cancelled = false
+    @Volatile var cancelled = false
+        private set
 
     /** Ends [make] after the text that it is at; nothing is left of it. */
     fun cancel() {
@@ -43,22 +44,23 @@ class TextData(private val folders: AppFolders) {
             }
         }
         var learned = 0
-        var seen = 0
-        var hasChats = false
+        val unlearned = sortedSetOf<Int>()
         try {
             for (document in documents) {
                 if (cancelled) throw AppException(Words.of(R.string.text_cancelled))
-                if (document.text?.isBlank() != true) seen++
-                hasChats = hasChats || document.messages != null
-                if (encoder.add(document)) learned++
+                val why = encoder.add(document)
+                if (why == null) learned++ else unlearned += why
             }
         } catch (error: RowRefused) {
             throw AppException(error.message.orEmpty(), error)
         }
-        if (seen == 0) throw AppException(Words.of(R.string.no_text))
         if (cancelled) throw AppException(Words.of(R.string.text_cancelled))
         val rows = encoder.rows()
-        if (rows.isEmpty()) throw AppException(if (hasChats) Words.of(R.string.chat_unlearned, length) else Words.of(R.string.text_short))
+        if (rows.isEmpty()) {
+            // An empty field beside a file explains nothing.
+            val reasons = unlearned.minus(R.string.no_text).ifEmpty { setOf(R.string.no_text) }
+            throw AppException(reasons.joinToString(" ") { Words.of(it, length) })
+        }
         val part = Part(length, bundle, learned)
         val (held, kept) = rows.withIndex().partition { rows.size >= heldOutOf && it.index % HELD_OUT == HELD_OUT / 2 }
         write(folder, part, kept.map { it.value }, held.map { it.value })

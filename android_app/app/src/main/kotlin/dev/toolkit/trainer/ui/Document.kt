@@ -9,46 +9,81 @@ import android.os.Parcelable
 import android.provider.OpenableColumns
 import android.util.Log
 import dev.toolkit.trainer.R
+import dev.toolkit.trainer.Words
+import dev.toolkit.trainer.chats.Binary
+import dev.toolkit.trainer.chats.Format
 import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.TextData
 import dev.toolkit.trainer.store.Utf8
+import java.io.BufferedInputStream
 import java.io.ByteArrayOutputStream
 import java.io.FileNotFoundException
 import java.io.IOException
+import java.io.InputStream
+import java.util.zip.ZipException
+import java.util.zip.ZipInputStream
+
+/** What a document, or the chat in a zip, says. */
+class Content(val name: String, val text: String, val isInZip: Boolean = false)
 
 /** A document of another app; [bytes] is 0 where its provider does not say. */
 class Document(val uri: Uri, val name: String, val bytes: Long) {
     /**
-     * All of it, as text.
+     * All of it, as text; of a zip the chat that WhatsApp exported.
      *
-     * @throws AppException it is too large or cannot be read
+     * @param isOver asked now and then whether nobody waits for it any more
+     * @throws AppException it is too large, no text, or cannot be read
      */
-    fun read(context: Context): String {
+    fun read(context: Context, isOver: () -> Boolean = { false }): Content {
         try {
-            val stream = context.contentResolver.openInputStream(uri) ?: throw FileNotFoundException()
-            val content = ByteArrayOutputStream()
-            stream.use {
-                val chunk = ByteArray(1 shl 16)
-                while (true) {
-                    val count = it.read(chunk)
-                    if (count < 0) break
-                    content.write(chunk, 0, count)
-                    if (content.size() > TextData.LARGEST_FILE) {
-                        throw AppException(context.getString(R.string.file_large, name, Numbers.bytes(TextData.LARGEST_FILE.toLong())))
-                    }
-                }
+            BufferedInputStream(context.contentResolver.openInputStream(uri) ?: throw FileNotFoundException()).use { stream ->
+                stream.mark(ZIP.length)
+                val isZip = ZIP.all { stream.read() == it.code }
+                stream.reset()
+                (if (isZip) chatIn(stream, isOver) else null)?.let { return it }
+                val bytes = if (isZip) ZIP.toByteArray() else stream.all(isOver)
+                Binary.kind(bytes)?.let { throw AppException(context.getString(R.string.file_binary, name, it)) }
+                return Content(name, Utf8.decode(bytes))
             }
-            return Utf8.decode(content.toByteArray())
         } catch (error: IOException) {
             throw AppException(context.getString(R.string.file_unreadable, name), error)
+        } catch (error: AppException) {
+            throw error
         } catch (error: RuntimeException) {
             // No permission any more, or a provider in trouble.
             throw AppException(context.getString(R.string.file_gone, name), error)
         }
     }
 
+    /** The text of a chat among pictures and other files, or null; they are left out as they are passed by. */
+    private fun chatIn(stream: InputStream, isOver: () -> Boolean): Content? = try {
+        val zip = ZipInputStream(stream)
+        generateSequence { if (isOver()) null else zip.nextEntry }.filter { it.name.endsWith(".txt", ignoreCase = true) }.map {
+            Content(it.name.substringAfterLast('/').takeLast(LONGEST_NAME), Utf8.decode(zip.all(isOver)), isInZip = true)
+        }.firstOrNull { Format.of(it.name, it.text) == Format.WHATSAPP }
+    } catch (_: ZipException) {
+        null
+    } catch (_: IllegalArgumentException) {
+        null // A name in no known encoding.
+    }
+
+    private fun InputStream.all(isOver: () -> Boolean): ByteArray {
+        val content = ByteArrayOutputStream()
+        val chunk = ByteArray(1 shl 16)
+        while (true) {
+            val count = read(chunk)
+            if (count < 0) return content.toByteArray()
+            content.write(chunk, 0, count)
+            if (isOver()) throw AppException(Words.of(R.string.text_cancelled))
+            if (content.size() > TextData.LARGEST_FILE) {
+                throw AppException(Words.of(R.string.file_large, name, Numbers.bytes(TextData.LARGEST_FILE.toLong())))
+            }
+        }
+    }
+
     companion object {
         private const val LONGEST_NAME = 60
+        private const val ZIP = "PK\u0003\u0004"
 
         /** What is known of it without asking anybody. */
         fun of(uri: Uri) = Document(uri, uri.lastPathSegment.orEmpty().takeLast(LONGEST_NAME), 0)

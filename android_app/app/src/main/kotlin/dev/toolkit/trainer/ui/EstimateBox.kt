@@ -7,6 +7,7 @@ import dev.toolkit.trainer.store.Bundle
 import dev.toolkit.trainer.store.DataSet
 import dev.toolkit.trainer.store.Estimates
 import dev.toolkit.trainer.store.RunSettings
+import dev.toolkit.trainer.ui.Screen.Companion.allow
 import dev.toolkit.trainer.ui.Screen.Companion.message
 import dev.toolkit.trainer.ui.Screen.Companion.visible
 import kotlin.math.roundToInt
@@ -14,7 +15,7 @@ import kotlin.math.roundToLong
 
 /** What a run will take on this phone, or how to find out. */
 class EstimateBox(private val screen: Screen) {
-    fun show(settings: RunSettings, data: DataSet, bundle: Bundle, canTry: Boolean, trying: Boolean, storage: Long) {
+    fun show(settings: RunSettings, data: DataSet, bundle: Bundle, engine: Boolean, storage: Long) {
         val app = TrainerApp.of(screen)
         val cost = app.estimates.find(bundle, data.sequenceLength, settings.gradientAccumulation)
         val passes = settings.steps.toDouble() * settings.gradientAccumulation / data.sequences
@@ -36,8 +37,10 @@ class EstimateBox(private val screen: Screen) {
         screen.requireViewById<android.widget.TextView>(R.id.estimate).message(lines.joinToString("\n"))
         screen.requireViewById<Button>(R.id.measure).apply {
             visible(cost == null)
-            isEnabled = canTry && !trying
+            val trying = app.trying.running
             setText(if (trying) R.string.measuring else R.string.measure)
+            val active = app.controller.active?.takeIf { cost == null && !trying }
+            allow(engine && !trying, screen.requireViewById(R.id.measure_why), active?.let { screen.getString(R.string.run_active, it.name) })
         }
     }
 }

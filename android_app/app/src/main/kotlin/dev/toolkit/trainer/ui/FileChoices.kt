@@ -1,7 +1,6 @@
 package dev.toolkit.trainer.ui
 
 import android.content.Context
-import android.os.Bundle
 import android.view.View
 import android.widget.Spinner
 import dev.toolkit.trainer.R
@@ -12,12 +11,15 @@ import dev.toolkit.trainer.chats.Speaker
 import dev.toolkit.trainer.ui.Screen.Companion.fill
 import dev.toolkit.trainer.ui.Screen.Companion.visible
 
-/** What a picked file is, and who speaks in it or which columns it has. */
-class Inspected(val format: Format, val speakers: List<Speaker>, val columns: List<String>) {
+/** What a picked file is, and who speaks in it or which columns it has; or why it cannot be learned. */
+class Inspected(val format: Format, val speakers: List<Speaker>, val columns: List<String>, val problem: String? = null, private val inside: String? = null) {
+    /** Whether the names of the columns say what they are. */
+    val isNamed = Format.known(columns)
+
     /** What it is, in words; null for plain text. */
     fun words(context: Context): String? = when (format) {
         Format.TELEGRAM -> context.getString(R.string.file_telegram)
-        Format.WHATSAPP -> context.getString(R.string.file_whatsapp)
+        Format.WHATSAPP -> if (inside == null) context.getString(R.string.file_whatsapp) else context.getString(R.string.file_whatsapp_zip, inside)
         Format.JSON -> context.getString(R.string.file_json)
         Format.TABLE -> context.getString(R.string.file_table)
         Format.TEXT -> null
@@ -25,85 +27,89 @@ class Inspected(val format: Format, val speakers: List<Speaker>, val columns: Li
 
     companion object {
         /** Of what could not be looked at. */
-        val NOTHING = Inspected(Format.TEXT, emptyList(), emptyList())
+        fun failed(problem: String) = Inspected(Format.TEXT, emptyList(), emptyList(), problem)
 
-        fun of(name: String, text: String): Inspected = Format.of(name, text).let { format ->
-            try {
-                Inspected(format, format.speakers(name, text), format.columns(name, text))
-            } catch (_: RowRefused) {
-                // What is wrong is said when it is read.
-                Inspected(format, emptyList(), emptyList())
-            }
+        fun of(content: Content): Inspected = try {
+            val format = Format.of(content.name, content.text)
+            Inspected(format, format.speakers(content.name, content.text), format.columns(content.name, content.text), inside = content.name.takeIf { content.isInZip })
+        } catch (error: RowRefused) {
+            failed(error.message.orEmpty())
         }
     }
 }
 
+/** What was said of one file; null where nothing was, and [NONE] where the column that is learned answers no other. */
+class Answers(var me: String? = null, var answer: String? = null, var question: String? = null) {
+    /** Whether enough was said to read a file that [found] tells of. */
+    fun areComplete(found: Inspected) = when {
+        found.speakers.isNotEmpty() -> me != null
+        found.columns.isEmpty() -> true
+        answer == null -> found.isNamed
+        else -> question != null
+    }
+
+    fun choices() = Choices(me, question?.takeIf { it != NONE && answer != null }, answer)
+
+    fun save() = arrayOf(me, answer, question)
+
+    companion object {
+        const val NONE = ""
+
+        fun restored(saved: Array<String?>?) = if (saved == null) Answers() else Answers(saved[0], saved[1], saved[2])
+    }
+}
+
 /**
- * What is to be said of chats and tables among the picked files: who the user is, and which columns are learned. Nobody is taken for
- * the user before that is said: a wrong guess would have the model learn to write as somebody else.
+ * What is to be said of a chat or a table among the picked files, in its row: who the user is, and which columns are learned. Nobody is
+ * taken for the user before that is said, and no column for an answer: a wrong guess would have the model learn something else.
  *
  * @param changed called when the user has chosen something
  */
-class FileChoices(private val root: Screen, saved: Bundle?, private val changed: () -> Unit) {
-    private var people = emptyList<Speaker>()
-    private var columns = emptyList<String>()
-
-    /** Whether the names of the columns say what they are. */
-    private var isNamed = false
-    private var wanted = FIELDS.associateWith { saved?.getString(it) }
-
-    /** Whether enough was said to read the files. */
-    val isComplete: Boolean get() = people.isEmpty() || choices().me != null
-
-    fun save(state: Bundle) {
-        remember()
-        for ((field, value) in wanted) state.putString(field, value)
+class FileChoices(private val row: View, private val answers: Answers, private val changed: () -> Unit) {
+    fun show(found: Inspected) {
+        row.requireViewById<View>(R.id.chat_box).visible(found.speakers.isNotEmpty())
+        row.requireViewById<View>(R.id.table_box).visible(found.columns.isNotEmpty())
+        showPeople(found.speakers)
+        // Of a single column there is nothing to choose.
+        if (found.columns.size == 1 && !found.isNamed && answers.answer == null) {
+            answers.answer = found.columns[0]
+            answers.question = Answers.NONE
+        }
+        val columns = found.columns
+        choose(R.id.answer, if (found.isNamed) R.string.column_named else R.string.column_choose, columns, columns, answers.answer) {
+            answers.answer = it
+            if (answers.question == it) answers.question = null
+            showQuestion(columns)
+        }
+        showQuestion(columns)
     }
 
-    private fun remember() {
-        val now = choices()
-        wanted = wanted + FIELDS.zip(listOf(now.me, now.question, now.answer)).filter { (field, value) -> value != null || field == ME && people.isNotEmpty() }
-    }
-
-    fun show(files: Collection<Inspected>) {
-        remember()
-        people = files.flatMap { it.speakers }.groupBy { it.id }.map { (id, all) -> Speaker(id, all[0].name, all.sumOf { it.messages }) }
-            .sortedByDescending { it.messages }
-        columns = files.flatMap { it.columns }.distinct()
-        isNamed = Format.known(columns)
-        root.requireViewById<View>(R.id.chat_box).visible(people.isNotEmpty())
-        root.requireViewById<View>(R.id.table_box).visible(columns.isNotEmpty())
+    private fun showPeople(people: List<Speaker>) {
         val shared = people.groupingBy { it.name }.eachCount()
         val names = people.map {
-            val messages = root.resources.getQuantityString(R.plurals.messages, it.messages, Numbers.count(it.messages.toLong()))
+            val messages = row.resources.getQuantityString(R.plurals.messages, it.messages, Numbers.count(it.messages.toLong()))
             (if (shared[it.name] == 1) it.name else "${it.name} [${it.id}]") + ", " + messages
         }
-        choice(R.id.me).fill(listOf(root.getString(R.string.me_choose)) + names, 1 + people.indexOfFirst { it.id == wanted[ME] }) { changed() }
-        val answers = (if (isNamed) listOf(root.getString(R.string.column_named)) else emptyList()) + columns
-        val question = wanted[QUESTION] ?: columns.firstOrNull()?.takeIf { columns.size > 1 }
-        choice(R.id.question).fill(listOf(root.getString(R.string.column_none)) + columns, 1 + columns.indexOf(question)) {}
-        choice(R.id.answer).fill(answers, answers.indexOf(wanted[ANSWER] ?: if (isNamed) answers[0] else columns.lastOrNull())) { showQuestion(it) }
-        showQuestion(choice(R.id.answer).selectedItemPosition)
+        choose(R.id.me, R.string.me_choose, names, people.map { it.id }, answers.me) { answers.me = it }
     }
 
-    private fun showQuestion(answer: Int) {
-        val asks = !isNamed || answer > 0
-        for (id in listOf(R.id.question, R.id.question_label)) root.requireViewById<View>(id).visible(asks)
+    private fun showQuestion(columns: List<String>) {
+        val others = columns - setOfNotNull(answers.answer)
+        for (id in listOf(R.id.question, R.id.question_label)) row.requireViewById<View>(id).visible(answers.answer != null)
+        choose(
+            R.id.question, R.string.column_choose, listOf(row.context.getString(R.string.column_none)) + others, listOf(Answers.NONE) + others,
+            answers.question,
+        ) { answers.question = it }
     }
 
-    fun choices(): Choices {
-        val named = if (isNamed) 1 else 0
-        val answer = columns.getOrNull(choice(R.id.answer).selectedItemPosition - named)
-        val question = columns.getOrNull(choice(R.id.question).selectedItemPosition - 1)
-        return Choices(people.getOrNull(choice(R.id.me).selectedItemPosition - 1)?.id, question.takeIf { answer != null && it != answer }, answer)
-    }
-
-    private fun choice(id: Int): Spinner = root.requireViewById(id)
-
-    private companion object {
-        const val ME = "me"
-        const val QUESTION = "question"
-        const val ANSWER = "answer"
-        val FIELDS = listOf(ME, QUESTION, ANSWER)
+    /** A drop-down of [values], called [labels], below a line for none of them. */
+    private fun choose(id: Int, none: Int, labels: List<String>, values: List<String>, chosen: String?, keep: (String?) -> Unit) {
+        var last = values.indexOf(chosen)
+        row.requireViewById<Spinner>(id).fill(listOf(row.context.getString(none)) + labels, 1 + last) {
+            if (it - 1 == last) return@fill
+            last = it - 1
+            keep(values.getOrNull(last))
+            changed()
+        }
     }
 }

@@ -35,6 +35,8 @@ class MainActivity : Screen() {
     }
     private val readers = HashMap<String, TraceReader>()
     private val advice by lazy { Advice(this) }
+    private lateinit var dialogs: RunDialogs
+    private lateinit var sharing: Sharing
     private var page: RunPage? = null
     private var chosen: String? = null
     private var bundles = emptyList<ModelBundle>()
@@ -46,6 +48,10 @@ class MainActivity : Screen() {
         show(R.layout.activity_main, getString(R.string.app_name), up = false)
         requireViewById<View>(R.id.new_run).setOnClickListener { startActivity(Intent(this, NewRunActivity::class.java)) }
         requireViewById<View>(R.id.train_on_text).setOnClickListener { startActivity(Intent(this, TextActivity::class.java)) }
+        questions[DAMAGED] = ::askToDeleteDamaged
+        questions[MODEL] = ::askToDeleteModel
+        dialogs = RunDialogs(this, renamed = {}, gone = ::refresh)
+        sharing = Sharing(this)
         openPane(savedInstanceState?.getString(OPEN))
         requireViewById<View>(R.id.import_model).setOnClickListener { startActivity(Intent(this, ImportActivity::class.java)) }
         requireViewById<View>(R.id.sample).setOnClickListener { FirstRun.prepare(app) }
@@ -161,7 +167,7 @@ class MainActivity : Screen() {
         val titles = listing.bundles.titles()
         val runs = listing.runs.sortedByDescending { it.name == active?.name }
         fill(R.id.runs, R.layout.item_run, runs) { view, run ->
-            RunCard(view, ::share, ::prolong)
+            RunCard(view, { sharing.ask(it.name) }, ::prolong) { dialogs.askToDelete(it.name) }
                 .show(run, active?.takeIf { it.name == run.name }, listing.last[run.name], titles[run.bundle] ?: run.bundle)
             view.setOnClickListener { open(run) }
         }
@@ -195,13 +201,13 @@ class MainActivity : Screen() {
         view.requireViewById<TextView>(R.id.kept_details).setText(R.string.run_damaged)
         view.requireViewById<ImageButton>(R.id.delete).apply {
             contentDescription = getString(R.string.delete_damaged, name)
-            setOnClickListener {
-                askToDelete(getString(R.string.delete_damaged_question, name)) { inBackground({ app.runs.delete(name) }) { refresh() } }
-            }
+            setOnClickListener { askToDeleteDamaged(name) }
         }
     }
 
-    private fun share(run: Run) = Sharing(this).ask(run.name)
+    private fun askToDeleteDamaged(name: String) = askToDelete(DAMAGED, name, getString(R.string.delete_damaged_question, name)) {
+        inBackground({ app.runs.delete(name) }) { refresh() }
+    }
 
     private fun prolong(run: Run) = inBackground({ app.runs.prolong(run.name) }) {
         TrainingService.start(this, TrainingService.START, run.name)
@@ -218,20 +224,21 @@ class MainActivity : Screen() {
         view.requireViewById<ImageButton>(R.id.delete_model).apply {
             visible(bundle.own)
             contentDescription = getString(R.string.delete_model, title)
-            setOnClickListener { askToDelete(bundle, title) }
+            setOnClickListener { askToDeleteModel(bundle.name) }
         }
         view.isEnabled = usable
         view.setOnClickListener { startActivity(NewRunActivity.intent(this, bundle.name, null)) }
         view.isClickable = usable
     }
 
-    private fun askToDelete(bundle: ModelBundle, title: String) = inBackground({ app.runs.list().filter { it.bundle == bundle.name } }) { users ->
+    private fun askToDeleteModel(name: String) = inBackground({ app.bundles.list() to app.runs.list().filter { it.bundle == name } }) { (all, users) ->
+        val bundle = all.find { it.name == name } ?: return@inBackground
         if (users.any { it.name == app.controller.active?.name }) {
             tell(getString(R.string.model_in_use))
             return@inBackground
         }
         askToDelete(
-            getString(R.string.delete_model_question, title, Numbers.bytes(bundle.bytes)),
+            MODEL, bundle.name, getString(R.string.delete_model_question, all.titles().getValue(name), Numbers.bytes(bundle.bytes)),
             if (users.isEmpty()) null else getString(R.string.delete_model_users, users.joinToString { it.name }),
         ) {
             inBackground({
@@ -254,5 +261,7 @@ class MainActivity : Screen() {
         const val TRACE_TAIL = 1L shl 20
         const val BUNDLES_MILLISECONDS = 10_000L
         const val OPEN = "open"
+        const val DAMAGED = "damaged"
+        const val MODEL = "model"
     }
 }

@@ -81,7 +81,6 @@ class NewRunActivity : Screen() {
         requireViewById<View>(R.id.no_bundles).visible(found.isEmpty())
         requireViewById<View>(R.id.form).visible(found.isNotEmpty())
         showData(asked.coerceAtLeast(0))
-        if (!engine) text(R.id.problem).message(getString(R.string.no_engine_title))
     }
 
     override fun onDestroy() {
@@ -114,7 +113,8 @@ class NewRunActivity : Screen() {
         choice(R.id.data).visible(fitting.isNotEmpty())
         for (part in listOf(R.id.preset, R.id.estimate_box, R.id.expert)) requireViewById<View>(part).visible(fitting.isNotEmpty())
         requireViewById<View>(R.id.no_data).visible(fitting.isEmpty())
-        requireViewById<View>(R.id.start).isEnabled = fitting.isNotEmpty() && engine
+        val why = if (!engine) R.string.no_engine_title else if (fitting.isEmpty()) R.string.data_first else null
+        requireViewById<Button>(R.id.start).allow(true, text(R.id.why), why?.let(::getString))
         val name = field(R.id.name)
         if (name.text.isEmpty()) name.setText(freeName)
         // What was typed before the phone was turned stays.
@@ -142,7 +142,7 @@ class NewRunActivity : Screen() {
 
     /** Sets the usual rate of the optimizer, unless another one than that of any was written. */
     private fun showRate() {
-        val written = field(R.id.rate).text.toString().trim()
+        val written = Numbers.plain(field(R.id.rate).text.toString())
         if (RunSettings.OPTIMIZERS.none { Numbers.rate(Presets.rate(it)) == written }) return
         field(R.id.rate).setText(Numbers.rate(Presets.rate(choice(R.id.optimizer).selectedItem as String)))
     }
@@ -151,7 +151,7 @@ class NewRunActivity : Screen() {
         val bundle = chosenBundle() ?: return
         val data = chosenData() ?: return
         val settings = runCatching { settings(data).check() }.getOrElse { Presets.settings(preset(), data) }
-        estimate.show(settings, data, bundle, engine && app.controller.active == null, app.trying.running, storage)
+        estimate.show(settings, data, bundle, engine, storage)
     }
 
     private fun measure() {
@@ -216,7 +216,7 @@ class NewRunActivity : Screen() {
 
     private fun settings(data: DataSet): RunSettings = Presets.settings(preset(), data).copy(
         steps = number(R.id.steps, R.string.steps, "steps") { it.toIntOrNull() },
-        learningRate = number(R.id.rate, R.string.learning_rate, "lr") { text -> text.replace(',', '.').toDoubleOrNull()?.takeIf { it.isFinite() } },
+        learningRate = number(R.id.rate, R.string.learning_rate, "lr") { text -> text.toDoubleOrNull()?.takeIf { it.isFinite() } },
         gradientAccumulation = number(R.id.accumulation, R.string.sequences_per_step, "grad-accum") { it.toIntOrNull() },
         optimizer = choice(R.id.optimizer).selectedItem as String,
         schedule = choice(R.id.schedule).selectedItem as String,
@@ -224,7 +224,7 @@ class NewRunActivity : Screen() {
 
     private fun <T> number(field: Int, label: Int, name: String, parse: (String) -> T?): T {
         val text = field(field).text.toString().trim()
-        return parse(text) ?: throw AppException(getString(R.string.not_a_number, text.take(20), getString(label)), field = name)
+        return parse(Numbers.plain(text)) ?: throw AppException(getString(R.string.not_a_number, text.take(20), getString(label)), field = name)
     }
 
     private fun field(id: Int): EditText = requireViewById(id)

@@ -29,6 +29,15 @@ object Numbers {
         return "${digits.trimEnd('0').trimEnd('.')}e${exponent.toInt()}"
     }
 
+    /** What was written in a field, with the digits and signs that numbers are read in. */
+    fun plain(text: String): String = text.trim().map { c ->
+        when (c) {
+            '\u066b', ',' -> '.'
+            '\u2212' -> '-'
+            else -> c.digitToIntOrNull()?.digitToChar() ?: c
+        }
+    }.joinToString("")
+
     /** Decimal units, as phones show storage and memory. */
     fun bytes(value: Long): String {
         var scaled = value.toDouble()

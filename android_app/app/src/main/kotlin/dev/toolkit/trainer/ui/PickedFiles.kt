@@ -3,14 +3,16 @@ package dev.toolkit.trainer.ui
 import android.net.Uri
 import android.os.Bundle
 import android.util.Log
+import android.view.View
 import android.view.ViewGroup
-import android.widget.ImageButton
 import android.widget.TextView
 import dev.toolkit.trainer.R
 import dev.toolkit.trainer.TrainerApp
+import dev.toolkit.trainer.chats.Choices
 import dev.toolkit.trainer.service.Doing
 import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.TextData
+import dev.toolkit.trainer.ui.Screen.Companion.message
 
 /**
  * The files that were picked or shared: their rows on the screen, what each of them is, and what is to be said of it.
@@ -18,26 +20,36 @@ import dev.toolkit.trainer.store.TextData
  * @param changed called when files came or went, or something was said of them
  */
 class PickedFiles(private val screen: Screen, saved: Bundle?, private val changed: () -> Unit) {
-    /** @property isBusy whether it is being asked about or looked at */
-    private class Picked(val file: Document, val found: Inspected? = null, val isBusy: Boolean = false)
+    /** LATER: there was no memory to look at it beside a run. */
+    private enum class Look { ASKED, QUEUED, BUSY, LATER, DONE }
+
+    private class Picked(var file: Document, val row: View, val answers: Answers, var look: Look = Look.ASKED, var found: Inspected? = null)
 
     private val app = TrainerApp.of(screen)
     private val picked = LinkedHashMap<Uri, Picked>()
-    private val choices = FileChoices(screen, saved, changed)
+    private val rows = screen.requireViewById<ViewGroup>(R.id.files)
+    private var kept = saved
+    private var next: () -> Unit = {}
 
-    val all: List<Document> get() = picked.values.map { it.file }
+    /** Each with what was said of it. */
+    val all: List<Pair<Document, Choices>> get() = picked.values.map { it.file to it.answers.choices() }
 
-    /** Whether all is known that it takes to read them: nothing is being looked at, and of chats it was said who the user is. */
-    val isReady: Boolean get() = picked.values.none { it.isBusy } && choices.isComplete
-
-    fun chosen() = choices.choices()
+    /** Why they cannot be read yet, or null: something is being looked at, cannot be learned, or has to be said. */
+    fun missing(): String? {
+        val files = picked.values
+        val busy = files.count { it.look < Look.LATER }
+        files.firstOrNull { it.look < Look.LATER }?.let { return screen.getString(R.string.files_looking, files.size - busy + 1, files.size) }
+        files.firstOrNull { it.found?.problem != null }?.let { return screen.getString(R.string.files_remove, it.file.name) }
+        val open = files.firstOrNull { file -> file.found?.let { !file.answers.areComplete(it) } == true } ?: return null
+        return screen.getString(if (open.found!!.format.isChat) R.string.files_who else R.string.files_columns, open.file.name)
+    }
 
     /** Takes in again what was picked; the permission to read it lasts as long as this task, so its address is enough. */
     fun restore(state: Bundle?) = add(state?.getStringArrayList(PICKED).orEmpty().map(Uri::parse))
 
     fun save(state: Bundle) {
         state.putStringArrayList(PICKED, ArrayList(picked.keys.map { it.toString() }))
-        choices.save(state)
+        for ((uri, one) in picked) state.putStringArray("$PICKED $uri", one.answers.save())
     }
 
     fun add(uris: List<Uri>) {
@@ -46,44 +58,93 @@ class PickedFiles(private val screen: Screen, saved: Bundle?, private val change
         if (picked.size + fresh.size > MOST_FILES) screen.tell(screen.getString(R.string.too_many_files, MOST_FILES))
         val taken = fresh.take(MOST_FILES - picked.size)
         if (taken.isEmpty()) return
-        taken.forEach { picked[it] = Picked(Document.of(it), isBusy = true) }
+        for (uri in taken) {
+            val row = screen.layoutInflater.inflate(R.layout.item_file, rows, false)
+            rows.addView(row)
+            picked[uri] = Picked(Document.of(uri), row, Answers.restored(kept?.getStringArray("$PICKED $uri")))
+            row.requireViewById<View>(R.id.delete).setOnClickListener { remove(uri) }
+        }
         show()
         screen.inBackground({ taken.map { Document.describe(app.contentResolver, it) } }) { described ->
-            described.filter { it.uri in picked }.forEach { picked[it.uri] = Picked(it) }
-            show()
-            look()
+            for (file in described) picked[file.uri]?.run {
+                this.file = file
+                look = Look.QUEUED
+            }
+            lookAtNext()
         }
+    }
+
+    private fun remove(uri: Uri) {
+        rows.removeView(picked.remove(uri)?.row)
+        show()
     }
 
     fun clear() {
         picked.clear()
+        rows.removeAllViews()
         show()
     }
 
+    /** Looks at what there was no memory for, then does [next]. False where there is nothing to look at. */
+    fun look(next: () -> Unit): Boolean {
+        val fresh = picked.values.filter { it.look == Look.LATER && crowded(neededMb(it.file)) == null }
+        if (fresh.isEmpty()) return false
+        fresh.forEach { it.look = Look.QUEUED }
+        this.next = next
+        lookAtNext()
+        return true
+    }
+
     /**
-     * Looks at all of every file that was not looked at yet, for a chat has to say who speaks, as far as there is memory for it
-     * beside a run; then does [next]. False where there was nothing to look at.
+     * Looks at all of a file, for a chat has to say who speaks; one after the other, and as far as there is memory for it beside a
+     * run. Ends with the screen.
      */
-    fun look(next: () -> Unit = {}): Boolean {
-        val fresh = picked.values.filter { it.found == null && !it.isBusy && crowded(neededMb(it.file)) == null }.map { it.file }
-        fresh.forEach { picked[it.uri] = Picked(it, isBusy = true) }
-        for (file in fresh) screen.inBackground({ inspected(file) }) { found ->
-            if (file.uri in picked) picked[file.uri] = Picked(file, found)
-            show()
-            if (file === fresh.last()) next()
+    private fun lookAtNext() {
+        if (picked.values.any { it.look == Look.BUSY }) return show()
+        val queued = picked.values.filter { it.look == Look.QUEUED }
+        val one = queued.firstOrNull { crowded(neededMb(it.file)) == null }
+        queued.takeWhile { it !== one }.forEach { it.look = Look.LATER }
+        one?.look = Look.BUSY
+        show()
+        if (one == null) return then()
+        screen.inBackground({ inspected(one.file) }) { found ->
+            one.found = found
+            one.look = Look.DONE
+            adopt(one)
+            FileChoices(one.row, one.answers) { said(one) }.show(found)
+            lookAtNext()
         }
-        if (fresh.isNotEmpty()) show()
-        return fresh.isNotEmpty()
+    }
+
+    private fun then() {
+        val act = next
+        next = {}
+        act()
+    }
+
+    /** Who somebody is in one chat, the same one is in the others. */
+    private fun adopt(one: Picked) {
+        val people = one.found?.speakers.orEmpty().map { it.id }
+        if (one.answers.me == null) one.answers.me = picked.values.firstNotNullOfOrNull { other -> other.answers.me?.takeIf { it in people } }
+    }
+
+    private fun said(one: Picked) {
+        if (one.answers.me != null) for (other in picked.values.filter { it.found?.speakers?.isNotEmpty() == true && it.answers.me == null }) {
+            adopt(other)
+            FileChoices(other.row, other.answers) { said(other) }.show(other.found!!)
+        }
+        changed()
     }
 
     private fun inspected(file: Document): Inspected = try {
-        Inspected.of(file.name, file.read(app))
-    } catch (_: AppException) {
-        // Why it cannot be read is said when it has to be.
-        Inspected.NOTHING
+        Inspected.of(file.read(app) { screen.isDestroyed })
+    } catch (error: AppException) {
+        Inspected.failed(error.message.orEmpty())
+    } catch (_: OutOfMemoryError) {
+        Inspected.failed(screen.getString(R.string.text_memory))
     } catch (error: Throwable) {
         Log.w("toolkit", "a file that cannot be looked at", error)
-        Inspected.NOTHING
+        Inspected.failed(screen.getString(R.string.unexpected, error.toString()))
     }
 
     /** Why there is no room for so much beside the run that trains, or null: the system may have to end the app and its run. */
@@ -100,26 +161,19 @@ class PickedFiles(private val screen: Screen, saved: Bundle?, private val change
     }
 
     private fun show() {
-        val list = screen.requireViewById<ViewGroup>(R.id.files)
-        list.removeAllViews()
         for (one in picked.values) {
-            val row = screen.layoutInflater.inflate(R.layout.item_kept, list, false)
-            row.requireViewById<TextView>(R.id.kept_name).text = one.file.name
-            val what = if (one.isBusy) screen.getString(R.string.import_begins) else one.found?.words(screen)
-            row.requireViewById<TextView>(R.id.kept_details).text =
-                listOfNotNull(what, if (one.file.bytes > 0) Numbers.bytes(one.file.bytes) else null).joinToString(" · ")
-            row.requireViewById<ImageButton>(R.id.delete).apply {
-                // Not the bin of what is deleted for good.
-                setImageResource(R.drawable.ic_remove)
-                contentDescription = screen.getString(R.string.remove_file, one.file.name)
-                setOnClickListener {
-                    picked.remove(one.file.uri)
-                    show()
-                }
+            one.row.requireViewById<TextView>(R.id.kept_name).text = one.file.name
+            val what = when (one.look) {
+                Look.DONE -> one.found?.words(screen)
+                Look.BUSY -> screen.getString(R.string.import_begins)
+                Look.LATER -> screen.getString(R.string.file_later)
+                else -> screen.getString(R.string.file_waits)
             }
-            list.addView(row)
+            one.row.requireViewById<TextView>(R.id.kept_details).text =
+                listOfNotNull(what, if (one.file.bytes > 0) Numbers.bytes(one.file.bytes) else null).joinToString(" · ")
+            one.row.requireViewById<TextView>(R.id.file_problem).message(one.found?.problem)
+            one.row.requireViewById<View>(R.id.delete).contentDescription = screen.getString(R.string.remove_file, one.file.name)
         }
-        choices.show(picked.values.mapNotNull { it.found })
         changed()
     }
 

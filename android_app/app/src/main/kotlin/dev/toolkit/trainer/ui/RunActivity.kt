@@ -23,7 +23,8 @@ class RunActivity : Screen() {
             finish()
             return
         }
-        show(R.layout.activity_run, getString(R.string.run), up = true)
+        show(R.layout.activity_run, "", up = true)
+        actionBar?.setDisplayShowTitleEnabled(false)
         page = RunPage(this, requireViewById(R.id.run_page), advises = true, gone = ::finish)
         page.open(asked)
     }

@@ -82,6 +82,10 @@ object RunText {
         else -> context.getString(R.string.outcome_learned, outcome.percent)
     }
 
+    /** Why it failed, with what helps against a full storage, of which the engine has only the system's words. */
+    fun reason(context: Context, run: Run): String? = run.reason?.replaceFirstChar(Char::uppercase)
+        ?.let { if (it.contains("No space left")) "${it.trimEnd('.')}. ${context.getString(R.string.free_space)}" else it }
+
     fun canStart(run: Run): Boolean = run.state != RunState.COMPLETED
 
     /** What starting is called: a run without a trace was never started. */
@@ -89,7 +93,7 @@ object RunText {
 }
 
 /** Shows a run in the list. */
-class RunCard(private val view: View, private val share: (Run) -> Unit, private val prolong: (Run) -> Unit) {
+class RunCard(private val view: View, private val share: (Run) -> Unit, private val prolong: (Run) -> Unit, private val delete: (Run) -> Unit) {
     fun show(run: Run, active: ActiveRun?, last: TraceStep?, model: String) {
         val context = view.context
         // A run whose process was killed is further in its trace than in its record.
@@ -119,6 +123,11 @@ class RunCard(private val view: View, private val share: (Run) -> Unit, private 
         }
         view.requireViewById<View>(R.id.share).setOnClickListener { share(run) }
         view.requireViewById<View>(R.id.longer).setOnClickListener { prolong(run) }
+        view.requireViewById<View>(R.id.delete_run).apply {
+            visible(active == null && run.state == RunState.COMPLETED)
+            contentDescription = context.getString(R.string.delete_run_named, run.name)
+            setOnClickListener { delete(run) }
+        }
         showAction(run, active)
         showStop(run, active)
     }
@@ -131,7 +140,7 @@ class RunCard(private val view: View, private val share: (Run) -> Unit, private 
             active?.let { RunText.since(context, it) },
             if (step > 0 && active == null && run.state != RunState.COMPLETED) at else null,
             run.outcome?.takeIf { active == null }?.let { RunText.outcome(context, it) },
-            run.reason.takeIf { active == null && run.state == RunState.FAILED }?.replaceFirstChar(Char::uppercase),
+            RunText.reason(context, run)?.takeIf { active == null && run.state == RunState.FAILED },
         )
         return parts.joinToString("\n")
     }

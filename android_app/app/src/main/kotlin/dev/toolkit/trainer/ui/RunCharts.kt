@@ -23,8 +23,9 @@ class RunCharts(private val screen: Screen, private val root: View) {
     fun show(curves: Curves) {
         val losses = curves.losses
         val peaks = curves.peaks
-        root.requireViewById<View>(R.id.charts).visible(peaks.isNotEmpty())
-        root.requireViewById<View>(R.id.charts_empty).visible(peaks.isEmpty())
+        // One step is a dot.
+        for (id in listOf(R.id.charts, R.id.memory_card)) root.requireViewById<View>(id).visible(peaks.size > 1)
+        root.requireViewById<View>(R.id.charts_empty).visible(peaks.size < 2)
         root.requireViewById<ChartView>(R.id.loss).apply {
             lineColor = screen.getColor(R.color.chart_loss)
             format = { Numbers.axis(it) }

@@ -8,12 +8,17 @@ import dev.toolkit.trainer.service.Notifications
 import dev.toolkit.trainer.store.AppException
 
 /** Asks for the new name of a run, and whether it is to be deleted; not while it is active. */
-class RunDialogs(private val screen: Screen) {
+class RunDialogs(private val screen: Screen, private val renamed: (String) -> Unit, private val gone: () -> Unit) {
     private val app = TrainerApp.of(screen)
+
+    init {
+        screen.questions[RENAME] = ::askToRename
+        screen.questions[DELETE] = ::askToDelete
+    }
 
     private fun isActive(name: String) = app.controller.active?.name == name
 
-    fun askToRename(name: String, renamed: (String) -> Unit) {
+    fun askToRename(name: String) {
         if (isActive(name)) {
             screen.tell(screen.getString(R.string.rename_active))
             return
@@ -32,6 +37,7 @@ class RunDialogs(private val screen: Screen) {
                 renamed(wanted)
             }
         }
+        screen.keep(RENAME, name, dialog)
     }
 
     private fun rename(from: String, to: String, done: (String?) -> Unit) = screen.inBackground({
@@ -45,16 +51,21 @@ class RunDialogs(private val screen: Screen) {
         }
     }, done)
 
-    fun askToDelete(name: String, gone: () -> Unit) {
+    fun askToDelete(name: String) {
         if (isActive(name)) {
             screen.tell(screen.getString(R.string.delete_active))
             return
         }
-        screen.askToDelete(screen.getString(R.string.delete_run_question, name)) {
+        screen.askToDelete(DELETE, name, screen.getString(R.string.delete_run_question, name)) {
             screen.inBackground({
                 if (!isActive(name)) app.runs.delete(name)
                 Notifications(screen).cancelEnded(name)
             }) { gone() }
         }
+    }
+
+    private companion object {
+        const val RENAME = "rename"
+        const val DELETE = "delete"
     }
 }

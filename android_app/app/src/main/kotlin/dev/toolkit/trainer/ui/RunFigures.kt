@@ -33,14 +33,15 @@ class RunFigures(private val screen: Screen, private val table: ViewGroup) {
             if (trace.peakKib > 0) {
                 val peak = Numbers.bytes(trace.peakKib * 1024)
                 val free = Numbers.bytes(conditions.freeMb * 1_000_000)
-                add(R.string.figure_peak to if (conditions.freeMb > 0) screen.getString(R.string.figure_peak_value, peak, free) else peak)
+                add(R.string.figure_peak to if (conditions.freeMb > 0 && active != null) screen.getString(R.string.figure_peak_value, peak, free) else peak)
             }
             if (trace.stateBytes > 0) add(R.string.figure_state to screen.getString(R.string.figure_state_value, Numbers.bytes(trace.stateBytes)))
-            conditions.batteryLevel?.let {
+            // Of now, which says nothing of a run that is over.
+            if (active != null) conditions.batteryLevel?.let {
                 val charging = screen.getString(if (conditions.charging) R.string.charging else R.string.not_charging)
                 add(R.string.figure_battery to screen.getString(R.string.figure_battery_value, it, charging))
             }
-            conditions.batteryCelsius?.let { add(R.string.figure_temperature to screen.getString(R.string.figure_temperature_value, Numbers.celsius(it))) }
+            if (active != null) conditions.batteryCelsius?.let { add(R.string.figure_temperature to screen.getString(R.string.figure_temperature_value, Numbers.celsius(it))) }
             add(R.string.figure_storage to screen.getString(R.string.figure_storage_value, Numbers.bytes(storage.first), Numbers.bytes(storage.second)))
             val set = run.settings
             val rate = Numbers.rate(set.learningRate)

@@ -34,7 +34,7 @@ import java.io.File
  * tablet.
  *
  * @param root has the views of layout/run_page.xml
- * @param advises whether it offers what nights need; beside the list that does
+ * @param advises whether it is a screen of its own and offers what nights need; beside the list that does
  * @param renamed called with the new name of the run, which the page shows from then on
  * @param gone called when the run is not there any more
  */
@@ -46,7 +46,16 @@ class RunPage(
         private set
     private lateinit var reader: TraceReader
     private val app = TrainerApp.of(screen)
+
+    /** In the bar of a screen of its own. */
+    private val title: TextView = screen.requireViewById(R.id.run_name)
     private val advice = Advice(screen, root)
+    private val sharing = Sharing(screen)
+    private val dialogs = RunDialogs(screen, gone = gone, renamed = { to ->
+        open(to)
+        renamed(to)
+        refresh()
+    })
     private val figures = RunFigures(screen, root.requireViewById(R.id.figures))
     private val charts = RunCharts(screen, root)
     private val onExported: (String) -> Unit = { words ->
@@ -57,9 +66,10 @@ class RunPage(
     init {
         root.requireViewById<View>(R.id.export).setOnClickListener { export() }
         root.requireViewById<View>(R.id.ask).setOnClickListener { screen.startActivity(AskActivity.intent(screen, name)) }
-        root.requireViewById<View>(R.id.share).setOnClickListener { Sharing(screen).ask(name) }
+        root.requireViewById<View>(R.id.share).setOnClickListener { sharing.ask(name) }
         root.requireViewById<View>(R.id.longer).setOnClickListener { prolong() }
-        root.requireViewById<View>(R.id.versions).setOnClickListener { askForVersion() }
+        root.requireViewById<View>(R.id.versions).setOnClickListener { askForVersion(name) }
+        screen.questions[VERSION] = ::askForVersion
         app.exporting.attach(onExported)
     }
 
@@ -67,7 +77,8 @@ class RunPage(
         if (isOpen && name != asked) root.scrollTo(0, 0)
         name = asked
         forget()
-        text(R.id.run_name).text = name
+        title.text = name
+        if (advises) screen.title = name // Not shown, but what TalkBack calls the screen.
     }
 
     val isOpen get() = ::name.isInitialized
@@ -131,7 +142,7 @@ class RunPage(
         advice.show(advises && page.engine && (run.begun || active != null))
         val step = active?.progress?.step ?: trace.steps.lastOrNull()?.step ?: run.step
         root.requireViewById<ProgressBar>(R.id.progress).apply {
-            visible(run.state != RunState.COMPLETED)
+            visible(run.state != RunState.COMPLETED && (active != null || step > 0))
             max = run.settings.steps
             progress = step.toInt()
         }
@@ -158,7 +169,7 @@ class RunPage(
         val words = when {
             !page.engine -> screen.getString(R.string.no_engine_title)
             refusal != null -> refusal.reason
-            active == null && page.run.state == RunState.FAILED -> page.run.reason
+            active == null && page.run.state == RunState.FAILED -> RunText.reason(screen, page.run)
             else -> null
         }
         return words?.replaceFirstChar(Char::uppercase)
@@ -168,6 +179,9 @@ class RunPage(
         val run = page.run
         val primary = root.requireViewById<Button>(R.id.primary)
         primary.visible(active != null || RunText.canStart(run))
+        primary.strong(active?.canGoOn != true)
+        root.requireViewById<Button>(R.id.go_on).strong(true)
+        root.requireViewById<View>(R.id.pause_or_stop).visible(active != null)
         primary.isEnabled = active?.isEnding != true && page.engine
         primary.setText(if (active != null) R.string.pause else RunText.startLabel(run))
         val action = if (active != null) TrainingService.PAUSE else TrainingService.START
@@ -178,6 +192,12 @@ class RunPage(
             setOnClickListener { TrainingService.start(screen, TrainingService.STOP, name) }
         }
         root.requireViewById<View>(R.id.buttons).visible(active != null || RunText.canStart(run))
+    }
+
+    /** Of several buttons one is the strong one. */
+    private fun Button.strong(strong: Boolean) {
+        setBackgroundResource(if (strong) R.drawable.button_primary else R.drawable.button_secondary)
+        setTextColor(screen.getColorStateList(if (strong) R.color.button_primary_text else R.color.button_secondary_text))
     }
 
     private fun showAdapter(page: Page) {
@@ -194,10 +214,7 @@ class RunPage(
         root.requireViewById<View>(R.id.share).visible(there && over)
         root.requireViewById<Button>(R.id.ask).apply {
             visible(there && page.engine && app.controller.active == null)
-            // Of two buttons one is the strong one.
-            val strong = !RunText.canStart(page.run)
-            setBackgroundResource(if (strong) R.drawable.button_primary else R.drawable.button_secondary)
-            setTextColor(screen.getColorStateList(if (strong) R.color.button_primary_text else R.color.button_secondary_text))
+            strong(!RunText.canStart(page.run))
         }
         root.requireViewById<View>(R.id.longer).visible(page.engine && page.run.state == RunState.COMPLETED && app.controller.active == null)
         busy(app.exporting.running)
@@ -243,30 +260,28 @@ class RunPage(
     )
 
     /** Earlier saves, to go back to: what is tried, shared and exported is that one then. */
-    private fun askForVersion() = screen.inBackground({ app.runs.find(name)?.let { it to it.versions } }) { found ->
+    private fun askForVersion(asked: String) = screen.inBackground({ app.runs.find(asked)?.let { it to it.versions } }) { found ->
         val (run, versions) = found ?: return@inBackground
         val steps = listOf(0L) + versions.map { it.step }
         val lines = listOf(screen.getString(R.string.version_automatic)) + versions.map {
             screen.getString(if (it.isBest) R.string.version_best else R.string.version_step, Numbers.count(it.step))
         }
-        AlertDialog.Builder(screen).setTitle(R.string.versions)
+        val question = AlertDialog.Builder(screen).setTitle(R.string.versions)
             .setSingleChoiceItems(lines.toTypedArray(), steps.indexOf(run.chosen).coerceAtLeast(0)) { dialog, index ->
                 dialog.dismiss()
                 screen.inBackground({ if (app.controller.active?.name != run.name) app.runs.choose(run.name, steps[index]) }) { refresh() }
             }.setNegativeButton(R.string.cancel, null).show()
+        screen.keep(VERSION, asked, question)
     }
 
     private fun prolong() = screen.inBackground({ app.runs.prolong(name) }) { TrainingService.start(screen, TrainingService.START, name) }
 
-    fun askToRename() = RunDialogs(screen).askToRename(name) { to ->
-        open(to)
-        renamed(to)
-        refresh()
-    }
+    fun askToRename() = dialogs.askToRename(name)
 
-    fun askToDelete() = RunDialogs(screen).askToDelete(name, gone)
+    fun askToDelete() = dialogs.askToDelete(name)
 
     private companion object {
         const val PICK = 11
+        const val VERSION = "version"
     }
 }

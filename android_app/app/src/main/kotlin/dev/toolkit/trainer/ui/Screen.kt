@@ -2,13 +2,16 @@ package dev.toolkit.trainer.ui
 
 import android.app.Activity
 import android.app.AlertDialog
+import android.app.Dialog
 import android.content.Context
+import android.os.Bundle
 import android.os.Handler
 import android.os.Looper
 import android.util.Log
 import android.view.View
 import android.widget.AdapterView
 import android.widget.ArrayAdapter
+import android.widget.Button
 import android.widget.Spinner
 import android.widget.TextView
 import android.widget.Toast
@@ -61,16 +64,49 @@ abstract class Screen : Activity() {
 
     fun tell(words: String) = Toast.makeText(this, words, Toast.LENGTH_LONG).show()
 
+    /** What asks about something, by name; it is asked again on the screen of a phone that was turned meanwhile. */
+    val questions = HashMap<String, (String) -> Unit>()
+    private var asked: Pair<String, String>? = null
+    private var question: Dialog? = null
+    private var answered: Bundle? = null
+
+    /** Keeps an open dialog, with what was entered, over a turn of the phone: [name] of [questions] is asked of [about] again. */
+    fun keep(name: String, about: String, dialog: Dialog) {
+        // Another question than the one that was open has nothing of its answer.
+        if (asked == name to about) answered?.let(dialog::onRestoreInstanceState)
+        answered = null
+        asked = name to about
+        question = dialog
+    }
+
+    override fun onSaveInstanceState(outState: Bundle) {
+        super.onSaveInstanceState(outState)
+        val (name, about) = asked ?: return
+        val open = question?.takeIf { it.isShowing } ?: return
+        outState.putStringArray(ASKED, arrayOf(name, about))
+        outState.putBundle(ANSWERED, open.onSaveInstanceState())
+    }
+
+    override fun onRestoreInstanceState(savedInstanceState: Bundle) {
+        super.onRestoreInstanceState(savedInstanceState)
+        val (name, about) = savedInstanceState.getStringArray(ASKED) ?: return
+        answered = savedInstanceState.getBundle(ANSWERED)
+        asked = name to about
+        questions[name]?.invoke(about)
+    }
+
     override fun onDestroy() {
         worker?.shutdown()
+        question?.dismiss()
         super.onDestroy()
     }
 
-    /** Asks before something is deleted, which cannot be undone. */
-    fun askToDelete(vararg question: String?, act: () -> Unit) {
+    /** Asks before something is deleted, which cannot be undone; [name] and [about] as [keep] has them. */
+    fun askToDelete(name: String, about: String, vararg question: String?, act: () -> Unit) {
         val dialog = AlertDialog.Builder(this).setTitle(R.string.delete_title).setMessage(question.filterNotNull().joinToString("\n\n"))
             .setNegativeButton(R.string.cancel, null).setPositiveButton(R.string.delete) { _, _ -> act() }.show()
         dialog.getButton(AlertDialog.BUTTON_POSITIVE).setTextColor(getColor(R.color.error))
+        keep(name, about, dialog)
     }
 
     /** "1 sequence", "18 sequences". */
@@ -81,11 +117,20 @@ abstract class Screen : Activity() {
 
     companion object {
         const val REFRESH_MILLISECONDS = 1000L
+        private const val ASKED = "asked"
+        private const val ANSWERED = "answered"
 
         /** Shows a message, or hides the view when there is none. */
         fun TextView.message(text: String?) {
             visibility = if (text.isNullOrEmpty()) View.GONE else View.VISIBLE
             if (this.text.toString() != text.orEmpty()) this.text = text.orEmpty()
+        }
+
+        /** Greys it out where it is not [possible] or something stands against it, which is said [below], to TalkBack with the button. */
+        fun Button.allow(possible: Boolean, below: TextView, why: String?) {
+            isEnabled = possible && why == null
+            below.message(why)
+            contentDescription = why?.let { "$text. $it" }
         }
 
         fun View.visible(visible: Boolean) {

@@ -28,6 +28,7 @@ class SettingsActivity : Screen() {
         show(R.layout.activity_settings, getString(R.string.settings), up = true)
         requireViewById<View>(R.id.introduction).setOnClickListener { startActivity(Intent(this, WelcomeActivity::class.java)) }
         settings = app.policy.read()
+        questions[WIPE] = { askToWipe() }
         showSwitches()
         showHours()
         slider(R.id.battery, R.id.battery_label, BATTERY_STEP, settings.minimumBattery, ::batteryText) {
@@ -73,10 +74,10 @@ class SettingsActivity : Screen() {
         resources.getQuantityString(R.plurals.data_count, kept.data, kept.data), Numbers.bytes(kept.bytes),
     )
 
-    private fun askToWipe() = inBackground({ Everything(app).count() }) { kept ->
+    private fun askToWipe(): Unit = inBackground({ Everything(app).count() }) { kept ->
         val active = app.controller.active
         if (active != null) tell(getString(R.string.wipe_active, active.name))
-        else askToDelete(getString(R.string.wipe_question), words(kept), getString(R.string.wipe_stays)) { wipe() }
+        else askToDelete(WIPE, "", getString(R.string.wipe_question), words(kept), getString(R.string.wipe_stays)) { wipe() }
     }
 
     private fun wipe() = inBackground({
@@ -127,13 +128,18 @@ class SettingsActivity : Screen() {
 
     private fun bound(id: Int, label: Int, minute: Int, changed: (Int) -> Hours) = requireViewById<Button>(id).run {
         text = getString(label, Numbers.clock(context, minute))
-        setOnClickListener {
+        fun ask(about: String) {
             val pick = TimePickerDialog.OnTimeSetListener { _, hour, of ->
                 change(settings.copy(hours = changed(hour * 60 + of)))
                 showHours()
             }
-            TimePickerDialog(context, pick, minute / 60, minute % 60, DateFormat.is24HourFormat(context)).show()
+            val question = TimePickerDialog(context, pick, minute / 60, minute % 60, DateFormat.is24HourFormat(context))
+            question.show()
+            keep(about, "", question)
         }
+        val name = "hour $id"
+        questions[name] = { ask(name) }
+        setOnClickListener { ask(name) }
     }
 
     private fun slider(id: Int, labelId: Int, step: Int, value: Int, label: (Int) -> String, onChange: (Int) -> Unit) {
@@ -183,11 +189,12 @@ class SettingsActivity : Screen() {
 
     private fun about(info: JSONObject): String =
         getString(
-            R.string.about_engine, info.optString("version"), info.optString("abi"), info.optString("isa"), info.optInt("cores"),
+            R.string.about_engine, packageManager.getPackageInfo(packageName, 0).versionName, info.optString("version"), info.optString("abi"), info.optString("isa"), info.optInt("cores"),
             Numbers.count(info.optLong("page_size") / 1024) + " KiB", getString(if (Engine.isChild) R.string.engine_child else R.string.engine_in_app),
         )
 
     private companion object {
+        const val WIPE = "wipe"
         val NIGHT = Hours(23 * 60, 7 * 60)
         const val BATTERY_STEP = 5
         const val MEMORY_STEP = 100

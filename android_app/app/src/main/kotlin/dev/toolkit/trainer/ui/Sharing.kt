@@ -16,6 +16,10 @@ import dev.toolkit.trainer.store.isApproximate
 class Sharing(private val screen: Screen) {
     private val app = TrainerApp.of(screen)
 
+    init {
+        screen.questions[SHARE] = ::ask
+    }
+
     fun ask(run: String) = screen.inBackground({ app.runs.find(run)?.let(::wasApproximate) ?: false }) { approximate ->
         val words = listOfNotNull(R.string.share_warning, R.string.adapter_approximate.takeIf { approximate }, R.string.share_forms)
         val view = screen.layoutInflater.inflate(R.layout.share, null)
@@ -27,6 +31,7 @@ class Sharing(private val screen: Screen) {
         }
         choice(R.id.share_gguf) { SharedFiles.gguf(screen, it, app.bundles.require(it.bundle)) }
         choice(R.id.share_zip) { SharedFiles.adapter(screen, it) }
+        screen.keep(SHARE, run, dialog)
     }
 
     /** By the model's manifest, or by the trace where the model is gone. */
@@ -41,5 +46,9 @@ class Sharing(private val screen: Screen) {
         }
     }) { (intent, problem) ->
         if (intent == null) screen.tell(problem) else screen.startActivity(Intent.createChooser(intent, screen.getString(R.string.share)))
+    }
+
+    private companion object {
+        const val SHARE = "share"
     }
 }

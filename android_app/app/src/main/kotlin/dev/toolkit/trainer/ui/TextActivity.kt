@@ -43,6 +43,7 @@ class TextActivity : Screen() {
             }
         }
         wantedBundle = savedInstanceState?.getString(BUNDLE)
+        questions[DELETE] = ::askToDelete
         files = PickedFiles(this, savedInstanceState, ::showMake)
         files.restore(savedInstanceState)
         field(R.id.text).filters = arrayOf(InputFilter(::limited))
@@ -131,7 +132,7 @@ class TextActivity : Screen() {
     }
 
     private fun make() {
-        if (app.makingData.running || !files.isReady) return
+        if (app.makingData.running || files.missing() != null) return
         val bundle = chosenBundle() ?: return
         val typed = field(R.id.text).text.toString()
         if (typed.isBlank() && files.all.isEmpty()) {
@@ -147,10 +148,9 @@ class TextActivity : Screen() {
         if (files.look(::make)) return
         val name = field(R.id.name).text.toString().trim()
         val picked = files.all
-        val choices = files.chosen()
         val making = TextData(app.folders)
         app.makingText = making
-        app.makingData.begin { attempt(making, name, bundle, typed, picked, choices) }
+        app.makingData.begin { attempt(making, name, bundle, typed, picked) }
         showMake()
     }
 
@@ -169,12 +169,12 @@ class TextActivity : Screen() {
         finish()
     }
 
-    private fun attempt(making: TextData, name: String, bundle: ModelBundle, typed: String, files: List<Document>, choices: Choices): MadeData =
+    private fun attempt(making: TextData, name: String, bundle: ModelBundle, typed: String, files: List<Pair<Document, Choices>>): MadeData =
         try {
             // One file after the other: together they may not fit into memory.
-            val texts = sequenceOf(TextDocument("", text = typed)) + files.asSequence().flatMap { file ->
-                val text = file.read(app)
-                Format.of(file.name, text).read(file.name, text, choices)
+            val texts = sequenceOf(TextDocument("", text = typed)) + files.asSequence().flatMap { (file, choices) ->
+                val read = file.read(app) { making.cancelled }
+                Format.of(read.name, read.text).read(read.name, read.text, choices)
             }
             MadeData(making.make(name, bundle, texts), null)
         } catch (error: AppException) {
@@ -185,9 +185,9 @@ class TextActivity : Screen() {
 
     private fun showMake() {
         val making = app.makingData.running
-        requireViewById<Button>(R.id.make).apply {
-            isEnabled = !making && files.isReady
+        requireViewById<Button>(R.id.make).run {
             setText(if (making) R.string.making_data else R.string.make_data)
+            allow(!making, text(R.id.why), if (making) null else files.missing())
         }
         requireViewById<View>(R.id.cancel).visible(making)
     }
@@ -203,19 +203,19 @@ class TextActivity : Screen() {
                 getString(R.string.kept_details, Numbers.count(set.tokens), sequences(set.sequences))
             row.requireViewById<ImageButton>(R.id.delete).apply {
                 contentDescription = getString(R.string.delete_data, set.name)
-                setOnClickListener { askToDelete(set) }
+                setOnClickListener { askToDelete(set.name) }
             }
             list.addView(row)
         }
     }
 
-    private fun askToDelete(set: DataSet) {
-        inBackground({ app.runs.list().filter { it.data == set.name }.map { it.name } }) { users ->
+    private fun askToDelete(name: String) {
+        inBackground({ app.runs.list().filter { it.data == name }.map { it.name } }) { users ->
             if (app.controller.active?.name in users) text(R.id.problem).message(getString(R.string.data_in_use))
             else askToDelete(
-                getString(R.string.delete_data_question, set.name),
+                DELETE, name, getString(R.string.delete_data_question, name),
                 if (users.isEmpty()) null else getString(R.string.delete_data_users, users.joinToString()),
-            ) { inBackground({ app.data.delete(set.name) }) { showKept() } }
+            ) { inBackground({ app.data.delete(name) }) { showKept() } }
         }
     }
 
@@ -223,8 +223,9 @@ class TextActivity : Screen() {
 
     private companion object {
         const val PICK = 1
-        val TYPES = arrayOf("text/*", "application/json", "application/x-ndjson", "application/jsonl", "application/csv")
+        val TYPES = arrayOf("text/*", "application/json", "application/x-ndjson", "application/jsonl", "application/csv", "application/zip")
         const val BUNDLE = "bundle"
+        const val DELETE = "delete"
         const val LONGEST_TEXT = 100_000
     }
 }

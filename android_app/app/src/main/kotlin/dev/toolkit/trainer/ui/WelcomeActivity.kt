@@ -29,6 +29,7 @@ class WelcomeActivity : Screen() {
         requireViewById<View>(R.id.sample).setOnClickListener { begin() }
         inBackground({ Engine.available }) {
             engine = it
+            if (!it) text(R.id.problem).message(getString(R.string.no_engine_title))
             show()
         }
     }
