@@ -63,7 +63,7 @@ def main() -> int:
     parser.add_argument("models", nargs="*", default=list(SHAPES), help="(default: all)")
     parser.add_argument("--tokens", type=int, nargs="*", default=[1, 64, 256, 257, 1024])
     parser.add_argument("--scheme", default="int4", choices=["int4", "int4-symmetric", "int8"])
-    parser.add_argument("--isa", help="plain, avx2, avx512 or neon (default: the best)")
+    parser.add_argument("--isa", help="as TOOLKIT_ISA names them, say avx2 (default: the best)")
     options = parser.parse_args()
     machine = harness.Machine()
     library = ctypes.CDLL(str(operators_library()))

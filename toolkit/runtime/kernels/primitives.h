@@ -188,11 +188,12 @@ int64_t left_bytes(const Tiles& tiles, int64_t rows, int64_t depth);
 int64_t right_bytes(const Tiles& tiles, int64_t depth, int64_t columns);
 int64_t buffer_bytes(const Tiles& tiles);
 
-/// What a quantized row takes for 32 of its elements: 16 bits each, their scale, and their sum.
+/// What a quantized row takes for 32 of its elements: 16 bits each, their scale, and scale
+/// times sum.
 constexpr int64_t kGroupBytes = kQuantGroup * 2 + 2 * sizeof(float);
 /// Quantization groups of a stretch of the depth for which a right operand is packed at a time, so
 /// that it stays in the L1 cache. The same on all instruction sets: it decides where the offsets'
-/// part of dy W is rounded.
+/// part of a product is rounded.
 constexpr int64_t kStretch = 8;
 /// Bytes of a packed right operand for one of them: 16 bits a code, and what a group's codes are
 /// multiplied with.

@@ -96,7 +96,8 @@ TOOLKIT_INLINE void forward(const LeftGroups& left, const RightGroups& right, fl
   finish(sums, out, stride);
 }
 
-/// Rows of y (+)= x Wᵀ, over all of an extent: what a call begins with would take a tenth of it.
+/// Rows of y (+)= x Wᵀ, over all of an extent (with bytes a block): what a call begins with would
+/// take a tenth of it.
 template <int kRows, int kVectors, bool kOffset>
 void forward_through(const LeftGroups& left, const RightGroups& right, const Extent& extent) {
   for (int64_t b = 0; b < extent.blocks; ++b) {

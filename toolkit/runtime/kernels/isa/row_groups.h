@@ -7,8 +7,8 @@
 //
 // q of fixed16 has 16 bits, and y the bits of packed products: the offsets of a stretch of groups
 // are added before its products. For float32 q has three signed bytes: what is rounded is 2^-24 of
-// the largest of 32 neighbours, less than sums of floats round. A group's sum is exact, but for
-// int8 codes with three bytes, where it is rounded to a float twice.
+// the largest of 32 neighbours, less than sums of floats round. A group's products are exact; as a
+// float they are rounded once, of int8 codes with three bytes for each part of the sum as well.
 #pragma once
 
 #include "kernels/isa/fixed16_groups.h"
