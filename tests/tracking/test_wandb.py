@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 
 from tests.tracking.test_feed import AGAIN, FIRST
 from toolkit.tracking.feed import Feed
@@ -28,9 +29,19 @@ def logged(content):
             record = b""
 
 
-def test_points_are_what_its_own_files_hold(tmp_path, monkeypatch):
+def whole_log(path):
+    """Return the records of a run that has ended; W&B's service may write the last of them later."""
     from wandb.proto.wandb_internal_pb2 import Record
 
+    for _ in range(100):
+        records = [Record.FromString(data) for data in logged(path.read_bytes())]
+        if records and records[-1].WhichOneof("record_type") == "exit":
+            return records
+        time.sleep(0.1)
+    raise AssertionError(f"{path} has no end")
+
+
+def test_points_are_what_its_own_files_hold(tmp_path, monkeypatch):
     from toolkit.tracking.wandb import Wandb
 
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -43,8 +54,7 @@ def test_points_are_what_its_own_files_hold(tmp_path, monkeypatch):
     feed.close()
     [path] = tmp_path.rglob("*.wandb")
     rows, runs = {}, []
-    for data in logged(path.read_bytes()):
-        record = Record.FromString(data)
+    for record in whole_log(path):
         if record.WhichOneof("record_type") == "run":
             runs.append(record.run)
         elif record.WhichOneof("record_type") == "history":
