@@ -30,7 +30,7 @@ def logged(content):
 
 
 def whole_log(path):
-    """Return the records of a run that has ended; W&B's service may write the last of them later."""
+    """Return the records of a run that has ended; the last may be written a moment later."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     for _ in range(100):
