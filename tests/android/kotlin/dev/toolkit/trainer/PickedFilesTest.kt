@@ -261,6 +261,26 @@ class PickedFilesTest {
     }
 
     @Test
+    fun `what was sent in a chat is not taken for it, and two chats in one zip are refused`() {
+        Fixtures.deploy(temporary)
+        val text = File(Fixtures.folder, "chats/files/android.txt").readText()
+        val sent = text.replace("Anna Müller", "Zoe")
+        val long = "a".repeat(TextData.LARGEST_FILE + 1)
+        val files = listOf(
+            documents.add("a", "a.zip", zip("00001-book.txt" to long, "00002-chat.txt" to sent, "_chat.txt" to text, "00003-chat.txt" to sent)),
+            documents.add("b", "b.zip", zip("one/WhatsApp Chat with Ben.txt" to text, "two.txt" to sent)),
+            documents.add("c", "c.zip", zip("one/_chat.txt" to text, "two/_chat.txt" to sent)),
+            documents.add("d", "d.zip", zip("book.txt" to long)),
+        )
+        val screen = share(*files.toTypedArray()).get()
+        await("all of them") { text(screen, "d.zip is larger") }
+        assertTrue(text(screen, "WhatsApp chat: _chat.txt"))
+        assertTrue(listOf("b", "c").all { text(screen, "$it.zip has more than one chat in it.") })
+        val people = screen.choices(R.id.me).single()
+        assertTrue((0 until people.count).any { people.getItemAtPosition(it).toString().startsWith("Anna Müller") })
+    }
+
+    @Test
     fun `files are looked at one after the other, and not after the screen is gone`() {
         Fixtures.deploy(temporary)
         val files = List(9) { documents.add("$it", "letter-$it.txt", "dear diary $it".toByteArray()) }
