@@ -153,12 +153,16 @@ class ChildEngineTest {
         val waiting = app.runs.require("a")
         assertEquals(3L, waiting.step)
         assertEquals(1, waiting.attempts)
-        assertTrue(waiting.reason, "ran out of memory" in waiting.reason)
+        assertTrue(waiting.reason, "most likely for want of memory" in waiting.reason)
         assertEquals("no engine meanwhile", 0, children().size)
         // Not before its time, and then by itself.
         Fixtures.advance(30_000)
         app.controller.recheck()
-        assertEquals(Doing.WAITING, app.controller.active?.doing)
+        // As much real time as the run would need to open an engine.
+        repeat(100) {
+            assertEquals(Doing.WAITING to 0, app.controller.active?.doing to children().size)
+            Thread.sleep(10)
+        }
         Fixtures.advance(60_000)
         app.controller.recheck()
         assertTrue(app.controller.join(60_000))
@@ -190,14 +194,28 @@ class ChildEngineTest {
         assertTrue(app.controller.join(30_000))
         val run = app.runs.require("a")
         assertEquals(RunState.FAILED, run.state)
-        assertTrue(run.reason, "ended 3 times" in run.reason && "too little memory" in run.reason)
+        assertTrue(run.reason, "Run “a” was ended 3 times" in run.reason && "most likely the phone had too little memory" in run.reason)
         assertEquals(0, run.attempts)
         assertEquals(0L, run.step)
         app.controller.start("a")
         await("more steps") { (app.controller.active?.progress?.step ?: 0) > 0 }
     }
 
-    private fun killEngine() = ProcessBuilder("kill", "-9", children().single().toString()).start().waitFor()
+    @Test
+    fun `a run that is paused is paused, though its engine is killed for the third time while it saves`() {
+        app.runs.save(Fixtures.create(app, "a", Fixtures.reference.copy(steps = 100_000, saveEvery = 100_000)).copy(attempts = 2))
+        app.controller.start("a")
+        await("a step") { app.controller.active?.let { it.doing == Doing.TRAINING && (it.progress?.step ?: 0) > 1 } == true }
+        killEngine("-STOP")
+        app.controller.pause()
+        killEngine()
+        assertTrue(app.controller.join(30_000))
+        val run = app.runs.require("a")
+        assertEquals(run.reason, RunState.PAUSED to "", run.state to run.reason)
+        assertEquals("nothing was saved", 0L, run.step)
+    }
+
+    private fun killEngine(signal: String = "-9") = ProcessBuilder("kill", signal, children().single().toString()).start().waitFor()
 
     @Test
     fun `a model is asked before and after, as the command line asks it`() {

@@ -11,6 +11,7 @@ import android.widget.RadioButton
 import android.widget.TextView
 import dev.toolkit.trainer.Fixtures.await
 import dev.toolkit.trainer.Pictures.text
+import dev.toolkit.trainer.service.Trial
 import dev.toolkit.trainer.store.Cost
 import dev.toolkit.trainer.store.Estimates
 import dev.toolkit.trainer.store.RunState
@@ -82,12 +83,32 @@ class NewRunTest {
         assertEquals(3, measured.sequences)
         assertEquals(measured, app.estimates.find(app.bundles.require("tiny"), length, 2))
         assertNull(app.estimates.find(app.bundles.require("tiny"), length, 4))
+        // A smaller step that is measured later takes nothing away.
+        Trial(app.controller, File(app.cacheDir, "trial"), app.estimates)
+            .measure(app.bundles.require("tiny"), app.data.require("rows"), Fixtures.reference.copy(gradientAccumulation = 1))
+        assertEquals(measured, app.estimates.find(app.bundles.require("tiny"), length, 3))
+        assertEquals(1, app.estimates.find(app.bundles.require("tiny"), length, 1)!!.sequences)
+    }
+
+    @Test
+    fun `that a run keeps the trial from beginning is said only as long as it does`() {
+        val app = Fixtures.deploy(temporary)
+        val controller = Robolectric.buildActivity(NewRunActivity::class.java, NewRunActivity.intent(app, "tiny", "rows")).setup()
+        val screen = controller.get()
+        await("the form") { text(screen, "times through the text") }
+        Fixtures.create(app, "long", Fixtures.reference.copy(steps = 100_000))
+        app.controller.start("long")
+        await("the reason") { text(screen, "Run “long” is active") && !screen.requireViewById<View>(R.id.measure).isEnabled }
+        app.controller.pause()
+        await("the end of it") { screen.requireViewById<View>(R.id.measure).isEnabled && !text(screen, "Run “long” is active") }
+        controller.close()
+        assertTrue(app.controller.join(30_000))
     }
 
     @Test
     fun `no run takes more than a battery`() {
         val app = Fixtures.deploy(temporary)
-        val cost = Cost(secondsPerSequence = 1.0, peakKib = 1)
+        val cost = Cost(secondsPerSequence = 1.0, peakKib = 1, sequences = 1)
         val shares = listOf(3_600, 36_000).map {
             val settings = Fixtures.reference.copy(steps = it, gradientAccumulation = 1)
             Estimates.of(settings, app.data.require("rows"), app.bundles.require("tiny"), cost).batteryPercent

@@ -64,7 +64,7 @@ class NightTest : ServiceCase() {
         assertNull(app.controller.active)
         val run = app.runs.require("a")
         assertEquals(RunState.FAILED, run.state)
-        assertTrue(run.reason, "too little memory" in run.reason)
+        assertTrue(run.reason, "Run “a” was ended 3 times" in run.reason && "(the phone had too little memory)" in run.reason)
     }
 
     @Test

@@ -15,6 +15,7 @@ import dev.toolkit.trainer.chats.Choices
 import dev.toolkit.trainer.chats.Format
 import dev.toolkit.trainer.service.Doing
 import dev.toolkit.trainer.store.TextData
+import dev.toolkit.trainer.ui.Answers
 import dev.toolkit.trainer.ui.MadeData
 import dev.toolkit.trainer.ui.TextActivity
 import org.junit.Assert.assertEquals
@@ -91,6 +92,47 @@ class PickedFilesTest {
         assertEquals("", screen.why)
         assertNull(screen.make.contentDescription)
         controller.close()
+    }
+
+    @Test
+    fun `who the user is follows what was said in another chat, and never what was said in its own`() {
+        Fixtures.deploy(temporary)
+        val lines = listOf("Anna: hello there", "Ben: hi", "Anna: how are you?", "Ben: fine").joinToString("") { "24/12/2023, 18:30 - $it\n" }
+        val chats = List(3) { documents.add("chat$it", "chat$it.txt", lines.toByteArray()) }
+        val controller = share(*chats.toTypedArray())
+        val said = { controller.get().choices(R.id.me).map { it.selectedItemPosition } }
+        await("who speaks") { controller.get().choices(R.id.me).size == 3 }
+        choose(controller.get().me, 1)
+        assertEquals(listOf(1, 1, 1), said())
+        assertTrue(controller.get().make.isEnabled)
+        // A wrong tap is corrected where it was made.
+        choose(controller.get().me, 2)
+        assertEquals(listOf(2, 2, 2), said())
+        choose(controller.get().me, 0)
+        assertEquals("taken back", listOf(0, 0, 0), said())
+        // What is said in a chat itself stays, "nobody" too, also over a turn.
+        choose(controller.get().choices(R.id.me)[1], 2)
+        choose(controller.get().choices(R.id.me)[1], 0)
+        choose(controller.get().me, 1)
+        assertEquals(listOf(1, 0, 1), said())
+        controller.recreate()
+        await("all of them, again") { controller.get().choices(R.id.me).size == 3 }
+        assertEquals(listOf(1, 0, 1), said())
+        assertEquals("Say first who you are in chat1.txt.", controller.get().why)
+        choose(controller.get().me, 2)
+        assertEquals("what was taken over is known after the turn", listOf(2, 0, 2), said())
+        // Where two are said, none of them is guessed.
+        choose(controller.get().choices(R.id.me)[1], 1)
+        assertEquals(listOf(2, 1, 0), said())
+        controller.get().requireViewById<ViewGroup>(R.id.files).getChildAt(0).requireViewById<View>(R.id.delete).performClick()
+        assertEquals(listOf(1, 1), said())
+        controller.close()
+    }
+
+    @Test
+    fun `a column without a name is one like any other`() {
+        assertEquals("", Answers(answer = "b", question = "").choices().question)
+        assertNull(Answers(answer = "b", question = Answers.NONE).choices().question)
     }
 
     @Test
@@ -216,6 +258,26 @@ class PickedFilesTest {
         await("the data") { screen.isFinishing }
         val alone = TextData(app.folders).make("alone", app.bundles.require("chats"), Format.WHATSAPP.read("c", text, Choices("Anna Müller")))
         assertEquals(alone.tokens, app.data.require("my-text").tokens)
+    }
+
+    @Test
+    fun `what was sent in a chat is not taken for it, and two chats in one zip are refused`() {
+        Fixtures.deploy(temporary)
+        val text = File(Fixtures.folder, "chats/files/android.txt").readText()
+        val sent = text.replace("Anna Müller", "Zoe")
+        val long = "a".repeat(TextData.LARGEST_FILE + 1)
+        val files = listOf(
+            documents.add("a", "a.zip", zip("00001-book.txt" to long, "00002-chat.txt" to sent, "_chat.txt" to text, "00003-chat.txt" to sent)),
+            documents.add("b", "b.zip", zip("one/WhatsApp Chat with Ben.txt" to text, "two.txt" to sent)),
+            documents.add("c", "c.zip", zip("one/_chat.txt" to text, "two/_chat.txt" to sent)),
+            documents.add("d", "d.zip", zip("book.txt" to long)),
+        )
+        val screen = share(*files.toTypedArray()).get()
+        await("all of them") { text(screen, "d.zip is larger") }
+        assertTrue(text(screen, "WhatsApp chat: _chat.txt"))
+        assertTrue(listOf("b", "c").all { text(screen, "$it.zip has more than one chat in it.") })
+        val people = screen.choices(R.id.me).single()
+        assertTrue((0 until people.count).any { people.getItemAtPosition(it).toString().startsWith("Anna Müller") })
     }
 
     @Test

@@ -71,8 +71,11 @@ class QuestionsTest {
         run.adapter.copyTo(File(run.folder, "checkpoints/step-3/adapter_model.safetensors"))
         val page = Robolectric.buildActivity(RunActivity::class.java, RunActivity.intent(app, run.name)).setup()
         await("the page") { page.get().requireViewById<View>(R.id.share).isShown && page.get().requireViewById<View>(R.id.versions).isShown }
-        asked { page.get().requireViewById<View>(R.id.share).performClick() }
+        asked { repeat(2) { page.get().requireViewById<View>(R.id.share).performClick() } }
+        Fixtures.advance(500)
+        assertEquals("two taps ask once", 1, ShadowDialog.getShownDialogs().filter { it.isShowing }.distinct().size)
         assertEquals("Share what was learned?", title(turn(page)))
+        assertEquals("no window is left behind", 1, ShadowDialog.getShownDialogs().filter { it.isShowing }.distinct().size)
         latest!!.dismiss()
         asked { page.get().requireViewById<View>(R.id.versions).performClick() }
         assertEquals("Go back to an earlier save", title(turn(page)))

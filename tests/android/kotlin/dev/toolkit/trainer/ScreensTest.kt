@@ -269,7 +269,7 @@ class ScreensTest {
         Fixtures.create(app, "not-yet").let { app.runs.save(it.copy(created = 3)) }
         val failed = Fixtures.create(app, "diary")
         failed.trace.writeText(trace(failed, 1))
-        val reason = "cannot write trace.jsonl: No space left on device (the state of step 1 is kept)"
+        val reason = "cannot write trace.jsonl: No space left on device. Free some storage and resume (the state of step 1 is kept)"
         app.runs.save(failed.copy(state = RunState.FAILED, reason = reason, step = 1, created = 2))
         val completed = Fixtures.create(app, "letters-to-grandma")
         completed.trace.writeText(trace(completed, 8))

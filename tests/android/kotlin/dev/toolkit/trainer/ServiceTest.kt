@@ -16,9 +16,11 @@ import dev.toolkit.trainer.policy.Hold
 import dev.toolkit.trainer.policy.PolicySettings
 import dev.toolkit.trainer.service.Doing
 import dev.toolkit.trainer.service.NightJob
+import dev.toolkit.trainer.service.Notifications
 import dev.toolkit.trainer.service.TrainingService
 import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.store.TraceReader
+import dev.toolkit.trainer.ui.RunText
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
@@ -30,6 +32,7 @@ import org.junit.Test
 import org.junit.runner.RunWith
 import org.robolectric.Robolectric
 import org.robolectric.RobolectricTestRunner
+import org.robolectric.RuntimeEnvironment
 import org.robolectric.Shadows.shadowOf
 import org.robolectric.shadows.ShadowPowerManager
 import java.util.Calendar
@@ -67,6 +70,23 @@ class ServiceTest : ServiceCase() {
         assertEquals(RunState.PAUSED, app.runs.require("a").state)
         val left = shadowOf(app.getSystemService(NotificationManager::class.java)).getNotification("a", 2)
         assertEquals("Resume", left.actions.single().title.toString())
+    }
+
+    @Test
+    fun `a run that the full storage ended says so once and in one language, on its card and in its notification`() {
+        val words = "cannot write a/state.bin: No space left on device. Free some storage and resume (the state of step 5 is kept)"
+        val run = app.runs.save(app.runs.require("a").copy(state = RunState.FAILED, reason = words))
+        val expected = mapOf(
+            "en" to "Cannot write a/state.bin: No space left on device (the state of step 5 is kept). Free some space and try again.",
+            "de" to "Cannot write a/state.bin: No space left on device (the state of step 5 is kept). Schaffe Platz und versuche es noch einmal.",
+        )
+        for ((language, reason) in expected) {
+            RuntimeEnvironment.setQualifiers(language)
+            assertEquals(reason, RunText.reason(app, run))
+            Notifications(app).announceEnd(run)
+            assertEquals(reason, text(shadowOf(app.getSystemService(NotificationManager::class.java)).getNotification("a", 2)))
+        }
+        assertEquals("Another reason", RunText.reason(app, run.copy(reason = "another reason")))
     }
 
     @Test

@@ -124,7 +124,7 @@ class TextDataTest {
         assertEquals(evaluations.minOf { it.second }.toDouble(), outcome.after, 1e-6)
         assertTrue("${outcome.percent} %", outcome.percent in 5..100)
         assertTrue(run.best.path, "best/step-${outcome.bestStep}" in run.best.path)
-        assertTrue("what it took is known", app.estimates.find(bundle, set.sequenceLength)!!.secondsPerSequence > 0)
+        assertTrue("what it took is known", app.estimates.find(bundle, set.sequenceLength, 1)!!.secondsPerSequence > 0)
         assertEquals(120, app.runs.prolong("a").settings.steps)
         assertEquals("a long trace takes its storage", "steps", app.runs.require("a").settings.trace)
         assertEquals(0, app.runs.require("a").settings.patience)

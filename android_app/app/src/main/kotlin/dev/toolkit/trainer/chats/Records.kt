@@ -10,7 +10,7 @@ internal object Records {
     )
     private val NESTED = setOf("messages", "conversations", "history", "tools")
 
-    /** Names of columns that are known; of a table those that hold lists are not read. */
+    /** Names of columns of texts that are known; those that hold lists, [isNested], are read from a table as JSON. */
     val FIELDS = PAIRS.flatMap { it.toList() }.toSet() + setOf("text", "system", "context")
     private val ROLES = listOf("system", "developer", "user", "assistant", "tool", "function", "ipython").associateWith { if (it == "developer") "system" else it } +
         listOf("human", "prompter").associateWith { "user" } + listOf("gpt", "chatgpt", "bot", "model", "ai").associateWith { "assistant" }

@@ -74,7 +74,7 @@ class Notifications(private val context: Context) {
             }
             RunState.PAUSED -> ended(run, R.string.run_paused, at, true)
             RunState.STOPPED -> ended(run, R.string.run_stopped, at, true)
-            RunState.FAILED -> ended(run, R.string.run_failed, run.reason, false)
+            RunState.FAILED -> ended(run, R.string.run_failed, RunText.reason(context, run), false)
             RunState.RUNNING, RunState.WAITING -> Unit
         }
     }

@@ -100,7 +100,7 @@ class RunController(
         if (run.state != RunState.RUNNING) return start(run.name)
         val tried = runs.save(run.copy(attempts = run.attempts + 1))
         if (tried.attempts <= MOST_ATTEMPTS) return start(run.name)
-        val reason = Words.of(R.string.crash_loop, MOST_ATTEMPTS, lastExit())
+        val reason = Words.of(R.string.crash_loop, run.name, MOST_ATTEMPTS, lastExit())
         runs.save(tried.copy(state = RunState.FAILED, reason = reason, attempts = 0))
         seat.tellListeners()
         throw AppException(reason)

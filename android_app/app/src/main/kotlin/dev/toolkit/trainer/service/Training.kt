@@ -120,8 +120,8 @@ internal class Training(
     private fun afterKill() = sinceKill.takeIf { SystemClock.elapsedRealtime() < killedUntil && Hold.MEMORY !in seat.allowed }
 
     /**
-     * The engine was ended from outside, as Android does where memory is short: the run waits for memory, each time twice as long,
-     * and goes on from its last save. It has failed once that has happened too often without anything new saved.
+     * The engine was ended from outside, most likely because memory is short, which no signal tells: the run waits for memory, each
+     * time twice as long, and goes on from its last save. It has failed once that has happened too often without anything new saved.
      */
     private fun waitAfterKill(run: Run, error: EngineException): Run {
         Log.w(TAG, "run ${run.name}: its engine was ended from outside", error)
@@ -129,7 +129,10 @@ internal class Training(
         val waiting = Waiting(Hold.MEMORY, Words.of(R.string.wait_killed))
         // What came after the last save is lost, and must not be shown as done.
         seat.show(ActiveRun(run.name, Doing.OPENING, null, seat.active?.progress?.copy(step = savedStep), secondsPerStep = pace.seconds))
-        if (attempts >= MOST_ATTEMPTS) throw AppException(Words.of(R.string.crash_loop, attempts, Words.of(R.string.exit_memory)), error)
+        // Whoever pauses or stops it meanwhile gets that.
+        if (attempts >= MOST_ATTEMPTS && seat.wish == Wish.TRAIN) {
+            throw AppException(Words.of(R.string.crash_loop, run.name, attempts, Words.of(R.string.exit_engine)), error)
+        }
         sinceKill = waiting
         killedUntil = SystemClock.elapsedRealtime() + (FIRST_WAIT_MILLISECONDS shl (attempts - 1))
         seat.forbid(Hold.MEMORY)

@@ -5,7 +5,7 @@ import dev.toolkit.trainer.engine.Progress
 import org.json.JSONObject
 
 /** What a sequence of so many tokens costs with a model on this phone, measured in a step of [sequences]. */
-data class Cost(val secondsPerSequence: Double, val peakKib: Long, val sequences: Int = 1) {
+data class Cost(val secondsPerSequence: Double, val peakKib: Long, val sequences: Int) {
     fun json(): JSONObject = JSONObject().put("seconds", secondsPerSequence).put("peak_kib", peakKib).put("sequences", sequences)
 }
 
@@ -16,20 +16,23 @@ data class Estimate(val seconds: Double, val peakBytes: Long, val storageBytes: 
 class Estimates(context: Context) {
     private val preferences = context.getSharedPreferences("costs", Context.MODE_PRIVATE)
 
-    /** Null also where only smaller steps were measured: the inputs of all layers are kept for every sequence of a step. */
-    fun find(bundle: Bundle, length: Int, sequences: Int = 1): Cost? = preferences.getString(key(bundle, length), null)?.let {
-        JSONObject(it).run { Cost(getDouble("seconds"), getLong("peak_kib"), optInt("sequences", 1)) }
-    }?.takeIf { it.sequences >= sequences }
+    /**
+     * Of the smallest steps measured that have as many sequences or more. Null also where only smaller ones were: the inputs of all
+     * layers are kept for every sequence of a step.
+     */
+    fun find(bundle: Bundle, length: Int, sequences: Int): Cost? = preferences.all.filterKeys { it.startsWith(key(bundle, length)) }.values
+        .map { JSONObject(it as String).run { Cost(getDouble("seconds"), getLong("peak_kib"), getInt("sequences")) } }
+        .filter { it.sequences >= sequences }.minByOrNull { it.sequences }
 
     /** Takes what a step of [sequences] sequences took. */
     fun learn(bundle: Bundle, length: Int, sequences: Int, progress: Progress) {
         if (progress.seconds <= 0 || sequences <= 0) return
-        preferences.edit().putString(key(bundle, length), Cost(progress.seconds / sequences, progress.peakKib, sequences).json().toString()).apply()
+        preferences.edit().putString(key(bundle, length) + sequences, Cost(progress.seconds / sequences, progress.peakKib, sequences).json().toString()).apply()
     }
 
     fun forget() = preferences.edit().clear().apply()
 
-    private fun key(bundle: Bundle, length: Int) = "${bundle.name} ${bundle.bytes} $length"
+    private fun key(bundle: Bundle, length: Int) = "${bundle.name} ${bundle.bytes} $length "
 
     companion object {
         /** A forward pass against a whole step: two of the three passes and the recomputed one are not in it. */

@@ -55,16 +55,39 @@ class Document(val uri: Uri, val name: String, val bytes: Long) {
         }
     }
 
-    /** The text of a chat among pictures and other files, or null; they are left out as they are passed by. */
-    private fun chatIn(stream: InputStream, isOver: () -> Boolean): Content? = try {
-        val zip = ZipInputStream(stream)
-        generateSequence { if (isOver()) null else zip.nextEntry }.filter { it.name.endsWith(".txt", ignoreCase = true) }.map {
-            Content(it.name.substringAfterLast('/').takeLast(LONGEST_NAME), Utf8.decode(zip.all(isOver)), isInZip = true)
-        }.firstOrNull { Format.of(it.name, it.text) == Format.WHATSAPP }
-    } catch (_: ZipException) {
-        null
-    } catch (_: IllegalArgumentException) {
-        null // A name in no known encoding.
+    /**
+     * The text of a chat among pictures and other files, or null; they are left out as they are passed by. A text that was sent in a
+     * chat may be too large, or a chat itself, which iOS tells apart by the name.
+     */
+    private fun chatIn(stream: InputStream, isOver: () -> Boolean): Content? {
+        var chat: Content? = null
+        var same = 0
+        var large: AppException? = null
+        try {
+            val zip = ZipInputStream(stream)
+            for (entry in generateSequence { if (isOver()) null else zip.nextEntry }.filter { it.name.endsWith(".txt", ignoreCase = true) }) {
+                val text = try {
+                    Utf8.decode(zip.all(isOver))
+                } catch (error: AppException) {
+                    large = error
+                    continue
+                }
+                val found = Content(entry.name.substringAfterLast('/').takeLast(LONGEST_NAME), text, isInZip = true)
+                if (Format.of(found.name, text) != Format.WHATSAPP) continue
+                val better = (found.name == CHAT).compareTo(chat?.name == CHAT)
+                if (chat == null || better > 0) {
+                    chat = found
+                    same = 1
+                } else if (better == 0) same++
+            }
+        } catch (_: ZipException) {
+            return null
+        } catch (_: IllegalArgumentException) {
+            return null // A name in no known encoding.
+        }
+        if (same > 1) throw AppException(Words.of(R.string.file_two_chats, name))
+        if (chat == null) large?.let { throw it }
+        return chat
     }
 
     private fun InputStream.all(isOver: () -> Boolean): ByteArray {
@@ -84,6 +107,7 @@ class Document(val uri: Uri, val name: String, val bytes: Long) {
     companion object {
         private const val LONGEST_NAME = 60
         private const val ZIP = "PK\u0003\u0004"
+        private const val CHAT = "_chat.txt"
 
         /** What is known of it without asking anybody. */
         fun of(uri: Uri) = Document(uri, uri.lastPathSegment.orEmpty().takeLast(LONGEST_NAME), 0)

@@ -38,8 +38,11 @@ class Inspected(val format: Format, val speakers: List<Speaker>, val columns: Li
     }
 }
 
-/** What was said of one file; null where nothing was, and [NONE] where the column that is learned answers no other. */
-class Answers(var me: String? = null, var answer: String? = null, var question: String? = null) {
+/**
+ * What was said of one file; null where nothing was, and [NONE] where the column that is learned answers no other. Whoever [me] is was
+ * said here, perhaps that it is nobody, if it [isOwn]; else it comes from other chats.
+ */
+class Answers(var me: String? = null, var answer: String? = null, var question: String? = null, var isOwn: Boolean = false) {
     /** Whether enough was said to read a file that [found] tells of. */
     fun areComplete(found: Inspected) = when {
         found.speakers.isNotEmpty() -> me != null
@@ -50,12 +53,14 @@ class Answers(var me: String? = null, var answer: String? = null, var question: 
 
     fun choices() = Choices(me, question?.takeIf { it != NONE && answer != null }, answer)
 
-    fun save() = arrayOf(me, answer, question)
+    fun save() = arrayOf(me, answer, question, OWN.takeIf { isOwn })
 
     companion object {
-        const val NONE = ""
+        /** No column is called so: a file with that character is no text. */
+        const val NONE = "\u0000"
+        private const val OWN = "own"
 
-        fun restored(saved: Array<String?>?) = if (saved == null) Answers() else Answers(saved[0], saved[1], saved[2])
+        fun restored(saved: Array<String?>?) = if (saved == null) Answers() else Answers(saved[0], saved[1], saved[2], saved[3] != null)
     }
 }
 
@@ -90,7 +95,10 @@ class FileChoices(private val row: View, private val answers: Answers, private v
             val messages = row.resources.getQuantityString(R.plurals.messages, it.messages, Numbers.count(it.messages.toLong()))
             (if (shared[it.name] == 1) it.name else "${it.name} [${it.id}]") + ", " + messages
         }
-        choose(R.id.me, R.string.me_choose, names, people.map { it.id }, answers.me) { answers.me = it }
+        choose(R.id.me, R.string.me_choose, names, people.map { it.id }, answers.me) {
+            answers.me = it
+            answers.isOwn = true
+        }
     }
 
     private fun showQuestion(columns: List<String>) {

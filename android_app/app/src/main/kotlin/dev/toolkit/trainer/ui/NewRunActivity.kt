@@ -12,6 +12,7 @@ import android.widget.Spinner
 import dev.toolkit.trainer.R
 import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.engine.EngineException
+import dev.toolkit.trainer.service.Throttle
 import dev.toolkit.trainer.service.TrainingService
 import dev.toolkit.trainer.service.Trial
 import dev.toolkit.trainer.store.AppException
@@ -40,6 +41,10 @@ class NewRunActivity : Screen() {
         text(R.id.problem).message(problem)
         showEstimate()
     }
+
+    /** Steps come many times a second, and change nothing here. */
+    private val throttle = Throttle(REFRESH_MILLISECONDS) { showEstimate() }
+    private val onRun: () -> Unit = throttle::request
 
     @Volatile private var engine = false
 
@@ -81,6 +86,18 @@ class NewRunActivity : Screen() {
         requireViewById<View>(R.id.no_bundles).visible(found.isEmpty())
         requireViewById<View>(R.id.form).visible(found.isNotEmpty())
         showData(asked.coerceAtLeast(0))
+    }
+
+    override fun onStart() {
+        super.onStart()
+        app.controller.addListener(onRun)
+        showEstimate()
+    }
+
+    override fun onStop() {
+        app.controller.removeListener(onRun)
+        throttle.cancel()
+        super.onStop()
     }
 
     override fun onDestroy() {

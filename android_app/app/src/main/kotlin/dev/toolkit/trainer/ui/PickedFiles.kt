@@ -28,7 +28,7 @@ class PickedFiles(private val screen: Screen, saved: Bundle?, private val change
     private val app = TrainerApp.of(screen)
     private val picked = LinkedHashMap<Uri, Picked>()
     private val rows = screen.requireViewById<ViewGroup>(R.id.files)
-    private var kept = saved
+    private val kept = saved
     private var next: () -> Unit = {}
 
     /** Each with what was said of it. */
@@ -76,6 +76,7 @@ class PickedFiles(private val screen: Screen, saved: Bundle?, private val change
 
     private fun remove(uri: Uri) {
         rows.removeView(picked.remove(uri)?.row)
+        adopt()
         show()
     }
 
@@ -110,8 +111,8 @@ class PickedFiles(private val screen: Screen, saved: Bundle?, private val change
         screen.inBackground({ inspected(one.file) }) { found ->
             one.found = found
             one.look = Look.DONE
-            adopt(one)
-            FileChoices(one.row, one.answers) { said(one) }.show(found)
+            choices(one, found)
+            adopt()
             lookAtNext()
         }
     }
@@ -122,18 +123,24 @@ class PickedFiles(private val screen: Screen, saved: Bundle?, private val change
         act()
     }
 
-    /** Who somebody is in one chat, the same one is in the others. */
-    private fun adopt(one: Picked) {
-        val people = one.found?.speakers.orEmpty().map { it.id }
-        if (one.answers.me == null) one.answers.me = picked.values.firstNotNullOfOrNull { other -> other.answers.me?.takeIf { it in people } }
-    }
-
-    private fun said(one: Picked) {
-        if (one.answers.me != null) for (other in picked.values.filter { it.found?.speakers?.isNotEmpty() == true && it.answers.me == null }) {
-            adopt(other)
-            FileChoices(other.row, other.answers) { said(other) }.show(other.found!!)
-        }
+    private fun choices(one: Picked, found: Inspected) = FileChoices(one.row, one.answers) {
+        adopt()
         changed()
+    }.show(found)
+
+    /**
+     * Who somebody is in one chat, the same one is in the others in which nothing was said, for as long as it is said there. Where that
+     * would be two people, it has to be said.
+     */
+    private fun adopt() {
+        val said = picked.values.filter { it.answers.isOwn }.mapNotNull { it.answers.me }.toSet()
+        for (one in picked.values) {
+            val found = one.found ?: continue
+            val me = found.speakers.map { it.id }.filter { it in said }.singleOrNull()
+            if (one.answers.isOwn || one.answers.me == me) continue
+            one.answers.me = me
+            choices(one, found)
+        }
     }
 
     private fun inspected(file: Document): Inspected = try {

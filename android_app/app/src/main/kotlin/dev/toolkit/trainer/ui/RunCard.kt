@@ -82,9 +82,15 @@ object RunText {
         else -> context.getString(R.string.outcome_learned, outcome.percent)
     }
 
-    /** Why it failed, with what helps against a full storage, of which the engine has only the system's words. */
-    fun reason(context: Context, run: Run): String? = run.reason?.replaceFirstChar(Char::uppercase)
-        ?.let { if (it.contains("No space left")) "${it.trimEnd('.')}. ${context.getString(R.string.free_space)}" else it }
+    /** Why it failed; what helps against a full storage in the app's language, in place of the engine's words for it. */
+    fun reason(context: Context, run: Run): String {
+        val words = run.reason.replaceFirstChar(Char::uppercase)
+        val cause = words.replace(ENGINE_REMEDY, "")
+        return if (cause == words) words else "$cause. ${context.getString(R.string.free_space)}"
+    }
+
+    /** toolkit/runtime/engine/error.h; what follows says which step is kept. */
+    private const val ENGINE_REMEDY = ". Free\u0020some\u0020storage\u0020and\u0020resume"
 
     fun canStart(run: Run): Boolean = run.state != RunState.COMPLETED
 
@@ -140,7 +146,7 @@ class RunCard(private val view: View, private val share: (Run) -> Unit, private 
             active?.let { RunText.since(context, it) },
             if (step > 0 && active == null && run.state != RunState.COMPLETED) at else null,
             run.outcome?.takeIf { active == null }?.let { RunText.outcome(context, it) },
-            RunText.reason(context, run)?.takeIf { active == null && run.state == RunState.FAILED },
+            RunText.reason(context, run).takeIf { active == null && run.state == RunState.FAILED },
         )
         return parts.joinToString("\n")
     }

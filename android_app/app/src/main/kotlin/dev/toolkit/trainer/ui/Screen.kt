@@ -76,6 +76,8 @@ abstract class Screen : Activity() {
         if (asked == name to about) answered?.let(dialog::onRestoreInstanceState)
         answered = null
         asked = name to about
+        // Of a second tap.
+        question?.dismiss()
         question = dialog
     }
 
