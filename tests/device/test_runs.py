@@ -193,6 +193,16 @@ def test_damaged_trace_lines_are_left_out(device):
     assert run.records() == [{"type": "step"}]
 
 
+def test_a_trace_is_read_again_from_where_a_line_begins(device):
+    """What a killed trainer left of a line goes with it."""
+    run = Run(device, "run1")
+    device.make_directory(run.path)
+    device.write(f"{run.path}/trace.jsonl", b'{"type":"run"}\n{"type":"step"}\n{"type":"st')
+    assert run.records() == [{"type": "run"}, {"type": "step"}]
+    run.rewind(15, 0)
+    assert run.records() == [{"type": "step"}]
+
+
 def test_versions_are_compared_and_both_named(device, tmp_path):
     folder = write_fake_runtime(tmp_path / "old", version="0.0.9")
     with pytest.raises(ToolkitError, match=rf"version 0\.0\.9 .* this toolkit is {__version__}"):

@@ -32,7 +32,7 @@ def cut_rounds(daemon: Daemon, folder: Path) -> None:
     cooling._LOOK_SECONDS = 0.5
     with toolkit.open_device(ADDRESS) as device:
         device.deploy(folder / "bundle", folder / "data", name="lab")
-    cuts: list[threading.Thread] = []
+    threads: list[threading.Thread] = []
     done: list[int] = []
 
     def cut() -> None:
@@ -44,15 +44,21 @@ def cut_rounds(daemon: Daemon, folder: Path) -> None:
         daemon.start()
 
     def begins(number: int) -> None:
-        cuts.append(threading.Thread(target=cut))
-        cuts[-1].start()
+        threads.append(threading.Thread(target=cut))
+        threads[-1].start()
 
     phone.says(celsius=43.1)
     shown, said = Seen(begins), []
     shown.say = said.append
-    threading.Timer(1.5, phone.says).start()
+
+    def cools_down() -> None:
+        wait_for(lambda: any("waits to cool down" in line for line in said), 60)
+        phone.says()
+
+    threads.append(threading.Thread(target=cools_down))
+    threads[-1].start()
     result = toolkit.federate(folder / "lab.yaml", folder / "out", shown=shown)
-    for thread in cuts:
+    for thread in threads:
         thread.join()
     assert len(done) == len(result.rounds) == 2
     for record in result.rounds:

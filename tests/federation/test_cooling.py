@@ -1,8 +1,12 @@
 """Nodes whose phone is too hot, as a stand-in for `dumpsys` says: they wait, or fail as hot."""
 
 import json
+import os
+import shutil
+import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -11,8 +15,10 @@ from tests.federation.test_failures import Seen, pids_below
 from tests.federation.test_rounds import same
 from tests.support.fake_dumpsys import FakeDumpsys
 from tests.support.processes import wait_for
+from toolkit.device.errors import DeviceLost
+from toolkit.device.local import LocalDevice
 from toolkit.errors import ToolkitError
-from toolkit.federation import cooling
+from toolkit.federation import cooling, node
 
 OPTIONS = {"evaluate": "off", "local_steps": 60, "train": {"lr": 0.018}}
 
@@ -67,10 +73,16 @@ def test_a_phone_that_becomes_hot_goes_on_when_it_is_cool(lab, phone, tmp_path, 
 @pytest.mark.parametrize("begins", ["hot", "cool"])
 def test_a_phone_that_stays_hot_is_told_as_hot(lab, phone, tmp_path, begins):
     """Not as late; before its round, or in it."""
-    options = {**OPTIONS, "rounds": 1, "local_steps": 100_000, "round_minutes": 0.04}
+    minutes = {"hot": 0.02, "cool": 0.08}[begins]
+    options = {**OPTIONS, "rounds": 1, "local_steps": 100_000, "round_minutes": minutes}
     config = lab.config(tmp_path / "lab.yaml", "b", **options)
     phone.says(celsius=43.1 if begins == "hot" else 30)
-    heating = threading.Timer(1.0, phone.says, kwargs={"status": 3})
+
+    def heats() -> None:
+        wait_for(lambda: pids_below(lab.folder / "b"), 20)
+        phone.says(status=3)
+
+    heating = threading.Thread(target=heats)
     if begins == "cool":
         heating.start()
     with pytest.raises(ToolkitError) as error:
@@ -83,3 +95,148 @@ def test_a_phone_that_stays_hot_is_told_as_hot(lab, phone, tmp_path, begins):
     assert why in error.value.cause and "late" not in error.value.cause
     assert not pids_below(lab.folder / "b")
     assert json.loads((tmp_path / "out/federation.json").read_text())["round"] == 0
+
+
+class Cut:
+    """Cuts the connections of folders, and what goes on on one of them meanwhile."""
+
+    def __init__(self, home):
+        self.home, self.on, self.lost = home, False, 0
+        self.followed = threading.Event()  # once a trace is read
+        self.held: list[int] = []
+        exchange = LocalDevice._exchange
+
+        def shaky(device, command, source, timeout):
+            if self.on:
+                self.lost += 1
+                raise DeviceLost(device.spec, "cut")
+            if "trace.jsonl" in command.line:
+                self.followed.set()
+            yield from exchange(device, command, source, timeout)
+
+        self.exchange = shaky
+
+    def hold_trainer(self) -> None:
+        """Have the trainer stand still between two of its steps."""
+        wait_for(lambda: pids_below(self.home), 20)
+        [run] = self.home.glob("runs/*")
+        trace = run / "trace.jsonl"
+        wait_for(lambda: trace.exists() and b'"type":"step"' in trace.read_bytes(), 20)
+        self.run, self.held = run, pids_below(self.home)
+        for pid in self.held:
+            os.kill(pid, signal.SIGSTOP)
+        assert self.held
+
+    def let_go(self) -> None:
+        for pid in self.held:
+            os.kill(pid, signal.SIGCONT)
+        self.held = []
+
+    def begin(self) -> None:
+        self.on, before = True, self.lost
+        wait_for(lambda: self.lost > before)
+
+    def end(self) -> None:
+        self.followed.clear()
+        self.on = False
+
+
+@pytest.fixture(scope="module")
+def in_peace(lab, tmp_path_factory):
+    """A round that nothing happens in, and its configuration."""
+    folder = tmp_path_factory.mktemp("peace")
+    lab.add("cut")
+    options = {**OPTIONS, "local_steps": 150, "rounds": 1, "round_minutes": 1}
+    config = lab.config(folder / "lab.yaml", "cut", **options)
+    return config, toolkit.federate(config, folder / "out")
+
+
+@pytest.fixture
+def cut_off(lab, phone, in_peace, tmp_path, monkeypatch):
+    """Carries out a round while something happens, and holds its bits against one in peace."""
+
+    def carried_out(act):
+        config, whole = in_peace
+        home = lab.folder / "cut"
+        for run in home.glob("runs/*"):
+            shutil.rmtree(run)
+        cut, said, acts = Cut(home), [], []
+        monkeypatch.setattr(LocalDevice, "_exchange", cut.exchange)
+        monkeypatch.setattr(node, "_RETRY_SECONDS", 0.05)
+
+        def acted():
+            try:
+                act(cut, said)
+            finally:
+                cut.end()
+                cut.let_go()
+
+        with ThreadPoolExecutor(1) as pool:
+            shown = Seen(lambda number: acts.append(pool.submit(acted)))
+            shown.say = said.append
+            result = toolkit.federate(config, tmp_path / "out", shown=shown)
+            acts[0].result()
+        assert same(result.path, whole.path)
+        [record] = result.rounds
+        assert not record["failures"]
+        return record["nodes"][0], [line for line in said if "waits" in line]
+
+    return carried_out
+
+
+def test_a_trainer_that_a_cut_left_alone_ends_while_the_phone_is_hot(cut_off, phone):
+    """And what was too hot before another cut is so until it is cool."""
+    training = []
+
+    def act(cut, said):
+        cut.hold_trainer()
+        cut.begin()
+        phone.says(celsius=42.5)
+        cut.end()
+        wait_for((cut.run / "stop").exists, 20)
+        cut.let_go()
+        wait_for(lambda: any("waits" in line for line in said), 20)
+        phone.says(celsius=40.0)
+        cut.begin()
+        cut.end()
+        wait_for(lambda: sum("waits" in line for line in said) == 2, 20)
+        training.append(pids_below(cut.home))
+        phone.says()
+
+    report, waits = cut_off(act)
+    assert training == [[]]
+    assert report["lost"] >= 2 and report["hot_seconds"] > 0
+    assert waits == [
+        "cut waits to cool down: its battery has 42.5 degrees Celsius",
+        "cut waits to cool down: its battery has 40.0 degrees Celsius",
+    ]
+
+
+def test_what_was_trained_without_a_connection_waits_for_no_phone_to_cool(cut_off, phone):
+    def act(cut, said):
+        cut.hold_trainer()
+        cut.begin()
+        phone.says(celsius=45.0)
+        cut.let_go()
+        wait_for(lambda: not pids_below(cut.home), 20)
+        cut.end()
+
+    report, waits = cut_off(act)
+    assert report["lost"] >= 1 and report["hot_seconds"] == 0 and not waits
+
+
+def test_a_trainer_that_was_ended_before_a_cut_is_started_again(cut_off, phone):
+    """It still saves when the connection is back, and the phone is cool by then."""
+
+    def act(cut, said):
+        cut.hold_trainer()
+        phone.says(celsius=42.5)
+        wait_for((cut.run / "stop").exists, 20)
+        cut.begin()
+        phone.says()
+        cut.end()
+        assert cut.followed.wait(20)
+        cut.let_go()
+
+    report, waits = cut_off(act)
+    assert report["lost"] >= 1 and not waits

@@ -18,6 +18,9 @@ from toolkit.device.errors import DeviceLost
 from toolkit.device.local import LocalDevice
 from toolkit.errors import ToolkitError
 from toolkit.federation import node
+from toolkit.federation.orders import NodeFailed
+from toolkit.federation.rounds import Federation
+from toolkit.federation.settings import read_federation
 from toolkit.federation.shown import Shown
 
 LONG = {"local_steps": 60, "train": {"save-every": 5}}
@@ -91,6 +94,28 @@ def test_a_node_that_is_away_or_late_is_left_out(lab, tmp_path):
     with pytest.raises(ToolkitError, match=r"round 1 does not count.*a: late: .* of 100000 steps"):
         toolkit.federate(late, tmp_path / "late")
     assert not pids_below(lab.folder / "a")
+
+
+def test_a_reason_that_a_node_wrote_is_cut_short(lab, tmp_path):
+    class Liars:
+        def __init__(self, *_):
+            pass
+
+        def size(self):
+            return 1
+
+        def play(self, order):
+            yield "a", NodeFailed("\x1b[31mno\n" * 10_000, "never")
+
+    shown, told = Shown(), []
+    shown.failed = lambda name, why: told.append((name, why))
+    settings = read_federation(lab.config(tmp_path / "lab.yaml", rounds=1))
+    federation = Federation(settings, tmp_path / "out", shown, resume=False, fleet=Liars)
+    with pytest.raises(ToolkitError, match="round 1 does not count") as error:
+        federation.run()
+    [(name, why)] = told
+    assert name == "a" and why == ("?[31mno " * 100)[:500] and why.isprintable()
+    assert len(error.value.cause) < 800 and error.value.cause.isprintable()
 
 
 def test_an_evaluation_that_prints_nothing_ends_with_its_round(lab, tmp_path):

@@ -51,6 +51,7 @@ def test_a_report_comes_back_from_json():
         *(("peak_bytes", value) for value in ("-1", "1e30")),
         *(("held_out_error", value) for value in ("3", json.dumps("x" * 2000))),
         *(("scalars", value) for value in ("3", "[3]", "[[0.1, 3]]", "[[0.1, [NaN]]]")),
+        ("scalars", json.dumps([[0.1, [1.0] * 1001]])),
         *(("directions", value) for value in ("3", "{}", json.dumps({**DIRECTIONS, "layers": 3}))),
         *(("directions", json.dumps({**DIRECTIONS, key: "x"})) for key in ("seed", "sparsity")),
         ("directions", json.dumps({**DIRECTIONS, "seed": 2**60})),

@@ -2,13 +2,17 @@
 
 import struct
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from tests.support.fake_dumpsys import FakeDumpsys
 from toolkit.device.errors import DeviceLost
+from toolkit.device.layout import Deployed
 from toolkit.device.local import LocalDevice
+from toolkit.federation.cooling import Cooling
 from toolkit.federation.fleet import Lab
-from toolkit.federation.orders import NodeFailed, Order
+from toolkit.federation.orders import NodeFailed, NodeReport, Order
 from toolkit.federation.settings import FederationSettings, NodeSettings
 from toolkit.federation.shown import Shown
 from toolkit.federation.turn import Turn
@@ -81,10 +85,42 @@ def test_what_began_with_another_adapter_does_not_count(device, tmp_path, taken)
     mine._judge(mark, 15, {})
 
 
+def test_what_is_trained_is_not_measured_on_a_hot_phone(device, tmp_path, monkeypatch):
+    """It is collected all the same, and the report says why it has no held-out loss."""
+    phone = FakeDumpsys(tmp_path)
+    monkeypatch.setenv("PATH", str(phone.bin), prepend=":")
+    phone.says(celsius=42.5)
+    (tmp_path / "validation.ptd").touch()
+    data = Deployed("data", str(tmp_path), 0.0, "")
+    mine, report, said = turn(device, tmp_path), NodeReport("a"), []
+    cooling = Cooling(time.monotonic(), lambda: None, said.append, report)
+    write_state(tmp_path, b"step 10\nposition 10\n")
+    mine._mark("")
+    write_state(tmp_path, b"step 15\nposition 15\n")
+    cooling.over(device)
+    assert cooling.hot()
+    mine._rest(cooling)
+    mine._evaluate(data, data, "", report, cooling)
+    assert not said and report.held_out_error == "hot: its battery has 42.5 degrees Celsius"
+    write_state(tmp_path, b"step 13\nposition 13\n")
+    with pytest.raises(NodeFailed, match=r"hot: .* 42.5 .*; 3 of 5 steps in time"):
+        mine._rest(cooling)
+
+
+@pytest.mark.parametrize(("waited", "why"), [(2.0, "late: 1 of 2"), (3.0, "hot: it waited 3 s")])
+def test_a_slow_node_is_late_though_it_was_hot_for_a_while(monkeypatch, waited, why):
+    report, now = NodeReport("a"), [100.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr("toolkit.federation.cooling.time", clock)
+    cooling = Cooling(110.0, lambda: None, lambda line: None, report)
+    now[0], report.hot_seconds = 110.0, waited
+    assert cooling.late("1 of 2").cause.startswith(why)
+
+
 def test_a_node_that_waits_for_its_turn_has_its_whole_time(tmp_path, monkeypatch):
     seen = []
 
-    def attempt(self, asked, deadline, report):
+    def attempt(self, asked, deadline, report, cooling):
         seen.append(deadline - time.monotonic())
         time.sleep(0.5)
         raise NodeFailed("enough")
@@ -97,7 +133,7 @@ def test_a_node_that_waits_for_its_turn_has_its_whole_time(tmp_path, monkeypatch
 
 
 def test_numbers_that_a_device_made_up_fail_the_node_alone(tmp_path, monkeypatch):
-    def attempt(self, asked, deadline, report):
+    def attempt(self, asked, deadline, report, cooling):
         if self.name == "a":
             int(float("inf"))
         raise DeviceLost(self.name, "cut")

@@ -112,6 +112,11 @@ class Run:
             found += [record for line in lines if (record := _parse(line))]
         return found
 
+    def rewind(self, trace_offset: int, log_offset: int) -> None:
+        """Have `records` and `failure` begin there again."""
+        self.trace_offset, self.log_offset, self.partial = trace_offset, log_offset, b""
+        self.unseen.clear()
+
     def history(self, *, whole: bool = False) -> list[dict[str, Any]]:
         """Return the records of parts, steps, evaluations and ends, picked out on the device.
 

@@ -8,6 +8,7 @@ from toolkit.device import Device, DeviceLost, open_device, training
 from toolkit.device.layout import Deployed, choose, list_deployed
 from toolkit.device.runtime import check_version, find_runtime
 from toolkit.errors import ToolkitError
+from toolkit.federation.cooling import Cooling
 from toolkit.federation.orders import Cancelled, NodeFailed, NodeReport, Order, UnfitNode
 from toolkit.federation.settings import FederationSettings, NodeSettings
 from toolkit.federation.turn import Turn
@@ -89,10 +90,11 @@ class Node:
         """
         report, begun = NodeReport(self.name), time.monotonic()
         deadline = begun + order.seconds
+        cooling = Cooling(deadline, self._glance, self.say, report)
         try:
             while True:
                 try:
-                    self._attempt(order, deadline, report)
+                    self._attempt(order, deadline, report, cooling)
                     report.seconds = time.monotonic() - begun
                     return report
                 except DeviceLost as lost:
@@ -115,7 +117,7 @@ class Node:
         if self.cancelled():
             raise Cancelled
 
-    def _attempt(self, order: Order, deadline: float, report: NodeReport) -> None:
+    def _attempt(self, order: Order, deadline: float, report: NodeReport, cooling: Cooling) -> None:
         device = open_device(self.settings.device)
         try:
             device.connect()
@@ -128,7 +130,7 @@ class Node:
                 self._check(device)
             bundle, data = self._bundle(device), choose(device, "data", self.settings.data)
             turn = Turn(device, self.federation, self.run, order, deadline, self._glance, self.say)
-            turn.take(bundle, data, report)
+            turn.take(bundle, data, report, cooling)
         finally:
             report.sent_bytes += device.traffic.sent
             report.received_bytes += device.traffic.received

@@ -22,7 +22,7 @@ from toolkit.errors import ToolkitError
 from toolkit.federation.aggregation import AGGREGATORS, Aggregator, Reply
 from toolkit.federation.fleet import Fleet, Lab
 from toolkit.federation.orders import NodeFailed, NodeReport, Order, Replayed
-from toolkit.federation.said import check_report
+from toolkit.federation.said import check_report, reason_of
 from toolkit.federation.scalars import Scalars, replay_of, steps_in, write_moves
 from toolkit.federation.settings import FederationSettings
 from toolkit.federation.shown import Shown
@@ -226,8 +226,9 @@ class Federation:
                     self._check(answer, order.steps)
                     aggregator.add(Reply(name, folder, answer.labelled, answer))
             except ToolkitError as error:
-                outcome.failures[name] = str(error) if error is answer else error.cause
-                self._shown.failed(name, outcome.failures[name])
+                why = reason_of(str(error) if error is answer else error.cause)
+                outcome.failures[name] = why
+                self._shown.failed(name, why)
                 continue
             outcome.reports.append(answer)
             self._shown.came(order.round, answer)

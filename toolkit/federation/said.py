@@ -5,12 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from toolkit.device.parsers import printable
 from toolkit.federation.orders import DIRECTIONS, NodeFailed, NodeReport
 
 _MOST_COUNTED = 2**53  # what a float counts exactly: weights and bytes are summed
 _MOST_MEASURED = 1e12  # nats, seconds
 _LONGEST = 1000
 _OPTIONAL = ("loss", "held_out_loss")
+
+
+def reason_of(text: str) -> str:
+    """Return a reason that a node wrote as a line of at most 500 printable characters."""
+    return printable(" ".join(text.split()))
 
 
 def report_of(said: Mapping[str, Any], node: str) -> NodeReport:
@@ -65,4 +71,4 @@ def _is_step(value: Any) -> bool:
     """Whether this is a learning rate and slopes; whether they may be that is seen elsewhere."""
     if not isinstance(value, list | tuple) or len(value) != 2 or not isinstance(value[1], list):
         return False
-    return all(map(_is_number, (value[0], *value[1])))
+    return len(value[1]) <= _LONGEST and all(map(_is_number, (value[0], *value[1])))

@@ -25,8 +25,12 @@ from toolkit.federation.marks import Mark, read_mark, remove_sent, write_mark
 from toolkit.federation.orders import Lacking, NodeFailed, NodeReport, Order
 from toolkit.federation.remaking import remake, scalars_of
 from toolkit.federation.settings import FederationSettings
-
-_STOP_SECONDS = 120.0
+from toolkit.federation.trainers import (
+    end_trainer,
+    last_words,
+    runs_of_rounds,
+    stopped_before,
+)
 
 Records = dict[int, dict[str, Any]]
 
@@ -64,7 +68,7 @@ class Turn:
         self._adapter: Path | None = None  # on the device; None: the bundle's own
         self._node = ""
 
-    def take(self, bundle: Deployed, data: Deployed, report: NodeReport) -> None:
+    def take(self, bundle: Deployed, data: Deployed, report: NodeReport, cooling: Cooling) -> None:
         """Evaluate, train and bring the adapter back, as far as that was not done before.
 
         Raises:
@@ -77,9 +81,9 @@ class Turn:
         own = f"{bundle.path}/adapter.ptd"
         self._adapter = None if adapter == own else Path(adapter)
         self._node = report.node
-        cooling = Cooling(self._device, self._deadline, self._glance, self._say, report)
-        if (why := cooling.hot()) is not None:
-            cooling.wait(why, "it did not begin")
+        cooling.over(self._device)
+        if cooling.hot():
+            self._rest(cooling)
         if report.held_out_loss is None and report.held_out_error is None:
             self._evaluate(bundle, data, adapter, report, cooling)
         if order.steps == 0:
@@ -112,15 +116,21 @@ class Turn:
     def _left(self) -> float:
         return max(self._deadline - time.monotonic(), 0.0)
 
-    def _remove_earlier(self) -> None:
-        """Remove the runs of earlier rounds of a node that begins anew in every one."""
-        earlier = {f"{self._base}-{number}" for number in range(1, self._order.round)}
-        for entry in self._device.list(f"{self._device.root}/runs"):
-            if entry.name in earlier:
-                run = Run(self._device, entry.name)
-                if run.alive():
-                    _stop(run)
-                self._device.remove(run.path)
+    def _rest(self, cooling: Cooling) -> None:
+        """End what trains on a phone that is too hot, as it went on without a connection, and wait.
+        A round that is trained waits for nothing: it can be collected.
+        """
+        device, order, base = self._device, self._order, self._base
+        drop = self._federation.state == "drop"
+        for run in runs_of_rounds(device, base, order.round) if drop else [self._run]:
+            end_trainer(run)
+        mark, saved = read_mark(device, base), read_saved_state(device, self._run.name)
+        done = 0
+        if mark is not None and saved is not None and mark.is_of(order.round, order.sha256):
+            done = saved.step - mark.begin
+        if not 0 < order.steps <= done:
+            said = f"{done} of {order.steps} steps in time" if done > 0 else "it did not begin"
+            cooling.wait(said)
 
     def _evaluate(
         self,
@@ -133,6 +143,9 @@ class Turn:
         """Measure what is held out; what cannot be measured may still be trained."""
         held_out, federation = f"{data.path}/validation.ptd", self._federation
         if federation.evaluate == "off" or self._device.stat(held_out) is None:
+            return
+        if cooling.why is not None:  # and what was trained is collected all the same
+            report.held_out_error = f"hot: {cooling.why}"
             return
         arguments = ["--bundle", bundle.path, "--data", held_out, "--adapter", adapter]
         arguments += ["--max-samples", str(federation.max_samples)]
@@ -156,7 +169,7 @@ class Turn:
                 raise cooling.late("it was still measuring") from error
             if isinstance(error, DeviceLost):
                 raise
-            report.held_out_error = error.cause
+            report.held_out_error = error.cause[:500]
             return
         report.held_out_loss = number(result.get("loss"))
         report.held_out_tokens = whole(result.get("tokens")) or 0
@@ -172,9 +185,10 @@ class Turn:
                 f"it is asked for round {order.round}, and was in round {mark.round} already"
             )
         if self._federation.state == "drop":
-            self._remove_earlier()
-        if run.alive():
-            _stop(run)
+            for earlier in runs_of_rounds(device, self._base, order.round - 1):
+                end_trainer(earlier)
+                device.remove(earlier.path)
+        end_trainer(run)
         saved = read_saved_state(device, run.name)
         if run.exists() and (saved is None or saved.step == 0):
             device.remove(run.path)  # it ended before its first step: what it began with is old
@@ -218,28 +232,32 @@ class Turn:
         """
         run, order = self._run, self._order
         while True:
-            run.trace_offset, run.log_offset = mark.trace_offset, mark.log_offset
-            if not run.alive():
+            run.rewind(mark.trace_offset, mark.log_offset)
+            if not (found := run.alive()):
                 self._launch(mark, until, bundle, data)
             steps, hot = self._follow(cooling)
-            if hot is None or len(steps) >= order.steps:
+            if len(steps) >= order.steps:
                 return steps
-            cooling.wait(hot, f"{len(steps)} of {order.steps} steps in time")
+            if hot:
+                cooling.wait(f"{len(steps)} of {order.steps} steps in time")
+            elif not (found and stopped_before(run, until)):  # by whoever was here before the cut
+                return steps
 
-    def _follow(self, cooling: Cooling) -> tuple[Records, str | None]:
-        """Return steps until the trainer ends, and why it was ended if the phone became too hot."""
+    def _follow(self, cooling: Cooling) -> tuple[Records, bool]:
+        """Return steps until the trainer ends, and whether it was ended for heat."""
         steps: Records = {}
-        hot: str | None = None
+        hot = False
         for record in follow(self._run):
             self._glance()
             if record is not None and record["type"] == "step":
                 steps[whole(record.get("step")) or 0] = record
             if time.monotonic() > self._deadline and self._run.alive():
                 done = len(steps)
-                _stop(self._run)
+                end_trainer(self._run)
                 raise cooling.late(f"{done} of {self._order.steps} steps in time")
-            if hot is None and (hot := cooling.hot()) is not None:
-                _stop(self._run)
+            if not hot and cooling.hot():
+                hot = True
+                end_trainer(self._run)
         return steps, hot
 
     def _judge(self, mark: Mark, until: int, steps: Records) -> None:
@@ -250,12 +268,9 @@ class Turn:
             if mark.begin > 0 and saved.taken != (mark.begin, self._order.sha256):
                 raise NodeFailed("what it trained did not begin with the round's adapter")
             return
-        end: dict[str, Any] = {}
-        for record in run.history(whole=True):  # of the last session
-            end = {} if record["type"] == "run" else record if record["type"] == "end" else end
-        if error := end.get("error"):
-            raise NodeFailed(str(error)[:500])
-        if end.get("status") == "stopped" and run.exit_code() == 0:
+        if error := last_words(run).get("error"):
+            raise NodeFailed(str(error))
+        if stopped_before(run, until):
             raise NodeFailed(f"stopped on the device after step {max(steps, default=0)}")
         raise NodeFailed(run.failure())
 
@@ -283,13 +298,3 @@ class Turn:
         folder.mkdir(exist_ok=True)
         for name in (ADAPTER, CONFIG):
             fetch_file(self._device, f"{self._run.path}/{name}", folder / name)
-
-
-def _stop(run: Run) -> None:
-    """End a trainer with everything saved."""
-    run.request_stop()
-    end = time.monotonic() + _STOP_SECONDS
-    while run.alive():
-        if time.monotonic() > end:
-            raise NodeFailed(f"its trainer did not end within {_STOP_SECONDS:.0f} s")
-        time.sleep(0.2)

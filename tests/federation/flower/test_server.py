@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp.strategy import (
     DifferentialPrivacyServerSideFixedClipping,
     FedAdam,
@@ -20,7 +20,7 @@ from tests.federation.test_rounds import same
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.peft_files import PEFT_PREFIX
 from toolkit.errors import ToolkitError
-from toolkit.federation.flower import records, start
+from toolkit.federation.flower import errands, records, start
 from toolkit.federation.settings import read_federation
 from toolkit.federation.shown import Shown
 
@@ -120,13 +120,17 @@ def test_a_node_that_was_started_again_is_taken(lab, tmp_path, quick):
 
 def test_a_number_that_nobody_answers_for_ends_no_federation(lab, tmp_path, quick, monkeypatch):
     """As after a kill of server and node: the old number counts as connected for a minute."""
-    for name, seconds in (("_QUERY_SECONDS", 1.0), ("_QUERY_EACH_SECONDS", 0.0)):
-        monkeypatch.setattr(f"toolkit.federation.flower.fleet.{name}", seconds)
+    monkeypatch.setattr("toolkit.federation.flower.fleet._QUERY_SECONDS", 1.0)
     grid = grid_of(lab, "a", "b")
     grid.nodes = {6: {}, **grid.nodes}
     grid.deaf.add(6)
     options = {"rounds": 1, "local_steps": 1, "evaluate": "off"}
+    options["nodes"] = []  # and so no simulation, whose nodes have more time the more there are
+    sent, push = [], grid.push_messages
+    grid.push_messages = lambda messages: sent.extend(messages) or push(messages)
     result = federated(lab, grid, tmp_path / "out", **options)
+    asked = [m.metadata.ttl for m in sent if m.metadata.message_type == MessageType.QUERY]
+    assert len(asked) >= 3 and max(asked) <= 1.0 + errands._SLACK_SECONDS
     assert [node["node"] for node in result.rounds[0]["nodes"]] == ["a", "b"]
 
 

@@ -22,6 +22,7 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
 from toolkit.federation.flower.records import size_of
 from toolkit.federation.orders import NodeFailed
+from toolkit.federation.said import reason_of
 
 _TRIES = 5
 _PAUSE_SECONDS = 1.0
@@ -182,7 +183,7 @@ class Post:
             if not reply.has_error():
                 errand.received += size_of(reply.content) if reply.has_content() else 0
                 return reply if reply.has_content() else NodeFailed("its answer is empty")
-            reason = str(reply.error.reason or "it gave no reason")
+            reason = reason_of(reply.error.reason or "it gave no reason")
             if reply.error.code == _AWAY:
                 errand.id, errand.away, errand.trouble = "", time.monotonic(), reason
             elif reply.error.code in _UNHEARD:

@@ -20,13 +20,13 @@ from toolkit.federation.fleet import Answer
 from toolkit.federation.flower import records, scalars
 from toolkit.federation.flower.errands import Errand, Post, Unheard, senseless
 from toolkit.federation.orders import NodeFailed, NodeReport, Order, OtherName
-from toolkit.federation.said import report_of
+from toolkit.federation.said import reason_of, report_of
 from toolkit.federation.settings import NAME, FederationSettings
 from toolkit.federation.shown import Shown
 
 _POLL_SECONDS = 0.3
 _QUERY_SECONDS = 180.0
-_QUERY_EACH_SECONDS = 4.0  # simulated nodes answer one after the other
+_QUERY_EACH_SECONDS = 4.0  # simulated nodes, which the file names, answer one after the other
 _ALIVE_SECONDS = 30.0  # in which a node that is there answers
 _MARGIN_SECONDS = 60.0  # for the way there and back: a node says itself that it is late
 
@@ -201,7 +201,7 @@ class GridFleet:
             for node, since in there.items()
             if node not in known and self._refused.get(node) != since
         ]
-        seconds = _QUERY_SECONDS + _QUERY_EACH_SECONDS * len(new)
+        seconds = _QUERY_SECONDS + _QUERY_EACH_SECONDS * len(new) * bool(self.settings.nodes)
         for node, reply in self._asked(new, seconds):
             if (error := self._join(node, reply, there)) is not None:
                 unfit.append(error)
@@ -236,7 +236,7 @@ class GridFleet:
         try:
             said = records.said_in(reply.content, records.REPORT)
             name, fit = str(said["name"]), bool(said["fit"])
-            why, remedy = str(said.get("why")), str(said.get("remedy") or "")
+            why, remedy = (reason_of(str(said.get(key) or "")) for key in ("why", "remedy"))
         except Exception as error:  # the node wrote it
             self._refused[node] = there[node]
             return ToolkitError(f"node {node} does not say who it is ({error})")
