@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.bundles import export_tiny, export_with_tokenizer
+from toolkit.bundle.manifest import read_manifest
 from toolkit.data.dataset import random_rows, write_rows
 from toolkit.trace.reader import read_trace
 from tools.bench import harness
@@ -70,8 +71,13 @@ def test_memory_grows_with_length_and_losses_are_equal(output: Path) -> None:
     assert len(results(output, "memory_and_length")) == 6
 
 
-def test_the_cosine_is_what_theory_expects(output: Path) -> None:
-    words = ["--model", "tiny", "--seq-len", "24", "--directions", "128", "--output", str(output)]
+def test_the_cosine_is_what_theory_expects(
+    talking: harness.Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, output = tmp_path / "rows.ptd", tmp_path / "results"
+    write_rows(data, random_rows(4, 32, 150, 0), read_manifest(talking.bundle)["tokenizer"])
+    monkeypatch.setattr(harness, "case", lambda model, seq_len: harness.Case(talking.bundle, data))
+    words = ["--model", "tiny", "--seq-len", "32", "--directions", "128", "--output", str(output)]
     assert cosine.main(words) == 0
     [found] = [row["value"] for row in results(output, "cosine").values()]
     assert found["queries"] == [2**i for i in range(8)]
