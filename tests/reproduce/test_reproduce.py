@@ -32,7 +32,7 @@ LENGTHS = (8, 24)
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, str], harness.Case]:
     folder = tmp_path_factory.mktemp("tiny")
     cases = {}
-    for lowering in memory_and_length.LOWERINGS:
+    for lowering in {*memory_and_length.LOWERINGS, *memory_and_length.KEPT}:
         bundle = export_tiny(folder / lowering, "llama", lowering=lowering, seq_lens=LENGTHS)
         for length in LENGTHS:
             data = folder / f"{length}.ptd"
@@ -67,8 +67,9 @@ def test_the_table_of_mezo_and_mebp(output: Path) -> None:
 
 def test_memory_grows_with_length_and_losses_are_equal(output: Path) -> None:
     words = ["--model", "tiny", "--lengths", "8", "24", "--steps", "2", "--long", "5"]
-    assert memory_and_length.main([*words, "--output", str(output)]) == 0
-    assert len(results(output, "memory_and_length")) == 6
+    words += ["--larger", "tiny", "--seq-len", "24", "--rounds", "2", "--output", str(output)]
+    assert memory_and_length.main(words) == 0
+    assert len(results(output, "memory_and_length")) == 10
 
 
 def test_the_cosine_is_what_theory_expects(
