@@ -6,8 +6,11 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 FUSED_PROJECTIONS = ("qkv_proj", "gate_up_proj")
 """Those of families that have one projection for several of the usual ones."""
 
-LOWERINGS = ("mesp", "mebp", "ms-bp", "approx-bp")
+LOWERINGS = ("mesp", "store-h", "mebp", "ms-bp", "approx-bp")
 """How a block's backward is lowered (`toolkit.programs.modules`)."""
+
+RECOMPUTING_LOWERINGS = ("mesp", "store-h")
+"""Those whose operators compute in the backward pass what they need once more."""
 
 APPROXIMATE_LOWERINGS = ("approx-bp",)
 """Those whose gradients are not the model's."""

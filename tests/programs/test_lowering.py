@@ -30,7 +30,7 @@ def _build(config, **changes):
     return build_programs(config, **(settings | changes))
 
 
-@pytest.mark.parametrize("lowering", ["mesp", "mebp", "approx-bp"])
+@pytest.mark.parametrize("lowering", ["mesp", "store-h", "mebp", "approx-bp"])
 def test_programs_consist_of_our_operators_only(lowering):
     programs = _build(tiny_config("llama"), lowering=lowering, seq_lens=[8, 16], generation=True)
     kinds = {"embed", "block_forward", "block_backward", "head_loss", "head_backward"}

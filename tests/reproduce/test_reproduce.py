@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.bundles import export_tiny, export_with_tokenizer
+from toolkit.bundle.manifest import read_manifest
 from toolkit.data.dataset import random_rows, write_rows
 from toolkit.trace.reader import read_trace
 from tools.bench import harness
@@ -31,7 +32,7 @@ LENGTHS = (8, 24)
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, str], harness.Case]:
     folder = tmp_path_factory.mktemp("tiny")
     cases = {}
-    for lowering in memory_and_length.LOWERINGS:
+    for lowering in {*memory_and_length.LOWERINGS, *memory_and_length.KEPT}:
         bundle = export_tiny(folder / lowering, "llama", lowering=lowering, seq_lens=LENGTHS)
         for length in LENGTHS:
             data = folder / f"{length}.ptd"
@@ -66,12 +67,18 @@ def test_the_table_of_mezo_and_mebp(output: Path) -> None:
 
 def test_memory_grows_with_length_and_losses_are_equal(output: Path) -> None:
     words = ["--model", "tiny", "--lengths", "8", "24", "--steps", "2", "--long", "5"]
-    assert memory_and_length.main([*words, "--output", str(output)]) == 0
-    assert len(results(output, "memory_and_length")) == 6
+    words += ["--larger", "tiny", "--seq-len", "24", "--rounds", "2", "--output", str(output)]
+    assert memory_and_length.main(words) == 0
+    assert len(results(output, "memory_and_length")) == 10
 
 
-def test_the_cosine_is_what_theory_expects(output: Path) -> None:
-    words = ["--model", "tiny", "--seq-len", "24", "--directions", "128", "--output", str(output)]
+def test_the_cosine_is_what_theory_expects(
+    talking: harness.Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, output = tmp_path / "rows.ptd", tmp_path / "results"
+    write_rows(data, random_rows(4, 32, 150, 0), read_manifest(talking.bundle)["tokenizer"])
+    monkeypatch.setattr(harness, "case", lambda model, seq_len: harness.Case(talking.bundle, data))
+    words = ["--model", "tiny", "--seq-len", "32", "--directions", "128", "--output", str(output)]
     assert cosine.main(words) == 0
     [found] = [row["value"] for row in results(output, "cosine").values()]
     assert found["queries"] == [2**i for i in range(8)]

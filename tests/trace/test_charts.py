@@ -13,7 +13,7 @@ from toolkit.trace.report.downsample import arg_highest, column_starts, extremes
 from toolkit.trace.report.scale import Scale, round_step, step_scale, time_scale, value_scale
 from toolkit.trace.units import UNKNOWN, duration, megabytes, number, percent, unbroken
 
-finite = st.floats(-1e30, 1e30)
+finite = st.floats(-1e50, 1e50)
 
 
 @given(arrays(float, st.integers(1, 400), elements=finite), st.integers(1, 40))

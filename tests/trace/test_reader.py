@@ -53,6 +53,16 @@ def test_every_number_arrives(tmp_path: Path) -> None:
     assert not trace.left_out
 
 
+def test_what_a_run_that_diverged_wrote_is_read(tmp_path: Path, lines: list[bytes]) -> None:
+    step = next(r for r in records(SMALL) if r["type"] == "step")
+    last = {**step, "step": 3, "loss": 3e38, "grad_norm": 3e43}
+    held_out = {"type": "evaluation", "step": 3, "loss": 690.0, "perplexity": 4.6e299, "tokens": 9}
+    trace = read_lines(tmp_path, [*lines[:-1], to_line(last), to_line(held_out)])
+    assert trace.steps["grad_norm"][-1] == 3e43
+    assert [evaluation.loss for evaluation in trace.evaluations] == [690.0]
+    assert not trace.left_out
+
+
 def test_run_directory_or_file(tmp_path: Path) -> None:
     path = write_trace(tmp_path / "run" / "trace.jsonl", SMALL)
     assert read_trace(path.parent).path == read_trace(path).path == path

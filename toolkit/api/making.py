@@ -52,7 +52,7 @@ def export(
         rslora: Scale adapters by alpha over the root of the rank, not over the rank.
         rank_pattern, alpha_pattern: Other ranks and alphas by target.
         layers: Layers with adapters, as "16-23", "0,4,8-11" or "last:8".
-        lowering: "mesp", "mebp", "ms-bp" or "approx-bp", whose gradients are approximate.
+        lowering: One of `toolkit.choices.LOWERINGS`; gradients of "approx-bp" are approximate.
         quantization: Of linear layers: "auto", "int4", "int4-symmetric" or "int8".
         embedding_quantization: The same of embedding and head.
         seed: Of the fresh adapter and of random weights.

@@ -9,7 +9,7 @@
                   tied
     blocks        kind of block, NAME or NAME_frozen without adapters -> its layers
     seq_lens      sequence lengths
-    lowering      "mesp", "mebp", "ms-bp" or "approx-bp"
+    lowering      "mesp", "store-h", "mebp", "ms-bp" or "approx-bp"
     lora          rank, alpha, targets, rslora, rank_pattern, alpha_pattern, layers (of adapters,
                   "" for all), dropout, parameters, start ("seed N" or an adapter's path)
     tokenizer     name, sha256 (toolkit.data.fingerprint), or null for random weights

@@ -1,9 +1,11 @@
-"""Modules that replace parts of a `transformers` decoder layer, in four lowerings.
+"""Modules that replace parts of a `transformers` decoder layer, in five lowerings.
 
 Every module declares its tensors as buffers without storage; `block.py` binds real ones, which
 are inputs of the exported program.
 
     mesp        recomputes inside the operators (arXiv 2602.13069, section 3)
+    store-h     mesp, but q, k, v and o keep h = x Aᵀ for their backward (same paper, table 5); that
+                of an MLP, one operator, never leaves a tile
     mebp        plain automatic differentiation that stores every intermediate (arXiv 2510.03425,
                 section 3)
     ms-bp       mebp, but a norm that feeds linear layers keeps what it normalized, before its
@@ -21,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toolkit.choices import APPROXIMATE_LOWERINGS
+from toolkit.choices import APPROXIMATE_LOWERINGS, RECOMPUTING_LOWERINGS
 from toolkit.families import parts
 from toolkit.families.rope import Rope
 from toolkit.lora import LowRank
@@ -89,7 +91,7 @@ class Projection(nn.Module):
 
 
 class Norm(nn.Module):
-    """RMSNorm; `mesp` recomputes the reciprocal standard deviation, the others keep it.
+    """RMSNorm; what recomputes does so for the reciprocal standard deviation, the others keep it.
 
     One that is `feeding` linear layers keeps what is described for `ms-bp` there.
     """
@@ -104,7 +106,7 @@ class Norm(nn.Module):
         self.split = feeding and lowering in ("ms-bp", "approx-bp")
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.lowering == "mesp":
+        if self.lowering in RECOMPUTING_LOWERINGS:
             return rms_norm(x, self.weight, self.eps)
         if self.split:
             return scale_features(normalize(x, self.eps)[0], self.weight)
@@ -169,7 +171,7 @@ class Attention(nn.Module):
         if window is not None and window < start.shape[0]:
             start = window_start(start, window)
         inputs = (q, k, v, start, self.part.heads, self.part.kv_heads, self.part.scale)
-        if self.lowering == "mesp":
+        if self.lowering in RECOMPUTING_LOWERINGS:
             return self.o_proj(attention(*inputs)), None
         return self.o_proj(attention_saved(*inputs)[0]), None
 
@@ -212,7 +214,7 @@ class FusedAttention(Attention):
 
 
 class Mlp(nn.Module):
-    """Gated MLP: one operator in `mesp`, its parts in the others.
+    """Gated MLP: one operator in `mesp` and `store-h`, its parts in the others.
 
     The operator has one scaling for its adapters, the one that most of them have. What another's is
     of it, one of `ratios`, its B is multiplied by.
@@ -237,12 +239,12 @@ class Mlp(nn.Module):
         self.ratios: dict[str, float] = {}
         for name, projection in projections.items():
             scaling = projection.scaling
-            if lowering == "mesp" and scaling not in (None, self.scaling):
+            if lowering in RECOMPUTING_LOWERINGS and scaling not in (None, self.scaling):
                 self.ratios[f"{name}_ratio"] = scaling / self.scaling
                 _declare(self, f"{name}_ratio", (), torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.lowering != "mesp":
+        if self.lowering not in RECOMPUTING_LOWERINGS:
             y: Tensor = self.down_proj(self._activation(x))
             return y
         weights = [t for name in self.layers for t in getattr(self, f"{name}_proj").weight()]

@@ -34,7 +34,9 @@ Count = Annotated[int, Meta(ge=0, le=1 << 50)]
 Nanoseconds = Annotated[int, Meta(ge=0, le=1 << 55)]
 StepNumber = Annotated[int, Meta(ge=0, le=1 << 40)]
 LayerNumber = Annotated[int, Meta(ge=0, le=4095)]
-Number = Annotated[float, Meta(ge=-1e30, le=1e30)]
+# Beyond any float32, and the norm of a model's gradients, but no sum of squares overflows.
+Number = Annotated[float, Meta(ge=-1e50, le=1e50)]
+Perplexity = Annotated[float, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Celsius = Annotated[float, Meta(ge=-300, le=1000)]
 PhaseName = Literal["load", "embed", "forward", "head", "backward", "optimizer", "save", "evaluate"]
@@ -242,7 +244,7 @@ class Evaluation(Struct, frozen=True, tag="evaluation"):
 
     step: StepNumber
     loss: Number | None = None
-    perplexity: Number | None = None
+    perplexity: Perplexity | None = None
     tokens: Count = 0
     best: bool | None = None
 

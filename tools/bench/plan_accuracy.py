@@ -270,7 +270,7 @@ def ways() -> list[dict[str, str]]:
     for method in METHODS.keys() - {"exact", "split"}:
         names = ["sgd"] if METHODS[method].updates else ["sgd", "adamw", "mlorc"]
         found += [of(method, name, "mesp", place) for name in names for place in places]
-        others = zip(LOWERINGS[1:], (*places, "ram"), strict=True)
+        others = zip(LOWERINGS[1:], (*places, *places), strict=True)
         found += [of(method, names[-1], lowering, place) for lowering, place in others]
     return sorted(found, key=lambda way: LOWERINGS.index(way["lowering"]))
 

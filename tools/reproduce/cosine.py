@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from toolkit.bundle.manifest import read_manifest
 from toolkit.data.dataset import read_rows, write_rows
 from toolkit.data.samples import Rows
 from toolkit.replaying.estimates import read_estimates
@@ -52,7 +53,8 @@ def _measure(options: Any) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     rows = Rows(*(array[:1] for array in astuple(read_rows(case.data))))
-    write_rows(folder / "row.ptd", rows)
+    tokenizer = read_manifest(case.bundle)["tokenizer"]
+    write_rows(folder / "row.ptd", rows, tokenizer)
     common_words = ["--bundle", str(case.bundle), "--data", str(folder / "row.ptd")]
     common_words += ["--threads", str(options.threads)]
     _trainer("gradients", *common_words, "--samples", "0", "--out", str(folder / "exact"))

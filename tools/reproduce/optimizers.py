@@ -19,8 +19,8 @@ from tools.reproduce import common, learning
 
 # Around the usual rates; what scales its update by the parameter needs other ones for B = 0.
 RATES: dict[str, tuple[float, ...]] = {
-    "sgd": (0.1, 0.3, 1.0),
-    "lomo": (0.1, 0.3, 1.0),
+    "sgd": (0.03, 0.1, 0.3),
+    "lomo": (0.03, 0.1, 0.3),
     "adamw": (1e-4, 3e-4, 1e-3),
     "lion": (1e-5, 3e-5, 1e-4),
     "adamw-8bit": (1e-4, 3e-4, 1e-3),
@@ -44,9 +44,9 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser = learning.parser(__doc__)
     parser.set_defaults(corpora=["chats"])
     parser.add_argument("--optimizers", nargs="*", default=list(OPTIMIZERS), choices=OPTIMIZERS)
-    parser.add_argument("--steps", type=int, default=300, help="of each (%(default)s)")
+    parser.add_argument("--steps", type=int, default=200, help="of each (%(default)s)")
     parser.add_argument("--every", type=int, default=50, help="steps (%(default)s)")
-    parser.add_argument("--grid-steps", type=int, default=100, help="(%(default)s)")
+    parser.add_argument("--grid-steps", type=int, default=200, help="(%(default)s)")
     return parser.parse_args(words)
 
 
