@@ -53,13 +53,20 @@ TOOLKIT_INLINE Shorts scaled(Shorts a, Shorts b) {
 /// Stores a group of row `row` of a block.
 TOOLKIT_INLINE void store_row(const int32_t* q, int row, int16_t* group) {
   int32_t* pairs = reinterpret_cast<int32_t*>(group + row * kQuantGroup);
-  for (int half = 0; half < 2; ++half) {
-    for (int j = 0; j < 8; ++j) {
-      const uint32_t low = static_cast<uint32_t>(q[half * 16 + j]) & 0xffff;
-      const uint32_t high = static_cast<uint32_t>(q[half * 16 + j + 8]) << 16;
-      pairs[half * 8 + j] = static_cast<int32_t>(low | high);
-    }
+#if TOOLKIT_LANES == 16
+  const Ints a = load<Ints>(q), b = load<Ints>(q + 16);
+  const Ints low =
+      __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
+  const Ints high =
+      __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+  store(pairs, (low & 0xffff) | (high << 16));
+#else
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += kLanes) {
+    const int32_t* from = q + i / 8 * 16 + i % 8;
+    store(pairs + i, (load<Ints>(from) & 0xffff) | (load<Ints>(from + 8) << 16));
   }
+#endif
 }
 
 /// Stores 32 factors that rows are multiplied with element by element.
