@@ -74,32 +74,35 @@ TOOLKIT_INLINE void store_factors(const int32_t* factors, int16_t* out) {
   store_row(factors, 0, out);
 }
 
+/// Pair i of the rows of q times that of the panel, added to the sums, or what they begin with.
+template <bool kFirst, int kRows, int kVectors>
+TOOLKIT_INLINE void add_pair(const int16_t* q, const char* panel, int i,
+                             Ints (&sums)[kRows][kVectors]) {
+  Ints codes[kVectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
+    codes[v] = load<Ints>(panel + (i * kVectors + v) * sizeof(Ints));
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    int32_t pair;
+    __builtin_memcpy(&pair, q + r * kQuantGroup + 2 * i, sizeof(pair));
+    const Ints all = pair - Ints{};
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      sums[r][v] = add_pairs(kFirst ? Ints{} : sums[r][v], codes[v], all);
+    }
+  }
+}
+
 /// products[r][v] = row r of q times the panel.
 template <int kRows, int kVectors>
 TOOLKIT_INLINE void multiply_panel(const int16_t* q, const char* panel,
                                    Floats (&products)[kRows][kVectors]) {
   Ints sums[kRows][kVectors];
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) sums[r][v] = Ints{};
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 16; ++i) {
-    Ints codes[kVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      codes[v] = load<Ints>(panel + (i * kVectors + v) * sizeof(Ints));
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      int32_t pair;
-      __builtin_memcpy(&pair, q + r * kQuantGroup + 2 * i, sizeof(pair));
-      const Ints all = pair - Ints{};
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) sums[r][v] = add_pairs(sums[r][v], codes[v], all);
-    }
-  }
+  add_pair<true>(q, panel, 0, sums);
+#pragma GCC unroll 5
+  for (int i = 1; i < 16; ++i) add_pair<false>(q, panel, i, sums);
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
