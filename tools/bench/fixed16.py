@@ -10,6 +10,7 @@ import statistics
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -124,7 +125,7 @@ def _bars(isa: str, results: list[Result]) -> list[harness.Bar]:
     return bars
 
 
-def _print(isa: str, options: object, results: list[Result]) -> None:
+def _print(isa: str, options: Any, results: list[Result]) -> None:
     columns = ("", "T", "K", "N", "float32 GF/s", "fixed16 GF/s", "ratio", "error", "of float32")
     rows = [
         (

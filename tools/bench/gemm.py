@@ -22,6 +22,7 @@ if "avx2" in sys.argv:  # MKL reads it once, when it is loaded
 
 import torch
 
+from toolkit.quantization.packing import QuantizedTensor
 from toolkit.quantization.schemes import quantize
 from toolkit.runtime import operators_library
 from tools.bench import harness
@@ -81,13 +82,16 @@ def main() -> int:
                 for tokens in options.tokens:
                     for product in BARS:
                         figures = _measure(library, weight, product, tokens)
-                        results.append(Result(model, product, threads, tokens, *figures))
+                        shape = (tokens, depth, rows)
+                        results.append(Result(model, product, threads, *shape, *figures))
     _print(isa, options.scheme, results)
     report = {"isa": isa, "scheme": options.scheme, "products": [asdict(r) for r in results]}
     return harness.finish(options, machine, report, _bars(isa, results))
 
 
-def _measure(library: ctypes.CDLL, weight, product: str, tokens: int) -> tuple[float, ...]:
+def _measure(
+    library: ctypes.CDLL, weight: QuantizedTensor, product: str, tokens: int
+) -> tuple[float, ...]:
     transposed = product == "dy W"
     plain = weight.dequantize()
     operand = plain if transposed else plain.T
@@ -111,8 +115,6 @@ def _measure(library: ctypes.CDLL, weight, product: str, tokens: int) -> tuple[f
     )
     operations = 2e-9 * tokens * rows * depth
     return (
-        depth,
-        rows,
         operations / statistics.median(ours),
         operations / statistics.median(theirs),
         statistics.median(b / a for a, b in zip(ours, theirs, strict=True)),

@@ -57,7 +57,7 @@ def objects() -> list[Path]:
         file
         for file in found
         if file.parent.name != "trainer.dir"
-        and file.name.split(".")[0] not in ("probe", "probe_runs")
+        and file.name.split(".")[0] not in ("probe", "probe_runs", "probe_together")
     ]
 
 

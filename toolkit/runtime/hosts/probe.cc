@@ -273,13 +273,15 @@ int run(const std::string& name, const Words& words) {
                              {"prefetcher", 5, prefetcher},
                              {"empty-stages", 2, empty_stages},
                              {"element-ranges", 2, element_ranges}};
-  for (const Part& part : run_parts()) parts.push_back(part);
+  for (const auto& more : {run_parts(), together_parts()}) {
+    parts.insert(parts.end(), more.begin(), more.end());
+  }
   for (const Part& part : parts) {
     if (name != part.name || words.size() < part.words) continue;
     part.run(words);
     return 0;
   }
-  fprintf(stderr, "error: see the heads of probe.cc and probe_runs.cc\n");
+  fprintf(stderr, "error: see the heads of probe.cc and probe_*.cc\n");
   return 2;
 }
 

@@ -20,5 +20,7 @@ double number(const std::string& word);
 
 // How whole runs hold on to and let go of what they need of the process.
 std::vector<Part> run_parts();
+// Programs that run side by side.
+std::vector<Part> together_parts();
 
 }  // namespace toolkit::probe

@@ -99,7 +99,7 @@ void pack_rows_with(const Kernels& k, const PackedRows* list, int64_t count, int
                     int64_t depth, const RightBuffers& buffers) {
   const int64_t blocks = divide_up(rows, k.tiles.block);
   const auto pack = [&](int64_t begin, int64_t end, int thread) {
-    for_each_blocks(blocks, begin, end, [&](int64_t i, int64_t first, int64_t last) {
+    for_each_part(blocks, begin, end, [&](int64_t i, int64_t first, int64_t last) {
       pack_blocks_with(k, list[i].view, rows, depth, list[i].low_ranks, first, last, list[i].out,
                        buffers.of(thread));
     });

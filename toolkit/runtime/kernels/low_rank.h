@@ -55,17 +55,6 @@ void pack_blocks_with(const Kernels& k, const View& view, int64_t rows, int64_t 
                       const LowRanks& low_ranks, int64_t first, int64_t last, void* out,
                       void* buffer);
 
-/// Calls body(i, first, last) for the parts of a range of blocks that lie in matrices of so many
-/// blocks each, counted through.
-template <typename Body>
-void for_each_blocks(int64_t blocks, int64_t begin, int64_t end, Body body) {
-  while (begin < end) {
-    const int64_t i = begin / blocks, last = min(end, (i + 1) * blocks);
-    body(i, begin - i * blocks, last - i * blocks);
-    begin = last;
-  }
-}
-
 /// Row blocks worth a range of their own, for which the factors of the products are packed again.
 constexpr int64_t kLeastBlocks = 4;
 

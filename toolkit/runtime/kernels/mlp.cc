@@ -122,7 +122,7 @@ class Parts {
       products[i] = whole.of_stretch(first, last);
     }
     parallel_short(count_ * blocks, kLeastBlocks, [&](int64_t begin, int64_t end, int thread) {
-      for_each_blocks(blocks, begin, end, [&](int64_t i, int64_t from, int64_t to) {
+      for_each_part(blocks, begin, end, [&](int64_t i, int64_t from, int64_t to) {
         const Part& p = parts_[i];
         const int64_t at = from * block * count;
         const int64_t floats = min(tokens_, to * block) * count - at;

@@ -123,42 +123,94 @@ int64_t groups_at_once(const Kernels& k, const Product& product) {
   return scaled ? groups_together(k.tiles) : 1;
 }
 
-/// Groups times blocks as one range, group-major, so that a part of it packs little twice; whole
-/// groups that share something together.
-void multiply_range(const Parts& parts, int64_t blocks, int64_t together, int64_t begin,
-                    int64_t end, void* buffer) {
-  while (begin < end) {
-    const int64_t group = begin / blocks, block0 = begin % blocks;
-    const int64_t block1 = min(blocks, block0 + end - begin);
-    const bool all = begin % (together * blocks) == 0 && end - begin >= together * blocks;
-    const int64_t groups = all ? together : 1;
-    parts.multiply(group, groups, block0, block1, buffer);
-    begin += groups * (block1 - block0);
+int64_t rows_of(const Product& first) {
+  int64_t rows = 0;
+  for (const Product* p = &first; p != nullptr; p = p->next) rows += p->rows;
+  return rows;
+}
+
+/// A product of several, and the tasks, row blocks of column groups, that each of equal parts of
+/// their work has of it.
+class Portions {
+ public:
+  Portions() = default;
+  Portions(const Kernels& k, const Product& product, int64_t parts, bool by_rows)
+      : of_(product),
+        together_(groups_together(k.tiles)),
+        blocks_(blocks_of(k, product)),
+        groups_(divide_up(product.columns, k.tiles.group)),
+        by_rows_(by_rows),
+        blocks_each_(by_rows ? divide_up(blocks_, parts) : blocks_),
+        groups_each_(by_rows ? groups_ : divide_up(groups_, parts)) {}
+
+  int64_t blocks() const { return blocks_each_; }
+  int64_t tasks() const { return blocks_each_ * groups_each_; }
+
+  /// Tasks [begin, end) of a part, in group-major order, so that a range of them packs little
+  /// twice; whole groups that share something together.
+  void multiply(int64_t part, int64_t begin, int64_t end, void* buffer) const {
+    const int64_t block = by_rows_ ? part * blocks_each_ : 0;
+    const int64_t group = by_rows_ ? 0 : part * groups_each_;
+    const int64_t blocks = min(blocks_each_, blocks_ - block);
+    while (begin < end) {
+      const int64_t at = group + begin / blocks_each_, block0 = begin % blocks_each_;
+      const int64_t block1 = min(blocks_each_, block0 + end - begin);
+      const bool whole = block0 == 0 && at % together_ == 0 && at + together_ <= groups_ &&
+                         end - begin >= together_ * blocks_each_;
+      const int64_t count = whole ? together_ : 1;
+      if (at < groups_ && block0 < blocks) {
+        of_.multiply(at, count, block + block0, block + min(block1, blocks), buffer);
+      }
+      begin += count * (block1 - block0);
+    }
   }
+
+ private:
+  Parts of_;
+  int64_t together_ = 1;
+  int64_t blocks_ = 0, groups_ = 0;
+  bool by_rows_ = false;
+  int64_t blocks_each_ = 0, groups_each_ = 0;
+};
+
+/// Products with so many rows are split by them: each thread has all columns of its rows. It reads
+/// none that another has packed, which may take as long as unpacking four columns of weights a row
+/// once more. Else threads have all rows and columns of their own.
+int64_t rows_to_split(const Products& products) {
+  constexpr int64_t kRowsEach = 96, kColumnsPerRow = 4;
+  const int64_t least = kRowsEach * threads();
+  int64_t columns = 0, most = 0;
+  for (int i = 0; i < products.count; ++i) {
+    const int64_t rows = rows_of(products.list[i]);
+    if (rows >= least) columns += products.list[i].columns;
+    most = max(most, rows);
+  }
+  const bool pays = threads() > 1 && most >= least && columns < kColumnsPerRow * most;
+  return pays ? least : INT64_MAX;
 }
 
 }  // namespace
 
 void multiply(const Kernels& k, const Products& products, const RightBuffers& buffers) {
-  int64_t tasks = 0, grain = 1;
-  Parts parts[kMaxProducts];
+  const int64_t least = rows_to_split(products);
+  const int64_t parts = least < INT64_MAX ? threads() : 1;
+  int64_t tasks = 0, grain = 1;  // tasks of a part
+  Portions portions[kMaxProducts];
   for (int i = 0; i < products.count; ++i) {
-    const int64_t blocks = blocks_of(k, products.list[i]);
-    tasks += divide_up(products.list[i].columns, k.tiles.group) * blocks;
-    grain = max(grain, groups_at_once(k, products.list[i]) * blocks);
-    parts[i] = Parts(products.list[i]);
+    const Product& product = products.list[i];
+    portions[i] = Portions(k, product, parts, rows_of(product) >= least);
+    tasks += portions[i].tasks();
+    grain = max(grain, groups_at_once(k, product) * portions[i].blocks());
   }
-  parallel_balanced(tasks, grain, [&](int64_t begin, int64_t end, int thread) {
-    for (int i = 0; i < products.count; ++i) {
-      const Product& product = products.list[i];
-      const int64_t blocks = blocks_of(k, product);
-      const int64_t count = divide_up(product.columns, k.tiles.group) * blocks;
-      const int64_t from = max(begin, 0), to = min(end, count);
-      const int64_t together = groups_together(k.tiles);
-      if (from < to) multiply_range(parts[i], blocks, together, from, to, buffers.of(thread));
-      begin -= count;
-      end -= count;
-    }
+  parallel_balanced(parts * tasks, grain, [&](int64_t begin, int64_t end, int thread) {
+    for_each_part(tasks, begin, end, [&](int64_t part, int64_t from, int64_t to) {
+      for (int i = 0; i < products.count; ++i) {
+        const int64_t count = portions[i].tasks(), first = max(from, 0), last = min(to, count);
+        if (first < last) portions[i].multiply(part, first, last, buffers.of(thread));
+        from -= count;
+        to -= count;
+      }
+    });
   });
 }
 

@@ -18,6 +18,17 @@ void for_parts(const Tiles& tiles, int64_t tokens, int64_t wanted, Body body) {
   for (int64_t first = 0; first < tokens; first += step) body(first, min(step, tokens - first));
 }
 
+/// Calls body(i, first, last) for what of a range lies in each of equal parts of so many, which are
+/// counted through: first and last from the beginning of part i.
+template <typename Body>
+void for_each_part(int64_t size, int64_t begin, int64_t end, Body body) {
+  while (begin < end) {
+    const int64_t i = begin / size, last = min(end, (i + 1) * size);
+    body(i, begin - i * size, last - i * size);
+    begin = last;
+  }
+}
+
 Right weight_rows(const QuantizedMatrix& w, int64_t first_row = 0, int64_t first_feature = 0);
 Right weight_columns(const QuantizedMatrix& w, int64_t first_row = 0, int64_t first_feature = 0);
 Right transposed(const float* data, int64_t stride);

@@ -14,35 +14,53 @@ struct ScaledBlock {
 
 /// Σ of 16, by halves.
 TOOLKIT_INLINE float folded(const Floats (&parts)[kParts]) {
-  float partial[16];
+  Floats sums[kParts];
+  for (int i = 0; i < kParts; ++i) sums[i] = parts[i];
 #pragma GCC unroll 4
-  for (int i = 0; i < kParts; ++i) store(partial + i * kLanes, parts[i]);
+  for (int half = kParts / 2; half > 0; half /= 2) {
 #pragma GCC unroll 4
-  for (int half = 8; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) partial[i] += partial[i + half];
+    for (int i = 0; i < half; ++i) sums[i] += sums[i + half];
   }
-  return partial[0];
+  return tree_sum(sums[0]);
+}
+
+/// Scales kRows rows of a block, side by side: their sums are in registers.
+template <int kRows, bool kOffset>
+void scale_rows_of(const LeftGroups& left, const RightGroups& right, ScaledBlock* to) {
+  Floats parts[kRows][kParts] = {};
+  for (int64_t g = 0; g < right.groups; ++g) {
+    const int64_t at = g * kBlock;
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      __builtin_prefetch(left.q + (at + kBlock + r) * kQuantGroup);
+    }
+    scale_rows(left.q + at * kQuantGroup, right.ratio + g * kQuantGroup, kRows,
+               to->q + at * kQuantGroup);
+    const float *scale = left.scale + at, largest = right.largest[g];
+    float factors[kRows], shifts[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      factors[r] = scale[r] * largest;
+      if (kOffset) shifts[r] = scale[r] * right.shift_largest[g];
+    }
+    __builtin_memcpy(to->factor + at, factors, sizeof(factors));
+#pragma GCC unroll 12
+    for (int r = 0; kOffset && r < kRows; ++r) {
+      add_row(left.q + at * kQuantGroup, r, right.shift_ratio + g * kQuantGroup, shifts[r],
+              parts[r]);
+    }
+  }
+#pragma GCC unroll 12
+  for (int r = 0; kOffset && r < kRows; ++r) to->shift[r] = folded(parts[r]);
 }
 
 /// Scales the first rows of a block.
 LeftGroups scale_block(const LeftGroups& left, const RightGroups& right, int64_t rows,
                        ScaledBlock* to) {
-  for (int64_t g = 0; g < right.groups; ++g) {
-    const int64_t at = g * kBlock;
-    scale_rows(left.q + at * kQuantGroup, right.ratio + g * kQuantGroup, rows,
-               to->q + at * kQuantGroup);
-    for (int64_t r = 0; r < rows; ++r) {
-      to->factor[at + r] = left.scale[at + r] * right.largest[g];
-    }
-  }
-  for (int64_t r = 0; right.offset && r < rows; ++r) {
-    Floats parts[kParts] = {};
-    for (int64_t g = 0; g < right.groups; ++g) {
-      const int64_t at = g * kBlock;
-      add_row(left.q + at * kQuantGroup, static_cast<int>(r), right.shift_ratio + g * kQuantGroup,
-              left.scale[at + r] * right.shift_largest[g], parts);
-    }
-    to->shift[r] = folded(parts);
+  constexpr int kHalf = kBlock / 2;
+  if (rows > kHalf) {
+    (right.offset ? scale_rows_of<kBlock, true> : scale_rows_of<kBlock, false>)(left, right, to);
+  } else {
+    (right.offset ? scale_rows_of<kHalf, true> : scale_rows_of<kHalf, false>)(left, right, to);
   }
   return {to->q, to->factor, to->shift, 0};
 }

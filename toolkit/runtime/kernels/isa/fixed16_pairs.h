@@ -53,13 +53,20 @@ TOOLKIT_INLINE Shorts scaled(Shorts a, Shorts b) {
 /// Stores a group of row `row` of a block.
 TOOLKIT_INLINE void store_row(const int32_t* q, int row, int16_t* group) {
   int32_t* pairs = reinterpret_cast<int32_t*>(group + row * kQuantGroup);
-  for (int half = 0; half < 2; ++half) {
-    for (int j = 0; j < 8; ++j) {
-      const uint32_t low = static_cast<uint32_t>(q[half * 16 + j]) & 0xffff;
-      const uint32_t high = static_cast<uint32_t>(q[half * 16 + j + 8]) << 16;
-      pairs[half * 8 + j] = static_cast<int32_t>(low | high);
-    }
+#if TOOLKIT_LANES == 16
+  const Ints a = load<Ints>(q), b = load<Ints>(q + 16);
+  const Ints low =
+      __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
+  const Ints high =
+      __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+  store(pairs, (low & 0xffff) | (high << 16));
+#else
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += kLanes) {
+    const int32_t* from = q + i / 8 * 16 + i % 8;
+    store(pairs + i, (load<Ints>(from) & 0xffff) | (load<Ints>(from + 8) << 16));
   }
+#endif
 }
 
 /// Stores 32 factors that rows are multiplied with element by element.
@@ -67,32 +74,35 @@ TOOLKIT_INLINE void store_factors(const int32_t* factors, int16_t* out) {
   store_row(factors, 0, out);
 }
 
+/// Pair i of the rows of q times that of the panel, added to the sums, or what they begin with.
+template <bool kFirst, int kRows, int kVectors>
+TOOLKIT_INLINE void add_pair(const int16_t* q, const char* panel, int i,
+                             Ints (&sums)[kRows][kVectors]) {
+  Ints codes[kVectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
+    codes[v] = load<Ints>(panel + (i * kVectors + v) * sizeof(Ints));
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    int32_t pair;
+    __builtin_memcpy(&pair, q + r * kQuantGroup + 2 * i, sizeof(pair));
+    const Ints all = pair - Ints{};
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      sums[r][v] = add_pairs(kFirst ? Ints{} : sums[r][v], codes[v], all);
+    }
+  }
+}
+
 /// products[r][v] = row r of q times the panel.
 template <int kRows, int kVectors>
 TOOLKIT_INLINE void multiply_panel(const int16_t* q, const char* panel,
                                    Floats (&products)[kRows][kVectors]) {
   Ints sums[kRows][kVectors];
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) sums[r][v] = Ints{};
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 16; ++i) {
-    Ints codes[kVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      codes[v] = load<Ints>(panel + (i * kVectors + v) * sizeof(Ints));
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      int32_t pair;
-      __builtin_memcpy(&pair, q + r * kQuantGroup + 2 * i, sizeof(pair));
-      const Ints all = pair - Ints{};
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) sums[r][v] = add_pairs(sums[r][v], codes[v], all);
-    }
-  }
+  add_pair<true>(q, panel, 0, sums);
+#pragma GCC unroll 5
+  for (int i = 1; i < 16; ++i) add_pair<false>(q, panel, i, sums);
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4

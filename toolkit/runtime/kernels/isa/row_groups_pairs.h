@@ -40,8 +40,6 @@ TOOLKIT_INLINE Ints pairs8(const uint8_t* codes) {
 #endif
 }
 
-typedef int32_t Ints4 __attribute__((vector_size(16)));
-
 /// The sum of all 128 bits.
 TOOLKIT_INLINE Ints4 folded(Ints v) {
 #if TOOLKIT_LANES == 16
