@@ -34,8 +34,7 @@ Count = Annotated[int, Meta(ge=0, le=1 << 50)]
 Nanoseconds = Annotated[int, Meta(ge=0, le=1 << 55)]
 StepNumber = Annotated[int, Meta(ge=0, le=1 << 40)]
 LayerNumber = Annotated[int, Meta(ge=0, le=4095)]
-# Beyond any float32, and the norm of a model's gradients, but no sum of squares overflows.
-Number = Annotated[float, Meta(ge=-1e50, le=1e50)]
+Number = Annotated[float, Meta(ge=-1e50, le=1e50)]  # no norm of float32s is beyond
 Perplexity = Annotated[float, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Celsius = Annotated[float, Meta(ge=-300, le=1000)]
