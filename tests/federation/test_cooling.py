@@ -19,6 +19,9 @@ from toolkit.device.errors import DeviceLost
 from toolkit.device.local import LocalDevice
 from toolkit.errors import ToolkitError
 from toolkit.federation import cooling, node
+from toolkit.federation.tracked import points_of
+from toolkit.federation.turn import Turn
+from toolkit.trace.units import duration
 
 OPTIONS = {"evaluate": "off", "local_steps": 60, "train": {"lr": 0.018}}
 
@@ -62,12 +65,49 @@ def test_a_phone_that_becomes_hot_goes_on_when_it_is_cool(lab, phone, tmp_path, 
     assert same(result.path, whole.path)
     for record, alone in zip(result.rounds, whole.rounds, strict=True):
         assert not record["failures"]
-        assert record["nodes"][0]["hot_seconds"] > 0.5 and alone["nodes"][0]["hot_seconds"] == 0
+        waited = record["nodes"][0]["hot_seconds"]
+        assert waited > 0.5 and alone["nodes"][0]["hot_seconds"] == 0
+        [point] = points_of(record)
+        assert point.values["federation/hot_seconds"] == waited
+        assert all("federation/hot_seconds" not in point.values for point in points_of(alone))
+    total = duration(sum(record["nodes"][0]["hot_seconds"] for record in result.rounds))
+    card = (result.path / "README.md").read_text()
+    assert "| too hot for |" in card and f"| {total} |" in card
+    assert "too hot" not in (whole.path / "README.md").read_text()
     assert [line for line in said if "waits" in line] == [
         "a waits to cool down: its battery has 42.5 degrees Celsius",
         "a waits to cool down: its thermal status is moderate",
     ]
     assert training == [[], []]
+
+
+def test_a_phone_that_became_hot_while_it_measured_does_not_begin_to_train(
+    lab, phone, tmp_path, monkeypatch
+):
+    config = lab.config(tmp_path / "lab.yaml", "a", **{**OPTIONS, "evaluate": "auto", "rounds": 1})
+    measure, training, said = Turn._evaluate, [], []
+
+    def measured(self, *given):
+        measure(self, *given)
+        phone.says(celsius=42.5)
+
+    def says(line):
+        said.append(line)
+        if "waits" in line:
+            training.append((pids_below(lab.folder / "a"), list(lab.folder.glob("a/runs/*"))))
+            phone.says()
+
+    for run in lab.folder.glob("a/runs/*"):
+        shutil.rmtree(run)
+    shown = Seen()
+    shown.say = says
+    with monkeypatch.context() as patched:
+        patched.setattr(Turn, "_evaluate", measured)
+        patched.setattr(cooling, "_LOOK_SECONDS", 0.0)
+        result = toolkit.federate(config, tmp_path / "out", shown=shown)
+    assert training[0] == ([], []) and sum("waits" in line for line in said) == 2
+    [report] = result.rounds[0]["nodes"]
+    assert report["held_out_loss"] is not None and report["last_step"] == OPTIONS["local_steps"]
 
 
 @pytest.mark.parametrize("begins", ["hot", "cool"])

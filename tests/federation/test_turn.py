@@ -61,6 +61,9 @@ def test_an_order_of_an_earlier_round_is_refused(device, tmp_path):
     mark = turn(device, tmp_path, round=3)._mark("adapters/x")
     with pytest.raises(NodeFailed, match="asked for round 2, and was in round 3 already"):
         turn(device, tmp_path, sha256="other")._mark("")
+    nothing = Deployed("nothing", "/nowhere", 0.0, "")
+    with pytest.raises(NodeFailed, match="was in round 3 already"):  # before anything is measured
+        turn(device, tmp_path).take(nothing, nothing, NodeReport("a"), None)
     assert turn(device, tmp_path, round=3)._mark("") == mark
     assert turn(device, tmp_path, round=4)._mark("").round == 4
 

@@ -100,10 +100,13 @@ class Node:
                 except DeviceLost as lost:
                     self._wait(deadline, lost)
                     report.lost += 1
-        except NodeFailed:
-            raise
         except ToolkitError as error:
-            raise NodeFailed(error.cause, error.remedy) from error
+            report.seconds = time.monotonic() - begun
+            failed = (
+                error if isinstance(error, NodeFailed) else NodeFailed(error.cause, error.remedy)
+            )
+            failed.spent = report
+            raise failed from error.__cause__
 
     def _wait(self, deadline: float, lost: DeviceLost) -> None:
         """Wait before another attempt, or give up."""

@@ -184,8 +184,11 @@ class GridFleet:
             failed = isinstance(reply, NodeFailed)
             answers[name] = reply if failed else kept(reply, name, order, self._layout)
             answer = answers[name]
-            if isinstance(answer, NodeReport):  # whatever the node says of it
-                answer.down_bytes, answer.up_bytes = errand.sent, errand.received
+            spent = answer
+            if isinstance(answer, NodeFailed):
+                answer.spent = spent = NodeReport(name, seconds=time.monotonic() - errand.begun)
+            if isinstance(spent, NodeReport):  # whatever the node says of it
+                spent.down_bytes, spent.up_bytes = errand.sent, errand.received
             if isinstance(answer, OtherName):
                 del self._nodes[name]  # it is asked who it is before the next round
         return found
