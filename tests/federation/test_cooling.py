@@ -16,6 +16,7 @@ from tests.federation.test_rounds import same
 from tests.support.fake_dumpsys import FakeDumpsys
 from tests.support.processes import wait_for
 from toolkit.device.errors import DeviceLost
+from toolkit.device.heat import Heat
 from toolkit.device.local import LocalDevice
 from toolkit.errors import ToolkitError
 from toolkit.federation import cooling, node
@@ -135,6 +136,24 @@ def test_a_phone_that_stays_hot_is_told_as_hot(lab, phone, tmp_path, begins):
     assert why in error.value.cause and "late" not in error.value.cause
     assert not pids_below(lab.folder / "b")
     assert json.loads((tmp_path / "out/federation.json").read_text())["round"] == 0
+
+
+def test_a_phone_that_cools_down_lets_others_train(lab, tmp_path, monkeypatch):
+    """One at a time: a waits until b is done, which could not begin otherwise."""
+    options = {**OPTIONS, "rounds": 1, "local_steps": 10, "at_once": 1}
+    whole = toolkit.federate(lab.config(tmp_path / "a.yaml", "a", "b", **options), tmp_path / "a")
+    config = lab.config(tmp_path / "b.yaml", "a", "b", round_minutes=1, **options)
+    done = [*(lab.folder / "b").glob("runs/*/adapter_model.safetensors")]
+
+    def heat(device):
+        own = [*(lab.folder / "b").glob("runs/*/adapter_model.safetensors")]
+        return Heat(45.0 if device.spec.endswith("/a") and len(own) == len(done) else 28.0)
+
+    monkeypatch.setattr(cooling, "read_heat", heat)
+    monkeypatch.setattr(cooling, "_LOOK_SECONDS", 0.1)
+    result = toolkit.federate(config, tmp_path / "out")
+    a, b = result.rounds[0]["nodes"]
+    assert a["hot_seconds"] > 0 and b["hot_seconds"] == 0 and same(result.path, whole.path)
 
 
 class Cut:

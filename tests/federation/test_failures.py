@@ -164,7 +164,10 @@ def test_nodes_that_do_not_fit_are_refused_before_the_first_round(lab, tmp_path)
         config.write_text(text)
         with pytest.raises(ToolkitError, match=f"node {name}: .*{why}"):
             toolkit.federate(config, tmp_path / f"out-{name}")
-        assert [path.name for path in (tmp_path / f"out-{name}/rounds").iterdir()] == ["0000"]
+        assert not (tmp_path / f"out-{name}").exists()  # mended, the same call begins
+    with pytest.raises(ToolkitError, match="the federation has no nodes"):
+        toolkit.federate(lab.config(tmp_path / "none.yaml"), tmp_path / "out-none")
+    assert not (tmp_path / "out-none").exists()
 
 
 def killed(seconds: float, config: Path, out: Path) -> bool:

@@ -13,6 +13,7 @@ from toolkit.device.local import LocalDevice
 from toolkit.federation.cooling import Cooling
 from toolkit.federation.fleet import Lab
 from toolkit.federation.orders import NodeFailed, NodeReport, Order
+from toolkit.federation.places import Place
 from toolkit.federation.settings import FederationSettings, NodeSettings
 from toolkit.federation.shown import Shown
 from toolkit.federation.turn import Turn
@@ -96,7 +97,7 @@ def test_what_is_trained_is_not_measured_on_a_hot_phone(device, tmp_path, monkey
     (tmp_path / "validation.ptd").touch()
     data = Deployed("data", str(tmp_path), 0.0, "")
     mine, report, said = turn(device, tmp_path), NodeReport("a"), []
-    cooling = Cooling(time.monotonic(), lambda: None, said.append, report)
+    cooling = Cooling(time.monotonic(), lambda: None, said.append, report, Place(None, bool))
     write_state(tmp_path, b"step 10\nposition 10\n")
     mine._mark("")
     write_state(tmp_path, b"step 15\nposition 15\n")
@@ -115,7 +116,7 @@ def test_a_slow_node_is_late_though_it_was_hot_for_a_while(monkeypatch, waited, 
     report, now = NodeReport("a"), [100.0]
     clock = SimpleNamespace(monotonic=lambda: now[0])
     monkeypatch.setattr("toolkit.federation.cooling.time", clock)
-    cooling = Cooling(110.0, lambda: None, lambda line: None, report)
+    cooling = Cooling(110.0, lambda: None, lambda line: None, report, Place(None, bool))
     now[0], report.hot_seconds = 110.0, waited
     assert cooling.late("1 of 2").cause.startswith(why)
 

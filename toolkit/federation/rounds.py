@@ -149,6 +149,7 @@ class Federation:
         if store.final is None:
             begun, outcome = time.time(), Outcome()
             if settings.evaluate != "off":
+                self._shown.say("measuring what the rounds came to")
                 with self._order(settings.rounds + 1, steps=0) as order:
                     outcome = self._play(order, None)
             store.end(_record(settings.rounds + 1, begun, outcome))
