@@ -29,7 +29,7 @@ soak: setup
 	TOOLKIT_SOAK=1 $(BIN)/pytest tests/runtime/kernels/test_full_size.py tests/oracle/test_full_size.py tests/api/test_families.py
 	TOOLKIT_SOAK=1 $(BIN)/pytest -s tests/generation/test_real_model.py tests/exchange/test_gguf_adapter.py
 	TOOLKIT_SOAK=1 $(BIN)/pytest tests/federation/test_kills.py
-	TOOLKIT_SOAK=20 tools/check_flower -k "killed or simulation_of"
+	TOOLKIT_SOAK=20 tools/check_flower -k "killed or simulation_of or was_lost"
 	$(BIN)/python tools/fuzz_traces.py
 	TOOLKIT_SOAK=100 tools/android/build -Dtest=NightKillsTest,FirstRunTest
 	TOOLKIT_CACHE=$${TOOLKIT_CACHE:-$(CURDIR)/.cache/toolkit} $(BIN)/python tools/android/check_first_run.py

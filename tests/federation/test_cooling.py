@@ -16,9 +16,13 @@ from tests.federation.test_rounds import same
 from tests.support.fake_dumpsys import FakeDumpsys
 from tests.support.processes import wait_for
 from toolkit.device.errors import DeviceLost
+from toolkit.device.heat import Heat
 from toolkit.device.local import LocalDevice
 from toolkit.errors import ToolkitError
 from toolkit.federation import cooling, node
+from toolkit.federation.tracked import points_of
+from toolkit.federation.turn import Turn
+from toolkit.trace.units import duration
 
 OPTIONS = {"evaluate": "off", "local_steps": 60, "train": {"lr": 0.018}}
 
@@ -62,12 +66,49 @@ def test_a_phone_that_becomes_hot_goes_on_when_it_is_cool(lab, phone, tmp_path, 
     assert same(result.path, whole.path)
     for record, alone in zip(result.rounds, whole.rounds, strict=True):
         assert not record["failures"]
-        assert record["nodes"][0]["hot_seconds"] > 0.5 and alone["nodes"][0]["hot_seconds"] == 0
+        waited = record["nodes"][0]["hot_seconds"]
+        assert waited > 0.5 and alone["nodes"][0]["hot_seconds"] == 0
+        [point] = points_of(record)
+        assert point.values["federation/hot_seconds"] == waited
+        assert all("federation/hot_seconds" not in point.values for point in points_of(alone))
+    total = duration(sum(record["nodes"][0]["hot_seconds"] for record in result.rounds))
+    card = (result.path / "README.md").read_text()
+    assert "| too hot for |" in card and f"| {total} |" in card
+    assert "too hot" not in (whole.path / "README.md").read_text()
     assert [line for line in said if "waits" in line] == [
         "a waits to cool down: its battery has 42.5 degrees Celsius",
         "a waits to cool down: its thermal status is moderate",
     ]
     assert training == [[], []]
+
+
+def test_a_phone_that_became_hot_while_it_measured_does_not_begin_to_train(
+    lab, phone, tmp_path, monkeypatch
+):
+    config = lab.config(tmp_path / "lab.yaml", "a", **{**OPTIONS, "evaluate": "auto", "rounds": 1})
+    measure, training, said = Turn._evaluate, [], []
+
+    def measured(self, *given):
+        measure(self, *given)
+        phone.says(celsius=42.5)
+
+    def says(line):
+        said.append(line)
+        if "waits" in line:
+            training.append((pids_below(lab.folder / "a"), list(lab.folder.glob("a/runs/*"))))
+            phone.says()
+
+    for run in lab.folder.glob("a/runs/*"):
+        shutil.rmtree(run)
+    shown = Seen()
+    shown.say = says
+    with monkeypatch.context() as patched:
+        patched.setattr(Turn, "_evaluate", measured)
+        patched.setattr(cooling, "_LOOK_SECONDS", 0.0)
+        result = toolkit.federate(config, tmp_path / "out", shown=shown)
+    assert training[0] == ([], []) and sum("waits" in line for line in said) == 2
+    [report] = result.rounds[0]["nodes"]
+    assert report["held_out_loss"] is not None and report["last_step"] == OPTIONS["local_steps"]
 
 
 @pytest.mark.parametrize("begins", ["hot", "cool"])
@@ -95,6 +136,24 @@ def test_a_phone_that_stays_hot_is_told_as_hot(lab, phone, tmp_path, begins):
     assert why in error.value.cause and "late" not in error.value.cause
     assert not pids_below(lab.folder / "b")
     assert json.loads((tmp_path / "out/federation.json").read_text())["round"] == 0
+
+
+def test_a_phone_that_cools_down_lets_others_train(lab, tmp_path, monkeypatch):
+    """One at a time: a waits until b is done, which could not begin otherwise."""
+    options = {**OPTIONS, "rounds": 1, "local_steps": 10, "at_once": 1}
+    whole = toolkit.federate(lab.config(tmp_path / "a.yaml", "a", "b", **options), tmp_path / "a")
+    config = lab.config(tmp_path / "b.yaml", "a", "b", round_minutes=1, **options)
+    done = [*(lab.folder / "b").glob("runs/*/adapter_model.safetensors")]
+
+    def heat(device):
+        own = [*(lab.folder / "b").glob("runs/*/adapter_model.safetensors")]
+        return Heat(45.0 if device.spec.endswith("/a") and len(own) == len(done) else 28.0)
+
+    monkeypatch.setattr(cooling, "read_heat", heat)
+    monkeypatch.setattr(cooling, "_LOOK_SECONDS", 0.1)
+    result = toolkit.federate(config, tmp_path / "out")
+    a, b = result.rounds[0]["nodes"]
+    assert a["hot_seconds"] > 0 and b["hot_seconds"] == 0 and same(result.path, whole.path)
 
 
 class Cut:

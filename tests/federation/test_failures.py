@@ -22,6 +22,7 @@ from toolkit.federation.orders import NodeFailed
 from toolkit.federation.rounds import Federation
 from toolkit.federation.settings import read_federation
 from toolkit.federation.shown import Shown
+from toolkit.federation.tracked import points_of
 
 LONG = {"local_steps": 60, "train": {"save-every": 5}}
 
@@ -75,6 +76,11 @@ def test_a_node_that_dies_is_left_out_of_its_round_alone(lab, tmp_path):
     first, second = result.rounds
     assert [node["node"] for node in first["nodes"]] == ["a"]
     assert "signal 9" in first["failures"]["b"]
+    [spent] = first["failed"]
+    assert spent["node"] == "b" and spent["seconds"] > 0
+    assert min(spent["sent_bytes"], spent["received_bytes"]) > 0 and not second["failed"]
+    to_nodes = {point.step: point.values["federation/bytes_to_nodes"] for point in points_of(first)}
+    assert to_nodes[1] == first["nodes"][0]["sent_bytes"] + spent["sent_bytes"]
     assert [node["node"] for node in second["nodes"]] == ["a", "b"]
     began = second["nodes"][1]["first_step"]
     assert 1 < began < 60 and (began - 1) % 5 == 0  # where it was saved
@@ -158,7 +164,10 @@ def test_nodes_that_do_not_fit_are_refused_before_the_first_round(lab, tmp_path)
         config.write_text(text)
         with pytest.raises(ToolkitError, match=f"node {name}: .*{why}"):
             toolkit.federate(config, tmp_path / f"out-{name}")
-        assert [path.name for path in (tmp_path / f"out-{name}/rounds").iterdir()] == ["0000"]
+        assert not (tmp_path / f"out-{name}").exists()  # mended, the same call begins
+    with pytest.raises(ToolkitError, match="the federation has no nodes"):
+        toolkit.federate(lab.config(tmp_path / "none.yaml"), tmp_path / "out-none")
+    assert not (tmp_path / "out-none").exists()
 
 
 def killed(seconds: float, config: Path, out: Path) -> bool:

@@ -13,6 +13,7 @@ from toolkit.device.local import LocalDevice
 from toolkit.federation.cooling import Cooling
 from toolkit.federation.fleet import Lab
 from toolkit.federation.orders import NodeFailed, NodeReport, Order
+from toolkit.federation.places import Place
 from toolkit.federation.settings import FederationSettings, NodeSettings
 from toolkit.federation.shown import Shown
 from toolkit.federation.turn import Turn
@@ -61,6 +62,9 @@ def test_an_order_of_an_earlier_round_is_refused(device, tmp_path):
     mark = turn(device, tmp_path, round=3)._mark("adapters/x")
     with pytest.raises(NodeFailed, match="asked for round 2, and was in round 3 already"):
         turn(device, tmp_path, sha256="other")._mark("")
+    nothing = Deployed("nothing", "/nowhere", 0.0, "")
+    with pytest.raises(NodeFailed, match="was in round 3 already"):  # before anything is measured
+        turn(device, tmp_path).take(nothing, nothing, NodeReport("a"), None)
     assert turn(device, tmp_path, round=3)._mark("") == mark
     assert turn(device, tmp_path, round=4)._mark("").round == 4
 
@@ -93,7 +97,7 @@ def test_what_is_trained_is_not_measured_on_a_hot_phone(device, tmp_path, monkey
     (tmp_path / "validation.ptd").touch()
     data = Deployed("data", str(tmp_path), 0.0, "")
     mine, report, said = turn(device, tmp_path), NodeReport("a"), []
-    cooling = Cooling(time.monotonic(), lambda: None, said.append, report)
+    cooling = Cooling(time.monotonic(), lambda: None, said.append, report, Place(None, bool))
     write_state(tmp_path, b"step 10\nposition 10\n")
     mine._mark("")
     write_state(tmp_path, b"step 15\nposition 15\n")
@@ -112,7 +116,7 @@ def test_a_slow_node_is_late_though_it_was_hot_for_a_while(monkeypatch, waited, 
     report, now = NodeReport("a"), [100.0]
     clock = SimpleNamespace(monotonic=lambda: now[0])
     monkeypatch.setattr("toolkit.federation.cooling.time", clock)
-    cooling = Cooling(110.0, lambda: None, lambda line: None, report)
+    cooling = Cooling(110.0, lambda: None, lambda line: None, report, Place(None, bool))
     now[0], report.hot_seconds = 110.0, waited
     assert cooling.late("1 of 2").cause.startswith(why)
 

@@ -106,7 +106,12 @@ def conclude(
         with alone(output, lock_seconds):
             federation = make(Tracked(shown, feed))
             feed.identity = lambda: federation.store.id
-            federation.fleet.check()
+            try:
+                federation.fleet.check()
+            except BaseException:  # mended, the same command begins again
+                if not resume:
+                    federation.store.discard()
+                raise
             federation.run()
             records, final = federation.store.records(), federation.store.final or {}
             write_card(output, federation.model, federation.settings, records, final)

@@ -83,9 +83,10 @@ def federate(
       toolkit federate lab.yaml -o runs/lab --tensorboard tensorboard
       toolkit federate study.yaml -o runs/study --flower study
     """
+    from toolkit.federation.settings import read_federation
+
     if flower is not None:
         from toolkit.federation.flower.project import write_project
-        from toolkit.federation.settings import read_federation
 
         _refuse_with_flower(resume, as_json)
         write_project(read_federation(config), output, flower, tensorboard)
@@ -94,9 +95,10 @@ def federate(
     from toolkit import federate as carry_out
 
     shown: Shown = _Json() if as_json else Lines()
-    result = carry_out(config, output, resume=resume, shown=shown, tensorboard=tensorboard)
+    settings = read_federation(config)
+    result = carry_out(settings, output, resume=resume, shown=shown, tensorboard=tensorboard)
     say(f"adapter: {result.path}; what every round came to: {result.path / 'README.md'}")
-    say_next(f"toolkit generate BUNDLE --adapter {result.path} --prompt TEXT")
+    say_next(f"toolkit generate {settings.bundle} --adapter {result.path} --prompt TEXT")
 
 
 def _refuse_with_flower(resume: bool, as_json: bool) -> None:

@@ -98,19 +98,23 @@ def rounds_table(records: Sequence[Mapping[str, Any]], final: Mapping[str, Any])
 
 def _nodes_table(records: Sequence[Mapping[str, Any]]) -> str:
     told = [each for record in records for each in record["nodes"]]
-    carried = {key: name for key, name in _BYTES.items() if any(e.get(key) for e in told)}
+    spent = [*told, *(each for record in records for each in record.get("failed", ()))]
+    carried = {key: name for key, name in _BYTES.items() if any(e.get(key) for e in spent)}
+    hot = any(each.get("hot_seconds") for each in spent)
     head = ["node", "rounds", "tokens learned", "time of its steps", "peak memory"]
+    head += ["too hot for"] * hot
     lines = [f"| {' | '.join([*head, *carried.values()])} |"]
     lines += ["|" + "---|" * (len(head) + len(carried))]
     for node in _names(records):
         own = [each for each in told if each["node"] == node]
         sums = {
-            key: sum(each.get(key, 0) for each in own)  # earlier versions had not all of them
-            for key in ("labelled", "train_seconds", *carried)
-        }
+            key: sum(each.get(key, 0) for each in spent if each["node"] == node)
+            for key in ("labelled", "train_seconds", "hot_seconds", *carried)
+        }  # earlier versions had not all of them
         peak = max((each["peak_bytes"] for each in own), default=0)
         cells = [plain(node), str(len(own)), count(sums["labelled"])]
         cells += [duration(sums["train_seconds"]), megabytes(peak)]
+        cells += [duration(sums["hot_seconds"]) if sums["hot_seconds"] else ""] * hot
         cells += [megabytes(sums[key]) for key in carried]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from toolkit.device import Device
 from toolkit.device.heat import read_heat
 from toolkit.federation.orders import NodeFailed, NodeReport
+from toolkit.federation.places import Place
 
 _LOOK_SECONDS = 15.0
 _GLANCE_SECONDS = 0.5
@@ -25,6 +26,7 @@ class Cooling:
         glance: Callable[[], None],
         say: Callable[[str], None],
         report: NodeReport,
+        place: Place,
     ) -> None:
         """Be ready.
 
@@ -32,9 +34,10 @@ class Cooling:
             deadline: By `time.monotonic`; who is hot until then has no part in the round.
             glance: Raises if the federation ends.
             report: Told how long was waited.
+            place: Given up meanwhile.
         """
         self._begun, self._deadline = time.monotonic(), deadline
-        self._glance, self._say, self._report = glance, say, report
+        self._glance, self._say, self._report, self._place = glance, say, report, place
         self._looked = float("-inf")
         self.why: str | None = None
 
@@ -60,12 +63,14 @@ class Cooling:
         """
         self._say(f"{self._report.node} waits to cool down: {self.why}")
         begun = time.monotonic()
+        self._place.leave()
         try:
             while self.hot():
                 if time.monotonic() > self._deadline:
                     raise NodeFailed(f"hot: {self.why}; {done}")
                 time.sleep(min(_GLANCE_SECONDS, _LOOK_SECONDS))
                 self._glance()
+            self._place.take()
         finally:
             self._report.hot_seconds += time.monotonic() - begun
         self._say(f"{self._report.node} is cool again")

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from toolkit.errors import ToolkitError
 from toolkit.federation.node import Node
 from toolkit.federation.orders import NodeFailed, NodeReport, Order, UnfitNode
+from toolkit.federation.places import Places
 from toolkit.federation.settings import FederationSettings
 from toolkit.federation.shown import Shown
 
@@ -44,12 +45,9 @@ class Lab:
             id: Of the federation; runs on the devices are named by it.
             bundle_sha256: What every node's bundle must be.
         """
-        if not settings.nodes:
-            raise ToolkitError(
-                "the federation has no nodes", "Write `nodes:` with a line `- device: SERIAL` each"
-            )
         self._settings, self._shown = settings, shown
         self._stopping = threading.Event()
+        places = Places(settings.at_once or max(1, len(settings.nodes)))
         self._nodes = [
             Node(
                 settings=node,
@@ -58,6 +56,7 @@ class Lab:
                 bundle_sha256=bundle_sha256,
                 cancelled=self._stopping.is_set,
                 say=shown.say,
+                places=places,
             )
             for node in settings.nodes
         ]
@@ -70,9 +69,13 @@ class Lab:
         """Check all nodes at the same time.
 
         Raises:
-            ToolkitError: One is not fit, or too few can be reached.
+            ToolkitError: There are none, one is not fit, or too few can be reached.
         """
-        with self._working() as pool:
+        if not self._nodes:
+            raise ToolkitError(
+                "the federation has no nodes", "Write `nodes:` with a line `- device: SERIAL` each"
+            )
+        with self._working(self._settings.at_once) as pool:
             futures = {node.name: pool.submit(node.check) for node in self._nodes}
             _wait(set(futures.values()))
         errors = {name: future.exception() for name, future in futures.items()}
@@ -94,7 +97,7 @@ class Lab:
 
     def play(self, order: Order) -> Iterator[tuple[str, Answer]]:
         """Yield the answers in the order of the nodes."""
-        with self._working() as pool:
+        with self._working() as pool:  # a thread each, also for those that wait for a place
             futures = [pool.submit(node.play, order) for node in self._nodes]
             for node, future in zip(self._nodes, futures, strict=True):
                 _wait({future})
@@ -106,9 +109,9 @@ class Lab:
                     yield node.name, NodeFailed(f"its trace makes no sense ({error})")
 
     @contextmanager
-    def _working(self) -> Iterator[ThreadPoolExecutor]:
+    def _working(self, threads: int = 0) -> Iterator[ThreadPoolExecutor]:
         """Yield threads for the nodes, which leave everything to itself when this one is ended."""
-        pool = ThreadPoolExecutor(self._settings.at_once or max(1, len(self._nodes)))
+        pool = ThreadPoolExecutor(threads or max(1, len(self._nodes)))
         try:
             yield pool
         except BaseException:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 
 from toolkit.device.base import Device
 from toolkit.errors import ToolkitError
+from toolkit.federation.orders import NodeFailed
 from toolkit.sealed_json import is_sealed, seal
 
 _LIMIT = 1 << 16
@@ -48,6 +49,18 @@ def read_mark(device: Device, node: str) -> Mark | None:
         return Mark(**{name: content[name] for name in Mark.__dataclass_fields__})
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def past_of(device: Device, node: str, round: int) -> Mark | None:
+    """Return what a device remembers when it is asked for a round.
+
+    Raises:
+        NodeFailed: It was in a later one: the order comes late, and nothing is done for it.
+    """
+    mark = read_mark(device, node)
+    if mark is not None and mark.round > round:
+        raise NodeFailed(f"it is asked for round {round}, and was in round {mark.round} already")
+    return mark
 
 
 def write_mark(device: Device, node: str, mark: Mark) -> None:

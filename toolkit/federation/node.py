@@ -10,6 +10,7 @@ from toolkit.device.runtime import check_version, find_runtime
 from toolkit.errors import ToolkitError
 from toolkit.federation.cooling import Cooling
 from toolkit.federation.orders import Cancelled, NodeFailed, NodeReport, Order, UnfitNode
+from toolkit.federation.places import Place, Places
 from toolkit.federation.settings import FederationSettings, NodeSettings
 from toolkit.federation.turn import Turn
 
@@ -27,6 +28,7 @@ class Node:
         bundle_sha256: What the bundle on it must be.
         cancelled: Whether to leave everything to itself.
         say: Called with lines for people.
+        places: Of those that train at the same time; None: there is room for all.
         checked: Whether it has what the federation needs.
     """
 
@@ -36,6 +38,7 @@ class Node:
     bundle_sha256: str
     cancelled: Callable[[], bool] = lambda: False
     say: Callable[[str], None] = lambda line: None
+    places: Places | None = None
     checked: bool = field(default=False, init=False)
 
     @property
@@ -88,11 +91,14 @@ class Node:
             NodeFailed: It has no part in the round; with the reason.
             Cancelled: The federation ends.
         """
+        place = Place(self.places, self._glance)
+        place.take()
         report, begun = NodeReport(self.name), time.monotonic()
         deadline = begun + order.seconds
-        cooling = Cooling(deadline, self._glance, self.say, report)
+        cooling = Cooling(deadline, self._glance, self.say, report, place)
         try:
             while True:
+                place.take()  # also after a cut while it cooled down
                 try:
                     self._attempt(order, deadline, report, cooling)
                     report.seconds = time.monotonic() - begun
@@ -100,10 +106,15 @@ class Node:
                 except DeviceLost as lost:
                     self._wait(deadline, lost)
                     report.lost += 1
-        except NodeFailed:
-            raise
         except ToolkitError as error:
-            raise NodeFailed(error.cause, error.remedy) from error
+            report.seconds = time.monotonic() - begun
+            failed = (
+                error if isinstance(error, NodeFailed) else NodeFailed(error.cause, error.remedy)
+            )
+            failed.spent = report
+            raise failed from error.__cause__
+        finally:
+            place.leave()
 
     def _wait(self, deadline: float, lost: DeviceLost) -> None:
         """Wait before another attempt, or give up."""
@@ -111,6 +122,9 @@ class Node:
             raise NodeFailed(f"lost: {lost.cause}")
         time.sleep(_RETRY_SECONDS)
         self._glance()
+
+    def _told(self, line: str) -> None:
+        self.say(f"{self.name}: {line}")
 
     def _glance(self) -> None:
         """Raise Cancelled if the federation ends."""
@@ -129,7 +143,9 @@ class Node:
             if not self.checked:
                 self._check(device)
             bundle, data = self._bundle(device), choose(device, "data", self.settings.data)
-            turn = Turn(device, self.federation, self.run, order, deadline, self._glance, self.say)
+            turn = Turn(
+                device, self.federation, self.run, order, deadline, self._glance, self._told
+            )
             turn.take(bundle, data, report, cooling)
         finally:
             report.sent_bytes += device.traffic.sent

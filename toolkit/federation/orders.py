@@ -11,12 +11,24 @@ DIRECTIONS = ("seed", "layers", "weight_decay", "lora_plus_ratio", "b_alone", "s
 from beside the steps' numbers."""
 
 
+_SPENT = (
+    *("seconds", "sent_bytes", "received_bytes", "down_bytes", "up_bytes"),
+    *("lost", "hot_seconds"),
+)
+
+
 class Cancelled(Exception):
     """The federation ends; what nodes train goes on to the end of their round."""
 
 
 class NodeFailed(ToolkitError):
-    """A node that has no part in a round, and why."""
+    """A node that has no part in a round, and why.
+
+    Attributes:
+        spent: What it took all the same, as far as is known.
+    """
+
+    spent: "NodeReport | None" = None
 
 
 class Lacking(NodeFailed):
@@ -117,3 +129,7 @@ class NodeReport:
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""
         return asdict(self)
+
+    def spent(self) -> dict[str, Any]:
+        """Return who it is, and what a node takes also when nothing comes of it."""
+        return {"node": self.node, **{name: getattr(self, name) for name in _SPENT}}

@@ -5,7 +5,7 @@ order, and a round counts once it is on storage.
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from toolkit.device.kept import ADAPTER
 from toolkit.device.transfer import digest
 from toolkit.errors import ToolkitError
 from toolkit.federation.aggregation import AGGREGATORS, Aggregator, Reply
-from toolkit.federation.fleet import Fleet, Lab
+from toolkit.federation.fleet import Answer, Fleet, Lab
 from toolkit.federation.orders import NodeFailed, NodeReport, Order, Replayed
 from toolkit.federation.said import check_report, reason_of
 from toolkit.federation.scalars import Scalars, replay_of, steps_in, write_moves
@@ -35,10 +35,13 @@ _ALIGNMENT = 64  # of tensors in files that are sent: what a phone maps needs mo
 
 @dataclass
 class Outcome:
-    """What a round's nodes came to: reports of those that came through, reasons of the others."""
+    """What a round's nodes came to: reports of those that came through, reasons of the others and
+    what these took all the same.
+    """
 
     reports: list[NodeReport] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+    failed: list[NodeReport] = field(default_factory=list)
 
 
 class Federation:
@@ -146,6 +149,7 @@ class Federation:
         if store.final is None:
             begun, outcome = time.time(), Outcome()
             if settings.evaluate != "off":
+                self._shown.say("measuring what the rounds came to")
                 with self._order(settings.rounds + 1, steps=0) as order:
                     outcome = self._play(order, None)
             store.end(_record(settings.rounds + 1, begun, outcome))
@@ -228,6 +232,7 @@ class Federation:
             except ToolkitError as error:
                 why = reason_of(str(error) if error is answer else error.cause)
                 outcome.failures[name] = why
+                outcome.failed += _spent(answer)
                 self._shown.failed(name, why)
                 continue
             outcome.reports.append(answer)
@@ -263,7 +268,17 @@ def _record(number: int, begun: float, outcome: Outcome) -> dict[str, Any]:
         "held_out_nodes": len(held_out),
         "nodes": [report.to_json() for report in reports],
         "failures": outcome.failures,
+        "failed": [report.spent() for report in outcome.failed],
     }
+
+
+def _spent(answer: Answer) -> Iterator[NodeReport]:
+    """Yield what a node took of which nothing came, if that is known and makes sense."""
+    report = answer.spent if isinstance(answer, NodeFailed) else answer
+    with suppress(NodeFailed):
+        if report is not None:
+            check_report(report)
+            yield report
 
 
 def _mean(values: list[tuple[float, int]]) -> float | None:

@@ -13,6 +13,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,14 @@ class Store:
         """Folder of the adapter after the last finished round."""
         return self._of(self.round)
 
+    def discard(self) -> None:
+        """Remove what was written of a federation that did not begin."""
+        for name in (FILE, ADAPTER, CONFIG):
+            (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "rounds", ignore_errors=True)
+        with suppress(OSError):  # somebody put something there
+            self.folder.rmdir()
+
     def fact(self, name: str) -> Any:
         """Return what was said when the federation began."""
         return self._state[name]
@@ -179,6 +188,8 @@ class Store:
             elif int(folder.name) < self.round:
                 for name in (ADAPTER, CONFIG):
                     (folder / name).unlink(missing_ok=True)
+                if folder.name == self._of(0).name:  # which has no record
+                    shutil.rmtree(folder)
 
 
 def new_id() -> str:

@@ -54,6 +54,7 @@ def points_of(record: Mapping[str, Any]) -> Iterator[Point]:
     """Yield the points of a round's record: of the adapter that it began with, and of the round."""
     yield from _measured(record)
     nodes = record["nodes"]
+    all_nodes = [*nodes, *record.get("failed", ())]
     values = {
         "loss": record["loss"],
         "peak_bytes": max((node["peak_bytes"] for node in nodes), default=None),
@@ -62,12 +63,12 @@ def points_of(record: Mapping[str, Any]) -> Iterator[Point]:
         f"{_GROUP}failures": len(record["failures"]),
         f"{_GROUP}labelled_tokens": sum(node["labelled"] for node in nodes),
         f"{_GROUP}seconds": record["seconds"],
-        f"{_GROUP}bytes_to_nodes": sum(node["sent_bytes"] for node in nodes),
-        f"{_GROUP}bytes_from_nodes": sum(node["received_bytes"] for node in nodes),
+        f"{_GROUP}bytes_to_nodes": sum(node["sent_bytes"] for node in all_nodes),
+        f"{_GROUP}bytes_from_nodes": sum(node["received_bytes"] for node in all_nodes),
     }
-    for name in ("down_bytes", "up_bytes"):
-        if over_flower := sum(node.get(name, 0) for node in nodes):
-            values[f"{_GROUP}{name}"] = over_flower
+    for name in ("down_bytes", "up_bytes", "hot_seconds"):
+        if some := sum(node.get(name, 0) for node in all_nodes):
+            values[f"{_GROUP}{name}"] = some
     known = {name: float(value) for name, value in values.items() if value is not None}
     yield Point(record["round"], record["time_unix"] + record["seconds"], known)
 

@@ -5,6 +5,7 @@ Everything here can be gone through again (toolkit.federation.marks): what was d
 
 import time
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,11 @@ from toolkit.device.session import Session
 from toolkit.device.watching import number, whole
 from toolkit.errors import ToolkitError
 from toolkit.federation.cooling import Cooling
-from toolkit.federation.marks import Mark, read_mark, remove_sent, write_mark
+from toolkit.federation.marks import Mark, past_of, remove_sent, write_mark
 from toolkit.federation.orders import Lacking, NodeFailed, NodeReport, Order
 from toolkit.federation.remaking import remake, scalars_of
 from toolkit.federation.settings import FederationSettings
-from toolkit.federation.trainers import (
-    end_trainer,
-    last_words,
-    runs_of_rounds,
-    stopped_before,
-)
+from toolkit.federation.trainers import end_trainer, last_words, runs_of_rounds, stopped_before
 
 Records = dict[int, dict[str, Any]]
 
@@ -68,6 +64,11 @@ class Turn:
         self._adapter: Path | None = None  # on the device; None: the bundle's own
         self._node = ""
 
+    @cached_property
+    def _past(self) -> Mark | None:
+        """What the device remembers."""
+        return past_of(self._device, self._base, self._order.round)
+
     def take(self, bundle: Deployed, data: Deployed, report: NodeReport, cooling: Cooling) -> None:
         """Evaluate, train and bring the adapter back, as far as that was not done before.
 
@@ -77,17 +78,17 @@ class Turn:
             Cancelled: The federation ends.
         """
         order = self._order
+        last = self._past
         adapter, sent = self._bring(bundle)
         own = f"{bundle.path}/adapter.ptd"
         self._adapter = None if adapter == own else Path(adapter)
         self._node = report.node
         cooling.over(self._device)
-        if cooling.hot():
-            self._rest(cooling)
+        self._rest(cooling)
         if report.held_out_loss is None and report.held_out_error is None:
             self._evaluate(bundle, data, adapter, report, cooling)
+            self._rest(cooling)
         if order.steps == 0:
-            last = read_mark(self._device, self._base)
             for path in {sent, last.sent if last else ""}:
                 remove_sent(self._device, path)
             return
@@ -117,14 +118,16 @@ class Turn:
         return max(self._deadline - time.monotonic(), 0.0)
 
     def _rest(self, cooling: Cooling) -> None:
-        """End what trains on a phone that is too hot, as it went on without a connection, and wait.
-        A round that is trained waits for nothing: it can be collected.
+        """If the phone is too hot, end what trains on it, as it went on without a connection, and
+        wait. A round that is trained waits for nothing: it can be collected.
         """
+        if not cooling.hot():
+            return
         device, order, base = self._device, self._order, self._base
         drop = self._federation.state == "drop"
         for run in runs_of_rounds(device, base, order.round) if drop else [self._run]:
             end_trainer(run)
-        mark, saved = read_mark(device, base), read_saved_state(device, self._run.name)
+        mark, saved = self._past, read_saved_state(device, self._run.name)
         done = 0
         if mark is not None and saved is not None and mark.is_of(order.round, order.sha256):
             done = saved.step - mark.begin
@@ -177,13 +180,9 @@ class Turn:
     def _mark(self, sent: str) -> Mark:
         """Return what is remembered of this round; a node that is in another one ends it first."""
         order, run, device = self._order, self._run, self._device
-        mark = read_mark(device, self._base)
+        mark = self._past
         if mark is not None and mark.is_of(order.round, order.sha256):
             return mark
-        if mark is not None and mark.round > order.round:
-            raise NodeFailed(
-                f"it is asked for round {order.round}, and was in round {mark.round} already"
-            )
         if self._federation.state == "drop":
             for earlier in runs_of_rounds(device, self._base, order.round - 1):
                 end_trainer(earlier)
@@ -200,6 +199,7 @@ class Turn:
         begin = saved.step if saved else 0
         new = Mark(order.round, order.sha256, begin, trace, log, sent)
         write_mark(device, self._base, new)
+        self._past = new
         if mark is not None and mark.sent and mark.adapter != order.sha256:
             remove_sent(device, mark.sent)
         return new

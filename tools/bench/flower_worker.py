@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import traceback
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,19 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from flwr.app import Message, RecordDict
+from flwr.proto.fleet_pb2 import RegisterNodeFleetRequest
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
     get_object_tree,
     iterate_object_tree,
 )
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents, pull_objects
+from flwr.supercore.primitives.asymmetric import generate_key_pairs, public_key_to_bytes
+from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.task_identity import TaskIdentity
+from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.fleet_http_connection import http_request_response
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from tests.federation.flower.deployment import Deployment
 from toolkit.federation.flower import records
@@ -45,7 +51,11 @@ POLL_SECONDS = 3.0  # of a SuperNode
 
 
 class Node(threading.Thread):
-    """Answers queries and orders; counts the bytes of its last order, and what went wrong."""
+    """Answers queries and orders; counts the bytes of its last order, and what went wrong.
+
+    A request for messages that fails ends a SuperNode; like one under a service manager it is
+    started again, with the same key.
+    """
 
     def __init__(self, number: int, port: int, ended: threading.Event, turn: Any) -> None:
         super().__init__(daemon=True)
@@ -54,17 +64,31 @@ class Node(threading.Thread):
         self.errors: list[str] = []
 
     def run(self) -> None:
-        with http_request_response(f"127.0.0.1:{self.port}", True) as connection:
-            _, receive, send, _, _, pull, push, confirm = connection
-            while not self.ended.wait(POLL_SECONDS):
-                received = receive()
-                if received is None:
-                    continue
-                with self.turn:
-                    try:
-                        self.answer(*received, send, pull, push, confirm)
-                    except Exception as error:  # as a SuperNode does, which logs it and goes on
-                        self.errors.append(f"node {self.number}: {type(error).__name__} {error}")
+        address, keys = f"127.0.0.1:{self.port}", generate_key_pairs()
+        self.register(address, keys)
+        while not self.ended.is_set():
+            with http_request_response(address, True, authentication_keys=keys) as connection:
+                self.serve(connection)
+            if not self.ended.wait(POLL_SECONDS):
+                self.errors.append(f"node {self.number}: its connection ended")
+
+    def register(self, address: str, keys: Any) -> None:
+        signed = NodeAuthHttpInterceptor(*keys)
+        with FleetHttpClient.from_server_address(address, True, None, [signed]) as client:
+            request = RegisterNodeFleetRequest(public_key=public_key_to_bytes(keys[1]))
+            make_simple_http_retry_invoker().invoke(client.RegisterNode, request)
+
+    def serve(self, connection: Any) -> None:
+        _, receive, send, _, _, pull, push, confirm = connection
+        while not self.ended.wait(POLL_SECONDS):
+            received = receive()
+            if received is None:
+                continue
+            with self.turn:
+                try:
+                    self.answer(*received, send, pull, push, confirm)
+                except Exception as error:  # as a SuperNode does, which logs it and goes on
+                    self.errors.append(f"node {self.number}: {type(error).__name__} {error}")
 
     def answer(self, message: Message, tree: Any, send, pull, push, confirm) -> None:
         run, id = message.metadata.run_id, message.metadata.message_id
@@ -109,6 +133,15 @@ def pss(root: psutil.Process) -> int:
     return total
 
 
+def raised(log: str) -> dict[str, int]:
+    """Return what tracebacks in a log end with, and how often each does."""
+    ends = (
+        next((line for line in block.split("\n")[1:] if line[:1].strip()), "")
+        for block in log.split("Traceback (most recent call last):")[1:]
+    )
+    return dict(Counter(end[:300] for end in ends))
+
+
 def servers(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Carry out rounds, and return what they took."""
     settings = FederationSettings(
@@ -141,7 +174,8 @@ def servers(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         deployment.stop()
     paths = [folder / f"out/rounds/{number:04d}/round.json" for number in range(1, ROUNDS + 1)]
     if not paths[-1].exists():
-        raise SystemExit(f"{said}\n{deployment.log('superlink')[-4000:]}")
+        log = deployment.log("superlink")
+        raise SystemExit(f"{said}\n{log[-4000:]}\nthe SuperLink raised: {raised(log)}")
     rounds = [json.loads(path.read_text()) for path in paths]
     return {
         "nodes": options.nodes,
@@ -152,6 +186,7 @@ def servers(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "failures": [record["failures"] for record in rounds],
         "errors": [error for member in members for error in member.errors],
         "http_500": deployment.log("superlink").count('HTTP/1.1" 500'),
+        "raised": raised(deployment.log("superlink")),
     }
 
 
@@ -196,7 +231,12 @@ if __name__ == "__main__":
     try:
         main()
         code = 0
+    except SystemExit as ended:  # by argparse, or with what went wrong
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
-        sys.stderr.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(code)  # requests that the SuperLink left unanswered are tried for minutes

@@ -4,7 +4,9 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import time
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +48,8 @@ def app_of(lab, folder: Path, tensorboard: Path | None = None) -> Path:
     return folder / "app"
 
 
-def check(out: Path, reference) -> None:
+def check(out: Path, reference, again: int = 0) -> None:
+    """A federation came to what another did, with as many orders sent again in its first round."""
     assert same(out, reference.path)
     size = (out / "adapter_model.safetensors").stat().st_size
     for number, wanted in enumerate(reference.rounds, 1):
@@ -58,7 +61,10 @@ def check(out: Path, reference) -> None:
         )
         assert [node["node"] for node in record["nodes"]] == ["a", "b"]
         for node in record["nodes"]:
-            assert all(size / 2 < node[way] < 1.5 * size for way in ("down_bytes", "up_bytes"))
+            assert all(size / 2 < node[way] for way in ("down_bytes", "up_bytes"))
+        for way, more in (("down_bytes", again * (number == 1)), ("up_bytes", 0)):
+            sent = sum(node[way] for node in record["nodes"])
+            assert 1 + more < sent / size < 3 + 1.5 * more
     assert "| a | 2 |" in (out / "README.md").read_text()
 
 
@@ -147,6 +153,37 @@ def test_supernodes_that_are_killed_in_every_round_lose_nothing(lab, deployment,
     for number in range(1, rounds + 1):
         record = json.loads((out / f"rounds/{number:04d}/round.json").read_text())
         assert not record["failures"] and len(record["nodes"]) == 2
+
+
+@soak
+def test_a_message_that_was_lost_is_sent_again(lab, reference, deployment, tmp_path):
+    """Marked as taken before its SuperNode takes it, as by a SuperLink whose answer got lost."""
+    app, lost = app_of(lab, tmp_path), []
+    deployment.start_superlink()
+    for name in ("a", "b"):
+        deployment.make_key(name)
+        deployment.start_supernode(name, lab.folder / name)
+    deployment.flwr("run", app, "it", "-c", 'nodes="" round-minutes=30')
+    mark = (
+        "UPDATE message_ins SET delivered_at = 'lost' WHERE message_id = (SELECT message_id FROM "
+        "message_ins WHERE message_type = 'train' AND delivered_at = '' LIMIT 1) "
+        "AND delivered_at = '' RETURNING dst_node_id"
+    )
+
+    def takes() -> bool:
+        with suppress(sqlite3.OperationalError), closing(connected()) as database:
+            lost.extend(database.execute(mark).fetchall())
+            database.commit()
+        return bool(lost)
+
+    def connected() -> sqlite3.Connection:
+        return sqlite3.connect(deployment.folder / "state.db", timeout=5)
+
+    wait_for(takes, 240)
+    begun = time.monotonic()
+    wait_for((tmp_path / "out/README.md").exists, 900)  # a lost question is asked after a minute
+    assert len(lost) == 1 and time.monotonic() - begun > 60
+    check(tmp_path / "out", reference, again=1)
 
 
 def start_until_it_stays(deployment, name: str, device: Path) -> None:

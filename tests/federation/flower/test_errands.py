@@ -1,5 +1,9 @@
 """Requests that fail, answers that get lost and SuperNodes that are started again."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import httpx
 import numpy as np
 import pytest
@@ -9,7 +13,9 @@ from flwr.supercore.inflatable.inflatable_object import get_object_tree, iterate
 import toolkit
 from tests.federation.flower.test_server import LR, federated, grid_of
 from tests.federation.test_rounds import same
-from toolkit.federation.flower import records
+from toolkit.federation.flower import errands, records
+from toolkit.federation.flower.patience import Patience
+from toolkit.federation.node import Node
 from toolkit.federation.shown import Shown
 
 
@@ -64,6 +70,93 @@ def test_a_supernode_that_is_started_again_in_a_round_loses_nothing(lab, whole, 
     shown.begins = lambda number, rounds, nodes: grid.deaf.add(8)
     check(federated(lab, grid, tmp_path / "out", shown=shown), whole)
     assert grid.connected
+
+
+def kind_of(message: Message) -> str:
+    content = message.content.config_records["config"]
+    return "question" if records.UNDER_WAY in content else message.metadata.message_type
+
+
+def test_a_message_that_nobody_got_is_sent_again(lab, whole, tmp_path, quick, monkeypatch):
+    """As of a SuperLink that answers with an error when it has marked the message as taken."""
+    for name in ("_LEAST_SECONDS", "_TIMES"):
+        monkeypatch.setattr(f"toolkit.federation.flower.patience.{name}", 0.2)
+    grid, lost, kinds = grid_of(lab, "a", "b"), ["query", "train", "train"], []
+    push = grid.push_messages
+
+    def pushed(messages):
+        for message in messages:
+            if message.metadata.dst_node_id == 8:
+                kinds.append(kind_of(message))
+                if kinds[-1] in lost:
+                    lost.remove(kinds[-1])
+                    grid.deaf.add(8)
+        ids = push(messages)
+        grid.deaf.clear()
+        return ids
+
+    grid.push_messages = pushed
+    result = federated(lab, grid, tmp_path / "out", round_minutes=0.3)
+    check(result, whole)
+    assert not lost and kinds[:2] == ["query"] * 2
+    orders = [kind for kind in kinds if kind == "train"]
+    assert len(orders) == len(result.rounds) + 1 + 2  # the last only measures
+    first = kinds.index("train")
+    assert kinds[first : first + 4] == ["train", "question"] * 2
+
+
+def test_a_slow_node_that_is_asked_twice_counts_once(lab, whole, tmp_path, quick, monkeypatch):
+    """It is busy when it is asked first, and its first answer comes after its second."""
+    monkeypatch.setattr(Patience, "seconds", lambda self, whole: 0.1)
+    grid, rounds, said = grid_of(lab, "a", "b"), [], []
+    grid._pool = ThreadPoolExecutor(8)
+    answer, play = grid._answer, Node.play
+    asked, twice = threading.Event(), threading.Event()
+
+    def answered(message):
+        if (kind := kind_of(message)) == "train" and message.metadata.dst_node_id == 8:
+            rounds.append(message.content["config"]["server-round"])
+            first = len(rounds) == 1
+        reply = answer(message)
+        if kind == "question":
+            said.append(records.said_in(reply.content, "report")[records.UNDER_WAY])
+            asked.set()
+        elif kind == "train" and message.metadata.dst_node_id == 8:
+            first and twice.wait(30)
+            twice.set()
+        return reply
+
+    def played(self, order):
+        if self.name == "b" and order.round == 1:
+            asked.wait(30)
+        return play(self, order)
+
+    grid._answer = answered
+    monkeypatch.setattr(Node, "play", played)
+    result = federated(lab, grid, tmp_path / "out")
+    check(result, whole)
+    assert said[0] is True and False in said
+    assert rounds == [1, 1, 2, 3]  # the last only measures
+    for mine, theirs in zip(result.rounds, whole.rounds, strict=True):
+        for key in ("node", "first_step", "last_step", "labelled", "loss"):
+            assert [n[key] for n in mine["nodes"]] == [n[key] for n in theirs["nodes"]]
+
+
+def test_answers_are_looked_for_less_often_the_longer_they_take(lab, monkeypatch):
+    """Every look takes a lock of the SuperLink's database, which its nodes wait for."""
+    begun = time.monotonic()
+    grid, now, pulls = grid_of(lab, "a"), [begun], []
+    grid.deaf.add(7)
+    monkeypatch.setattr(errands.time, "monotonic", lambda: now[0])
+    grid.fails = lambda request, before: pulls.append(now[0]) if request == "pull" else None
+    post = errands.Post(grid)
+    [errand] = post.send(RecordDict(), "train", [7], 600.0)
+    for tick in range(400):
+        now[0] = begun + 0.3 * tick
+        assert post.answer(errand) is None
+    gaps = np.diff(pulls)
+    assert gaps[:20].max() < 0.7 and gaps[-10:].min() > 2.9 and gaps.max() < 3.4
+    assert len(pulls) < 100
 
 
 def test_a_request_that_always_fails_fails_the_node_with_the_reason(lab, tmp_path, quick):

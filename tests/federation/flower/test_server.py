@@ -86,6 +86,8 @@ def test_nodes_that_are_lost_join_late_or_do_not_fit(lab, tmp_path, quick):
     ]  # fmt: skip
     assert result.rounds[2]["failures"] == {"a": "lost: it is not connected"}
     assert result.rounds[3]["failures"] == {"b": "lost: the node is unavailable"}
+    [spent] = result.rounds[3]["failed"]
+    assert spent["node"] == "b" and spent["seconds"] > 0 and spent["down_bytes"] > 0
     assert any("two nodes are named 'a'" in line for line in said)
     unfit = DirectGrid({1: {"device": f"{lab.folder}/nothing", "name": "c"}})
     with pytest.raises(ToolkitError, match=r"node c: .*there is no runtime"):

@@ -40,10 +40,13 @@ app = ClientApp()
 
 @app.query()
 def check(message: Message, context: Context) -> Message:
-    """Say who this is, and whether it has what the federation needs."""
+    """Say who this is, and whether it has what the federation needs; or whether it is busy."""
 
     def act() -> RecordDict:
         node = _node(message, context)
+        if records.UNDER_WAY in message.content.config_records[records.CONFIG]:
+            busy = {records.UNDER_WAY: _is_driven(node.run)}
+            return RecordDict({records.REPORT: records.json_record(busy)})
         said = {"name": node.name, "fit": True, "reached": True, "why": "", "remedy": ""}
         try:
             node.check()
@@ -180,10 +183,8 @@ def _handed_back(folder: Path, sent: dict[str, np.ndarray]) -> ArrayRecord:
 @contextmanager
 def _alone(run: str, seconds: float) -> Iterator[None]:
     """Wait for another process that drives the same run, as after a server's end."""
-    folder = Path(tempfile.gettempdir()) / f"toolkit-federations-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
     end = time.monotonic() + seconds
-    with (folder / f"{run}.lock").open("a") as file:
+    with _lock_of(run).open("a") as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -193,3 +194,19 @@ def _alone(run: str, seconds: float) -> Iterator[None]:
                     raise NodeFailed(f"late: another process drives {json.dumps(run)}") from None
                 time.sleep(0.2)
         yield
+
+
+def _is_driven(run: str) -> bool:
+    """Whether a process drives a run."""
+    with _lock_of(run).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _lock_of(run: str) -> Path:
+    folder = Path(tempfile.gettempdir()) / f"toolkit-federations-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder / f"{run}.lock"

@@ -8,19 +8,28 @@ an errand is sent once more where its answer may never come:
     the answer is not whole        its node gave up while it was sending
     the app of the node crashed    killed for memory, perhaps
     the node connected anew        its SuperNode was started again and knows nothing of the message
+    the node is silent for long    a message counts as taken before it is given out: when the
+                                   request for it, or for what it holds, ends with an error or is
+                                   cut, nobody has it and nobody tells. An answer that its
+                                   SuperNode could not deliver is dropped, too
+
+Who is silent may be busy, so it is asked first whether it is: a SuperNode takes one message at a
+time, and a question that nobody takes expires and costs nothing. Of two answers the first counts.
 """
 
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
-from flwr.app import Message, RecordDict
+from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
-from toolkit.federation.flower.records import size_of
+from toolkit.errors import ToolkitError
+from toolkit.federation.flower.patience import Patience
+from toolkit.federation.flower.records import REPORT, UNDER_WAY, said_in, size_of
 from toolkit.federation.orders import NodeFailed
 from toolkit.federation.said import reason_of
 
@@ -29,6 +38,9 @@ _PAUSE_SECONDS = 1.0
 _GLANCE_SECONDS = 5.0  # between looks at who is there
 _BACK_SECONDS = 60.0  # in which a node that went away may come back in a round
 _SLACK_SECONDS = 120.0  # that the SuperLink keeps a message for longer than we wait for its answer
+_QUESTION_SECONDS = 60.0  # in which a node that is not busy says so
+_PART = 0.05  # of the time that it has taken an answer may lie there
+_LIE_SECONDS = 3.0  # at most
 _AWAY = 5  # flwr's ErrorCode.NODE_UNAVAILABLE
 _UNHEARD = (3, 4, 8)  # MESSAGE_UNAVAILABLE, REPLY_MESSAGE_UNAVAILABLE, CLIENT_APP_CRASHED
 _FAILED = (httpx.HTTPError, ObjectPushError)
@@ -51,6 +63,12 @@ class Errand:
         after: When it is sent or asked for again.
         away: When the node was found gone; None while it is there.
         trouble: What happened last.
+        patience: With those who are asked the same; None: it is not asked again when it is silent.
+        question: What a node that is silent is asked first; None: nothing.
+        slack: Seconds that the SuperLink keeps the message for after the end.
+        begun, asked: When it was sent first, and when it was sent, or the question was over, last.
+        earlier: Messages that it was sent as before, and that may be answered all the same.
+        probe: The question, under way.
         sent, received: Bytes of its records to the node, every time, and of the answer.
     """
 
@@ -59,6 +77,13 @@ class Errand:
     node: int
     end: float
     back: float
+    patience: Patience | None = None
+    question: RecordDict | None = None
+    slack: float = _SLACK_SECONDS
+    begun: float = field(default_factory=time.monotonic)
+    asked: float = 0.0
+    earlier: list[str] = field(default_factory=list)
+    probe: "Errand | None" = None
     id: str = ""
     connected: str = ""
     tries: int = 0
@@ -92,16 +117,22 @@ class Post:
         nodes: Iterable[int],
         seconds: float,
         back: float | None = None,
+        patience: Patience | None = None,
+        question: RecordDict | None = None,
     ) -> list[Errand]:
         """Send nodes a message, all by one request: what they share is looked at at once.
 
         Args:
             seconds: That the answer may take.
             back: In which a node that goes away may come back.
+            patience: With those who are asked the same; None: who is silent is not asked again.
+            question: What a node is asked before the content is sent again.
         """
         end = time.monotonic() + seconds
         back = _BACK_SECONDS if back is None else back
-        errands = [Errand(content, kind, node, end, back) for node in nodes]
+        errands = [Errand(content, kind, node, end, back, patience, question) for node in nodes]
+        if patience is not None:
+            patience.asked += len(errands)
         self._push(errands)
         return errands
 
@@ -113,11 +144,11 @@ class Post:
         errands = [errand for errand in errands if errand.away is None]
         messages = []
         for errand in errands:
-            ttl = max(errand.end - now, 0.0) + _SLACK_SECONDS
+            ttl = max(errand.end - now, 0.0) + errand.slack
             messages.append(Message(errand.content, errand.node, errand.kind, ttl=ttl))
             errand.tries += 1
             errand.sent += size_of(errand.content)
-            errand.id = ""
+            errand.id, errand.asked = "", now
             errand.connected = self._there.get(errand.node, "")
         if not messages:
             return
@@ -143,6 +174,8 @@ class Post:
         if now - self._looked > _GLANCE_SECONDS:
             self.there()
         reply = self._step(errand, now)
+        if reply is not None and errand.patience is not None and not isinstance(reply, Unheard):
+            errand.patience.heard(now - errand.begun)
         if reply is None and now > errand.end:
             return Unheard("late: it did not answer" if errand.id else f"lost: {errand.trouble}")
         return reply
@@ -158,16 +191,54 @@ class Post:
         if errand.id and since is not None and errand.connected not in ("", since):
             self._again(errand, "its SuperNode was started again")
         if errand.id:
-            return self._pulled(errand) if now >= errand.after else None
+            reply = self._pulled(errand) if now >= errand.after else None
+            return self._nudged(errand, now) if reply is None and since is not None else reply
         if errand.tries >= _TRIES:
             return Unheard(f"lost: {errand.trouble}")
         if now >= errand.after:
             self._push([errand])
         return None
 
+    def _nudged(self, errand: Errand, now: float) -> Message | NodeFailed | None:
+        """Ask a node that is silent for long whether it is busy, and if not, send it all again."""
+        patience, probe, free = errand.patience, errand.probe, False
+        if not errand.id or patience is None or errand.tries >= _TRIES:
+            return None
+        if probe is not None:
+            if (said := self.answer(probe)) is None:
+                return None
+            errand.probe, errand.asked = None, now
+            errand.sent, errand.received = (
+                errand.sent + probe.sent,
+                errand.received + probe.received,
+            )
+            free = isinstance(said, Message) and _is_free(said)
+        elif now - errand.asked > patience.seconds(errand.end - errand.begun):
+            errand.asked, free = now, errand.question is None
+            if errand.question is not None:
+                errand.probe = self._question(errand)
+        if not free:
+            return None
+        reply = self._pulled(errand)  # what it gave out before it took the question
+        if reply is None and errand.id:
+            errand.earlier.append(errand.id)
+            errand.trouble = "it did not answer"
+            self._push([errand])
+        return reply
+
+    def _question(self, errand: Errand) -> Errand:
+        """Ask a node whether it is busy; who does not take it in time is."""
+        assert errand.question is not None
+        end = time.monotonic() + _QUESTION_SECONDS
+        asked = Errand(errand.question, MessageType.QUERY, errand.node, end, 0.0, slack=0.0)
+        self._push([asked])
+        return asked
+
     def _pulled(self, errand: Errand) -> Message | NodeFailed | None:
+        now = time.monotonic()
+        errand.after = now + min(_PART * (now - errand.begun), _LIE_SECONDS)
         try:
-            replies = list(self._grid.pull_messages([errand.id]))
+            replies = list(self._grid.pull_messages([errand.id, *errand.earlier]))
         except _FAILED as error:
             trouble = f"its answer could not be fetched ({_told(error)})"
             errand.failed += 1
@@ -183,8 +254,10 @@ class Post:
             if not reply.has_error():
                 errand.received += size_of(reply.content) if reply.has_content() else 0
                 return reply if reply.has_content() else NodeFailed("its answer is empty")
-            reason = reason_of(reply.error.reason or "it gave no reason")
-            if reply.error.code == _AWAY:
+            reason, of = reason_of(reply.error.reason or "it gave no reason"), reply.metadata
+            if of.reply_to_message_id in errand.earlier and reply.error.code in (_AWAY, *_UNHEARD):
+                errand.earlier.remove(of.reply_to_message_id)
+            elif reply.error.code == _AWAY:
                 errand.id, errand.away, errand.trouble = "", time.monotonic(), reason
             elif reply.error.code in _UNHEARD:
                 self._again(errand, reason)
@@ -196,6 +269,14 @@ class Post:
 def senseless(error: Exception) -> str:
     """Return why an answer fails its node, by what reading it came to."""
     return f"its answer makes no sense ({type(error).__name__}: {_told(error)})"
+
+
+def _is_free(reply: Message) -> bool:
+    """Whether a node says that nothing is under way on it."""
+    try:
+        return not said_in(reply.content, REPORT).get(UNDER_WAY)
+    except (ToolkitError, ValueError):  # it is asked again a little later
+        return False
 
 
 def _gave_nothing(error: Exception) -> bool:

@@ -4,23 +4,20 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
-from pathlib import Path
 
-import numpy as np
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
-from safetensors.numpy import save_file
 
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.flat_tensor import FlatTensorReader
-from toolkit.bundle.peft_files import PEFT_PREFIX
-from toolkit.device.kept import ADAPTER
 from toolkit.errors import ToolkitError
 from toolkit.federation.fleet import Answer
 from toolkit.federation.flower import records, scalars
-from toolkit.federation.flower.errands import Errand, Post, Unheard, senseless
+from toolkit.federation.flower.errands import Errand, Post, Unheard
+from toolkit.federation.flower.patience import Patience
+from toolkit.federation.flower.replies import kept
 from toolkit.federation.orders import NodeFailed, NodeReport, Order, OtherName
-from toolkit.federation.said import reason_of, report_of
+from toolkit.federation.said import reason_of
 from toolkit.federation.settings import NAME, FederationSettings
 from toolkit.federation.shown import Shown
 
@@ -57,6 +54,7 @@ class GridFleet:
     def __post_init__(self) -> None:
         self._post = Post(self.grid)
         self._layout: records.Layout = ()
+        self._patience = Patience()
         self._terms = records.Terms(self.id, self.bundle_sha256, self.settings)
 
     def size(self) -> int:
@@ -107,6 +105,7 @@ class GridFleet:
         content = cache(partial(self._content, order))
         at_once = self.settings.at_once or len(names)
         errands: dict[str, Errand] = {}
+        self._patience = Patience()
         for name in names:
             while name not in answers:
                 self._send(content, waiting, at_once - len(errands), order, errands)
@@ -135,8 +134,16 @@ class GridFleet:
             names = [name for name in given if self._spares(order, name) == spared]
             if names:
                 nodes = [self._nodes[name] for name in names]
-                sent = self._post.send(content(spared), MessageType.TRAIN, nodes, seconds)
+                sent = self._order(content(spared), nodes, order, seconds)
                 errands.update(zip(names, sent, strict=True))
+
+    def _order(
+        self, content: RecordDict, nodes: list[int], order: Order, seconds: float
+    ) -> list[Errand]:
+        question = records.question_of(order.round, self._terms)
+        return self._post.send(
+            content, MessageType.TRAIN, nodes, seconds, patience=self._patience, question=question
+        )
 
     def _content(self, order: Order, spared: bool) -> RecordDict:
         if spared:
@@ -170,15 +177,18 @@ class GridFleet:
                 self._gone.add(name)
             if isinstance(reply, Message) and scalars.lacks(errand.content, reply.content):
                 left = max(errand.end - time.monotonic(), 0.0)
-                whole = self._post.send(content(False), MessageType.TRAIN, [errand.node], left)
+                whole = self._order(content(False), [errand.node], order, left)
                 whole[0].sent, whole[0].received = whole[0].sent + errand.sent, errand.received
                 errands[name] = whole[0]
                 continue
             failed = isinstance(reply, NodeFailed)
-            answers[name] = reply if failed else _kept(reply, name, order, self._layout)
+            answers[name] = reply if failed else kept(reply, name, order, self._layout)
             answer = answers[name]
-            if isinstance(answer, NodeReport):  # whatever the node says of it
-                answer.down_bytes, answer.up_bytes = errand.sent, errand.received
+            spent = answer
+            if isinstance(answer, NodeFailed):
+                answer.spent = spent = NodeReport(name, seconds=time.monotonic() - errand.begun)
+            if isinstance(spent, NodeReport):  # whatever the node says of it
+                spent.down_bytes, spent.up_bytes = errand.sent, errand.received
             if isinstance(answer, OtherName):
                 del self._nodes[name]  # it is asked who it is before the next round
         return found
@@ -215,7 +225,9 @@ class GridFleet:
     ) -> Iterator[tuple[int, Message | NodeFailed]]:
         """Ask nodes who they are, and yield what they say as it comes."""
         content = RecordDict({records.CONFIG: records.config_record(0, self._terms)})
-        asked = self._post.send(content, MessageType.QUERY, nodes, seconds, back=0.0)
+        asked = self._post.send(
+            content, MessageType.QUERY, nodes, seconds, back=0.0, patience=Patience()
+        )
         while asked:
             for errand in list(asked):
                 if (reply := self._post.answer(errand)) is not None:
@@ -264,34 +276,3 @@ class GridFleet:
         """Whether a node that counts as connected is there."""
         replies = self._asked([node], _ALIVE_SECONDS)
         return not any(isinstance(reply, Unheard) for _, reply in replies)
-
-
-def _kept(reply: Message, name: str, order: Order, layout: records.Layout) -> Answer:
-    """Put what a node trained on storage, and return its report."""
-    try:
-        report, arrays = _read(reply, name, order, layout)
-    except NodeFailed as error:
-        return error
-    except ToolkitError as error:
-        return NodeFailed(error.cause)
-    except Exception as error:  # the node wrote it, and ends no federation
-        return NodeFailed(senseless(error))
-    if arrays is not None:
-        folder: Path = order.replies / name
-        folder.mkdir(exist_ok=True)
-        named = {PEFT_PREFIX + key: values for key, values in arrays.items()}
-        save_file(named, folder / ADAPTER)
-    return report
-
-
-def _read(
-    reply: Message, name: str, order: Order, layout: records.Layout
-) -> tuple[NodeReport, dict[str, np.ndarray] | None]:
-    """Return what a node says, and what it trained where that is an adapter."""
-    said = records.said_in(reply.content, records.REPORT)
-    if said.get("node") != name:  # and so trained by another seed
-        own = repr(said.get("node"))[:60]
-        raise OtherName(f"it answers as {own}: its SuperNode was started with another name")
-    report = report_of(said, name)
-    whole = order.steps and report.scalars is None
-    return report, records.arrays_in(reply.content, layout) if whole else None

@@ -4,7 +4,8 @@
                           (by scalars other things: toolkit.federation.flower.scalars)
                  config   ConfigRecord: "server-round", from 1; "toolkit", the terms as JSON;
                           "layout", names and shapes of the tensors in their order, as JSON;
-                          "steps", if they are other than the terms' own
+                          "steps", if they are other than the terms' own; "under-way", if all that
+                          is asked is whether a round is under way on the node: its report says so
     from a node  arrays   what it trained, in the same row
                  metrics  MetricRecord: "num-examples", its labelled tokens; "loss"; "train-seconds"
                           and "peak-bytes"
@@ -36,7 +37,7 @@ from toolkit.federation.settings import FederationSettings, federation_of
 
 ARRAYS, CONFIG, METRICS, REPORT = "arrays", "config", "metrics", "report"
 ROUND, TERMS, STEPS, WEIGHT = "server-round", "toolkit", "steps", "num-examples"
-LAYOUT, _ALL = "layout", "adapter"
+LAYOUT, UNDER_WAY, _ALL = "layout", "under-way", "adapter"
 
 Layout = Sequence[tuple[str, tuple[int, ...]]]
 """Names and shapes of an adapter's tensors, in their order."""
@@ -102,6 +103,11 @@ def config_record(
     if layout:
         own[LAYOUT] = json.dumps(layout)
     return ConfigRecord({ROUND: round, TERMS: terms.to_text(), **own})
+
+
+def question_of(round: int, terms: Terms) -> RecordDict:
+    """Return what asks a node whether it has an order under way."""
+    return RecordDict({CONFIG: ConfigRecord({**config_record(round, terms), UNDER_WAY: True})})
 
 
 def layout_of(arrays: Mapping[str, np.ndarray]) -> Layout:

@@ -1,0 +1,36 @@
+"""How long a node may be silent before it is asked again, by what the others took."""
+
+from statistics import median
+
+_MOST = 0.9  # of the others must have answered before their times tell anything
+_TIMES = 3.0
+_LEAST_SECONDS = 60.0
+
+
+class Patience:
+    """With nodes that were asked the same.
+
+    Attributes:
+        asked: How many were.
+    """
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self._taken: list[float] = []
+
+    def heard(self, seconds: float) -> None:
+        """Note what an answer took."""
+        self._taken.append(seconds)
+
+    def seconds(self, whole: float) -> float:
+        """Return how long a node may be silent.
+
+        Three times the median of the others, at least a minute, once nine tenths of them have
+        answered; else, as where one is alone or many messages were lost, half of the time.
+
+        Args:
+            whole: Seconds that an answer may take.
+        """
+        if self._taken and len(self._taken) >= _MOST * (self.asked - 1):
+            return min(whole / 2, max(_LEAST_SECONDS, _TIMES * median(self._taken)))
+        return whole / 2
