@@ -107,6 +107,15 @@ int toolkit_replay(const toolkit_option* options, size_t count, toolkit_line_cal
   return run_command(toolkit::Command::replay, toolkit::run_replay, options, count, print, user);
 }
 
+int toolkit_dry_run(const toolkit_option* options, size_t count, toolkit_line_callback print,
+                    void* user) {
+  return guarded(thread_error, [&] {
+    const toolkit::Options read = read_options(toolkit::Command::train, options, count);
+    toolkit::Runtime runtime(1, read.arithmetic);  // nothing is computed
+    toolkit::run_dry(runtime, read, print, user);
+  });
+}
+
 int toolkit_describe(const toolkit_option* options, size_t count, toolkit_line_callback print,
                      void* user) {
   return guarded(thread_error, [&] {

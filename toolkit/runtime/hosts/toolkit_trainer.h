@@ -78,6 +78,13 @@ TOOLKIT_API int toolkit_evaluate(const toolkit_option* options, size_t count,
                                  toolkit_line_callback print, void* user);
 TOOLKIT_API int toolkit_replay(const toolkit_option* options, size_t count,
                                toolkit_line_callback print, void* user);
+/* What a run with the options of `trainer train` will hold and write, as one line of JSON, all in
+ * bytes: peak_bytes and the phase that has it, memory by category; checkpoints and state with
+ * place, bytes and reason; spilled_bytes and state_bytes that a step writes to files;
+ * saved_bytes that a save writes; storage_bytes of the run's folder at most, without its trace.
+ * A step that computes nothing: it reads the bundle's programs and the data and stores nothing. */
+TOOLKIT_API int toolkit_dry_run(const toolkit_option* options, size_t count,
+                                toolkit_line_callback print, void* user);
 /* Replies to prompts, token by token, with the options of `trainer generate`. What a prompt has in
  * common with the text before it is not computed again, for every adapter apart. */
 typedef struct toolkit_generator toolkit_generator;

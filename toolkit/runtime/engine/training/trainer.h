@@ -140,9 +140,16 @@ class Trainer {
   std::unique_ptr<LayerMemory> values_;
 };
 
+// A choice of checkpoints.h as JSON: place, bytes, reason.
+std::string choice_json(const CheckpointChoice& choice);
+
 // The `gradients`, `evaluate` and `replay` commands; each result line is given to `print`.
 void run_gradients(Runtime& runtime, const Options& options, PrintLine print, void* user);
 void run_evaluate(Runtime& runtime, const Options& options, PrintLine print, void* user);
 void run_replay(Runtime& runtime, const Options& options, PrintLine print, void* user);
+// What a step of `train` with these options would hold and write, in a line of JSON; `runtime` may
+// have fewer threads than the options say. Reads the bundle's programs and the data, computes and
+// stores nothing. Throws Error, UsageError for --method split, which needs its computer.
+void run_dry(Runtime& runtime, const Options& options, PrintLine print, void* user);
 
 }  // namespace toolkit

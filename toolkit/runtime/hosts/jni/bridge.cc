@@ -105,6 +105,16 @@ void evaluate(JNIEnv* env, jclass, jbyteArray packed, jobject lines) {
     raise(env, status, toolkit_trainer_last_error(nullptr));
 }
 
+jbyteArray dry_run(JNIEnv* env, jclass, jbyteArray packed) {
+  const Options options(to_text(env, packed));
+  std::string told;
+  const auto keep = [](const char* line, void* user) { *static_cast<std::string*>(user) = line; };
+  const int status = toolkit_dry_run(options.values.data(), options.values.size(), keep, &told);
+  if (status == 0) return to_bytes(env, told);
+  raise(env, status, toolkit_trainer_last_error(nullptr));
+  return nullptr;
+}
+
 jbyteArray info(JNIEnv* env, jclass) {
   const char* line = toolkit_info();
   if (line != nullptr) return to_bytes(env, line);
@@ -120,6 +130,7 @@ const JNINativeMethod kMethods[] = {
     TOOLKIT_METHOD("progress", "(J)[D", progress),
     TOOLKIT_METHOD("close", "(J)V", close),
     TOOLKIT_METHOD("evaluate", "([BLdev/toolkit/trainer/engine/LineListener;)V", evaluate),
+    TOOLKIT_METHOD("dryRun", "([B)[B", dry_run),
     TOOLKIT_METHOD("info", "()[B", info),
 };
 

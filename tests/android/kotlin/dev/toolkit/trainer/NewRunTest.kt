@@ -14,9 +14,13 @@ import dev.toolkit.trainer.Pictures.text
 import dev.toolkit.trainer.service.Trial
 import dev.toolkit.trainer.store.Cost
 import dev.toolkit.trainer.store.Estimates
+import dev.toolkit.trainer.store.Preset
+import dev.toolkit.trainer.store.Presets
+import dev.toolkit.trainer.store.RunSettings
 import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.ui.MainActivity
 import dev.toolkit.trainer.ui.NewRunActivity
+import dev.toolkit.trainer.ui.Numbers
 import dev.toolkit.trainer.ui.RunActivity
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
@@ -56,6 +60,41 @@ class NewRunTest {
             screen.requireViewById<RadioButton>(choice).performClick()
             assertEquals(steps, screen.steps())
         }
+    }
+
+    private fun Activity.estimate() = requireViewById<TextView>(R.id.estimate).text.toString()
+
+    @Test
+    fun `memory and storage are told before anything is tried, and again when the settings change`() {
+        val app = Fixtures.deploy(temporary)
+        val screen = form(app)
+        await("the engine's answer") { text(screen, "of memory") && text(screen, "of storage") }
+        assertTrue("not how long", text(screen, "not known yet") && screen.requireViewById<View>(R.id.measure).isEnabled)
+        val bundle = app.bundles.require("tiny")
+        val shown = { steps: Int, together: Int, optimizer: String ->
+            val settings = Presets.settings(Preset.NORMAL, app.data.require("rows"))
+                .copy(steps = steps, gradientAccumulation = together, optimizer = optimizer, trace = RunSettings(steps).trace)
+            val needs = app.controller.needs(bundle, app.data.require("rows"), settings)
+            listOf(needs.peakBytes, needs.storageBytes + Estimates.traceBytes(settings)).map { Numbers.bytes(it) }
+        }
+        // Memory is this process's, the app's with the engine in it, and grows with all that the tests do; storage is the run's alone.
+        assertTrue(screen.estimate(), shown(36, 1, "adamw")[1] in screen.estimate())
+        screen.requireViewById<EditText>(R.id.steps).setText("5000")
+        await("the storage of a longer run") { shown(5000, 1, "adamw")[1] in screen.estimate() }
+        screen.requireViewById<EditText>(R.id.accumulation).setText("400")
+        val small = app.controller.needs(bundle, app.data.require("rows"), RunSettings(steps = 5000)).peakBytes
+        val large = app.controller.needs(bundle, app.data.require("rows"), RunSettings(steps = 5000, gradientAccumulation = 400)).peakBytes
+        assertTrue("$small, $large", large > small + 1_000_000)
+        await("the memory of larger steps") { shown(5000, 400, "adamw")[0].substringBefore('.') in screen.estimate() }
+        assertTrue("nothing is left of it", app.runs.list().isEmpty() && app.cacheDir.list().orEmpty().none { "trial" in it })
+    }
+
+    @Test
+    fun `what cannot be trained is said before it is started`() {
+        val app = Fixtures.deploy(temporary)
+        File(app.bundles.require("tiny").folder, "programs.pte").run { writeBytes(readBytes().also { it.fill(0x55, 8, 200) }) }
+        val screen = form(app)
+        await("the reason") { text(screen, "programs.pte") }
     }
 
     @Test
@@ -108,10 +147,10 @@ class NewRunTest {
     @Test
     fun `no run takes more than a battery`() {
         val app = Fixtures.deploy(temporary)
-        val cost = Cost(secondsPerSequence = 1.0, peakKib = 1, sequences = 1)
+        val cost = Cost(secondsPerSequence = 1.0, sequences = 1)
         val shares = listOf(3_600, 36_000).map {
             val settings = Fixtures.reference.copy(steps = it, gradientAccumulation = 1)
-            Estimates.of(settings, app.data.require("rows"), app.bundles.require("tiny"), cost).batteryPercent
+            Estimates.of(settings, app.data.require("rows"), cost).batteryPercent
         }
         assertEquals(listOf(15..35, 100..100), shares)
     }

@@ -24,6 +24,22 @@ class ChildHost(private val folder: File) : EngineHost {
         return JSONObject(text)
     }
 
+    override fun dryRun(options: Map<String, String>): JSONObject {
+        check(options)
+        val here = AutoCloseable {}
+        if (!opened.compareAndSet(null, here)) throw failure(Words.of(R.string.engine_second))
+        try {
+            val words = listOf("dry-run", "--lifeline") + options.map { "--${it.key}=${it.value}" }
+            val process = start(*words.toTypedArray(), complaints = true)
+            val text = process.inputStream.bufferedReader().use { it.readText() }.trim()
+            val code = process.waitFor()
+            if (code == 0) return JSONObject(text)
+            throw if (COMPLAINT in text) failure(text.substringAfterLast(COMPLAINT), code) else ended(code)
+        } finally {
+            release(here)
+        }
+    }
+
     override fun open(options: Map<String, String>): Trainer {
         check(options)
         val run = ChildRun()
@@ -72,6 +88,7 @@ class ChildHost(private val folder: File) : EngineHost {
 
     companion object {
         private const val PROGRAM = "libtrainer.so"
+        private const val COMPLAINT = "error: "
 
         /** The run or model that is open, one at a time: two need too much memory. */
         private val opened = AtomicReference<AutoCloseable?>()

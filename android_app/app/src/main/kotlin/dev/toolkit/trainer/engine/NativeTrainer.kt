@@ -17,5 +17,8 @@ internal object NativeTrainer {
 
     @JvmStatic external fun evaluate(options: ByteArray, lines: LineListener)
 
+    /** Returns a line of JSON in UTF-8. */
+    @JvmStatic external fun dryRun(options: ByteArray): ByteArray
+
     @JvmStatic external fun info(): ByteArray
 }

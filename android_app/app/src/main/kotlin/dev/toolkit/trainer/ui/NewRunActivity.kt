@@ -56,7 +56,11 @@ class NewRunActivity : Screen() {
         wantedData = savedInstanceState?.getString(DATA) ?: intent.getStringExtra(DATA)
         restored = savedInstanceState != null
         show(R.layout.activity_new_run, getString(R.string.new_run), up = true)
-        choice(R.id.optimizer).fill(RunSettings.OPTIMIZERS, 0) { showRate() }
+        choice(R.id.optimizer).fill(RunSettings.OPTIMIZERS, 0) {
+            showRate()
+            showEstimate()
+        }
+        for (id in listOf(R.id.steps, R.id.accumulation)) field(id).addTextChangedListener(Changed { showEstimate() })
         choice(R.id.schedule).fill(RunSettings.SCHEDULES, RunSettings.SCHEDULES.indexOf("cosine")) {}
         if (savedInstanceState == null) requireViewById<RadioButton>(R.id.normal).isChecked = true
         unfold(savedInstanceState?.getBoolean(EXPERT) ?: false)
@@ -97,6 +101,7 @@ class NewRunActivity : Screen() {
     override fun onStop() {
         app.controller.removeListener(onRun)
         throttle.cancel()
+        estimate.rest()
         super.onStop()
     }
 
