@@ -58,6 +58,13 @@ int toolkit_trainer_step(toolkit_trainer* trainer, int32_t* more) {
   return status;
 }
 
+void toolkit_trainer_tell_waiting(toolkit_trainer* trainer, toolkit_line_callback waiting,
+                                  void* user) {
+  if (waiting == nullptr) return trainer->trainer->tell_waiting(nullptr);
+  trainer->trainer->tell_waiting(
+      [waiting, user](const std::string& cause) { waiting(cause.c_str(), user); });
+}
+
 int toolkit_trainer_run(toolkit_trainer* trainer, toolkit_progress_callback callback, void* user) {
   for (int32_t more = 1; more != 0;) {
     const int status = toolkit_trainer_step(trainer, &more);

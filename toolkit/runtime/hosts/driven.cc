@@ -90,6 +90,11 @@ void tell_driver(const toolkit_trainer* trainer) {
   if (fflush(stdout) != 0) abandon("nobody reads what this command prints");
 }
 
+void tell_waiting(const char* cause, void*) {
+  printf("waiting %s\n", cause);
+  if (fflush(stdout) != 0) abandon("nobody reads what this command prints");
+}
+
 int open_driven(Orders& orders, toolkit_trainer** trainer) {
   std::vector<OptionValue> values;
   for (std::string line; (line = orders.next()) != "open";) {
@@ -103,6 +108,7 @@ int open_driven(Orders& orders, toolkit_trainer** trainer) {
   const int status = toolkit_trainer_create(options.data(), options.size(), trainer);
   if (status != 0) return fail_driver(status, toolkit_trainer_last_error(nullptr));
   running = *trainer;
+  toolkit_trainer_tell_waiting(*trainer, tell_waiting, nullptr);
   if (early_stop) toolkit_trainer_request_stop(*trainer);
   tell_driver(*trainer);
   give_back_code();

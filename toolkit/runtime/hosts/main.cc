@@ -61,7 +61,9 @@ constexpr const char* kDrivenHelp =
     "                                    then `open`, `step`, `note EVENT DETAIL`, `stop`; `open`\n"
     "                                    and `step` are answered by `progress` with step, steps,\n"
     "                                    tokens, loss, lr, gradient norm, seconds, peak KiB,\n"
-    "                                    running, stopped, or by `failed STATUS MESSAGE`; ends\n"
+    "                                    running, stopped, or by `failed STATUS MESSAGE`, and\n"
+    "                                    before that by `waiting CAUSE` while a save finds the\n"
+    "                                    storage full, `waiting ` when there is room again; ends\n"
     "                                    with standard input, with code 130\n";
 
 void print_line(const char* line, void*) {

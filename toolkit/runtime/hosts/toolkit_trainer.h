@@ -52,6 +52,10 @@ TOOLKIT_API const char* toolkit_trainer_notices(const toolkit_trainer* trainer);
 /* Runs one step; *more is 0 once the run is over (and saved). Where a save finds the storage full,
  * the call lasts until there is room or a stop is requested. */
 TOOLKIT_API int toolkit_trainer_step(toolkit_trainer* trainer, int32_t* more);
+/* Has every later step tell, on the thread that runs it, that a save waits for storage that is
+ * full: the system's words, and an empty line once it waits no more. The callback may be null. */
+TOOLKIT_API void toolkit_trainer_tell_waiting(toolkit_trainer* trainer,
+                                              toolkit_line_callback waiting, void* user);
 /* Runs to the end or to a requested stop. The callback may be null. */
 TOOLKIT_API int toolkit_trainer_run(toolkit_trainer* trainer, toolkit_progress_callback callback,
                                     void* user);

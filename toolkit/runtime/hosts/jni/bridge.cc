@@ -39,12 +39,29 @@ jlong create(JNIEnv* env, jclass, jbyteArray packed) {
   return number;
 }
 
-jboolean step(JNIEnv* env, jclass, jlong number) {
+struct Listener {
+  JNIEnv* env;
+  jobject lines;
+};
+
+void print_line(const char* line, void* user) {
+  const Listener& listener = *static_cast<Listener*>(user);
+  JNIEnv* env = listener.env;
+  if (env->ExceptionCheck()) return;
+  const jbyteArray bytes = to_bytes(env, line);
+  if (bytes == nullptr) return;
+  env->CallVoidMethod(listener.lines, line_method, bytes);
+  env->DeleteLocalRef(bytes);
+}
+
+jboolean step(JNIEnv* env, jclass, jlong number, jobject waiting) {
   const std::shared_ptr<Session> session = require(env, number);
   if (session == nullptr) return JNI_FALSE;
   bool more = false;
   std::string error;
-  const int status = session->step(&more, &error);
+  Listener listener{env, waiting};
+  const int status = session->step(&more, &error, print_line, &listener);
+  if (env->ExceptionCheck()) return JNI_FALSE;
   if (status != 0) raise(env, status, error);
   return more ? JNI_TRUE : JNI_FALSE;
 }
@@ -81,21 +98,6 @@ jdoubleArray progress(JNIEnv* env, jclass, jlong number) {
 
 void close(JNIEnv*, jclass, jlong number) { close_session(number); }
 
-struct Listener {
-  JNIEnv* env;
-  jobject lines;
-};
-
-void print_line(const char* line, void* user) {
-  const Listener& listener = *static_cast<Listener*>(user);
-  JNIEnv* env = listener.env;
-  if (env->ExceptionCheck()) return;
-  const jbyteArray bytes = to_bytes(env, line);
-  if (bytes == nullptr) return;
-  env->CallVoidMethod(listener.lines, line_method, bytes);
-  env->DeleteLocalRef(bytes);
-}
-
 void evaluate(JNIEnv* env, jclass, jbyteArray packed, jobject lines) {
   const Options options(to_text(env, packed));
   Listener listener{env, lines};
@@ -124,7 +126,7 @@ jbyteArray info(JNIEnv* env, jclass) {
 
 const JNINativeMethod kMethods[] = {
     TOOLKIT_METHOD("create", "([B)J", create),
-    TOOLKIT_METHOD("step", "(J)Z", step),
+    TOOLKIT_METHOD("step", "(JLdev/toolkit/trainer/engine/LineListener;)Z", step),
     TOOLKIT_METHOD("requestStop", "(J)V", request_stop),
     TOOLKIT_METHOD("note", "(J[B[B)V", note),
     TOOLKIT_METHOD("progress", "(J)[D", progress),

@@ -82,6 +82,11 @@ class ChildEngineTest {
     }
 
     @Test
+    fun `a run that waits for room in the storage says so, and goes on by itself`() = FullDisk(temporary).use { disk ->
+        disk.trainThrough(app) {}
+    }
+
+    @Test
     fun `trains to the same bits as the command line, and says what it is`() {
         val out = File(temporary.root, "läuft-東京-🙂")
         Engine.open(options(out)).use { trainer ->

@@ -138,11 +138,11 @@ private class ChildRun : Trainer {
         latest = answer()
     }
 
-    override fun step(): Boolean = synchronized(answers) {
+    override fun step(full: (Boolean) -> Unit): Boolean = synchronized(answers) {
         if (closed) throw ChildHost.failure(closedWords)
         if (over) return false
         say(listOf("step"))
-        val now = answer()
+        val now = answer(full)
         latest = now
         over = !now.running
         now.running
@@ -180,11 +180,11 @@ private class ChildRun : Trainer {
         }
     }
 
-    private fun answer(): Progress {
-        val line = try {
-            answers.readLine()
-        } catch (_: IOException) {
-            null
+    private fun answer(full: (Boolean) -> Unit = {}): Progress {
+        var line = line()
+        while (line != null && line.startsWith(WAITING)) {
+            full(line.length > WAITING.length)
+            line = line()
         }
         val words = line?.split(' ').orEmpty()
         return when {
@@ -193,6 +193,12 @@ private class ChildRun : Trainer {
             closed -> throw ChildHost.failure(closedWords)
             else -> throw ChildHost.ended(process.waitFor())
         }
+    }
+
+    private fun line(): String? = try {
+        answers.readLine()
+    } catch (_: IOException) {
+        null
     }
 
     private fun progress(words: List<String>) = Progress(
@@ -214,6 +220,7 @@ private class ChildRun : Trainer {
     private companion object {
         val closedWords get() = Words.of(R.string.engine_closed)
         const val FIELDS = 11
+        const val WAITING = "waiting "
         const val PATIENCE_SECONDS = 5L
     }
 }

@@ -24,7 +24,7 @@ internal class NativeHost : EngineHost {
 }
 
 private class NativeRun(private val number: Long) : Trainer {
-    override fun step(): Boolean = NativeTrainer.step(number)
+    override fun step(full: (Boolean) -> Unit): Boolean = NativeTrainer.step(number) { cause -> full(cause.isNotEmpty()) }
 
     override fun requestStop() = NativeTrainer.requestStop(number)
 

@@ -4,7 +4,8 @@ package dev.toolkit.trainer.engine
 internal object NativeTrainer {
     @JvmStatic external fun create(options: ByteArray): Long
 
-    @JvmStatic external fun step(trainer: Long): Boolean
+    /** [waiting] is told why a save waits for storage, and an empty line once it waits no more. */
+    @JvmStatic external fun step(trainer: Long, waiting: LineListener): Boolean
 
     @JvmStatic external fun requestStop(trainer: Long)
 

@@ -6,8 +6,8 @@ import dev.toolkit.trainer.policy.Hours
 import dev.toolkit.trainer.policy.Waiting
 import java.util.Calendar
 
-/** What the run that is held by this process does just now. */
-enum class Doing { OPENING, TRAINING, ENDING, SAVING, WAITING }
+/** What the run that is held by this process does just now; [FULL]: its engine waits for room in the storage, and goes on by itself. */
+enum class Doing { OPENING, TRAINING, FULL, ENDING, SAVING, WAITING }
 
 /** Why a run was not started; [fromComputer] when the desk had asked for it. */
 data class Refusal(val run: String?, val reason: String, val fromComputer: Boolean = false)
@@ -35,7 +35,7 @@ data class ActiveRun(
 
     /** When it will be done if nothing but the hours keeps it from training, in milliseconds of the clock; null: unknown. */
     fun doneAt(hours: Hours?, now: Calendar): Long? {
-        val left = secondsLeft?.takeIf { doing != Doing.OPENING } ?: return null
+        val left = secondsLeft?.takeIf { doing != Doing.OPENING && doing != Doing.FULL } ?: return null
         if (hours == null || waiting != null && waiting.hold != Hold.HOURS) return now.timeInMillis + (left * 1000).toLong()
         val minute = now.get(Calendar.HOUR_OF_DAY) * 60 + now.get(Calendar.MINUTE)
         return now.timeInMillis + hours.until(minute, Math.round(left / 60)) * 60_000

@@ -120,6 +120,7 @@ class Notifications(private val context: Context) {
         Doing.OPENING -> context.getString(R.string.opening)
         Doing.SAVING -> context.getString(R.string.saving)
         Doing.ENDING -> context.getString(R.string.ending)
+        Doing.FULL -> context.getString(R.string.wait_storage)
         Doing.WAITING -> active.waiting?.text.orEmpty()
         Doing.TRAINING -> if ((active.progress?.step ?: 0) > 0) RunText.ahead(context, active).orEmpty() else context.getString(R.string.first_step)
     }

@@ -171,7 +171,7 @@ internal class Training(
                     if (attempts > 0) records.write(run.copy(attempts = 0, step = savedStep))
                     attempts = 0
                 }
-            } while (opened.step())
+            } while (opened.step { full -> showFull(full) })
             val why = seat.held
             seat.dropped = why != null && opened.progress().step == begun
             seat.show(ActiveRun(run.name, Doing.SAVING, why, opened.progress()))
@@ -180,6 +180,14 @@ internal class Training(
             seat.closed()
             opened.close()
         }
+    }
+
+    /** Told in the middle of a step that was not asked to end, on the thread that trains. */
+    private fun showFull(full: Boolean) {
+        val active = seat.active ?: return
+        if (seat.held != null) return
+        val now = if (full) active.copy(doing = Doing.FULL, since = System.currentTimeMillis()) else active.copy(doing = Doing.TRAINING, since = 0)
+        seat.show(now)
     }
 
     private fun stepOf(run: Run): Long = seat.active?.progress?.step ?: run.step

@@ -38,6 +38,7 @@ object RunText {
         Doing.OPENING -> context.getString(R.string.opening)
         Doing.SAVING -> context.getString(R.string.saving)
         Doing.ENDING -> context.getString(R.string.ending)
+        Doing.FULL -> context.getString(R.string.wait_storage)
         Doing.WAITING -> active.waiting?.text.orEmpty()
         Doing.TRAINING -> training(context, active)
     }
