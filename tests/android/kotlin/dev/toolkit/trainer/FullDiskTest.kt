@@ -2,7 +2,11 @@ package dev.toolkit.trainer
 
 import android.app.Notification
 import android.app.NotificationManager
+import android.provider.Settings
+import android.widget.Button
 import dev.toolkit.trainer.Fixtures.await
+import dev.toolkit.trainer.Pictures.languages
+import dev.toolkit.trainer.Pictures.looks
 import dev.toolkit.trainer.Pictures.text
 import dev.toolkit.trainer.service.Notifications
 import dev.toolkit.trainer.service.TrainingService
@@ -21,8 +25,8 @@ import org.junit.rules.TemporaryFolder
 import org.junit.runner.RunWith
 import org.robolectric.Robolectric
 import org.robolectric.RobolectricTestRunner
-import org.robolectric.RuntimeEnvironment
 import org.robolectric.Shadows.shadowOf
+import java.util.Locale
 
 /** A phone whose storage is full: who trains waits and says so, who makes data is told, and nothing is lost. */
 @RunWith(RobolectricTestRunner::class)
@@ -45,12 +49,21 @@ class FullDiskTest {
             await("the page") { text(page.get(), words) && text(page.get(), "since ") }
             for (screen in listOf(list, page)) {
                 assertFalse("no promise of an end", text(screen.get(), "done about"))
+                val button = screen.get().requireViewById<Button>(R.id.go_on)
+                assertTrue(button.isShown && button.text == "Manage storage")
+                button.performClick()
+                assertEquals(Settings.ACTION_INTERNAL_STORAGE_SETTINGS, shadowOf(screen.get()).nextStartedActivity.action)
                 screen.close()
             }
-            RuntimeEnvironment.setQualifiers("de")
-            val german = Robolectric.buildActivity(RunActivity::class.java, RunActivity.intent(app, "a")).setup()
-            await("the page in German") { text(german.get(), "Der Speicher ist voll") }
-            german.close()
+            // Of the phone in both themes and with a large font, the tablet, German and right to left.
+            for (look in looks.take(3) + languages) {
+                Pictures.apply(look)
+                val shown = app.getString(R.string.wait_storage)
+                Pictures.take(look, "run-full", RunActivity::class.java, RunActivity.intent(app, "a")) { text(it, shown) }
+                Pictures.take(look, "runs-full", MainActivity::class.java, null) { text(it, shown) }
+            }
+            Pictures.apply(looks[0])
+            Locale.setDefault(Locale.US)
             assertThrows(AppException::class.java) { Fixtures.create(app, "b").also { app.runs.save(it.copy(reason = "x".repeat(300_000))) } }
             assertEquals("the record of the run is whole", RunState.RUNNING, app.runs.require("a").state)
             assertNoData(app, disk)

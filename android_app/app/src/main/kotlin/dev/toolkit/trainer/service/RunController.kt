@@ -73,7 +73,7 @@ class RunController(
         // Not under the lock, which the main thread takes as well.
         try {
             val started = runs.save(run.copy(state = RunState.RUNNING, reason = "", chosen = 0))
-            worker = thread(name = "training") { Training(seat, records, guests, ::decide).work(started) }
+            worker = thread(name = "training") { Training(seat, records, guests, { held, needMb, killed -> decide(held, needMb, killed) }).work(started) }
         } catch (error: Throwable) {
             // Whatever it was, as no memory for another thread: a seat that stayed taken would keep every run from starting.
             seat.leave()
@@ -127,7 +127,8 @@ class RunController(
     /** Lets the active run train in spite of what it waits for now, until it is paused or over. */
     fun goOn() = seat.goOn()
 
-    private fun decide(hold: Hold?, needMb: Long = 0): Waiting? = Policy.decide(settings(), phone(), hold, needMb, seat.allowed)
+    private fun decide(hold: Hold?, needMb: Long = 0, killed: Boolean = false): Waiting? =
+        Policy.decide(settings(), phone(), hold, needMb, seat.allowed, killed)
 
     private fun phone(): Conditions =
         conditions().let { if (shortOfMemoryUntil - System.nanoTime() > 0) it.copy(lowMemory = true) else it }
@@ -166,7 +167,7 @@ class RunController(
      */
     fun needs(bundle: Bundle, data: DataSet, settings: RunSettings): Needs {
         val nowhere = File(bundle.folder, "run") // nothing is written
-        return guests.lend(brief = true) { Needs.of(Engine.dryRun(RunRecords.options(settings, bundle, data, nowhere))) }
+        return guests.lend(brief = true) { RunRecords.needs(RunRecords.options(settings, bundle, data, nowhere)) }
     }
 
     private companion object {

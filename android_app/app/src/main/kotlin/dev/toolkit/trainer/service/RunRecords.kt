@@ -1,6 +1,7 @@
 package dev.toolkit.trainer.service
 
 import android.util.Log
+import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.engine.Progress
 import dev.toolkit.trainer.policy.PolicySettings
 import dev.toolkit.trainer.store.AppException
@@ -8,6 +9,7 @@ import dev.toolkit.trainer.store.Bundle
 import dev.toolkit.trainer.store.BundleStore
 import dev.toolkit.trainer.store.DataSet
 import dev.toolkit.trainer.store.DataStore
+import dev.toolkit.trainer.store.Needs
 import dev.toolkit.trainer.store.Outcome
 import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.store.RunSettings
@@ -51,6 +53,9 @@ class RunRecords(
     }
 
     companion object {
+        /** What a run will hold, by the engine's [options]. */
+        fun needs(options: Map<String, String>): Needs = Needs.of(Engine.dryRun(options), Engine.isChild)
+
         /** What the engine is told of a run. */
         fun options(settings: RunSettings, bundle: Bundle, set: DataSet, out: File): Map<String, String> =
             LinkedHashMap(settings.options()).apply {

@@ -68,7 +68,7 @@ internal class Seat {
      */
     fun claim(name: String, anyway: Set<Hold>): Boolean = lock.withLock {
         val other = active
-        if (other != null && other.name != name) throw AppException(Words.of(R.string.run_active, other.name))
+        if (other != null && other.name != name) throw AppException(Words.of(R.string.run_active, other.name), blocker = other.name)
         if (other != null && wanted != Wish.TRAIN) throw AppException(Words.of(R.string.run_saving, name))
         if (other != null) return false
         wanted = Wish.TRAIN

@@ -10,9 +10,19 @@ data class Cost(val secondsPerSequence: Double, val sequences: Int) {
 }
 
 /** What a run will hold, as the engine says before it computes anything: memory, and files while it saves, its trace left out. */
-data class Needs(val peakBytes: Long, val storageBytes: Long) {
+data class Needs(
+    val peakBytes: Long,
+    /** Of the peak what the app does not have already. */
+    val moreBytes: Long,
+    val storageBytes: Long,
+) {
     companion object {
-        fun of(json: JSONObject) = Needs(json.getLong("peak_bytes"), json.getLong("storage_bytes"))
+        /** @param child whether the engine that says so runs in a process of its own */
+        fun of(json: JSONObject, child: Boolean): Needs {
+            val peak = json.getLong("peak_bytes")
+            val there = if (child) 0 else json.getJSONObject("memory").getLong("runtime")
+            return Needs(peak, peak - there, json.getLong("storage_bytes"))
+        }
     }
 }
 

@@ -45,7 +45,7 @@ class EstimateBox(private val screen: Screen) {
         val lines = mutableListOf(screen.getString(R.string.estimate_steps, Numbers.count(settings.steps.toLong()), shown))
         answer?.takeIf { it.run == run }?.let { lines += needs(it, storage) }
         lines += if (cost == null) {
-            screen.getString(R.string.estimate_unknown)
+            screen.getString(if (app.trying.running) R.string.measuring else R.string.estimate_unknown)
         } else {
             val estimate = Estimates.of(settings, data, cost)
             screen.getString(
@@ -58,11 +58,11 @@ class EstimateBox(private val screen: Screen) {
     }
 
     private fun showButton(known: Boolean, engine: Boolean) = screen.requireViewById<Button>(R.id.measure).run {
-        visible(!known)
         val trying = app.trying.running
-        setText(if (trying) R.string.measuring else R.string.measure)
+        visible(!known || trying)
+        setText(if (trying) R.string.measuring_cancel else R.string.measure)
         val active = app.controller.active?.takeIf { !known && !trying }
-        allow(engine && !trying, screen.requireViewById(R.id.measure_why), active?.let { screen.getString(R.string.run_active, it.name) })
+        allow(engine, screen.requireViewById(R.id.measure_why), active?.let { screen.getString(R.string.run_active, it.name) })
     }
 
     private fun needs(answer: Answer, storage: Long): List<String> {
@@ -71,7 +71,7 @@ class EstimateBox(private val screen: Screen) {
         val free = app.conditions.read().freeMb * 1_000_000
         return listOfNotNull(
             screen.getString(R.string.estimate_needs, Numbers.bytes(needs.peakBytes), Numbers.bytes(stored)),
-            if (needs.peakBytes > free) screen.getString(R.string.estimate_tight, Numbers.bytes(free)) else null,
+            if (needs.moreBytes > free) screen.getString(R.string.estimate_tight, Numbers.bytes(free)) else null,
             if (stored > storage) screen.getString(R.string.estimate_storage, Numbers.bytes(storage)) else null,
         )
     }
