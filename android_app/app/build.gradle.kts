@@ -57,6 +57,7 @@ android {
 
     sourceSets["main"].kotlin.srcDir("src/main/kotlin")
     sourceSets["main"].jniLibs.srcDir("../../build/android/jniLibs")
+    sourceSets["main"].assets.srcDir("../../build/android/assets")
     sourceSets["test"].kotlin.srcDir("../../tests/android/kotlin")
     sourceSets["test"].resources.srcDir("../../tests/android/resources")
 
@@ -73,7 +74,7 @@ android {
                 // Robolectric's file descriptors reach into java.io.
                 it.jvmArgs("--add-opens", "java.base/java.io=ALL-UNNAMED", "-Djava.security.manager=allow")
                 // It wants a process that finds no engine; `make android` gives it one.
-                it.exclude("**/NoEngineTest*", "**/ChildEngineTest*")
+                it.exclude("**/NoEngineTest*", "**/ChildEngineTest*", "**/EngineKillsTest*")
             }
         }
     }

@@ -32,7 +32,7 @@ def test_sources_are_there():
 def test_what_is_built_lies_where_maven_has_it():
     pom = (APP / "pom.xml").read_text(encoding="utf-8")
     written = {BUILD / path for path in re.findall(r"\$\{android\.build\}/([\w/-]+)", pom)}
-    written.add(BUILD / "jniLibs")  # tools/android packs it from there
+    written |= {BUILD / "jniLibs", BUILD / "assets"}  # tools/android packs them from there
     built = {path for path in paths() if path.is_relative_to(BUILD)}
     assert {"native", "fixtures", "screenshots", "results"} <= {path.name for path in built}
     assert built - written == set()

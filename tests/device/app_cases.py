@@ -9,8 +9,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-from tests.device.adb_cases import refused
 from tests.device.adb_daemon import ADDRESS, Daemon
+from tests.device.adb_phone import refused
 from tests.support.fake_app import write_fake_app
 from tests.support.fake_trainer import ADAPTER, write_fake_bundle
 from toolkit import __version__

@@ -18,10 +18,17 @@ VOCABULARY = 150
 
 @dataclass(frozen=True)
 class TinyRun:
-    """A run of two steps."""
+    """A run of two steps, and what the engine's dry run said of it before.
 
+    Attributes:
+        stored: Bytes of the run's folder at its end, without the trace.
+    """
+
+    dry: dict[str, Any]
+    stored: int
     device: dict[str, Any]
     phases: list[dict[str, Any]]
+    steps: list[dict[str, Any]]
 
 
 @pytest.fixture(
@@ -56,7 +63,12 @@ def train(bundle: Path, tmp_path: Path) -> Callable[..., TinyRun]:
             for name, value in {**fixed, **flags}.items()
             for word in (f"--{name.replace('_', '-')}", value)
         ]
+        [dry] = run_trainer("dry-run", *words)
+        assert not out.exists()
         run_trainer("train", *words)
-        return TinyRun(read_trace(out, "run")[0]["device"], read_trace(out, "phase"))
+        files = (path for path in out.rglob("*") if path.is_file() and path.name != "trace.jsonl")
+        stored = sum(path.stat().st_size for path in files)
+        device = read_trace(out, "run")[0]["device"]
+        return TinyRun(dry, stored, device, read_trace(out, "phase"), read_trace(out, "step"))
 
     return run

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.planning.conftest import LENGTHS, TinyRun
+from tests.support.trainer import run_trainer
 from toolkit.planning.arena import arena_bytes
 from toolkit.planning.model import open_model
 from toolkit.planning.predict import Planner, scratch_of_step
@@ -57,6 +58,7 @@ def test_the_arena_is_what_executorch_plans(bundle: Path, seq_len: int) -> None:
 
 
 FAULT_AROUND = 64 << 10
+HEADERS = 64 << 10  # of the files of a run
 
 
 @pytest.mark.parametrize("flags", CASES, ids=lambda flags: "-".join(map(str, flags.values())))
@@ -115,6 +117,34 @@ def test_the_ledger_is_predicted(
         assert ledger["arena"] in {arena, *(max(arena, size) for size in left)}, phase.name
         assert ledger["scratch"] == -(-scratch // GRANULE) * GRANULE
         assert phase.memory["scratch"] == scratch
+
+    check_dry_run(run)
+
+
+def check_dry_run(run: TinyRun) -> None:
+    """Hold what the engine said before against what it did."""
+    dry = run.dry
+    measured = [p for p in run.phases if p["phase"] == dry["phase"] and p["step"] == 2]
+    held = {c: max(p["ledger"][c] for p in measured) for c in (*EXACT, "scratch")}
+    assert {c: dry["memory"][c] for c in held} == held
+    assert dry["peak_bytes"] == sum(dry["memory"].values())
+    last = run.steps[-1]
+    assert dry["spilled_bytes"] == last["spilled_bytes"]
+    assert dry["state_bytes"] == last["state_bytes"]
+    assert run.stored <= dry["storage_bytes"] + HEADERS
+    assert run.stored >= dry["saved_bytes"]
+
+
+def test_a_dry_run_of_what_cannot_be_trained_says_why(bundle: Path, tmp_path: Path) -> None:
+    words = ["dry-run", "--bundle", bundle, "--out", tmp_path / "run", "--steps", 2]
+    for more, why in (
+        (["--data", tmp_path / "none.ptd"], "cannot open"),
+        (["--data", tmp_path / "none.ptd", "--method", "split", "--cut", 1], "on a computer"),
+        ([], "--data"),
+    ):
+        with pytest.raises(AssertionError, match=why):
+            run_trainer(*words, *more)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_shape_is_predicted(bundle: Path, train: Callable[..., TinyRun]) -> None:

@@ -43,6 +43,7 @@ BRIDGE = tuple(
 )
 """Classes that libtoolkit_jni.so looks up."""
 SAMPLE = ("assets/sample.zip", "assets/sample.txt")
+LICENCES = ("assets/licences/ExecuTorch.txt", "assets/licences/GNU C library.txt")
 ENGINE = ("libtrainer.so", "libexecutorch.so", "libc.6.so")
 PAGE = 16 << 10
 """Of newer arm64 phones; the x86-64 emulators that the engine is for have pages of 4 KiB."""
@@ -117,7 +118,7 @@ def check_unpacking(tree: str, apk: Path) -> list[str]:
         problems.append("the manifest does not have the engine unpacked (extractNativeLibs)")
     with zipfile.ZipFile(apk) as archive:
         held = set(archive.namelist())
-        problems += [f"{name} is missing" for name in SAMPLE if name not in held]
+        problems += [f"{name} is missing" for name in (*SAMPLE, *LICENCES) if name not in held]
         for abi in ("arm64-v8a", "x86_64"):
             lost = [name for name in ENGINE if f"lib/{abi}/{name}" not in held]
             problems += [f"lib/{abi}/{name} is missing" for name in lost]

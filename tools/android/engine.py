@@ -13,12 +13,24 @@ import shutil
 import struct
 import subprocess
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
 
 from toolkit.device import runtime_build
 from toolkit.errors import ToolkitError
 
-TARGET = Path(__file__).resolve().parents[2] / "build/android/jniLibs"
+ROOT = Path(__file__).resolve().parents[2]
+TARGET = ROOT / "build/android/jniLibs"
+LICENCES = ROOT / "build/android/assets/licences"
+_TEXTS = {
+    "Toolkit Trainer": ROOT / "LICENSE",
+    "GNU C library": Path("/usr/share/doc/libc6-arm64-cross/copyright"),
+    "GCC's runtime libraries": Path("/usr/share/doc/libstdc++6-arm64-cross/copyright"),
+    "LGPL 2.1 (GNU C library)": Path("/usr/share/common-licenses/LGPL-2.1"),
+    "GPL 3 (GCC)": Path("/usr/share/common-licenses/GPL-3"),
+    "Apache 2.0 (Kotlin)": Path("/usr/share/common-licenses/Apache-2.0"),
+}
+"""Of what is in the APK; ExecuTorch's is in its package."""
 ENOSYS = 38
 REFUSED = {
     "arm64-v8a": {"set_robust_list": 99, "rseq": 293, "clone3": 435},
@@ -38,6 +50,7 @@ def main() -> int:
     try:
         for abi in REFUSED:
             pack(runtime_build.build(abi), TARGET / abi, abi)
+        write_licences(LICENCES)
     except ToolkitError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -70,6 +83,28 @@ def pack(runtime: Path, target: Path, abi: str) -> None:
         raise ToolkitError(
             f"glibc's code has no {', '.join(missing)} on {abi}", "Mend tools/android/engine.py"
         )
+
+
+def write_licences(target: Path) -> None:
+    """Write the licences of what the APK contains, a text each under the name that is shown.
+
+    Raises:
+        ToolkitError: one of them is not on this machine.
+    """
+    texts = {name: path.read_text() for name, path in _TEXTS.items() if path.is_file()}
+    executorch = distribution("executorch")
+    found = [file for file in executorch.files or () if file.name == "LICENSE"]
+    if found:
+        texts["ExecuTorch"] = found[0].read_text()
+    if missing := {*_TEXTS, "ExecuTorch"} - texts.keys():
+        raise ToolkitError(
+            f"no licence is found of {', '.join(sorted(missing))}",
+            "Install Debian's libc6-arm64-cross and libstdc++6-arm64-cross with their copyright",
+        )
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name, text in texts.items():
+        (target / f"{name}.txt").write_text(text)
 
 
 def app_name(name: str) -> str:

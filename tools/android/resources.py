@@ -29,13 +29,15 @@ def main() -> int:
     BUILD.mkdir(parents=True, exist_ok=True)
     manifest = merged_manifest()
     compiled = BUILD / "compiled.zip"
+    # The licences of what tools/android/engine.py packed.
+    made = ("-A", BUILD / "assets") if (BUILD / "assets").is_dir() else ()
     run(AAPT2, "compile", "--dir", SOURCE / "res", "-o", compiled)
     run(
         *(AAPT2, "link", "-I", framework, "--manifest", manifest, "-o", BUILD / "resources.apk"),
         *("--java", BUILD / "generated", "--proguard", BUILD / "keep.pro", "--auto-add-overlay"),
         *("--min-sdk-version", MIN_SDK, "--target-sdk-version", TARGET_SDK),
         *("--version-code", VERSION_CODE, "--version-name", VERSION_NAME, "--debug-mode"),
-        *("-A", SOURCE / "assets", compiled),
+        *("-A", SOURCE / "assets", *made, compiled),
     )
     write_test_config(manifest)
     return 0

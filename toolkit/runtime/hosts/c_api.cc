@@ -58,6 +58,13 @@ int toolkit_trainer_step(toolkit_trainer* trainer, int32_t* more) {
   return status;
 }
 
+void toolkit_trainer_tell_waiting(toolkit_trainer* trainer, toolkit_line_callback waiting,
+                                  void* user) {
+  if (waiting == nullptr) return trainer->trainer->tell_waiting(nullptr);
+  trainer->trainer->tell_waiting(
+      [waiting, user](const std::string& cause) { waiting(cause.c_str(), user); });
+}
+
 int toolkit_trainer_run(toolkit_trainer* trainer, toolkit_progress_callback callback, void* user) {
   for (int32_t more = 1; more != 0;) {
     const int status = toolkit_trainer_step(trainer, &more);
@@ -105,6 +112,15 @@ int toolkit_evaluate(const toolkit_option* options, size_t count, toolkit_line_c
 int toolkit_replay(const toolkit_option* options, size_t count, toolkit_line_callback print,
                    void* user) {
   return run_command(toolkit::Command::replay, toolkit::run_replay, options, count, print, user);
+}
+
+int toolkit_dry_run(const toolkit_option* options, size_t count, toolkit_line_callback print,
+                    void* user) {
+  return guarded(thread_error, [&] {
+    const toolkit::Options read = read_options(toolkit::Command::train, options, count);
+    toolkit::Runtime runtime(1, read.arithmetic);  // nothing is computed
+    toolkit::run_dry(runtime, read, print, user);
+  });
 }
 
 int toolkit_describe(const toolkit_option* options, size_t count, toolkit_line_callback print,

@@ -4,15 +4,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
-#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
-#include <deque>
 #include <exception>
 #include <iostream>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -21,6 +17,7 @@
 #include "engine/memory/memory.h"
 #include "engine/memory/memory_stats.h"
 #include "engine/training/options.h"
+#include "hosts/driven.h"
 #include "hosts/generate.h"
 #include "hosts/toolkit_trainer.h"
 #include "kernels/kernels.h"
@@ -28,10 +25,11 @@
 
 namespace {
 
+using toolkit::abandon;
 using toolkit::Command;
-
-std::atomic<toolkit_trainer*> running{nullptr};
-volatile sig_atomic_t early_stop = 0;
+using toolkit::early_stop;
+using toolkit::running;
+using toolkit::stop;
 
 constexpr const char* kHelp =
     "usage: trainer COMMAND [options]\n\n"
@@ -42,6 +40,7 @@ constexpr const char* kHelp =
     "  evaluate   loss and perplexity of an adapter\n"
     "  generate   what follows prompts, token by token\n"
     "  replay     an adapter from another one and the moves of zeroth-order steps\n"
+    "  dry-run    what `train` with the same options will hold and write, as JSON\n"
     "  gradients  one step's loss and gradients, to be compared with PyTorch's\n"
     "  describe   options, methods and optimizers, for programs as JSON\n"
     "  info       version, ABI, instruction set and cores as JSON\n"
@@ -55,8 +54,6 @@ constexpr const char* kLifelineHelp =
     "\nfor a program that starts this command:\n"
     "  --lifeline                        end when standard input ends, as it does with the one\n"
     "                                    who asked; ends with code 130\n";
-constexpr int kAbandoned = 130;
-
 constexpr const char* kDriven = "--driven";
 constexpr const char* kDrivenHelp =
     "\nfor a program that starts this command, instead of all options:\n"
@@ -64,20 +61,10 @@ constexpr const char* kDrivenHelp =
     "                                    then `open`, `step`, `note EVENT DETAIL`, `stop`; `open`\n"
     "                                    and `step` are answered by `progress` with step, steps,\n"
     "                                    tokens, loss, lr, gradient norm, seconds, peak KiB,\n"
-    "                                    running, stopped, or by `failed STATUS MESSAGE`; ends\n"
+    "                                    running, stopped, or by `failed STATUS MESSAGE`, and\n"
+    "                                    before that by `waiting CAUSE` while a save finds the\n"
+    "                                    storage full, `waiting ` when there is room again; ends\n"
     "                                    with standard input, with code 130\n";
-
-void stop(int) {
-  early_stop = 1;
-  if (toolkit_trainer* const now = running) toolkit_trainer_request_stop(now);
-}
-
-// Results nobody can read are not worth computing. The commands that print lines keep nothing that
-// would have to be put away.
-[[noreturn]] void abandon(const char* why) {
-  fprintf(stderr, "error: %s. Start it again\n", why);
-  _exit(kAbandoned);
-}
 
 void print_line(const char* line, void*) {
   if (printf("%s\n", line) < 0 || fflush(stdout) != 0) {
@@ -126,104 +113,14 @@ int train(const std::vector<toolkit_option>& options) {
 }
 
 // By command; `train` and `generate` have loops of their own.
-constexpr decltype(&toolkit_evaluate) kComputes[toolkit::kCommands] = {
+using Compute = decltype(&toolkit_evaluate);
+constexpr Compute kComputes[toolkit::kCommands] = {
     nullptr, toolkit_gradients, toolkit_evaluate, toolkit_describe, nullptr, toolkit_replay};
 
-// "NAME REST" after a word of `skip` characters.
-toolkit::OptionValue pair_of(const std::string& line, size_t skip) {
-  const size_t space = std::min(line.find(' ', skip), line.size());
-  return {line.substr(skip, space - skip), space < line.size() ? line.substr(space + 1) : ""};
-}
-
-// Lines of the one who drives: a thread of its own reads them, so that `note` and `stop` are heard
-// during a step, in their order, and the end of standard input at any time.
-class Orders {
- public:
-  Orders() {
-    std::thread([this] {
-      for (std::string line; std::getline(std::cin, line);) {
-        if (line == "stop") {
-          stop(0);
-        } else if (line.rfind("note ", 0) == 0 && running != nullptr) {
-          const toolkit::OptionValue event = pair_of(line, 5);
-          toolkit_trainer_note(running, event.name.c_str(), event.value.c_str());
-        } else {
-          std::lock_guard<std::mutex> lock(mutex_);
-          lines_.push_back(line);
-          filled_.notify_one();
-        }
-      }
-      abandon("the one who asked for this is gone (standard input has ended)");
-    }).detach();
-  }
-
-  std::string next() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    filled_.wait(lock, [this] { return !lines_.empty(); });
-    std::string line = std::move(lines_.front());
-    lines_.pop_front();
-    return line;
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable filled_;
-  std::deque<std::string> lines_;
-};
-
-int fail_driver(int status, const char* message) {
-  printf("failed %d %s\n", status, message);
-  fflush(stdout);
-  return status;
-}
-
-void tell_driver(const toolkit_trainer* trainer) {
-  toolkit_progress p;
-  toolkit_trainer_progress(trainer, &p);
-  printf("progress %lld %lld %lld %.17g %.17g %.17g %.17g %lld %d %d\n", (long long)p.step,
-         (long long)p.steps, (long long)p.tokens, p.loss, p.lr, p.grad_norm, p.seconds,
-         (long long)p.peak_kib, int(p.running), int(p.stopped));
-  if (fflush(stdout) != 0) abandon("nobody reads what this command prints");
-}
-
-int open_driven(Orders& orders, toolkit_trainer** trainer) {
-  std::vector<toolkit::OptionValue> values;
-  for (std::string line; (line = orders.next()) != "open";) {
-    if (line.rfind("option ", 0) != 0) return fail_driver(2, "expected `option` or `open`");
-    values.push_back(pair_of(line, 7));
-  }
-  std::vector<toolkit_option> options;
-  for (const toolkit::OptionValue& option : values) {
-    options.push_back({option.name.c_str(), option.value.c_str()});
-  }
-  const int status = toolkit_trainer_create(options.data(), options.size(), trainer);
-  if (status != 0) return fail_driver(status, toolkit_trainer_last_error(nullptr));
-  running = *trainer;
-  if (early_stop) toolkit_trainer_request_stop(*trainer);
-  tell_driver(*trainer);
-  toolkit::give_back_code();
-  return 0;
-}
-
-int drive() {
-  Orders& orders = *new Orders;  // outlives the thread that reads
-  toolkit_trainer* trainer = nullptr;
-  if (const int status = open_driven(orders, &trainer)) return status;
-  for (int32_t more = 1; more != 0;) {
-    const std::string line = orders.next();
-    if (line == "step") {
-      const int status = toolkit_trainer_step(trainer, &more);
-      if (status != 0) return fail_driver(status, toolkit_trainer_last_error(trainer));
-      tell_driver(trainer);
-    } else {
-      return fail_driver(2, "expected `step`, `note` or `stop`");
-    }
-  }
-  return 0;
-}
-
-int run(Command command, std::vector<std::string> words) {
-  const bool train_it = command == Command::train, reads = train_it || command == Command::generate;
+// `instead`: computes something else with the command's options.
+int run(Command command, std::vector<std::string> words, Compute instead = nullptr) {
+  const bool train_it = command == Command::train && instead == nullptr;
+  const bool reads = train_it || command == Command::generate;
   for (const std::string& word : words) {
     if (word == "--help" || word == "-h") {
       fputs(toolkit::help_text(command).c_str(), stdout);
@@ -231,7 +128,7 @@ int run(Command command, std::vector<std::string> words) {
       return 0;
     }
   }
-  if (command == Command::train && words == std::vector<std::string>{kDriven}) return drive();
+  if (train_it && words == std::vector<std::string>{kDriven}) return toolkit::drive();
   const auto lifeline = std::find(words.begin(), words.end(), kLifeline);
   if (!reads && lifeline != words.end()) {
     words.erase(lifeline);
@@ -247,9 +144,10 @@ int run(Command command, std::vector<std::string> words) {
   for (const toolkit::OptionValue& option : values) {
     options.push_back({option.name.c_str(), option.value.c_str()});
   }
-  if (command == Command::train) return train(options);
+  if (train_it) return train(options);
   if (command == Command::generate) return toolkit::run_generate(values, options);
-  const int status = kComputes[int(command)](options.data(), options.size(), print_line, nullptr);
+  const Compute compute = instead != nullptr ? instead : kComputes[int(command)];
+  const int status = compute(options.data(), options.size(), print_line, nullptr);
   return report(status, toolkit_trainer_last_error(nullptr));
 }
 
@@ -272,6 +170,7 @@ int run(const std::string& command, const std::vector<std::string>& words) {
     if (command == toolkit::command_name(Command(i))) return run(Command(i), words);
   }
   if (command == "scratch") return scratch(words);
+  if (command == "dry-run") return run(Command::train, words, toolkit_dry_run);
   if (command == "info") {
     const char* line = toolkit_info();
     if (line == nullptr) return report(2, toolkit_trainer_last_error(nullptr));

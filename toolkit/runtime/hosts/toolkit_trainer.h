@@ -52,6 +52,10 @@ TOOLKIT_API const char* toolkit_trainer_notices(const toolkit_trainer* trainer);
 /* Runs one step; *more is 0 once the run is over (and saved). Where a save finds the storage full,
  * the call lasts until there is room or a stop is requested. */
 TOOLKIT_API int toolkit_trainer_step(toolkit_trainer* trainer, int32_t* more);
+/* Has every later step tell, on the thread that runs it, that a save waits for storage that is
+ * full: the system's words, and an empty line once it waits no more. The callback may be null. */
+TOOLKIT_API void toolkit_trainer_tell_waiting(toolkit_trainer* trainer,
+                                              toolkit_line_callback waiting, void* user);
 /* Runs to the end or to a requested stop. The callback may be null. */
 TOOLKIT_API int toolkit_trainer_run(toolkit_trainer* trainer, toolkit_progress_callback callback,
                                     void* user);
@@ -78,6 +82,13 @@ TOOLKIT_API int toolkit_evaluate(const toolkit_option* options, size_t count,
                                  toolkit_line_callback print, void* user);
 TOOLKIT_API int toolkit_replay(const toolkit_option* options, size_t count,
                                toolkit_line_callback print, void* user);
+/* What a run with the options of `trainer train` will hold and write, as one line of JSON, all in
+ * bytes: peak_bytes and the phase that has it, memory by category; checkpoints and state with
+ * place, bytes and reason; spilled_bytes and state_bytes that a step writes to files;
+ * saved_bytes that a save writes; storage_bytes of the run's folder at most, without its trace.
+ * A step that computes nothing: it reads the bundle's programs and the data and stores nothing. */
+TOOLKIT_API int toolkit_dry_run(const toolkit_option* options, size_t count,
+                                toolkit_line_callback print, void* user);
 /* Replies to prompts, token by token, with the options of `trainer generate`. What a prompt has in
  * common with the text before it is not computed again, for every adapter apart. */
 typedef struct toolkit_generator toolkit_generator;

@@ -90,4 +90,11 @@ void* DryRun::take(size_t bytes) {
 
 size_t DryRun::take_peak() { return std::exchange(peak_, in_use_); }
 
+size_t DryRun::take_read() { return std::exchange(most_read_, 0); }
+
+void DryRun::read(size_t bytes) {
+  read_ += bytes;
+  most_read_ = std::max(most_read_, read_);
+}
+
 }  // namespace toolkit

@@ -27,6 +27,12 @@ class DryRun {
   int threads() const { return threads_; }
   /// Bytes of scratch in use at once, at most, since the last call.
   size_t take_peak();
+  /// Bytes of weights that an operator has read and not yet given back, at most, since the last
+  /// call.
+  size_t take_read();
+  // For operators, when they begin and for every matrix they read.
+  void begin_operator() { read_ = 0; }
+  void read(size_t bytes);
 
   // For Scratch: an address that nothing is at, and what it is the end of.
   void* take(size_t bytes);
@@ -40,6 +46,7 @@ class DryRun {
   int threads_;
   DryRun* const outer_;  // goes on when this one ends
   size_t in_use_ = 0, peak_ = 0;
+  size_t read_ = 0, most_read_ = 0;
 };
 
 }  // namespace toolkit

@@ -3,6 +3,10 @@
 #include <executorch/runtime/core/exec_aten/util/tensor_util.h>
 #include <executorch/runtime/platform/log.h>
 
+#include <algorithm>
+
+#include "kernels/dry_run.h"
+
 namespace toolkit {
 
 using executorch::aten::SizesType;
@@ -10,11 +14,22 @@ using executorch::runtime::Error;
 
 namespace {
 constexpr size_t kMaxDimensions = 8;
-constexpr int64_t kPanel = 16;
-constexpr int64_t kQuantGroup = 32;
 
 bool is_contiguous(const Tensor& t) {
   return executorch::runtime::is_contiguous_dim_order(t.dim_order().data(), t.dim());
+}
+
+/// Every tensor is mapped in windows around the pages that are touched.
+void tell_read(DryRun& dry, const QuantizedMatrix& w, int64_t at_once) {
+  constexpr int64_t kWindow = 64 << 10;
+  const int64_t parameters = w.rows * (w.depth / kQuantGroup) * int64_t(sizeof(uint16_t));
+  const int64_t tensors[] = {w.rows / kPanel * w.panel_bytes(), parameters,
+                             w.offset == nullptr ? 0 : parameters};
+  for (int64_t bytes : tensors) {
+    const bool whole = at_once == 0 || at_once >= w.rows;
+    const int64_t share = whole ? bytes : bytes / w.rows * at_once + kWindow;
+    dry.read(size_t(std::min(bytes, share)));
+  }
 }
 }  // namespace
 
@@ -85,7 +100,7 @@ const uint8_t* Arguments::bytes(const char* name, int64_t count) {
   return t->const_data_ptr<uint8_t>();
 }
 
-QuantizedMatrix Arguments::weight(const char* name) {
+QuantizedMatrix Arguments::weight(const char* name, int64_t at_once) {
   EValue* value = next(name);
   if (value == nullptr || !require(value->isTensor(), name, "(codes) must be a tensor")) return {};
   const Tensor& codes = value->toTensor();
@@ -113,6 +128,7 @@ QuantizedMatrix Arguments::weight(const char* name) {
     require(offset->numel() == parameters, name, "(offset) must be [N/16, K/32, 16]");
     w.offset = static_cast<const uint16_t*>(offset->const_data_ptr());
   }
+  if (DryRun* dry = DryRun::current()) tell_read(*dry, w, at_once);
   return w;
 }
 

@@ -53,8 +53,9 @@ class Arguments {
   const uint8_t* bytes(const char* name, int64_t count);
   /// The next tensor as int32 with any number of elements.
   const Tensor* int_tensor(const char* name);
-  /// Three arguments: codes, scale, offset.
-  QuantizedMatrix weight(const char* name);
+  /// Three arguments: codes, scale, offset. The operator gives what it has read back after
+  /// `at_once` rows, 0: at its end.
+  QuantizedMatrix weight(const char* name, int64_t at_once = 0);
   /// Two arguments a [rank, depth] and b [rows, rank]; both may be absent when optional. A rank of
   /// 0, which only forwards take, is no adapter.
   Adapter adapter(const char* name, int64_t rows, int64_t depth, bool optional, Rank rank);

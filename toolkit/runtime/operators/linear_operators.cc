@@ -83,8 +83,8 @@ TOOLKIT_OPERATOR(lora_linear_backward) {
 static Mlp read_mlp(Arguments& args, const Rows& x, Activation activation, Rank rank) {
   Mlp m;
   m.activation = activation;
-  m.gate = args.weight("gate");
-  m.up = args.weight("up");
+  m.gate = args.weight("gate", kernels().tiles.features);
+  m.up = args.weight("up", kernels().tiles.features);
   m.down = args.weight("down");
   const int64_t features = m.gate.rows, size = m.gate.depth;
   m.gate_lora = args.adapter("gate adapter", features, size, true, rank);
@@ -113,7 +113,7 @@ static QuantizedMatrix half_of(const QuantizedMatrix& w, bool second) {
 static Mlp read_fused_mlp(Arguments& args, const Rows& x, Rank rank) {
   Mlp m;
   m.fused = true;
-  const QuantizedMatrix gate_up = args.weight("gate_up");
+  const QuantizedMatrix gate_up = args.weight("gate_up", 2 * kernels().tiles.features);
   m.down = args.weight("down");
   const int64_t size = gate_up.depth;
   const Adapter lora = args.adapter("gate_up adapter", gate_up.rows, size, true, rank);

@@ -1,4 +1,5 @@
 // Norms, embedding, loss head and the element-wise operators.
+#include "kernels/primitives.h"
 #include "operators/shared.h"
 
 namespace toolkit {
@@ -24,7 +25,7 @@ bool labels_valid(const int32_t* labels, int64_t count, int64_t vocab) {
 void cross_entropy(Arguments& args, bool gradient) {
   const Rows x = args.rows("x");
   const int32_t* labels = args.ints("labels", x.rows);
-  const QuantizedMatrix w = args.weight("weight");
+  const QuantizedMatrix w = args.weight("weight", kernels().tiles.classes);
   const int64_t vocab = args.integer("vocab");
   args.require(x.columns == w.depth, "x", "must have the weight's K columns");
   args.require(vocab > 0 && vocab <= w.rows && w.rows - vocab < 16, "vocab",
@@ -62,7 +63,7 @@ TOOLKIT_OPERATOR(linear_cross_entropy_loss) { cross_entropy(args, false); }
 
 TOOLKIT_OPERATOR(quantized_embedding) {
   const Tensor* tokens = args.int_tensor("tokens");
-  const QuantizedMatrix w = args.weight("weight");
+  const QuantizedMatrix w = args.weight("weight", kPanel);
   if (!args.ok()) return;
   const int32_t* ids = tokens->const_data_ptr<int32_t>();
   bool valid = tokens->dim() == 2;

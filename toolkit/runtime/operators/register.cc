@@ -6,6 +6,7 @@
 #include <chrono>
 #include <string_view>
 
+#include "kernels/dry_run.h"
 #include "kernels/error.h"
 #include "kernels/observer.h"
 #include "kernels/parallel.h"
@@ -25,6 +26,7 @@ void run_operator(const char* name, Operator op, KernelRuntimeContext& context,
   const auto lock = exclusive_use();
   try {
     Arguments arguments(name, context, stack);
+    if (DryRun* dry = DryRun::current()) dry->begin_operator();
     const OperatorObserver observer = operator_observer();
     Neighbours* neighbours = Neighbours::current();
     if (neighbours != nullptr && neighbours->waits() && !may_wait(name)) neighbours->compute();

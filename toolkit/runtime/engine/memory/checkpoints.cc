@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "engine/error.h"
+#include "engine/memory/dry_step.h"
 #include "engine/memory/memory_stats.h"
 
 namespace toolkit {
@@ -49,10 +50,11 @@ HiddenStates::HiddenStates(int64_t layers, bool kept, int64_t sequences, size_t 
     : layers_(layers),
       sequences_(sequences),
       bytes_(bytes),
-      states_((layers + 1 + (kept ? layers : 0)) * sequences) {
+      states_((layers + 1 + (kept ? layers : 0)) * sequences),
+      dry_(DryStep::current() != nullptr) {
   choice_ = choose_place(place, int64_t(states_.size() * bytes), memory_available_kib());
   keep_front_ = !choice_.spilled || size_t(sequences) * bytes <= kFrontLimit;
-  if (!choice_.spilled) return;
+  if (!choice_.spilled || dry_) return;
   const std::string path = directory + "/checkpoints.tmp";
   file_ = File(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
   remove_file(path);
@@ -79,7 +81,7 @@ const float* HiddenStates::get(int64_t layer, int64_t sequence) {
   if (state.buffer == nullptr) {
     if (!state.in_file) fail("a hidden state is missing. Report this as a bug");
     state.buffer = acquire();
-    file_.read_at(state.buffer, bytes_, offset(layer, sequence));
+    if (!dry_) file_.read_at(state.buffer, bytes_, offset(layer, sequence));
   }
   return state.buffer;
 }
@@ -106,7 +108,7 @@ void HiddenStates::spill(int64_t layer, int64_t sequence) {
   State& state = at(layer, sequence);
   if (state.buffer == nullptr) return;
   if (!state.in_file) {
-    file_.write_at(state.buffer, bytes_, offset(layer, sequence));
+    if (!dry_) file_.write_at(state.buffer, bytes_, offset(layer, sequence));
     spilled_bytes_ += int64_t(bytes_);
   }
   state.in_file = true;
@@ -123,7 +125,7 @@ void HiddenStates::rest(int64_t layer, int64_t sequence) {
 }
 
 void HiddenStates::prefetch(int64_t layer, int64_t sequence) const {
-  if (!spilled()) return;
+  if (!spilled() || dry_) return;
   posix_fadvise(file_.fd(), offset(layer, sequence), bytes_, POSIX_FADV_WILLNEED);
 }
 

@@ -36,7 +36,7 @@ class HiddenStates {
   // Number of the state that a layer keeps beside its input.
   int64_t kept(int64_t layer) const { return layers_ + 1 + layer; }
   const CheckpointChoice& choice() const { return choice_; }
-  bool spilled() const { return file_.is_open(); }
+  bool spilled() const { return choice_.spilled; }
   // Handed to the file so far. What is overwritten before it reaches the storage costs nothing
   // there.
   int64_t spilled_bytes() const { return spilled_bytes_; }
@@ -78,6 +78,7 @@ class HiddenStates {
   std::vector<State> states_;
   std::vector<Buffer> buffers_;
   std::vector<float*> free_;
+  const bool dry_;  // nothing is stored
   File file_;
 };
 

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "engine/error.h"
+#include "engine/memory/dry_step.h"
 #include "engine/runtime.h"
 
 namespace toolkit {
@@ -37,15 +38,20 @@ size_t whole_pages(size_t bytes) {
 
 }  // namespace
 
-SpillFile::SpillFile(const std::string& directory, const std::vector<size_t>& parts)
-    : file_(directory + "/state.tmp", O_RDWR | O_CREAT | O_TRUNC, 0600) {
-  remove_file(file_.path());
+SpillFile::SpillFile(const std::string& directory, const std::vector<size_t>& parts) {
+  const bool dry = DryStep::current() != nullptr;  // then it is of addresses alone
+  if (!dry) {
+    file_ = File(directory + "/state.tmp", O_RDWR | O_CREAT | O_TRUNC, 0600);
+    remove_file(file_.path());
+  }
   for (size_t bytes : parts) bytes_ += whole_pages(bytes);
   if (bytes_ == 0) return;
-  extend(file_, int64_t(bytes_));
-  void* data = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, file_.fd(), 0);
-  if (data == MAP_FAILED) fail_errno("map", file_.path());
+  if (!dry) extend(file_, int64_t(bytes_));
+  const int kind = dry ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE : MAP_SHARED;
+  void* data = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, kind, file_.fd(), 0);
+  if (data == MAP_FAILED) fail_errno("map", directory + "/state.tmp");
   data_ = static_cast<char*>(data);
+  if (dry) return;
   if (Runtime* runtime = Runtime::current()) runtime->weights().add_state(data_, bytes_);
 }
 
@@ -85,7 +91,7 @@ void SpillFile::drop(const void* data, size_t bytes) const {
 }
 
 void SpillFile::check() const {
-  if (fsync(file_.fd()) == 0) return;
+  if (!file_.is_open() || fsync(file_.fd()) == 0) return;
   fail(
       "the storage lost a part of the state in %s: %s. Resume with --state ram, or on other "
       "storage",

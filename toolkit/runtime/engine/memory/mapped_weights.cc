@@ -15,7 +15,6 @@ namespace {
 // Ranges that were consumed and whose pages are not yet given back. Giving back interrupts every
 // core that runs a thread of the process, however small the range, so it is done for a batch at a
 // time, and ranges that are small and still growing (scales beside codes) stay for a later one.
-constexpr size_t kBatchBytes = 1 << 20;
 constexpr size_t kSmallBytes = 128 << 10;
 constexpr uintptr_t kPadding = 16 << 10;  // between tensors of a bundle
 

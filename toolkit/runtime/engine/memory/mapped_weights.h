@@ -16,6 +16,9 @@ namespace toolkit {
 
 class MappedWeights {
  public:
+  // Pages that were used are given back when there are so many bytes of them.
+  static constexpr size_t kBatchBytes = 1 << 20;
+
   explicit MappedWeights(Profile& profile) : profile_(profile) {}
 
   // `reader`, unless null, is told what was used; pages of a range that `stays` are never given

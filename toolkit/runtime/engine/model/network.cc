@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "engine/error.h"
+#include "engine/memory/dry_step.h"
 #include "operators/together.h"
 
 namespace toolkit {
@@ -221,6 +222,7 @@ void Network::run(Kind kind, int64_t layer, const WeightMapping& weights, Frame&
   arena_.prepare(size_t(copies(place)) * entry.method->planned());
   bind(entry, *entry.method, bundle_.methods()[place].name.c_str(), weights, frame);
   entry.method->execute();
+  note_dry_step(kind, layer);
   weights.check();
 }
 
@@ -243,7 +245,20 @@ void Network::run_blocks(int64_t layer, const WeightMapping& weights, std::vecto
     together.finish();
   }
   interrupted_ = false;
+  note_dry_step(Kind::block_forward, layer);
   weights.check();
+}
+
+void Network::note_dry_step(Kind kind, int64_t layer) const {
+  DryStep* dry = DryStep::current();
+  if (dry == nullptr) return;
+  size_t mapped = 0;
+  for (const WeightRef& ref : weights(kind, layer)) mapped += size_t(ref.bytes);
+  const char* phase = "head";
+  if (kind == Kind::embed) phase = "embed";
+  if (kind == Kind::block_forward) phase = "forward";
+  if (kind == Kind::block_backward) phase = "backward";
+  dry->note(phase, mapped);
 }
 
 }  // namespace toolkit

@@ -91,6 +91,7 @@ class Network {
   const void* input_of(const Port& port, const WeightMapping& weights, const Frame& frame) const;
   // Null where the frame has no room for the port.
   static void* output_of(const Port& port, Frame& frame);
+  void note_dry_step(Kind kind, int64_t layer) const;
   void check_sizes(const std::string& method, const Method::Port& port) const;
 
   const Bundle& bundle_;

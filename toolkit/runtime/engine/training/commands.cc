@@ -7,8 +7,6 @@
 namespace toolkit {
 namespace {
 
-constexpr size_t kEvaluationMemory = 8 << 20;
-
 Buffer read_values(const Options& options, const Bundle& bundle, const AdapterLayout& layout) {
   Buffer values(layout.total_floats() * sizeof(float), Category::adapters, "toolkit adapters");
   load_start(bundle, options.adapter, layout, values.floats());

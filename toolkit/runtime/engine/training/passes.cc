@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "engine/error.h"
+#include "engine/memory/dry_step.h"
 #include "engine/model/finite.h"
 #include "kernels/kernels.h"
 
@@ -30,16 +31,17 @@ void Passes::plan_reading(int64_t rows, bool backward) {
   for (int64_t layer = layers; backward && layer-- > lowest_;) {
     if (!skips(layer)) stages.push_back({network_.weights(Kind::block_backward, layer)});
   }
-  prefetcher_.plan(stages);
+  if (DryStep::current() == nullptr) prefetcher_.plan(stages);
 }
 
 const std::vector<WeightRef>& Passes::checked(Kind kind, int64_t layer) {
   const std::vector<WeightRef>& refs = network_.weights(kind, layer);
-  network_.bundle().check_weights(refs);
+  if (DryStep::current() == nullptr) network_.bundle().check_weights(refs);
   return refs;
 }
 
 void Passes::check_embedding() {
+  if (DryStep::current() != nullptr) return;
   const std::vector<WeightRef>& refs = network_.weights(Kind::embed, 0);
   if (network_.bundle().check_weights(refs) == 0 || !prefetcher_.drops()) return;
   for (const WeightRef& ref : refs) {

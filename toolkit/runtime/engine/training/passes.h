@@ -23,6 +23,9 @@ struct LossSum {
   double mean() const { return loss / double(tokens); }
 };
 
+// What an evaluation takes for hidden states.
+constexpr size_t kEvaluationMemory = 8 << 20;
+
 // Thrown out of a pass that was asked to end.
 struct Interrupted {};
 

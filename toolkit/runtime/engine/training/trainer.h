@@ -50,6 +50,11 @@ class Trainer {
   // computed when the run goes on. Safe in signal handlers and other threads.
   void request_stop() { stop_ = true; }
   bool stopped() const { return stopped_; }
+  // Has a step tell that a save waits for storage that is full, and why; and, with an empty text,
+  // that it waits no more.
+  void tell_waiting(std::function<void(const std::string& cause)> waiting) {
+    waiting_ = std::move(waiting);
+  }
   // Adds an event to the trace; safe in other threads.
   void note(const char* event, const std::string& detail) { trace_->event(event, detail); }
   const StepReport& report() const { return report_; }
@@ -117,6 +122,7 @@ class Trainer {
   std::unique_ptr<char[]> spare_;  // memory to tell with that there is none
   int64_t counted_bytes_ = 0;      // written up to the last step's record, and by saves since
   bool stretch_told_ = false;
+  std::function<void(const std::string&)> waiting_;
 
   std::unique_ptr<Trace> trace_;
   std::unique_ptr<Bundle> bundle_;
@@ -140,9 +146,16 @@ class Trainer {
   std::unique_ptr<LayerMemory> values_;
 };
 
+// A choice of checkpoints.h as JSON: place, bytes, reason.
+std::string choice_json(const CheckpointChoice& choice);
+
 // The `gradients`, `evaluate` and `replay` commands; each result line is given to `print`.
 void run_gradients(Runtime& runtime, const Options& options, PrintLine print, void* user);
 void run_evaluate(Runtime& runtime, const Options& options, PrintLine print, void* user);
 void run_replay(Runtime& runtime, const Options& options, PrintLine print, void* user);
+// What a step of `train` with these options would hold and write, in a line of JSON; `runtime` may
+// have fewer threads than the options say. Reads the bundle's programs and the data, computes and
+// stores nothing. Throws Error, UsageError for --method split, which needs its computer.
+void run_dry(Runtime& runtime, const Options& options, PrintLine print, void* user);
 
 }  // namespace toolkit

@@ -9,7 +9,6 @@
 namespace toolkit {
 namespace {
 
-constexpr size_t kEvaluationMemory = 8 << 20;
 constexpr char kContent[] = "held_out.content";
 
 }  // namespace

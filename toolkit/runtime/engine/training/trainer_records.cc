@@ -4,7 +4,6 @@
 #include "kernels/parallel.h"
 
 namespace toolkit {
-namespace {
 
 std::string choice_json(const CheckpointChoice& choice) {
   return Json()
@@ -13,8 +12,6 @@ std::string choice_json(const CheckpointChoice& choice) {
       .field("reason", choice.reason)
       .str();
 }
-
-}  // namespace
 
 void Trainer::write_run_record() {
   Json json;

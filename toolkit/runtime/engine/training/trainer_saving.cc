@@ -52,10 +52,12 @@ void Trainer::when_there_is_room(const std::function<void()>& write) {
   for (bool told = false;; told = true) {
     try {
       write();
+      if (told && waiting_) waiting_("");
       return;
     } catch (const StorageFull& full) {
       if (stop_requested()) throw;
       if (!told) trace_->event("waiting_for_storage", full.cause());
+      if (!told && waiting_) waiting_(full.cause());
       trace_->flush();  // What was written in part is gone again and leaves room for this.
     }
     wait_for_storage();

@@ -1,6 +1,7 @@
 #include "engine/training/updater.h"
 
 #include "engine/error.h"
+#include "engine/memory/dry_step.h"
 #include "engine/model/finite.h"
 #include "engine/runtime.h"
 
@@ -107,6 +108,7 @@ void Updater::update(int64_t layer, float* gradients, StepSize size) {
           optimizer_->update(tensor, gradients + place.gradient, {size.lr * own.rate, size.step});
         });
   });
+  if (DryStep* dry = DryStep::current()) dry->note("optimizer", 0);
   states_.rest(layer, true);
 }
 

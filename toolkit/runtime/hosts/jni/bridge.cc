@@ -39,12 +39,29 @@ jlong create(JNIEnv* env, jclass, jbyteArray packed) {
   return number;
 }
 
-jboolean step(JNIEnv* env, jclass, jlong number) {
+struct Listener {
+  JNIEnv* env;
+  jobject lines;
+};
+
+void print_line(const char* line, void* user) {
+  const Listener& listener = *static_cast<Listener*>(user);
+  JNIEnv* env = listener.env;
+  if (env->ExceptionCheck()) return;
+  const jbyteArray bytes = to_bytes(env, line);
+  if (bytes == nullptr) return;
+  env->CallVoidMethod(listener.lines, line_method, bytes);
+  env->DeleteLocalRef(bytes);
+}
+
+jboolean step(JNIEnv* env, jclass, jlong number, jobject waiting) {
   const std::shared_ptr<Session> session = require(env, number);
   if (session == nullptr) return JNI_FALSE;
   bool more = false;
   std::string error;
-  const int status = session->step(&more, &error);
+  Listener listener{env, waiting};
+  const int status = session->step(&more, &error, print_line, &listener);
+  if (env->ExceptionCheck()) return JNI_FALSE;
   if (status != 0) raise(env, status, error);
   return more ? JNI_TRUE : JNI_FALSE;
 }
@@ -81,21 +98,6 @@ jdoubleArray progress(JNIEnv* env, jclass, jlong number) {
 
 void close(JNIEnv*, jclass, jlong number) { close_session(number); }
 
-struct Listener {
-  JNIEnv* env;
-  jobject lines;
-};
-
-void print_line(const char* line, void* user) {
-  const Listener& listener = *static_cast<Listener*>(user);
-  JNIEnv* env = listener.env;
-  if (env->ExceptionCheck()) return;
-  const jbyteArray bytes = to_bytes(env, line);
-  if (bytes == nullptr) return;
-  env->CallVoidMethod(listener.lines, line_method, bytes);
-  env->DeleteLocalRef(bytes);
-}
-
 void evaluate(JNIEnv* env, jclass, jbyteArray packed, jobject lines) {
   const Options options(to_text(env, packed));
   Listener listener{env, lines};
@@ -103,6 +105,16 @@ void evaluate(JNIEnv* env, jclass, jbyteArray packed, jobject lines) {
       toolkit_evaluate(options.values.data(), options.values.size(), print_line, &listener);
   if (status != 0 && !env->ExceptionCheck())
     raise(env, status, toolkit_trainer_last_error(nullptr));
+}
+
+jbyteArray dry_run(JNIEnv* env, jclass, jbyteArray packed) {
+  const Options options(to_text(env, packed));
+  std::string told;
+  const auto keep = [](const char* line, void* user) { *static_cast<std::string*>(user) = line; };
+  const int status = toolkit_dry_run(options.values.data(), options.values.size(), keep, &told);
+  if (status == 0) return to_bytes(env, told);
+  raise(env, status, toolkit_trainer_last_error(nullptr));
+  return nullptr;
 }
 
 jbyteArray info(JNIEnv* env, jclass) {
@@ -114,12 +126,13 @@ jbyteArray info(JNIEnv* env, jclass) {
 
 const JNINativeMethod kMethods[] = {
     TOOLKIT_METHOD("create", "([B)J", create),
-    TOOLKIT_METHOD("step", "(J)Z", step),
+    TOOLKIT_METHOD("step", "(JLdev/toolkit/trainer/engine/LineListener;)Z", step),
     TOOLKIT_METHOD("requestStop", "(J)V", request_stop),
     TOOLKIT_METHOD("note", "(J[B[B)V", note),
     TOOLKIT_METHOD("progress", "(J)[D", progress),
     TOOLKIT_METHOD("close", "(J)V", close),
     TOOLKIT_METHOD("evaluate", "([BLdev/toolkit/trainer/engine/LineListener;)V", evaluate),
+    TOOLKIT_METHOD("dryRun", "([B)[B", dry_run),
     TOOLKIT_METHOD("info", "()[B", info),
 };
 

@@ -10,10 +10,12 @@ std::weak_ptr<Session> latest;  // outlives `open_one` while a call is in it
 
 }  // namespace
 
-int Session::step(bool* more, std::string* error) {
+int Session::step(bool* more, std::string* error, toolkit_line_callback waiting, void* user) {
   std::lock_guard<std::mutex> lock(steps_);
+  toolkit_trainer_tell_waiting(trainer_, waiting, user);
   int32_t running = 0;
   const int status = toolkit_trainer_step(trainer_, &running);
+  toolkit_trainer_tell_waiting(trainer_, nullptr, nullptr);
   if (status != 0) *error = toolkit_trainer_last_error(trainer_);
   *more = running != 0;
   copy_progress();

@@ -20,8 +20,9 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  // Returns the engine's status; `error` is set when it is not 0.
-  int step(bool* more, std::string* error);
+  // Returns the engine's status; `error` is set when it is not 0. `waiting` is told what
+  // toolkit_trainer_tell_waiting() says, on this thread.
+  int step(bool* more, std::string* error, toolkit_line_callback waiting, void* user);
   void request_stop() { toolkit_trainer_request_stop(trainer_); }
   void note(const char* event, const char* detail);
   toolkit_progress progress() const;

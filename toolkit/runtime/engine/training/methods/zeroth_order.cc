@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "engine/error.h"
+#include "engine/memory/dry_step.h"
 
 namespace toolkit {
 namespace {
@@ -108,7 +109,8 @@ const float* ZerothOrder::values_of(int64_t layer, Query query, bool plus) {
   Perturbed& held = perturbed_[place];
   float* above = copies_.floats() + 2 * place * layout_.largest_floats();
   float* below = above + layout_.largest_floats();
-  if (layer != held.layer || query.number != held.query) {
+  const bool computes = DryStep::current() == nullptr;
+  if (computes && (layer != held.layer || query.number != held.query)) {
     directions_.perturb(layer, query, values, float(parts_.options.zo_eps), above, below);
     held = {layer, query.number};
   }
@@ -119,6 +121,7 @@ void ZerothOrder::update(int64_t layer, const std::vector<double>& slopes, StepS
   Phase phase(parts_.trace, "optimizer", layer);
   const Options& options = parts_.options;
   parts_.updater.change(layer, [&](float* values) {
+    if (DryStep* dry = DryStep::current()) return dry->note("optimizer", 0);
     for (int64_t query = 0; query < queries_; ++query) {
       const double factor = -(size.lr * slopes[query]) / double(queries_);
       const double keep = query == 0 ? 1 - size.lr * options.weight_decay : 1;

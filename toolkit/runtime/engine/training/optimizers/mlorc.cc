@@ -12,6 +12,7 @@
 #include "engine/training/optimizers/low_rank.h"
 #include "engine/training/optimizers/optimizer.h"
 #include "engine/training/options.h"
+#include "kernels/dry_run.h"
 #include "kernels/workspace.h"
 
 namespace toolkit {
@@ -48,8 +49,10 @@ class Mlorc : public Optimizer {
     float* v = scratch.floats(shape.count());
     read(tensor, 0, m);
     read(tensor, 2, v);
-    make_positive(v, shape.count());
-    apply(tensor, gradient, m, v, size);
+    if (DryRun::current() == nullptr) {
+      make_positive(v, shape.count());
+      apply(tensor, gradient, m, v, size);
+    }
     write(tensor, 0, m);
     write(tensor, 2, v);
   }
@@ -96,6 +99,7 @@ class Mlorc : public Optimizer {
     const bool across = shape.rows > shape.columns;
     Scratch scratch;
     float* turned = scratch.floats(shape.count());
+    if (DryRun::current() != nullptr) return;
     restore(tensor.floats(state), tensor.floats(state + 1), small, wide, rank_,
             across ? turned : moment);
     if (across) transpose(turned, small, wide, moment);
@@ -107,9 +111,11 @@ class Mlorc : public Optimizer {
     const bool across = shape.rows > shape.columns;
     Scratch scratch;
     float* turned = scratch.floats(shape.count());
+    double* sums = static_cast<double*>(scratch.bytes(wide * 8));
+    if (DryRun::current() != nullptr) return;
     if (across) transpose(moment, wide, small, turned);
     compress(across ? turned : moment, small, wide, rank_, tensor.floats(state),
-             tensor.floats(state + 1), static_cast<double*>(scratch.bytes(wide * 8)));
+             tensor.floats(state + 1), sums);
   }
 
   static void transpose(const float* from, int64_t rows, int64_t columns, float* to) {

@@ -5,17 +5,13 @@ import android.content.pm.PackageManager
 import android.content.pm.ServiceInfo
 import dev.toolkit.trainer.service.AutomationService
 import dev.toolkit.trainer.service.TrainingService
-import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.BUNDLE_FORMAT_VERSION
 import dev.toolkit.trainer.store.RunState
-import dev.toolkit.trainer.store.TextData
 import org.json.JSONObject
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertNull
-import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
-import org.junit.Assume.assumeTrue
 import org.junit.Before
 import org.junit.Rule
 import org.junit.Test
@@ -26,7 +22,7 @@ import org.robolectric.RobolectricTestRunner
 import org.robolectric.Shadows.shadowOf
 import java.io.File
 
-/** What comes from outside: intents of the shell, damaged bundles, a full disk. One clear message each, nothing lost. */
+/** What comes from outside: intents of the shell, damaged bundles. One clear message each, nothing lost. */
 @RunWith(RobolectricTestRunner::class)
 class AutomationTest {
     @get:Rule val temporary = TemporaryFolder()
@@ -164,42 +160,5 @@ class AutomationTest {
         val run = app.runs.require("a")
         assertEquals(RunState.FAILED, run.state)
         assertTrue(run.reason, "programs.pte" in run.reason)
-    }
-
-    @Test
-    fun `on a full disk a run waits for room and goes on by itself`() {
-        val disk = File(temporary.root, "disk").also { it.mkdirs() }
-        val mounted = ProcessBuilder("mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", disk.path).start().waitFor() == 0
-        if (System.getenv("CI") == "true") assertTrue("CI must be able to mount a small disk", mounted)
-        assumeTrue("needs the right to mount", mounted)
-        try {
-            app.folders.runs.parentFile!!.mkdirs()
-            java.nio.file.Files.createSymbolicLink(app.folders.runs.toPath(), disk.toPath())
-            Fixtures.create(app, "a", Fixtures.reference.copy(steps = 400, trace = "full"))
-            app.controller.start("a")
-            assertFalse("it waits for room", app.controller.join(15_000))
-            val waiting = app.runs.require("a")
-            assertEquals(RunState.RUNNING, waiting.state)
-            assertTrue("what was saved is kept", waiting.adapter.length() > 0)
-            assertThrows(AppException::class.java) { Fixtures.create(app, "b").also { app.runs.save(it.copy(reason = "x".repeat(300_000))) } }
-            assertEquals("the record of the run is whole", RunState.RUNNING, app.runs.require("a").state)
-
-            assertNoDataOnFullDisk(disk)
-
-            ProcessBuilder("mount", "-o", "remount,size=64m", disk.path).start().waitFor()
-            assertTrue(app.controller.join(90_000))
-            val run = app.runs.require("a")
-            assertEquals(run.reason, RunState.COMPLETED, run.state)
-        } finally {
-            ProcessBuilder("umount", disk.path).start().waitFor()
-        }
-    }
-
-    private fun assertNoDataOnFullDisk(disk: File) {
-        java.nio.file.Files.createSymbolicLink(app.folders.data.toPath(), disk.toPath())
-        val long = listOf("hello there, how are you? ".repeat(20_000))
-        val error = assertThrows(AppException::class.java) { TextData(app.folders).make("mine", app.bundles.require("words"), long) }
-        assertTrue(error.message, "the storage is full. Free some space" in error.message!!)
-        assertFalse("nothing half made is left", disk.list()!!.any { it.startsWith("mine") })
     }
 }

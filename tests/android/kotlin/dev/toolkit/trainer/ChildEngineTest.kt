@@ -1,5 +1,6 @@
 package dev.toolkit.trainer
 
+import android.app.ActivityManager
 import dev.toolkit.trainer.Fixtures.await
 import dev.toolkit.trainer.Fixtures.options
 import dev.toolkit.trainer.engine.ChildHost
@@ -25,6 +26,7 @@ import org.junit.rules.TemporaryFolder
 import org.junit.runner.RunWith
 import org.robolectric.Robolectric
 import org.robolectric.RobolectricTestRunner
+import org.robolectric.Shadows.shadowOf
 import java.io.File
 import java.util.concurrent.atomic.AtomicBoolean
 import kotlin.concurrent.thread
@@ -40,6 +42,7 @@ class ChildEngineTest {
     fun deploy() {
         app = Fixtures.deploy(temporary)
         Engine.attach(libraries)
+        memory(4000)
         assertTrue("the packed engine is the one of this process", Engine.available && Engine.isChild)
     }
 
@@ -50,14 +53,30 @@ class ChildEngineTest {
         Engine.attach(null)
     }
 
-    /** The engine's processes that are children of this one. */
-    private fun children(): List<Int> {
-        val own = File("/proc/self").canonicalFile.name
-        return File("/proc").listFiles { file -> file.name.all(Char::isDigit) }.orEmpty().filter { process ->
-            val fields = runCatching { File(process, "stat").readText() }.getOrNull()?.substringAfterLast(") ")?.split(' ')
-            val name = runCatching { File(process, "comm").readText() }.getOrNull().orEmpty()
-            fields != null && fields[0] != "Z" && fields[1] == own && name.startsWith("libld-")
-        }.map { it.name.toInt() }
+    @Test
+    fun `a dry run tells what a run will hold, and leaves nothing`() {
+        val out = File(temporary.root, "läuft nicht")
+        val needs = Engine.dryRun(options(out))
+        assertFalse(out.exists())
+        assertTrue("it has ended", Children.ids().isEmpty())
+        val memory = needs.getJSONObject("memory")
+        assertEquals(needs.getLong("peak_bytes"), memory.keys().asSequence().sumOf(memory::getLong))
+        val adapter = Fixtures.referenceAdapter().size.toLong()
+        assertTrue(needs.toString(), memory.getLong("adapters") in adapter / 2..2 * adapter)
+        val wrong = options(out) + ("bundle" to File(temporary.root, "fehlt-🙂").path)
+        assertTrue("fehlt-🙂" in assertThrows(EngineException::class.java) { Engine.dryRun(wrong) }.message!!)
+        assertEquals(2, assertThrows(EngineException::class.java) { Engine.dryRun(options(out) + ("steps" to "many")) }.status)
+        Engine.open(options(out)).use { trainer ->
+            assertThrows(EngineException::class.java) { Engine.dryRun(options(File(temporary.root, "b"))) }
+            while (trainer.step()) Unit
+        }
+        val stored = out.walk().filter { it.isFile && it.name != "trace.jsonl" }.sumOf(File::length)
+        assertTrue("$stored of $needs", stored in needs.getLong("saved_bytes")..needs.getLong("storage_bytes"))
+    }
+
+    @Test
+    fun `a run that waits for room in the storage says so, and goes on by itself`() = FullDisk(temporary).use { disk ->
+        disk.trainThrough(app) {}
     }
 
     @Test
@@ -65,7 +84,7 @@ class ChildEngineTest {
         val out = File(temporary.root, "läuft-東京-🙂")
         Engine.open(options(out)).use { trainer ->
             assertEquals(0, trainer.progress().step)
-            assertEquals(1, children().size)
+            assertEquals(1, Children.ids().size)
             while (trainer.step()) assertTrue(trainer.progress().loss > 0)
             assertEquals(8, trainer.progress().step)
             assertFalse(trainer.progress().running)
@@ -73,7 +92,7 @@ class ChildEngineTest {
         }
         assertArrayEquals(Fixtures.referenceAdapter(), File(out, "adapter_model.safetensors").readBytes())
         assertEquals(BUNDLE_FORMAT_VERSION, Engine.info().getInt("format_version"))
-        await("no child") { children().isEmpty() }
+        await("no child") { Children.ids().isEmpty() }
     }
 
     @Test
@@ -107,7 +126,7 @@ class ChildEngineTest {
             assertFalse(steps.isAlive)
             assertThrows(EngineException::class.java) { trainer.step() }
             assertThrows(EngineException::class.java) { trainer.progress() }
-            await("no child") { children().isEmpty() }
+            await("no child") { Children.ids().isEmpty() }
         }
     }
 
@@ -140,7 +159,7 @@ class ChildEngineTest {
             val active = app.controller.active
             if (active?.progress?.step == 5L && active.doing == Doing.TRAINING && !killed) {
                 killed = true
-                killEngine()
+                Children.kill()
             }
         }
         app.controller.addListener(kill)
@@ -154,13 +173,13 @@ class ChildEngineTest {
         assertEquals(3L, waiting.step)
         assertEquals(1, waiting.attempts)
         assertTrue(waiting.reason, "most likely for want of memory" in waiting.reason)
-        assertEquals("no engine meanwhile", 0, children().size)
+        assertEquals("no engine meanwhile", 0, Children.ids().size)
         // Not before its time, and then by itself.
         Fixtures.advance(30_000)
         app.controller.recheck()
         // As much real time as the run would need to open an engine.
         repeat(100) {
-            assertEquals(Doing.WAITING to 0, app.controller.active?.doing to children().size)
+            assertEquals(Doing.WAITING to 0, app.controller.active?.doing to Children.ids().size)
             Thread.sleep(10)
         }
         Fixtures.advance(60_000)
@@ -184,7 +203,7 @@ class ChildEngineTest {
         app.controller.start("a")
         repeat(3) { time ->
             await("a step") { app.controller.active?.let { it.doing == Doing.TRAINING && (it.progress?.step ?: 0) > 1 } == true }
-            killEngine()
+            Children.kill()
             if (time < 2) {
                 await("the wait") { app.controller.active?.doing == Doing.WAITING }
                 // Whoever waits for it may try at once; that does not count as another try's success.
@@ -206,29 +225,62 @@ class ChildEngineTest {
         app.runs.save(Fixtures.create(app, "a", Fixtures.reference.copy(steps = 100_000, saveEvery = 100_000)).copy(attempts = 2))
         app.controller.start("a")
         await("a step") { app.controller.active?.let { it.doing == Doing.TRAINING && (it.progress?.step ?: 0) > 1 } == true }
-        killEngine("-STOP")
+        Children.kill("-STOP")
         app.controller.pause()
-        killEngine()
+        Children.kill()
         assertTrue(app.controller.join(30_000))
         val run = app.runs.require("a")
         assertEquals(run.reason, RunState.PAUSED to "", run.state to run.reason)
         assertEquals("nothing was saved", 0L, run.step)
     }
 
-    private fun killEngine(signal: String = "-9") = ProcessBuilder("kill", signal, children().single().toString()).start().waitFor()
+    @Test
+    fun `an engine that is killed in its first step comes back when what it takes is free, however long that is`() {
+        Fixtures.create(app, "a", Fixtures.reference.copy(gradientAccumulation = 400))
+        memory(0)
+        app.controller.start("a")
+        await("its first step") { app.controller.active?.doing == Doing.TRAINING && Children.ids().size == 1 }
+        assertEquals("no peak was measured", 0L, app.controller.active!!.progress!!.peakKib)
+        Children.kill()
+        await("the wait") { app.controller.active?.doing == Doing.WAITING }
+        val need = app.runs.require("a").peakMb
+        val said = Engine.dryRun(options(File(temporary.root, "b")) + ("grad-accum" to "400")).getLong("peak_bytes") / 1_000_000
+        assertTrue("$need of $said MB", need in 4..said + 2)
+        val stays = { what: String ->
+            app.controller.recheck()
+            repeat(30) {
+                assertEquals(what, Doing.WAITING to 0, app.controller.active?.doing to Children.ids().size)
+                Thread.sleep(10)
+            }
+        }
+        memory(need + need / 4)
+        Fixtures.advance(30_000)
+        stays("not before its time")
+        memory(need)
+        Fixtures.advance(3_600_000)
+        stays("not without a quarter to spare")
+        assertTrue(app.controller.active!!.waiting!!.text, "of memory" in app.controller.active!!.waiting!!.text)
+        memory(need + 2 * need / 4)
+        app.controller.recheck()
+        await("the engine") { Children.ids().size == 1 }
+    }
+
+    private fun memory(mb: Long) = shadowOf(app.getSystemService(ActivityManager::class.java)).setMemoryInfo(
+        ActivityManager.MemoryInfo().apply { availMem = mb shl 20 },
+    )
 
     @Test
     fun `a model is asked before and after, as the command line asks it`() {
         Fixtures.talker(app)
         val expected = Fixtures.replies()
         var most = 0
-        app.asking.addListener { most = maxOf(most, children().size) }
+        app.asking.addListener { most = maxOf(most, Children.ids().size) }
         app.asking.ask("talks", expected.getString("prompt"))
         await("the answers") { !app.asking.errand.running }
         assertEquals(expected.getString("before"), app.asking.answer(Side.BEFORE)!!.text)
         assertEquals(expected.getString("after"), app.asking.answer(Side.AFTER)!!.text)
         assertEquals("one engine", 1, most)
-        await("no child") { children().isEmpty() }
+        await("no child") { Children.ids().isEmpty() }
     }
 
     @Test
@@ -241,7 +293,7 @@ class ChildEngineTest {
             assertTrue("open in this app" in second.message!!)
             model.set(mapOf("max-tokens" to "0"))
             // Found before it begins: the reply is one of milliseconds.
-            val engines = children().map { ProcessHandle.of(it.toString().toLong()).get() }
+            val engines = Children.ids().map { ProcessHandle.of(it.toString().toLong()).get() }
             val killed = assertThrows(EngineException::class.java) {
                 model.reply(intArrayOf(5, 6, 7)) {
                     // What it had said before still comes.
@@ -255,7 +307,7 @@ class ChildEngineTest {
             model.set(mapOf("temperature" to "hot"))
             assertEquals(2, assertThrows(EngineException::class.java) { model.reply(intArrayOf(5)) { true } }.status)
         }
-        await("no child") { children().isEmpty() }
+        await("no child") { Children.ids().isEmpty() }
     }
 
     @Test

@@ -66,6 +66,17 @@ class GuestsTest : ServiceCase() {
     }
 
     @Test
+    fun `who comes while somebody is in for a moment waits for it`() {
+        val data = app.data.require("rows")
+        val asking = List(4) { thread { repeat(5) { runCatching { app.controller.needs(app.bundles.require("tiny"), data, Fixtures.reference) } } } }
+        repeat(20) { assertEquals(it, app.controller.lend { _ -> it }) }
+        asking.forEach { it.join(30_000) }
+        app.controller.start("a")
+        await("a step") { app.controller.active?.doing == Doing.TRAINING }
+        assertThrows(AppException::class.java) { app.controller.needs(app.bundles.require("tiny"), data, Fixtures.reference) }
+    }
+
+    @Test
     fun `who is asked to leave before it is in leaves`() {
         var asked = 0
         val inside = CountDownLatch(1)

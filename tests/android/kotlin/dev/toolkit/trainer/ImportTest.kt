@@ -25,6 +25,7 @@ import dev.toolkit.trainer.ui.TextActivity
 import org.json.JSONObject
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
 import org.junit.Assert.assertNull
 import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
@@ -217,6 +218,27 @@ class ImportTest {
         assertTrue(app.bundles.require("words").own)
         assertEquals("words is on this phone now", ShadowToast.getTextOfLatestToast().trimEnd('.'))
         assertTrue(screen.get().requireViewById<View>(R.id.take).isShown)
+        screen.close()
+    }
+
+    @Test
+    fun `a failed import is said beside the question about the next one, until that is answered`() {
+        val documents = Documents.register()
+        val screen = Robolectric.buildActivity(ImportActivity::class.java, send(documents.add("1", "bad.zip", archive.copyOf(archive.size / 2)))).setup()
+        await("the question") { Pictures.text(screen.get(), "Import “bad.zip”") }
+        val begun = CountDownLatch(1)
+        app.importing.addListener { begun.await() }
+        screen.get().requireViewById<View>(R.id.take).performClick()
+        screen.newIntent(send(documents.add("2", "more.zip", archive)))
+        begun.countDown()
+        await("the next question") { Pictures.text(screen.get(), "Import “more.zip”") }
+        Fixtures.advance(60_000)
+        val problem = screen.get().requireViewById<android.widget.TextView>(R.id.problem)
+        assertTrue(problem.text.toString(), problem.isShown && problem.text.startsWith("The model before was not imported: "))
+        screen.get().requireViewById<View>(R.id.take).performClick()
+        assertFalse("it was about the one before", problem.isShown)
+        await("the model") { Pictures.text(screen.get(), "is on this phone now") }
+        assertFalse(problem.isShown)
         screen.close()
     }
 

@@ -1,8 +1,6 @@
 package dev.toolkit.trainer
 
 import android.app.Activity
-import android.text.Editable
-import android.text.TextWatcher
 import android.view.View
 import android.view.ViewGroup
 import android.widget.Button
@@ -11,16 +9,24 @@ import android.widget.RadioButton
 import android.widget.TextView
 import dev.toolkit.trainer.Fixtures.await
 import dev.toolkit.trainer.Pictures.text
+import dev.toolkit.trainer.service.Refusal
 import dev.toolkit.trainer.service.Trial
+import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.Cost
 import dev.toolkit.trainer.store.Estimates
+import dev.toolkit.trainer.store.Preset
+import dev.toolkit.trainer.store.Presets
+import dev.toolkit.trainer.store.RunSettings
 import dev.toolkit.trainer.store.RunState
+import dev.toolkit.trainer.ui.Changed
 import dev.toolkit.trainer.ui.MainActivity
 import dev.toolkit.trainer.ui.NewRunActivity
+import dev.toolkit.trainer.ui.Numbers
 import dev.toolkit.trainer.ui.RunActivity
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertNull
+import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
 import org.junit.Rule
 import org.junit.Test
@@ -56,6 +62,41 @@ class NewRunTest {
             screen.requireViewById<RadioButton>(choice).performClick()
             assertEquals(steps, screen.steps())
         }
+    }
+
+    private fun Activity.estimate() = requireViewById<TextView>(R.id.estimate).text.toString()
+
+    @Test
+    fun `memory and storage are told before anything is tried, and again when the settings change`() {
+        val app = Fixtures.deploy(temporary)
+        val screen = form(app)
+        await("the engine's answer") { text(screen, "of memory") && text(screen, "of storage") }
+        assertTrue("not how long", text(screen, "not known yet") && screen.requireViewById<View>(R.id.measure).isEnabled)
+        val bundle = app.bundles.require("tiny")
+        val shown = { steps: Int, together: Int, optimizer: String ->
+            val settings = Presets.settings(Preset.NORMAL, app.data.require("rows"))
+                .copy(steps = steps, gradientAccumulation = together, optimizer = optimizer, trace = RunSettings(steps).trace)
+            val needs = app.controller.needs(bundle, app.data.require("rows"), settings)
+            listOf(needs.peakBytes, needs.storageBytes + Estimates.traceBytes(settings)).map { Numbers.bytes(it) }
+        }
+        // Memory is this process's, the app's with the engine in it, and grows with all that the tests do; storage is the run's alone.
+        assertTrue(screen.estimate(), shown(36, 1, "adamw")[1] in screen.estimate())
+        screen.requireViewById<EditText>(R.id.steps).setText("5000")
+        await("the storage of a longer run") { shown(5000, 1, "adamw")[1] in screen.estimate() }
+        screen.requireViewById<EditText>(R.id.accumulation).setText("400")
+        val small = app.controller.needs(bundle, app.data.require("rows"), RunSettings(steps = 5000)).peakBytes
+        val large = app.controller.needs(bundle, app.data.require("rows"), RunSettings(steps = 5000, gradientAccumulation = 400)).peakBytes
+        assertTrue("$small, $large", large > small + 1_000_000)
+        await("the memory of larger steps") { shown(5000, 400, "adamw")[0].substringBefore('.') in screen.estimate() }
+        assertTrue("nothing is left of it", app.runs.list().isEmpty() && app.cacheDir.list().orEmpty().none { "trial" in it })
+    }
+
+    @Test
+    fun `what cannot be trained is said before it is started`() {
+        val app = Fixtures.deploy(temporary)
+        File(app.bundles.require("tiny").folder, "programs.pte").run { writeBytes(readBytes().also { it.fill(0x55, 8, 200) }) }
+        val screen = form(app)
+        await("the reason") { text(screen, "programs.pte") }
     }
 
     @Test
@@ -106,12 +147,62 @@ class NewRunTest {
     }
 
     @Test
+    fun `a refused start is not said to be in the way of a run that has ended`() {
+        val app = Fixtures.deploy(temporary)
+        val screen = form(app)
+        app.controller.start(Fixtures.create(app, "long", Fixtures.reference.copy(steps = 100_000)).name)
+        screen.requireViewById<View>(R.id.start).performClick()
+        val problem = screen.requireViewById<TextView>(R.id.problem)
+        assertTrue(problem.text.toString(), "Run “long” is active" in problem.text)
+        // The service's word, on the first screen and on the page of the run that was refused.
+        Fixtures.create(app, "other")
+        val error = assertThrows(AppException::class.java) { app.controller.start("other") }
+        app.controller.refuse(Refusal("other", error.message!!, blocker = error.blocker))
+        val list = Robolectric.buildActivity(MainActivity::class.java).setup()
+        val page = Robolectric.buildActivity(RunActivity::class.java, RunActivity.intent(app, "other")).setup()
+        for (shown in listOf(list, page)) await("why") { text(shown.get(), "Run “long” is active. Pause it first") }
+        app.controller.stop()
+        assertTrue(app.controller.join(30_000))
+        await("that it is gone") { !problem.isShown }
+        for (shown in listOf(list, page)) await("why then") { text(shown.get(), "Run “long” was active then") && !text(shown.get(), "is active") }
+        listOf(list, page).forEach { it.close() }
+    }
+
+    @Test
+    fun `a large trial can be cancelled in the middle of a step`() {
+        val app = Fixtures.deploy(temporary)
+        val screen = form(app)
+        val bundle = app.bundles.require("tiny")
+        screen.requireViewById<EditText>(R.id.accumulation).setText("5000")
+        val measure = screen.requireViewById<Button>(R.id.measure)
+        measure.performClick()
+        await("the trial") { File(app.cacheDir, "trial").isDirectory && text(screen, "Trying two steps") }
+        assertEquals("Cancel the trial", measure.text.toString())
+        Thread.sleep(300) // Into the first step, which takes seconds.
+        assertTrue(app.trying.running)
+        val from = System.nanoTime()
+        measure.performClick()
+        await("its end") { !app.trying.running }
+        val took = (System.nanoTime() - from) / 1e9
+        assertTrue("$took seconds", took < 2.5)
+        assertNull("nothing was measured", app.estimates.find(bundle, app.data.require("rows").sequenceLength, 1))
+        assertFalse(File(app.cacheDir, "trial").exists())
+        assertEquals("Try two steps", measure.text.toString())
+        assertTrue(text(screen, "not known yet"))
+        assertFalse(screen.requireViewById<View>(R.id.problem).isShown)
+        // As before.
+        screen.requireViewById<EditText>(R.id.accumulation).setText("1")
+        measure.performClick()
+        await("the figures") { text(screen, "of training") }
+    }
+
+    @Test
     fun `no run takes more than a battery`() {
         val app = Fixtures.deploy(temporary)
-        val cost = Cost(secondsPerSequence = 1.0, peakKib = 1, sequences = 1)
+        val cost = Cost(secondsPerSequence = 1.0, sequences = 1)
         val shares = listOf(3_600, 36_000).map {
             val settings = Fixtures.reference.copy(steps = it, gradientAccumulation = 1)
-            Estimates.of(settings, app.data.require("rows"), app.bundles.require("tiny"), cost).batteryPercent
+            Estimates.of(settings, app.data.require("rows"), cost).batteryPercent
         }
         assertEquals(listOf(15..35, 100..100), shares)
     }
@@ -191,26 +282,27 @@ class NewRunTest {
         assertEquals("Start training. Make training data for this model first.", start.contentDescription)
     }
 
+    /** What TalkBack reads of a view: its text whenever that changes, if it is of this kind. */
+    private fun listen(view: TextView): List<String> {
+        val said = ArrayList<String>()
+        view.addTextChangedListener(Changed { if (view.accessibilityLiveRegion == View.ACCESSIBILITY_LIVE_REGION_POLITE) said.add(view.text.toString()) })
+        return said
+    }
+
     @Test
-    fun `every quarter of a run is announced once`() {
+    fun `every quarter of a run is announced once, on its page and on its card`() {
         val app = Fixtures.deploy(temporary)
         Fixtures.create(app, "a", Fixtures.reference.copy(steps = 400))
         val page = Robolectric.buildActivity(RunActivity::class.java, RunActivity.intent(app, "a")).setup().get()
-        val status = page.requireViewById<TextView>(R.id.status)
-        // TalkBack reads a view of this kind whenever its text changes.
-        assertEquals(View.ACCESSIBILITY_LIVE_REGION_POLITE, status.accessibilityLiveRegion)
-        val said = ArrayList<String>()
-        status.addTextChangedListener(object : TextWatcher {
-            override fun afterTextChanged(text: Editable) = said.add(text.toString()).let { }
-
-            override fun beforeTextChanged(text: CharSequence, start: Int, count: Int, after: Int) = Unit
-
-            override fun onTextChanged(text: CharSequence, start: Int, before: Int, count: Int) = Unit
-        })
+        val list = Robolectric.buildActivity(MainActivity::class.java).setup().get()
+        await("the card") { list.requireViewById<ViewGroup>(R.id.runs).childCount == 1 }
+        val card = listen(list.requireViewById<ViewGroup>(R.id.runs).getChildAt(0).requireViewById(R.id.status))
+        val said = listen(page.requireViewById(R.id.status))
         app.controller.start("a")
-        await("the end") { said.lastOrNull().orEmpty().startsWith("Completed") }
-        val quarters = said.filter { "done" in it }
-        assertEquals(listOf(25, 50, 75).map { "Training, $it\u00a0% are done" }, quarters)
+        await("the end") { said.lastOrNull().orEmpty().startsWith("Completed") && text(list, "Completed") }
+        for (words in listOf(said, card)) {
+            assertEquals(listOf(25, 50, 75).map { "Training, $it\u00a0% are done" }, words.filter { "done" in it })
+        }
     }
 
     @Test
@@ -242,6 +334,16 @@ class NewRunTest {
         await("the cards") { controller.get().requireViewById<ViewGroup>(R.id.runs).childCount == 2 }
         controller.get().requireViewById<ViewGroup>(R.id.runs).getChildAt(1).performClick()
         await("the other one") { title() == "first" }
+        // Asked by the card of one, beside the page of the other: a turned phone deletes the first and shows the other on.
+        Fixtures.create(app, "third").let { app.runs.save(it.copy(created = 9, state = RunState.COMPLETED)) }
+        controller.recreate()
+        await("three cards") { controller.get().requireViewById<ViewGroup>(R.id.runs).childCount == 3 && title() == "first" }
+        controller.get().requireViewById<ViewGroup>(R.id.runs).getChildAt(0).requireViewById<View>(R.id.delete_run).performClick()
+        controller.recreate()
+        await("the question again") { (org.robolectric.shadows.ShadowDialog.getLatestDialog() as android.app.AlertDialog).isShowing }
+        (org.robolectric.shadows.ShadowDialog.getLatestDialog() as android.app.AlertDialog).getButton(android.app.AlertDialog.BUTTON_POSITIVE).performClick()
+        await("that it is gone") { app.runs.find("third") == null && controller.get().requireViewById<ViewGroup>(R.id.runs).childCount == 2 }
+        assertEquals("first", title())
         shadowOf(controller.get()).clickMenuItem(R.id.delete)
         val dialog = org.robolectric.shadows.ShadowDialog.getLatestDialog() as android.app.AlertDialog
         dialog.getButton(android.app.AlertDialog.BUTTON_POSITIVE).performClick()

@@ -68,6 +68,12 @@ class PolicyTest {
         assertNull(Policy.decide(settings, good.copy(freeMb = 1275), Hold.MEMORY, needMb = 900))
         assertEquals("before it is opened", Hold.MEMORY, Policy.decide(settings, good.copy(freeMb = 1199), null, needMb = 900)?.hold)
         assertNull(Policy.decide(settings, good.copy(freeMb = 1200), null, needMb = 900))
+        // Once its engine was ended, also where the settings do not ask for memory: what it takes, and a quarter of that and more to spare.
+        val off = settings.copy(minimumFreeMb = 0)
+        assertNull(Policy.decide(off, good.copy(freeMb = 0), Hold.MEMORY, needMb = 800))
+        assertEquals(Hold.MEMORY, Policy.decide(off, good.copy(freeMb = 1049), Hold.MEMORY, needMb = 800, killed = true)?.hold)
+        assertNull(Policy.decide(off, good.copy(freeMb = 1050), Hold.MEMORY, needMb = 800, killed = true))
+        assertNull(Policy.decide(off, good.copy(freeMb = 0), Hold.MEMORY, needMb = 800, killed = true, allowed = setOf(Hold.MEMORY)))
     }
 
     @Test

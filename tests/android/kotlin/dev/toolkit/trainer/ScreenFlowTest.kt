@@ -1,6 +1,7 @@
 package dev.toolkit.trainer
 
 import android.app.Activity
+import android.app.AlertDialog
 import android.app.ActivityManager
 import android.content.Intent
 import android.graphics.Insets
@@ -11,6 +12,8 @@ import android.view.WindowInsets
 import android.widget.Button
 import android.widget.EditText
 import android.widget.Spinner
+import android.widget.ScrollView
+import dev.toolkit.trainer.ui.WelcomeActivity
 import android.widget.TextView
 import dev.toolkit.trainer.Fixtures.await
 import dev.toolkit.trainer.Pictures.text
@@ -37,6 +40,7 @@ import org.junit.rules.TemporaryFolder
 import org.junit.runner.RunWith
 import org.robolectric.Robolectric
 import org.robolectric.RobolectricTestRunner
+import org.robolectric.shadows.ShadowDialog
 import org.robolectric.RuntimeEnvironment
 import org.robolectric.Shadows.shadowOf
 import org.robolectric.android.controller.ServiceController
@@ -386,16 +390,48 @@ class ScreenFlowTest {
     }
 
     @Test
+    fun `the licences of what is in the app can be read in it`() {
+        Fixtures.deploy(temporary)
+        val screen = Robolectric.buildActivity(SettingsActivity::class.java).setup().get()
+        await("the button") { screen.requireViewById<View>(R.id.licences).isShown }
+        screen.requireViewById<View>(R.id.licences).performClick()
+        val names = (ShadowDialog.getLatestDialog() as AlertDialog).listView
+        assertEquals(7, names.count)
+        for ((name, words) in listOf("ExecuTorch" to "Meta Platforms", "GNU C library" to "GNU Lesser General Public", "Apache 2.0 (Kotlin)" to "Apache License")) {
+            names.performItemClick(null, (0 until names.count).first { names.getItemAtPosition(it) == name }, 0)
+            await("the text of $name") {
+                val shown = ShadowDialog.getLatestDialog() as AlertDialog
+                shown.findViewById<TextView>(android.R.id.message)?.text?.contains(words) == true
+            }
+        }
+    }
+
+    @Test
     fun `the bars of the system cover nothing`() {
         Fixtures.deploy(temporary)
         val bars = WindowInsets.Builder().setInsets(WindowInsets.Type.systemBars(), Insets.of(0, 48, 0, 96)).build()
-        for (type in listOf(MainActivity::class, NewRunActivity::class, TextActivity::class, SettingsActivity::class)) {
+        for (type in listOf(MainActivity::class, NewRunActivity::class, TextActivity::class, SettingsActivity::class, WelcomeActivity::class)) {
             val screen = Robolectric.buildActivity(type.java).setup().get()
             val root = screen.requireViewById<ViewGroup>(android.R.id.content).getChildAt(0)
+            val height = root.height
             root.dispatchApplyWindowInsets(bars)
-            assertEquals("$type", listOf(48, 96), listOf(root.paddingTop, root.paddingBottom))
+            assertEquals("$type", listOf(48, 0), listOf(root.paddingTop, root.paddingBottom))
+            root.measure(exactly(root.width), exactly(height))
+            root.layout(0, 0, root.width, height)
+            val scroll = screen.requireViewById<ScrollView>(R.id.scroll)
+            val bar = if (scroll.tag == "bottom") scroll else (scroll.parent as ViewGroup).run { getChildAt(childCount - 1) }
+            assertEquals("$type: to the edge", height, bottom(bar))
+            assertTrue("$type: what is in it stays clear of the system's bar", bar.paddingBottom >= 96)
+            assertFalse("$type: and can be seen below it", (bar as? ScrollView)?.clipToPadding ?: false)
+            scroll.scrollTo(0, 1_000_000)
+            assertTrue("$type", bottom(scroll.getChildAt(0)) <= height - 96)
         }
     }
+
+    private fun exactly(size: Int) = View.MeasureSpec.makeMeasureSpec(size, View.MeasureSpec.EXACTLY)
+
+    /** In the window. */
+    private fun bottom(view: View): Int = IntArray(2).also(view::getLocationInWindow)[1] + view.height
 
     private fun text(): Activity {
         val screen = Robolectric.buildActivity(TextActivity::class.java).setup().get()

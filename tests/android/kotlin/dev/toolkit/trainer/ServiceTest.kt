@@ -296,6 +296,7 @@ class ServiceTest : ServiceCase() {
         assertEquals(hold, app.controller.active?.waiting?.hold)
         assertEquals(RunState.WAITING, app.runs.require("a").state)
         assertTrue(text(ongoing()), text(ongoing()).startsWith(words))
+        assertEquals(R.drawable.ic_waiting, ongoing()!!.smallIcon.resId)
         assertFalse("asleep while it waits", wakeLockHeld())
         if (almost != null) {
             almost()

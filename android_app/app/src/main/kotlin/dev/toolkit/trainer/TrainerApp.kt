@@ -9,6 +9,7 @@ import dev.toolkit.trainer.service.Asking
 import dev.toolkit.trainer.service.ExitReasons
 import dev.toolkit.trainer.service.Importing
 import dev.toolkit.trainer.service.RunController
+import dev.toolkit.trainer.service.Trial
 import dev.toolkit.trainer.store.AppFolders
 import dev.toolkit.trainer.store.BundleStore
 import dev.toolkit.trainer.store.DataStore
@@ -40,16 +41,23 @@ class TrainerApp : Application() {
     @Volatile var makingText: TextData? = null
 
     /** Words about an export that is over. */
-    val exporting = Errand(::unexpected)
+    val exporting = Errand { unexpected(it) }
 
     /** Told the run of the sample once it is made, or why it is not. */
     val sampling = Errand { Sampled(null, unexpected(it)) }
 
     /** Why a trial of two steps came to nothing; empty when it did not. */
-    val trying = Errand(::unexpected)
+    val trying = Errand { unexpected(it) }
+
+    /** The one that is made just now or was last, to be cancelled. */
+    @Volatile var trial: Trial? = null
     val asking by lazy { Asking(this) }
     val importing by lazy { Importing(this) }
-    val controller by lazy { RunController(runs, bundles, data, policy::read, conditions::read, exits::words, estimates::learn) }
+    val controller by lazy {
+        RunController(runs, bundles, data, { policy.read() }, { conditions.read() }, { exits.words() }) { bundle, length, sequences, progress ->
+            estimates.learn(bundle, length, sequences, progress)
+        }
+    }
 
     override fun onCreate() {
         super.onCreate()

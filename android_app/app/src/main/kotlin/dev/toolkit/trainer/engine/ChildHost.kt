@@ -24,6 +24,22 @@ class ChildHost(private val folder: File) : EngineHost {
         return JSONObject(text)
     }
 
+    override fun dryRun(options: Map<String, String>): JSONObject {
+        check(options)
+        val here = AutoCloseable {}
+        if (!opened.compareAndSet(null, here)) throw failure(Words.of(R.string.engine_second))
+        try {
+            val words = listOf("dry-run", "--lifeline") + options.map { "--${it.key}=${it.value}" }
+            val process = start(*words.toTypedArray(), complaints = true)
+            val text = process.inputStream.bufferedReader().use { it.readText() }.trim()
+            val code = process.waitFor()
+            if (code == 0) return JSONObject(text)
+            throw if (COMPLAINT in text) failure(text.substringAfterLast(COMPLAINT), code) else ended(code)
+        } finally {
+            release(here)
+        }
+    }
+
     override fun open(options: Map<String, String>): Trainer {
         check(options)
         val run = ChildRun()
@@ -72,6 +88,7 @@ class ChildHost(private val folder: File) : EngineHost {
 
     companion object {
         private const val PROGRAM = "libtrainer.so"
+        private const val COMPLAINT = "error: "
 
         /** The run or model that is open, one at a time: two need too much memory. */
         private val opened = AtomicReference<AutoCloseable?>()
@@ -121,11 +138,11 @@ private class ChildRun : Trainer {
         latest = answer()
     }
 
-    override fun step(): Boolean = synchronized(answers) {
+    override fun step(full: (Boolean) -> Unit): Boolean = synchronized(answers) {
         if (closed) throw ChildHost.failure(closedWords)
         if (over) return false
         say(listOf("step"))
-        val now = answer()
+        val now = answer(full)
         latest = now
         over = !now.running
         now.running
@@ -163,11 +180,11 @@ private class ChildRun : Trainer {
         }
     }
 
-    private fun answer(): Progress {
-        val line = try {
-            answers.readLine()
-        } catch (_: IOException) {
-            null
+    private fun answer(full: (Boolean) -> Unit = {}): Progress {
+        var line = line()
+        while (line != null && line.startsWith(WAITING)) {
+            full(line.length > WAITING.length)
+            line = line()
         }
         val words = line?.split(' ').orEmpty()
         return when {
@@ -176,6 +193,12 @@ private class ChildRun : Trainer {
             closed -> throw ChildHost.failure(closedWords)
             else -> throw ChildHost.ended(process.waitFor())
         }
+    }
+
+    private fun line(): String? = try {
+        answers.readLine()
+    } catch (_: IOException) {
+        null
     }
 
     private fun progress(words: List<String>) = Progress(
@@ -197,6 +220,7 @@ private class ChildRun : Trainer {
     private companion object {
         val closedWords get() = Words.of(R.string.engine_closed)
         const val FIELDS = 11
+        const val WAITING = "waiting "
         const val PATIENCE_SECONDS = 5L
     }
 }

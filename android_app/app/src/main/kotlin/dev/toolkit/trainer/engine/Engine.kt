@@ -27,6 +27,9 @@ object Engine {
     /** See [EngineHost.info]. */
     fun info(): JSONObject = host().info()
 
+    /** See [EngineHost.dryRun]. */
+    fun dryRun(options: Map<String, String>): JSONObject = host().dryRun(options)
+
     /** See [EngineHost.open]. */
     fun open(options: Map<String, String>): Trainer = host().open(options)
 

@@ -11,6 +11,14 @@ interface EngineHost {
     fun info(): JSONObject
 
     /**
+     * What a run with these options will hold and write, as toolkit_trainer.h has it; nothing is computed or stored.
+     *
+     * @param options names of `trainer train --help` without dashes
+     * @throws EngineException it could not be trained, or something else is open
+     */
+    fun dryRun(options: Map<String, String>): JSONObject
+
+    /**
      * Opens a run.
      *
      * @param options names of `trainer train --help` without dashes

@@ -8,6 +8,8 @@ internal class NativeHost : EngineHost {
 
     override fun info() = JSONObject(String(NativeTrainer.info(), Charsets.UTF_8))
 
+    override fun dryRun(options: Map<String, String>) = JSONObject(String(NativeTrainer.dryRun(packed(options)), Charsets.UTF_8))
+
     override fun open(options: Map<String, String>): Trainer = NativeRun(NativeTrainer.create(packed(options)))
 
     override fun generator(options: Map<String, String>): Generator = NativeModel(NativeGenerator.open(packed(options)))
@@ -22,7 +24,7 @@ internal class NativeHost : EngineHost {
 }
 
 private class NativeRun(private val number: Long) : Trainer {
-    override fun step(): Boolean = NativeTrainer.step(number)
+    override fun step(full: (Boolean) -> Unit): Boolean = NativeTrainer.step(number) { cause -> full(cause.isNotEmpty()) }
 
     override fun requestStop() = NativeTrainer.requestStop(number)
 

@@ -4,7 +4,8 @@ package dev.toolkit.trainer.engine
 internal object NativeTrainer {
     @JvmStatic external fun create(options: ByteArray): Long
 
-    @JvmStatic external fun step(trainer: Long): Boolean
+    /** [waiting] is told why a save waits for storage, and an empty line once it waits no more. */
+    @JvmStatic external fun step(trainer: Long, waiting: LineListener): Boolean
 
     @JvmStatic external fun requestStop(trainer: Long)
 
@@ -16,6 +17,9 @@ internal object NativeTrainer {
     @JvmStatic external fun close(trainer: Long)
 
     @JvmStatic external fun evaluate(options: ByteArray, lines: LineListener)
+
+    /** Returns a line of JSON in UTF-8. */
+    @JvmStatic external fun dryRun(options: ByteArray): ByteArray
 
     @JvmStatic external fun info(): ByteArray
 }

@@ -17,11 +17,12 @@ data class Progress(
 /** One open run of the engine. Every function may be called from any thread, also after [close]. */
 interface Trainer : AutoCloseable {
     /**
-     * Runs one step; false once the run is over and saved.
+     * Runs one step; false once the run is over and saved. While a save finds the storage full the step lasts, and tells [full] so on
+     * this thread: true, and false once there is room again.
      *
      * @throws EngineException the run failed or is closed
      */
-    fun step(): Boolean
+    fun step(full: (Boolean) -> Unit = {}): Boolean
 
     /** Ends the run; [step] drops what has changed nothing yet, else goes to its end, then saves and returns false. */
     fun requestStop()

@@ -69,12 +69,13 @@ object Policy {
      *
      * @param allowed what the user lets it train in spite of; heat is not up to anybody
      * @param needMb what the run will take of the free memory when it goes on; 0 while it has it already
+     * @param killed whether its engine was ended from outside: then memory counts whatever the settings say
      */
     fun decide(
-        settings: PolicySettings, now: Conditions, held: Hold?, needMb: Long = 0, allowed: Set<Hold> = emptySet(),
+        settings: PolicySettings, now: Conditions, held: Hold?, needMb: Long = 0, allowed: Set<Hold> = emptySet(), killed: Boolean = false,
     ): Waiting? = sequenceOf(
         { hours(settings, now) }, { charger(settings, now) }, { battery(settings, now, held) }, { heat(now, held) },
-        { thermal(settings, now, held) }, { memory(settings, now, held, needMb) },
+        { thermal(settings, now, held) }, { memory(settings, now, held, needMb, killed) },
     ).mapNotNull { it() }.firstOrNull { it.hold == Hold.THERMAL || it.hold !in allowed }
 
     private fun hours(settings: PolicySettings, now: Conditions): Waiting? {
@@ -114,11 +115,12 @@ object Policy {
         return Waiting(Hold.THERMAL, Words.of(R.string.wait_hot, name))
     }
 
-    private fun memory(settings: PolicySettings, now: Conditions, held: Hold?, needMb: Long): Waiting? {
-        if (settings.minimumFreeMb <= 0) return null
+    private fun memory(settings: PolicySettings, now: Conditions, held: Hold?, needMb: Long, killed: Boolean): Waiting? {
+        val spare = maxOf(settings.minimumFreeMb.toLong(), if (killed) needMb / 4 else 0)
+        if (spare <= 0) return null
         // Waiting, the run gives back what it had: that alone must not count as memory that has become free.
-        val goesOn = settings.minimumFreeMb * 5L / 4 + needMb
-        val enough = if (held == Hold.MEMORY) goesOn else settings.minimumFreeMb + needMb
+        val goesOn = spare * 5 / 4 + needMb
+        val enough = if (held == Hold.MEMORY) goesOn else spare + needMb
         return when {
             now.freeMb < enough -> Waiting(Hold.MEMORY, Words.of(R.string.wait_memory, now.freeMb, goesOn))
             now.lowMemory -> Waiting(Hold.MEMORY, Words.of(R.string.wait_low_memory))

@@ -94,7 +94,7 @@ class Asking(private val app: TrainerApp) {
             try {
                 val adapter = File(scratch, "adapter.ptd")
                 AdapterFile(run.best).writeTo(adapter)
-                guest.whenWanted(::stop)
+                guest.whenWanted { stop() }
                 Engine.generator(options(bundle)).use { model ->
                     model.set(CHOOSING + ends(file, bundle, chat))
                     for (side in Side.entries) {

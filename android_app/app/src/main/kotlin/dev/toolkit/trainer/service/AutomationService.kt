@@ -36,16 +36,18 @@ class AutomationService : Service() {
     private fun answer(app: TrainerApp, intent: Intent) {
         val request = intent.getStringExtra("request").orEmpty().filter { it.isLetterOrDigit() }.take(40)
         var said = Said()
+        var blocker: String? = null
         val error = try {
             said = act(app, intent)
             null
         } catch (failure: AppException) {
+            blocker = failure.blocker
             failure.message
         } catch (failure: IllegalStateException) {
             Log.w("toolkit", "not started", failure)
             Words.of(R.string.no_background_start)
         }
-        if (error != null) app.controller.refuse(Refusal(null, error, fromComputer = true))
+        if (error != null) app.controller.refuse(Refusal(null, error, fromComputer = true, blocker))
         lastAnswer = Automation.answer(request, error, said.run, said.file)
         Log.i(TAG, lastAnswer.orEmpty())
     }
@@ -54,7 +56,7 @@ class AutomationService : Service() {
 
     private fun act(app: TrainerApp, intent: Intent): Said = when (intent.action) {
         TRAIN -> {
-            app.controller.active?.let { throw AppException(Words.of(R.string.run_active_desk, it.name)) }
+            app.controller.active?.let { throw AppException(Words.of(R.string.run_active_desk, it.name), blocker = it.name) }
             val run = Automation(app.runs, app.bundles, app.data).prepare(intent)
             TrainingService.start(this, TrainingService.START, run.name)
             Said(run.name)

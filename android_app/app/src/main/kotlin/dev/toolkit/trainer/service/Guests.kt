@@ -39,17 +39,21 @@ class Guests(private val activeRun: () -> String?) {
     private val lock = ReentrantLock()
     private val gone = lock.newCondition()
     private var guest: Guest? = null
+    private var leavesSoon = false
 
     /**
      * Lets [use] have the engine, which it must have closed when it returns.
      *
+     * @param brief it takes a moment, and who comes meanwhile waits for it
      * @throws AppException a run is active, or somebody else has the engine
      */
-    fun <T> lend(use: (Guest) -> T): T {
+    fun <T> lend(brief: Boolean = false, use: (Guest) -> T): T {
         val here = Guest()
         lock.withLock {
+            while (guest != null && leavesSoon) gone.await()
             if (guest != null) throw AppException(Words.of(R.string.engine_busy))
             guest = here
+            leavesSoon = brief
         }
         try {
             // After it is known to be in: a run that begins now finds it, one that began before is found.

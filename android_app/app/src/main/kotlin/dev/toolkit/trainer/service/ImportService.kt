@@ -13,8 +13,8 @@ import dev.toolkit.trainer.TrainerApp
 class ImportService : Service() {
     private val importing by lazy { TrainerApp.of(this).importing }
     private val notifications by lazy { Notifications(this) }
-    private val throttle = Throttle(REFRESH_MILLISECONDS, ::refresh)
-    private val onChange: () -> Unit = throttle::request
+    private val throttle = Throttle(REFRESH_MILLISECONDS) { refresh() }
+    private val onChange: () -> Unit = { throttle.request() }
 
     override fun onCreate() {
         super.onCreate()

@@ -43,7 +43,7 @@ class Importing(private val app: TrainerApp) {
     /** Begins, unless one is under way; on the main thread, from a screen. */
     fun begin(uri: Uri) {
         if (errand.running) return
-        errand.begin(::over) { read(uri) }
+        errand.begin({ over(it) }) { read(uri) }
         try {
             ImportService.start(app)
         } catch (error: IllegalStateException) {

@@ -42,6 +42,7 @@ class Notifications(private val context: Context) {
         if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.S) builder.setForegroundServiceBehavior(Notification.FOREGROUND_SERVICE_IMMEDIATE)
         if (active == null) return builder.build()
         builder.setContentText(text(active)).setContentIntent(open(active.name))
+        if (active.isWaiting) builder.setSmallIcon(R.drawable.ic_waiting)
         val progress = active.progress
         when {
             active.doing == Doing.OPENING || active.isEnding -> builder.setProgress(0, 0, true)
@@ -120,6 +121,7 @@ class Notifications(private val context: Context) {
         Doing.OPENING -> context.getString(R.string.opening)
         Doing.SAVING -> context.getString(R.string.saving)
         Doing.ENDING -> context.getString(R.string.ending)
+        Doing.FULL -> context.getString(R.string.wait_storage)
         Doing.WAITING -> active.waiting?.text.orEmpty()
         Doing.TRAINING -> if ((active.progress?.step ?: 0) > 0) RunText.ahead(context, active).orEmpty() else context.getString(R.string.first_step)
     }

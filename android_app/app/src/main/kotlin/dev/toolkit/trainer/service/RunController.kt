@@ -12,10 +12,14 @@ import dev.toolkit.trainer.policy.Waiting
 import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.Bundle
 import dev.toolkit.trainer.store.BundleStore
+import dev.toolkit.trainer.store.DataSet
 import dev.toolkit.trainer.store.DataStore
+import dev.toolkit.trainer.store.Needs
 import dev.toolkit.trainer.store.Run
+import dev.toolkit.trainer.store.RunSettings
 import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.store.RunStore
+import java.io.File
 import java.util.concurrent.TimeUnit
 import kotlin.concurrent.thread
 
@@ -69,7 +73,7 @@ class RunController(
         // Not under the lock, which the main thread takes as well.
         try {
             val started = runs.save(run.copy(state = RunState.RUNNING, reason = "", chosen = 0))
-            worker = thread(name = "training") { Training(seat, records, guests, ::decide).work(started) }
+            worker = thread(name = "training") { Training(seat, records, guests, { held, needMb, killed -> decide(held, needMb, killed) }).work(started) }
         } catch (error: Throwable) {
             // Whatever it was, as no memory for another thread: a seat that stayed taken would keep every run from starting.
             seat.leave()
@@ -123,7 +127,8 @@ class RunController(
     /** Lets the active run train in spite of what it waits for now, until it is paused or over. */
     fun goOn() = seat.goOn()
 
-    private fun decide(hold: Hold?, needMb: Long = 0): Waiting? = Policy.decide(settings(), phone(), hold, needMb, seat.allowed)
+    private fun decide(hold: Hold?, needMb: Long = 0, killed: Boolean = false): Waiting? =
+        Policy.decide(settings(), phone(), hold, needMb, seat.allowed, killed)
 
     private fun phone(): Conditions =
         conditions().let { if (shortOfMemoryUntil - System.nanoTime() > 0) it.copy(lowMemory = true) else it }
@@ -148,11 +153,22 @@ class RunController(
     fun <T> lend(use: (Guest) -> T): T {
         Policy.decide(settings(), phone(), null, allowed = setOf(Hold.HOURS, Hold.CHARGER, Hold.BATTERY))
             ?.let { throw AppException(Words.of(R.string.engine_not_now, it.text)) }
-        return guests.lend(use)
+        return guests.lend(use = use)
     }
 
     /** The same whatever the battery and the weather are, for what does not compute. */
-    fun <T> alone(use: (Guest) -> T): T = guests.lend(use)
+    fun <T> alone(use: (Guest) -> T): T = guests.lend(use = use)
+
+    /**
+     * What a run will hold, for [settings] with their threads.
+     *
+     * @throws AppException the engine is not to be had
+     * @throws dev.toolkit.trainer.engine.EngineException it could not be trained
+     */
+    fun needs(bundle: Bundle, data: DataSet, settings: RunSettings): Needs {
+        val nowhere = File(bundle.folder, "run") // nothing is written
+        return guests.lend(brief = true) { RunRecords.needs(RunRecords.options(settings, bundle, data, nowhere)) }
+    }
 
     private companion object {
         const val SHORT_OF_MEMORY_SECONDS = 60L

@@ -68,7 +68,7 @@ internal class Seat {
      */
     fun claim(name: String, anyway: Set<Hold>): Boolean = lock.withLock {
         val other = active
-        if (other != null && other.name != name) throw AppException(Words.of(R.string.run_active, other.name))
+        if (other != null && other.name != name) throw AppException(Words.of(R.string.run_active, other.name), blocker = other.name)
         if (other != null && wanted != Wish.TRAIN) throw AppException(Words.of(R.string.run_saving, name))
         if (other != null) return false
         wanted = Wish.TRAIN
@@ -87,7 +87,7 @@ internal class Seat {
             val now = active
             if (now == null || wanted != Wish.TRAIN) return
             wanted = how
-            if (now.doing == Doing.TRAINING) active = now.copy(doing = Doing.ENDING)
+            if (now.doing == Doing.TRAINING || now.doing == Doing.FULL) active = now.copy(doing = Doing.ENDING, since = 0)
             trainer?.let(::tellOfWish)
             changed.signalAll()
         }
@@ -143,7 +143,7 @@ internal class Seat {
 
     fun show(now: ActiveRun) {
         // Under the lock: what was told to end must not seem to train on.
-        lock.withLock { active = if (wanted != Wish.TRAIN && now.doing == Doing.TRAINING) now.copy(doing = Doing.ENDING) else now }
+        lock.withLock { active = if (wanted != Wish.TRAIN && (now.doing == Doing.TRAINING || now.doing == Doing.FULL)) now.copy(doing = Doing.ENDING, since = 0) else now }
         tellListeners()
     }
 }

@@ -19,10 +19,11 @@ internal const val MOST_ATTEMPTS = 3
 /**
  * Trains a run from its start to its end, a pause or a failure, on the thread that calls [work].
  *
- * @param decide what the policy says, by what was waited for and the memory that the run will take
+ * @param decide what the policy says, by what was waited for, the memory that the run will take, and whether its engine was ended before
  */
 internal class Training(
-    private val seat: Seat, private val records: RunRecords, private val guests: Guests, private val decide: (Hold?, Long) -> Waiting?,
+    private val seat: Seat, private val records: RunRecords, private val guests: Guests,
+    private val decide: (held: Hold?, needMb: Long, killed: Boolean) -> Waiting?,
 ) {
     private val pace = Pace()
 
@@ -38,7 +39,7 @@ internal class Training(
     private var told = false
 
     fun work(started: Run) {
-        var run = started
+        var run = started.copy(peakMb = maxOf(started.peakMb, needMb(started)))
         var outcome = RunState.FAILED
         var reason = ""
         try {
@@ -102,7 +103,7 @@ internal class Training(
         var waited: Waiting? = before
         var shown: Waiting? = null
         while (seat.wish == Wish.TRAIN) {
-            val waiting = afterKill() ?: decide(waited?.hold, run.peakMb) ?: break
+            val waiting = afterKill() ?: decide(waited?.hold, run.peakMb, sinceKill != null) ?: break
             if (waiting.hold != waited?.hold) run = run.copy(untold = run.untold + waiting.text)
             waited = waiting
             if (waiting != shown) {
@@ -117,11 +118,26 @@ internal class Training(
         return run to waited
     }
 
+    /** Of a run that never had a step, by the engine's word; nothing where it has none, which then says so when it is opened. */
+    private fun needMb(run: Run): Long {
+        if (run.peakMb > 0) return 0
+        guests.dismiss()
+        return try {
+            RunRecords.needs(records.options(run)).moreBytes / 1_000_000
+        } catch (error: EngineException) {
+            Log.w(TAG, "run ${run.name}: what it will take is not known", error)
+            0
+        } catch (_: AppException) {
+            0
+        }
+    }
+
     private fun afterKill() = sinceKill.takeIf { SystemClock.elapsedRealtime() < killedUntil && Hold.MEMORY !in seat.allowed }
 
     /**
-     * The engine was ended from outside, most likely because memory is short, which no signal tells: the run waits for memory, each
-     * time twice as long, and goes on from its last save. It has failed once that has happened too often without anything new saved.
+     * The engine was ended from outside, most likely because memory is short, which no signal tells: the run waits until what it takes is
+     * free with some to spare, and at least a minute, then two: by then the system has ended what else it wants to. It goes on from its
+     * last save. It has failed once that has happened too often without anything new saved.
      */
     private fun waitAfterKill(run: Run, error: EngineException): Run {
         Log.w(TAG, "run ${run.name}: its engine was ended from outside", error)
@@ -147,6 +163,7 @@ internal class Training(
         attempts = run.attempts
         savedStep = run.step
         told = false
+        sinceKill = null
         val opened = Engine.open(records.options(run))
         try {
             run.untold.forEach { opened.note("paused", it) }
@@ -158,7 +175,7 @@ internal class Training(
             val begun = opened.progress().step
             savedStep = begun
             do {
-                if (seat.held == null) decide(null, 0)?.let { seat.hold(opened, it) }
+                if (seat.held == null) decide(null, 0, false)?.let { seat.hold(opened, it) }
                 val progress = opened.progress()
                 pace.add(progress)
                 val doing = if (seat.held == null) Doing.TRAINING else Doing.SAVING
@@ -171,7 +188,7 @@ internal class Training(
                     if (attempts > 0) records.write(run.copy(attempts = 0, step = savedStep))
                     attempts = 0
                 }
-            } while (opened.step())
+            } while (opened.step { full -> showFull(full) })
             val why = seat.held
             seat.dropped = why != null && opened.progress().step == begun
             seat.show(ActiveRun(run.name, Doing.SAVING, why, opened.progress()))
@@ -180,6 +197,14 @@ internal class Training(
             seat.closed()
             opened.close()
         }
+    }
+
+    /** Told in the middle of a step that was not asked to end, on the thread that trains. */
+    private fun showFull(full: Boolean) {
+        val active = seat.active ?: return
+        if (seat.held != null) return
+        val now = if (full) active.copy(doing = Doing.FULL, since = System.currentTimeMillis()) else active.copy(doing = Doing.TRAINING, since = 0)
+        seat.show(now)
     }
 
     private fun stepOf(run: Run): Long = seat.active?.progress?.step ?: run.step

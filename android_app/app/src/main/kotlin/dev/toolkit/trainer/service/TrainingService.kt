@@ -27,8 +27,8 @@ import dev.toolkit.trainer.store.RunState
 class TrainingService : Service() {
     private val app by lazy { TrainerApp.of(this) }
     private val notifications by lazy { Notifications(this) }
-    private val throttle = Throttle(REFRESH_MILLISECONDS, ::refresh)
-    private val onChange: () -> Unit = throttle::request
+    private val throttle = Throttle(REFRESH_MILLISECONDS) { refresh() }
+    private val onChange: () -> Unit = { throttle.request() }
     private val wakefulness by lazy { Wakefulness(this, RestartReceiver.alarm(this)) }
     private var lastStart = 0
     private var inForeground = false
@@ -95,7 +95,7 @@ class TrainingService : Service() {
             NightJob.schedule(this)
         } catch (error: AppException) {
             Log.w(TAG, error.message, error)
-            app.controller.refuse(Refusal(name, error.message.orEmpty()))
+            app.controller.refuse(Refusal(name, error.message.orEmpty(), blocker = error.blocker))
             val run = name?.let { app.runs.find(it) } ?: return
             if (run.name == app.controller.active?.name) return
             // It stays as it is: soon after the phone started, storage with its model may not be there yet.

@@ -24,8 +24,6 @@ data class Bundle(
     val hasTokenizer: Boolean,
     val tokenizer: TokenizerName? = null,
     val vocabulary: Int = 0,
-    /** Of the adapter's values in float32. */
-    val adapterBytes: Long = 0,
     /** Whether it was imported into the app's own folder. */
     val own: Boolean = false,
     val problem: String? = null,
@@ -111,7 +109,6 @@ class BundleStore(private val folders: AppFolders) {
             tokenizer = manifest.optJSONObject("tokenizer")?.let { TokenizerName(it.getString("name"), it.getString("sha256")) },
             vocabulary = shape.getInt("vocab_size"),
             own = folder.isInside(folders.own),
-            adapterBytes = 4 * lora.optLong("parameters"),
             problem = problemOf(folder, manifest, files),
         )
     }

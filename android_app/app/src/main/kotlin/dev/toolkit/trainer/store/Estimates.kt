@@ -5,29 +5,46 @@ import dev.toolkit.trainer.engine.Progress
 import org.json.JSONObject
 
 /** What a sequence of so many tokens costs with a model on this phone, measured in a step of [sequences]. */
-data class Cost(val secondsPerSequence: Double, val peakKib: Long, val sequences: Int) {
-    fun json(): JSONObject = JSONObject().put("seconds", secondsPerSequence).put("peak_kib", peakKib).put("sequences", sequences)
+data class Cost(val secondsPerSequence: Double, val sequences: Int) {
+    fun json(): JSONObject = JSONObject().put("seconds", secondsPerSequence).put("sequences", sequences)
 }
 
-/** What a run will take. */
-data class Estimate(val seconds: Double, val peakBytes: Long, val storageBytes: Long, val batteryPercent: IntRange)
+/** What a run will hold, as the engine says before it computes anything: memory, and files while it saves, its trace left out. */
+data class Needs(
+    val peakBytes: Long,
+    /** Of the peak what the app does not have already. */
+    val moreBytes: Long,
+    val storageBytes: Long,
+) {
+    companion object {
+        /** @param child whether the engine that says so runs in a process of its own */
+        fun of(json: JSONObject, child: Boolean): Needs {
+            val peak = json.getLong("peak_bytes")
+            val there = if (child) 0 else json.getJSONObject("memory").getLong("runtime")
+            return Needs(peak, peak - there, json.getLong("storage_bytes"))
+        }
+    }
+}
+
+/** What a run will take; time and battery from steps that were measured. */
+data class Estimate(val seconds: Double, val batteryPercent: IntRange)
 
 /** Remembers what training costs on this phone, from trials and from runs. */
 class Estimates(context: Context) {
     private val preferences = context.getSharedPreferences("costs", Context.MODE_PRIVATE)
 
     /**
-     * Of the smallest steps measured that have as many sequences or more. Null also where only smaller ones were: the inputs of all
-     * layers are kept for every sequence of a step.
+     * Of the smallest steps measured that have as many sequences or more. Null also where only smaller ones were: with more in a
+     * step the inputs of all layers may have to wait in a file.
      */
     fun find(bundle: Bundle, length: Int, sequences: Int): Cost? = preferences.all.filterKeys { it.startsWith(key(bundle, length)) }.values
-        .map { JSONObject(it as String).run { Cost(getDouble("seconds"), getLong("peak_kib"), getInt("sequences")) } }
+        .map { JSONObject(it as String).run { Cost(getDouble("seconds"), getInt("sequences")) } }
         .filter { it.sequences >= sequences }.minByOrNull { it.sequences }
 
     /** Takes what a step of [sequences] sequences took. */
     fun learn(bundle: Bundle, length: Int, sequences: Int, progress: Progress) {
         if (progress.seconds <= 0 || sequences <= 0) return
-        preferences.edit().putString(key(bundle, length) + sequences, Cost(progress.seconds / sequences, progress.peakKib, sequences).json().toString()).apply()
+        preferences.edit().putString(key(bundle, length) + sequences, Cost(progress.seconds / sequences, sequences).json().toString()).apply()
     }
 
     fun forget() = preferences.edit().clear().apply()
@@ -41,17 +58,18 @@ class Estimates(context: Context) {
         /** Percent of a phone's battery that an hour of all fast cores takes, at least and at most. */
         private val PERCENT_AN_HOUR = 15..35
 
-        fun of(settings: RunSettings, data: DataSet, bundle: Bundle, cost: Cost): Estimate {
+        fun of(settings: RunSettings, data: DataSet, cost: Cost): Estimate {
             val evaluations = if (!data.hasValidation) 0 else 1 + if (settings.evalEvery > 0) settings.steps / settings.evalEvery else 1
             val sequences = settings.steps.toDouble() * settings.gradientAccumulation + EVALUATION_SHARE * evaluations * data.validationSequences
             val seconds = sequences * cost.secondsPerSequence
             val hours = seconds / 3600
-            // Of the adapter: itself, the state with its two moments, the best one, and each file's next version beside it; earlier saves.
-            val trace = settings.steps * if (settings.trace == "full") 40_000L else 300L
             return Estimate(
-                seconds, cost.peakKib * 1024, (8 + settings.keepCheckpoints) * bundle.adapterBytes + trace,
+                seconds,
                 (PERCENT_AN_HOUR.first * hours).toInt().coerceAtMost(100)..(PERCENT_AN_HOUR.last * hours).toInt().coerceIn(1, 100),
             )
         }
+
+        /** Bytes of a run's trace. */
+        fun traceBytes(settings: RunSettings): Long = settings.steps * if (settings.trace == "full") 40_000L else 300L
     }
 }

@@ -32,4 +32,6 @@ class AppException(
     message: String, cause: Throwable? = null,
     /** The option or "name" that it is about, where a form has a field for it. */
     val field: String = "",
+    /** The active run that stands in the way, where one does. */
+    val blocker: String? = null,
 ) : Exception(message, cause)

@@ -1,10 +1,7 @@
 package dev.toolkit.trainer.ui
 
 import android.Manifest
-import android.annotation.SuppressLint
-import android.content.ActivityNotFoundException
 import android.content.Context
-import android.content.Intent
 import android.os.Build
 import android.view.View
 import android.widget.Button
@@ -42,10 +39,10 @@ class Advice(private val screen: Screen, private val root: View = screen.window.
 
     private fun offers() = ArrayList<Offer>().apply {
         if (!reliability.notified) {
-            add(Offer("notifications", R.string.advice_notifications, R.string.advice_notifications_why, R.string.allow, ::askForNotifications))
+            add(Offer("notifications", R.string.advice_notifications, R.string.advice_notifications_why, R.string.allow) { askForNotifications() })
         }
         if (!reliability.unrestricted) {
-            add(Offer("nights", R.string.advice_nights, R.string.advice_nights_why, R.string.allow, ::askForNights))
+            add(Offer("nights", R.string.advice_nights, R.string.advice_nights_why, R.string.allow) { askForNights() })
         }
     }
 
@@ -58,7 +55,7 @@ class Advice(private val screen: Screen, private val root: View = screen.window.
             preferences.edit().putBoolean("asked", true).apply()
             screen.requestPermissions(arrayOf(Manifest.permission.POST_NOTIFICATIONS), ASKED)
         } else {
-            open(reliability.notificationSettings())
+            screen.openSettings(reliability.notificationSettings())
         }
     }
 
@@ -66,17 +63,7 @@ class Advice(private val screen: Screen, private val root: View = screen.window.
     fun askForNights() {
         val asked = preferences.getBoolean("asked for nights", false)
         preferences.edit().putBoolean("asked for nights", true).apply()
-        open(if (asked) reliability.nightSettings() else reliability.askForNights())
-    }
-
-    @SuppressLint("QueryPermissionsNeeded")
-    private fun open(intent: Intent) {
-        try {
-            screen.startActivity(intent)
-        } catch (_: ActivityNotFoundException) {
-            // Some makers leave this page out; their own list of apps has it.
-            screen.tell(screen.getString(R.string.no_such_settings))
-        }
+        screen.openSettings(if (asked) reliability.nightSettings() else reliability.askForNights())
     }
 
     private companion object {

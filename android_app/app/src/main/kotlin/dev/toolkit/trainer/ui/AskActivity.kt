@@ -23,8 +23,8 @@ import dev.toolkit.trainer.tokenizer.TokenizerFile
 /** "Try it": one beginning of a text, gone on with by the model before and after a run trained it. */
 class AskActivity : Screen() {
     private lateinit var run: String
-    private val throttle = Throttle(REFRESH, ::showAnswers)
-    private val onChange: () -> Unit = throttle::request
+    private val throttle = Throttle(REFRESH) { showAnswers() }
+    private val onChange: () -> Unit = { throttle.request() }
     private val onOver: (String) -> Unit = { problem ->
         if (isOwn) text(R.id.problem).message(problem)
         showAnswers()

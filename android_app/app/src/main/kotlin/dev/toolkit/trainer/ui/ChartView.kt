@@ -138,13 +138,20 @@ class ChartView @JvmOverloads constructor(context: Context, attributes: Attribut
         canvas.drawCircle(peak, y, 4 * density, fill)
         val words = format(highest)
         val half = label.measureText(words) / 2
-        label.color = lineColor
         label.textAlign = Paint.Align.CENTER
         val above = y - 9 * density
         val budgetLine = drawnBudget(highest)?.let { scale.y(it, frame) }
         val crowded = above - label.textSize < frame[1] || budgetLine != null && budgetLine in above - label.textSize * 1.2f..y
         val at = peak.coerceIn(frame[0] + half, max(frame[0] + half, frame[2] - half))
-        canvas.drawText(words, at, if (crowded) y + label.textSize + 9 * density else above, label)
+        val base = if (crowded) y + label.textSize + 9 * density else above
+        // Lines of the grid must not run through it.
+        label.style = Paint.Style.STROKE
+        label.strokeWidth = 4 * density
+        label.color = context.getColor(R.color.surface)
+        canvas.drawText(words, at, base, label)
+        label.style = Paint.Style.FILL
+        label.color = lineColor
+        canvas.drawText(words, at, base, label)
     }
 
     private fun drawBudget(canvas: Canvas, frame: FloatArray, scale: Scale, highest: Float) {

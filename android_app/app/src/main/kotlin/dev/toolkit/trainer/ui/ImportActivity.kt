@@ -13,9 +13,9 @@ import dev.toolkit.trainer.store.Names
 
 /** A model from a file, by the system's picker or another app's share sheet; what others share is asked about first. */
 class ImportActivity : Screen() {
-    private val throttle = Throttle(PROGRESS_MILLISECONDS, ::showProgress)
-    private val onProgress: () -> Unit = throttle::request
-    private val onImported: (ImportedModel) -> Unit = ::done
+    private val throttle = Throttle(PROGRESS_MILLISECONDS) { showProgress() }
+    private val onProgress: () -> Unit = { throttle.request() }
+    private val onImported: (ImportedModel) -> Unit = { done(it) }
 
     /** What another app wants taken in, until the user has said. */
     private var asked: Uri? = null
@@ -39,6 +39,7 @@ class ImportActivity : Screen() {
 
     override fun onNewIntent(intent: Intent) {
         super.onNewIntent(intent)
+        text(R.id.problem).message(null)
         ask(Document.sentBy(intent).firstOrNull())
     }
 
@@ -80,7 +81,6 @@ class ImportActivity : Screen() {
         asked = uri
         // What is being taken in comes first, and then this is asked.
         if (app.importing.errand.running) return
-        text(R.id.problem).message(null)
         inBackground({ Document.describe(contentResolver, uri) to app.folders.own.usableSpace }) { (document, free) ->
             if (asked != uri) return@inBackground
             val size = if (document.bytes > 0) Numbers.bytes(document.bytes) else getString(R.string.import_size_unknown)
@@ -119,7 +119,9 @@ class ImportActivity : Screen() {
     private fun done(imported: ImportedModel) {
         showProgress()
         if (asked != null) {
-            tell(imported.problem ?: getString(R.string.import_done, imported.name))
+            // Below the question that follows, until that is answered.
+            if (imported.problem == null) tell(getString(R.string.import_done, imported.name))
+            text(R.id.problem).message(imported.problem?.let { getString(R.string.import_before_failed, it) })
             ask(asked)
             return
         }

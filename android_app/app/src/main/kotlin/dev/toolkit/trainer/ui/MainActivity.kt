@@ -27,8 +27,8 @@ class MainActivity : Screen() {
         val engine: Boolean,
     )
 
-    private val throttle = Throttle(REFRESH_MILLISECONDS, ::refresh)
-    private val onChange: () -> Unit = throttle::request
+    private val throttle = Throttle(REFRESH_MILLISECONDS) { refresh() }
+    private val onChange: () -> Unit = { throttle.request() }
     private val onSampled: (Sampled) -> Unit = { sampled ->
         sampled.problem?.let(::tell)
         sampled.run?.let { FirstRun.open(this, it) }
@@ -48,9 +48,9 @@ class MainActivity : Screen() {
         show(R.layout.activity_main, getString(R.string.app_name), up = false)
         requireViewById<View>(R.id.new_run).setOnClickListener { startActivity(Intent(this, NewRunActivity::class.java)) }
         requireViewById<View>(R.id.train_on_text).setOnClickListener { startActivity(Intent(this, TextActivity::class.java)) }
-        questions[DAMAGED] = ::askToDeleteDamaged
-        questions[MODEL] = ::askToDeleteModel
-        dialogs = RunDialogs(this, renamed = {}, gone = ::refresh)
+        asks(DAMAGED) { askToDeleteDamaged(it) }
+        asks(MODEL) { askToDeleteModel(it) }
+        dialogs = RunDialogs(this, "list", renamed = {}, gone = { refresh() })
         sharing = Sharing(this)
         openPane(savedInstanceState?.getString(OPEN))
         requireViewById<View>(R.id.import_model).setOnClickListener { startActivity(Intent(this, ImportActivity::class.java)) }
@@ -73,7 +73,7 @@ class MainActivity : Screen() {
         for (pane in listOf(R.id.list_content, R.id.run_content, R.id.actions)) {
             requireViewById<View>(pane).apply { setPaddingRelative(side, paddingTop, side, paddingBottom) }
         }
-        page = RunPage(this, root, advises = false, renamed = { chosen = it }) {
+        page = RunPage(this, root, advises = false, sharing, renamed = { chosen = it }) {
             chosen = null
             refresh()
         }
@@ -140,7 +140,7 @@ class MainActivity : Screen() {
         return true
     }
 
-    private fun refresh() = inBackground(::read, ::display)
+    private fun refresh() = inBackground({ read() }) { display(it) }
 
     private fun read(): Listing {
         val runs = app.runs.list()
@@ -167,12 +167,15 @@ class MainActivity : Screen() {
         val titles = listing.bundles.titles()
         val runs = listing.runs.sortedByDescending { it.name == active?.name }
         fill(R.id.runs, R.layout.item_run, runs) { view, run ->
-            RunCard(view, { sharing.ask(it.name) }, ::prolong) { dialogs.askToDelete(it.name) }
-                .show(run, active?.takeIf { it.name == run.name }, listing.last[run.name], titles[run.bundle] ?: run.bundle)
+            RunCard(view, { sharing.ask(it.name) }, { prolong(it) }) { dialogs.askToDelete(it.name) }
+                .show(
+                    run, active?.takeIf { it.name == run.name }, listing.last[run.name], titles[run.bundle] ?: run.bundle,
+                    announces = page == null, // the page beside it does
+                )
             view.setOnClickListener { open(run) }
         }
         showPane(runs)
-        fill(R.id.damaged, R.layout.item_kept, listing.damaged, ::showDamaged)
+        fill(R.id.damaged, R.layout.item_kept, listing.damaged) { view, name -> showDamaged(view, name) }
         fill(R.id.bundles, R.layout.item_bundle, listing.bundles) { view, bundle ->
             showBundle(view, bundle, titles.getValue(bundle.name))
         }
@@ -193,7 +196,7 @@ class MainActivity : Screen() {
             refusal.run != null -> getString(R.string.refused_named, refusal.run)
             else -> getString(R.string.refused)
         }
-        text(R.id.refusal_reason).text = refusal.reason
+        text(R.id.refusal_reason).text = RunText.reason(this, refusal, app.controller.active)
     }
 
     private fun showDamaged(view: View, name: String) {

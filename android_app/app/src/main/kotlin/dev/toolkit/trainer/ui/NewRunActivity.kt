@@ -36,6 +36,9 @@ class NewRunActivity : Screen() {
     private var wantedBundle: String? = null
     private var wantedData: String? = null
     private var restored = false
+
+    /** The run that kept this one from starting, as long as that is said. */
+    private var blocker: String? = null
     private val estimate by lazy { EstimateBox(this) }
     private val onTried: (String) -> Unit = { problem ->
         text(R.id.problem).message(problem)
@@ -43,8 +46,14 @@ class NewRunActivity : Screen() {
     }
 
     /** Steps come many times a second, and change nothing here. */
-    private val throttle = Throttle(REFRESH_MILLISECONDS) { showEstimate() }
-    private val onRun: () -> Unit = throttle::request
+    private val throttle = Throttle(REFRESH_MILLISECONDS) {
+        showEstimate()
+        if (blocker != null && blocker != app.controller.active?.name) {
+            blocker = null
+            text(R.id.problem).message(null)
+        }
+    }
+    private val onRun: () -> Unit = { throttle.request() }
 
     @Volatile private var engine = false
 
@@ -56,13 +65,17 @@ class NewRunActivity : Screen() {
         wantedData = savedInstanceState?.getString(DATA) ?: intent.getStringExtra(DATA)
         restored = savedInstanceState != null
         show(R.layout.activity_new_run, getString(R.string.new_run), up = true)
-        choice(R.id.optimizer).fill(RunSettings.OPTIMIZERS, 0) { showRate() }
+        choice(R.id.optimizer).fill(RunSettings.OPTIMIZERS, 0) {
+            showRate()
+            showEstimate()
+        }
+        for (id in listOf(R.id.steps, R.id.accumulation)) field(id).addTextChangedListener(Changed { showEstimate() })
         choice(R.id.schedule).fill(RunSettings.SCHEDULES, RunSettings.SCHEDULES.indexOf("cosine")) {}
         if (savedInstanceState == null) requireViewById<RadioButton>(R.id.normal).isChecked = true
         unfold(savedInstanceState?.getBoolean(EXPERT) ?: false)
         requireViewById<RadioGroup>(R.id.preset).setOnCheckedChangeListener { _, _ -> showPreset() }
         requireViewById<View>(R.id.expert).setOnClickListener { unfold(!requireViewById<View>(R.id.expert_fields).isShown) }
-        requireViewById<View>(R.id.measure).setOnClickListener { measure() }
+        requireViewById<View>(R.id.measure).setOnClickListener { if (app.trying.running) app.trial?.cancel() else measure() }
         requireViewById<View>(R.id.start).setOnClickListener { start() }
         requireViewById<View>(R.id.write_text).setOnClickListener {
             startActivity(Intent(this, TextActivity::class.java))
@@ -97,6 +110,7 @@ class NewRunActivity : Screen() {
     override fun onStop() {
         app.controller.removeListener(onRun)
         throttle.cancel()
+        estimate.rest()
         super.onStop()
     }
 
@@ -176,10 +190,12 @@ class NewRunActivity : Screen() {
         val data = chosenData() ?: return
         val settings = runCatching { settings(data).check() }.getOrElse { Presets.settings(preset(), data) }
         val shared = app
+        val trial = Trial(shared.controller, File(shared.cacheDir, TRIAL), shared.estimates)
+        shared.trial = trial
         shared.trying.begin {
             try {
                 val threads = shared.policy.read().threads
-                Trial(shared.controller, File(shared.cacheDir, TRIAL), shared.estimates).measure(bundle, data, settings.copy(threads = threads))
+                trial.measure(bundle, data, settings.copy(threads = threads))
                 ""
             } catch (error: AppException) {
                 error.message.orEmpty()
@@ -196,7 +212,7 @@ class NewRunActivity : Screen() {
         val data = chosenData() ?: return
         val name = field(R.id.name).text.toString().trim()
         try {
-            app.controller.active?.let { throw AppException(getString(R.string.run_active, it.name)) }
+            app.controller.active?.let { throw AppException(getString(R.string.run_active, it.name), blocker = it.name) }
             val settings = settings(data)
             started = true
             inBackground({
@@ -221,6 +237,7 @@ class NewRunActivity : Screen() {
     /** Where a field is to blame, it is shown and says so; TalkBack reads it with the field. */
     private fun refuse(problem: AppException) {
         started = false
+        blocker = problem.blocker
         val field = FIELDS[problem.field]
         if (field != null) {
             unfold(true)

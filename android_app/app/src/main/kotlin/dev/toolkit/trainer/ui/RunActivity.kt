@@ -14,7 +14,7 @@ import dev.toolkit.trainer.store.Names
 class RunActivity : Screen() {
     private lateinit var page: RunPage
     private val throttle = Throttle(REFRESH_MILLISECONDS) { page.refresh() }
-    private val onChange: () -> Unit = throttle::request
+    private val onChange: () -> Unit = { throttle.request() }
 
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
@@ -25,7 +25,7 @@ class RunActivity : Screen() {
         }
         show(R.layout.activity_run, "", up = true)
         actionBar?.setDisplayShowTitleEnabled(false)
-        page = RunPage(this, requireViewById(R.id.run_page), advises = true, gone = ::finish)
+        page = RunPage(this, requireViewById(R.id.run_page), advises = true, gone = { finish() })
         page.open(asked)
     }
 

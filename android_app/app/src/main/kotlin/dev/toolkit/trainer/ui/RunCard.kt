@@ -1,6 +1,8 @@
 package dev.toolkit.trainer.ui
 
 import android.content.Context
+import android.content.Intent
+import android.provider.Settings
 import android.view.View
 import android.widget.Button
 import android.widget.ImageButton
@@ -12,6 +14,7 @@ import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.policy.Hold
 import dev.toolkit.trainer.service.ActiveRun
 import dev.toolkit.trainer.service.Doing
+import dev.toolkit.trainer.service.Refusal
 import dev.toolkit.trainer.service.TrainingService
 import dev.toolkit.trainer.store.Outcome
 import dev.toolkit.trainer.store.Run
@@ -38,6 +41,7 @@ object RunText {
         Doing.OPENING -> context.getString(R.string.opening)
         Doing.SAVING -> context.getString(R.string.saving)
         Doing.ENDING -> context.getString(R.string.ending)
+        Doing.FULL -> context.getString(R.string.wait_storage)
         Doing.WAITING -> active.waiting?.text.orEmpty()
         Doing.TRAINING -> training(context, active)
     }
@@ -82,6 +86,10 @@ object RunText {
         else -> context.getString(R.string.outcome_learned, outcome.percent)
     }
 
+    /** Why a run was not started; that another one was in the way may be over. */
+    fun reason(context: Context, refusal: Refusal, active: ActiveRun?): String =
+        if (refusal.blocker == null || refusal.blocker == active?.name) refusal.reason else context.getString(R.string.run_was_active, refusal.blocker)
+
     /** Why it failed; what helps against a full storage in the app's language, in place of the engine's words for it. */
     fun reason(context: Context, run: Run): String {
         val words = run.reason.replaceFirstChar(Char::uppercase)
@@ -98,9 +106,22 @@ object RunText {
     fun startLabel(run: Run): Int = if (run.begun) R.string.resume else R.string.start
 }
 
+/** Shows what the user can do about what a run waits for, if there is anything. */
+fun Button.wayOut(screen: Screen, active: ActiveRun?) {
+    visible(active?.hasWayOut == true)
+    if (active == null) return
+    val full = active.doing == Doing.FULL
+    setText(if (full) R.string.manage_storage else RunText.goOn(active))
+    setOnClickListener {
+        if (full) screen.openSettings(Intent(Settings.ACTION_INTERNAL_STORAGE_SETTINGS))
+        else TrainingService.start(screen, TrainingService.GO_ON, active.name)
+    }
+}
+
 /** Shows a run in the list. */
 class RunCard(private val view: View, private val share: (Run) -> Unit, private val prolong: (Run) -> Unit, private val delete: (Run) -> Unit) {
-    fun show(run: Run, active: ActiveRun?, last: TraceStep?, model: String) {
+    /** @param announces whether TalkBack reads out what changes here: every quarter of the active run, and what it waits for */
+    fun show(run: Run, active: ActiveRun?, last: TraceStep?, model: String, announces: Boolean) {
         val context = view.context
         // A run whose process was killed is further in its trace than in its record.
         val step = active?.progress?.step ?: maxOf(run.step, last?.step ?: 0L)
@@ -108,6 +129,7 @@ class RunCard(private val view: View, private val share: (Run) -> Unit, private 
         text(R.id.details).text = context.getString(R.string.run_details, model, run.data)
         text(R.id.ahead).message(active?.let { RunText.ahead(context, it) })
         text(R.id.status).apply {
+            accessibilityLiveRegion = if (announces && active != null) View.ACCESSIBILITY_LIVE_REGION_POLITE else View.ACCESSIBILITY_LIVE_REGION_NONE
             message(status(run, active, step))
             setTextColor(context.getColor(if (active == null && run.state == RunState.FAILED) R.color.error else R.color.text))
         }
@@ -117,11 +139,7 @@ class RunCard(private val view: View, private val share: (Run) -> Unit, private 
             this.progress = step.toInt()
             isIndeterminate = active?.doing == Doing.OPENING
         }
-        view.requireViewById<Button>(R.id.go_on).apply {
-            visible(active?.canGoOn == true)
-            if (active != null) setText(RunText.goOn(active))
-            setOnClickListener { TrainingService.start(context, TrainingService.GO_ON, run.name) }
-        }
+        view.requireViewById<Button>(R.id.go_on).wayOut(context as Screen, active)
         view.requireViewById<View>(R.id.next).visible(active == null && run.state == RunState.COMPLETED)
         view.requireViewById<View>(R.id.ask).apply {
             visible(active == null && run.state == RunState.COMPLETED)

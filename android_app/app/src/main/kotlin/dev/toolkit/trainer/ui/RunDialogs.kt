@@ -7,13 +7,16 @@ import dev.toolkit.trainer.TrainerApp
 import dev.toolkit.trainer.service.Notifications
 import dev.toolkit.trainer.store.AppException
 
-/** Asks for the new name of a run, and whether it is to be deleted; not while it is active. */
-class RunDialogs(private val screen: Screen, private val renamed: (String) -> Unit, private val gone: () -> Unit) {
+/** Asks for the new name of a run, and whether it is to be deleted; not while it is active. A screen with several of them tells [owner]s apart. */
+class RunDialogs(private val screen: Screen, owner: String, private val renamed: (String) -> Unit, private val gone: () -> Unit) {
     private val app = TrainerApp.of(screen)
 
+    private val rename = "${owner}_rename"
+    private val delete = "${owner}_delete"
+
     init {
-        screen.questions[RENAME] = ::askToRename
-        screen.questions[DELETE] = ::askToDelete
+        screen.asks(rename) { askToRename(it) }
+        screen.asks(delete) { askToDelete(it) }
     }
 
     private fun isActive(name: String) = app.controller.active?.name == name
@@ -37,7 +40,7 @@ class RunDialogs(private val screen: Screen, private val renamed: (String) -> Un
                 renamed(wanted)
             }
         }
-        screen.keep(RENAME, name, dialog)
+        screen.keep(rename, name, dialog)
     }
 
     private fun rename(from: String, to: String, done: (String?) -> Unit) = screen.inBackground({
@@ -56,16 +59,11 @@ class RunDialogs(private val screen: Screen, private val renamed: (String) -> Un
             screen.tell(screen.getString(R.string.delete_active))
             return
         }
-        screen.askToDelete(DELETE, name, screen.getString(R.string.delete_run_question, name)) {
+        screen.askToDelete(delete, name, screen.getString(R.string.delete_run_question, name)) {
             screen.inBackground({
                 if (!isActive(name)) app.runs.delete(name)
                 Notifications(screen).cancelEnded(name)
             }) { gone() }
         }
-    }
-
-    private companion object {
-        const val RENAME = "rename"
-        const val DELETE = "delete"
     }
 }

@@ -39,8 +39,8 @@ import java.io.File
  * @param gone called when the run is not there any more
  */
 class RunPage(
-    private val screen: Screen, private val root: View, private val advises: Boolean, private val renamed: (String) -> Unit = {},
-    private val gone: () -> Unit,
+    private val screen: Screen, private val root: View, private val advises: Boolean, private val sharing: Sharing = Sharing(screen),
+    private val renamed: (String) -> Unit = {}, private val gone: () -> Unit,
 ) {
     lateinit var name: String
         private set
@@ -50,8 +50,7 @@ class RunPage(
     /** In the bar of a screen of its own. */
     private val title: TextView = screen.requireViewById(R.id.run_name)
     private val advice = Advice(screen, root)
-    private val sharing = Sharing(screen)
-    private val dialogs = RunDialogs(screen, gone = gone, renamed = { to ->
+    private val dialogs = RunDialogs(screen, "page", gone = gone, renamed = { to ->
         open(to)
         renamed(to)
         refresh()
@@ -69,7 +68,7 @@ class RunPage(
         root.requireViewById<View>(R.id.share).setOnClickListener { sharing.ask(name) }
         root.requireViewById<View>(R.id.longer).setOnClickListener { prolong() }
         root.requireViewById<View>(R.id.versions).setOnClickListener { askForVersion(name) }
-        screen.questions[VERSION] = ::askForVersion
+        screen.asks(VERSION) { askForVersion(it) }
         app.exporting.attach(onExported)
     }
 
@@ -133,11 +132,7 @@ class RunPage(
         text(R.id.status).message(status(run, active))
         text(R.id.ahead).message(active?.takeIf { it.doing == Doing.TRAINING }?.let { RunText.ahead(screen, it) })
         text(R.id.since).message(active?.let { RunText.since(screen, it) })
-        root.requireViewById<Button>(R.id.go_on).apply {
-            visible(active?.canGoOn == true)
-            if (active != null) setText(RunText.goOn(active))
-            setOnClickListener { TrainingService.start(screen, TrainingService.GO_ON, name) }
-        }
+        root.requireViewById<Button>(R.id.go_on).wayOut(screen, active)
         text(R.id.problem).message(problem(page, active))
         advice.show(advises && page.engine && (run.begun || active != null))
         val step = active?.progress?.step ?: trace.steps.lastOrNull()?.step ?: run.step
@@ -168,7 +163,7 @@ class RunPage(
         val refusal = app.controller.refusal?.takeIf { it.run == name }
         val words = when {
             !page.engine -> screen.getString(R.string.no_engine_title)
-            refusal != null -> refusal.reason
+            refusal != null -> RunText.reason(screen, refusal, app.controller.active)
             active == null && page.run.state == RunState.FAILED -> RunText.reason(screen, page.run)
             else -> null
         }
@@ -179,7 +174,7 @@ class RunPage(
         val run = page.run
         val primary = root.requireViewById<Button>(R.id.primary)
         primary.visible(active != null || RunText.canStart(run))
-        primary.strong(active?.canGoOn != true)
+        primary.strong(active?.hasWayOut != true)
         root.requireViewById<Button>(R.id.go_on).strong(true)
         root.requireViewById<View>(R.id.pause_or_stop).visible(active != null)
         primary.isEnabled = active?.isEnding != true && page.engine

@@ -3,7 +3,9 @@ package dev.toolkit.trainer.ui
 import android.app.Activity
 import android.app.AlertDialog
 import android.app.Dialog
+import android.content.ActivityNotFoundException
 import android.content.Context
+import android.content.Intent
 import android.os.Bundle
 import android.os.Handler
 import android.os.Looper
@@ -30,6 +32,7 @@ abstract class Screen : Activity() {
     /** Sets the layout and its bar; [up] shows the arrow back. */
     protected fun show(layout: Int, title: CharSequence, up: Boolean) {
         setContentView(layout)
+        Edges.spread(this)
         setTitle(title)
         val bar = requireViewById<Toolbar>(R.id.bar)
         setActionBar(bar)
@@ -62,15 +65,29 @@ abstract class Screen : Activity() {
         }
     }
 
+    /** One of the system's settings pages. */
+    fun openSettings(intent: Intent) {
+        try {
+            startActivity(intent)
+        } catch (_: ActivityNotFoundException) {
+            // Some makers leave this page out; their own list of apps has it.
+            tell(getString(R.string.no_such_settings))
+        }
+    }
+
     fun tell(words: String) = Toast.makeText(this, words, Toast.LENGTH_LONG).show()
 
-    /** What asks about something, by name; it is asked again on the screen of a phone that was turned meanwhile. */
-    val questions = HashMap<String, (String) -> Unit>()
+    private val questions = HashMap<String, (String) -> Unit>()
     private var asked: Pair<String, String>? = null
     private var question: Dialog? = null
     private var answered: Bundle? = null
 
-    /** Keeps an open dialog, with what was entered, over a turn of the phone: [name] of [questions] is asked of [about] again. */
+    /** What is asked about something goes by [name]; [ask] asks it again on the screen of a phone that was turned meanwhile. */
+    fun asks(name: String, ask: (String) -> Unit) {
+        questions[name] = ask
+    }
+
+    /** Keeps an open dialog, with what was entered, over a turn of the phone: [name] of [asks] is asked of [about] again. */
     fun keep(name: String, about: String, dialog: Dialog) {
         // Another question than the one that was open has nothing of its answer.
         if (asked == name to about) answered?.let(dialog::onRestoreInstanceState)

@@ -1,5 +1,6 @@
 package dev.toolkit.trainer.ui
 
+import android.app.AlertDialog
 import android.app.TimePickerDialog
 import android.content.Intent
 import android.os.Build
@@ -28,13 +29,13 @@ class SettingsActivity : Screen() {
         show(R.layout.activity_settings, getString(R.string.settings), up = true)
         requireViewById<View>(R.id.introduction).setOnClickListener { startActivity(Intent(this, WelcomeActivity::class.java)) }
         settings = app.policy.read()
-        questions[WIPE] = { askToWipe() }
+        asks(WIPE) { askToWipe() }
         showSwitches()
         showHours()
-        slider(R.id.battery, R.id.battery_label, BATTERY_STEP, settings.minimumBattery, ::batteryText) {
+        slider(R.id.battery, R.id.battery_label, BATTERY_STEP, settings.minimumBattery, { batteryText(it) }) {
             change(settings.copy(minimumBattery = it))
         }
-        slider(R.id.memory, R.id.memory_label, MEMORY_STEP, settings.minimumFreeMb, ::memoryText) {
+        slider(R.id.memory, R.id.memory_label, MEMORY_STEP, settings.minimumFreeMb, { memoryText(it) }) {
             change(settings.copy(minimumFreeMb = it))
         }
         showThermal()
@@ -60,6 +61,20 @@ class SettingsActivity : Screen() {
         requireViewById<View>(R.id.nights_change).visible(!reliability.unrestricted)
         requireViewById<View>(R.id.nights_change).setOnClickListener { advice.askForNights() }
         showKept()
+        showLicences()
+    }
+
+    /** Of what this APK contains; a build without an engine of ours has none. */
+    private fun showLicences() = inBackground({ assets.list(LICENCES).orEmpty().map { it.removeSuffix(TEXT) } }) { names ->
+        requireViewById<View>(R.id.licences).visible(names.isNotEmpty())
+        requireViewById<View>(R.id.licences).setOnClickListener {
+            AlertDialog.Builder(this).setTitle(R.string.licences).setNegativeButton(R.string.close, null)
+                .setItems(names.toTypedArray()) { _, index -> showLicence(names[index]) }.show()
+        }
+    }
+
+    private fun showLicence(name: String) = inBackground({ assets.open("$LICENCES/$name$TEXT").bufferedReader().use { it.readText() } }) {
+        AlertDialog.Builder(this).setTitle(name).setMessage(it).setNegativeButton(R.string.close, null).show()
     }
 
     private fun showKept() = inBackground({ Everything(app).count() }) { kept ->
@@ -138,7 +153,7 @@ class SettingsActivity : Screen() {
             keep(about, "", question)
         }
         val name = "hour $id"
-        questions[name] = { ask(name) }
+        asks(name) { ask(name) }
         setOnClickListener { ask(name) }
     }
 
@@ -195,6 +210,8 @@ class SettingsActivity : Screen() {
 
     private companion object {
         const val WIPE = "wipe"
+        const val LICENCES = "licences"
+        const val TEXT = ".txt"
         val NIGHT = Hours(23 * 60, 7 * 60)
         const val BATTERY_STEP = 5
         const val MEMORY_STEP = 100

@@ -17,7 +17,7 @@ class Sharing(private val screen: Screen) {
     private val app = TrainerApp.of(screen)
 
     init {
-        screen.questions[SHARE] = ::ask
+        screen.asks(SHARE) { ask(it) }
     }
 
     fun ask(run: String) = screen.inBackground({ app.runs.find(run)?.let(::wasApproximate) ?: false }) { approximate ->

@@ -31,7 +31,7 @@ class TextActivity : Screen() {
     private var bundles = emptyList<ModelBundle>()
     private lateinit var files: PickedFiles
     private var wantedBundle: String? = null
-    private val onMade: (MadeData) -> Unit = ::made
+    private val onMade: (MadeData) -> Unit = { made(it) }
 
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
@@ -43,8 +43,8 @@ class TextActivity : Screen() {
             }
         }
         wantedBundle = savedInstanceState?.getString(BUNDLE)
-        questions[DELETE] = ::askToDelete
-        files = PickedFiles(this, savedInstanceState, ::showMake)
+        asks(DELETE) { askToDelete(it) }
+        files = PickedFiles(this, savedInstanceState) { showMake() }
         files.restore(savedInstanceState)
         field(R.id.text).filters = arrayOf(InputFilter(::limited))
         if (savedInstanceState == null) takeShared(intent)
@@ -110,7 +110,7 @@ class TextActivity : Screen() {
         // Words alone, without colours and links; what only a provider can read may take long.
         val words = item.text
         if (words != null) insert(words.toString())
-        else inBackground({ item.coerceToText(app).toString().take(LONGEST_TEXT + 1) }, ::insert)
+        else inBackground({ item.coerceToText(app).toString().take(LONGEST_TEXT + 1) }) { insert(it) }
     }
 
     private fun insert(words: String) {
@@ -145,7 +145,7 @@ class TextActivity : Screen() {
             return
         }
         // There was no memory for it when it was picked.
-        if (files.look(::make)) return
+        if (files.look { make() }) return
         val name = field(R.id.name).text.toString().trim()
         val picked = files.all
         val making = TextData(app.folders)

@@ -12,13 +12,14 @@ class WelcomeActivity : Screen() {
     private class Page(val title: Int, val words: Int)
 
     private var page = 0
-    private val onSampled: (Sampled) -> Unit = ::begun
+    private val onSampled: (Sampled) -> Unit = { begun(it) }
 
     @Volatile private var engine = false
 
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
         setContentView(R.layout.activity_welcome)
+        Edges.spread(this)
         setTitle(R.string.welcome)
         page = savedInstanceState?.getInt(PAGE) ?: 0
         // Whoever leaves it has seen it; Settings show it again.

@@ -1,0 +1,98 @@
+package dev.toolkit.trainer
+
+import android.app.ActivityManager
+import dev.toolkit.trainer.Fixtures.await
+import dev.toolkit.trainer.engine.Engine
+import dev.toolkit.trainer.service.Doing
+import dev.toolkit.trainer.store.RunState
+import dev.toolkit.trainer.store.TraceReader
+import dev.toolkit.trainer.ui.MainActivity
+import org.junit.After
+import org.junit.Assert.assertArrayEquals
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertTrue
+import org.junit.Before
+import org.junit.Rule
+import org.junit.Test
+import org.junit.rules.TemporaryFolder
+import org.junit.runner.RunWith
+import org.robolectric.Robolectric
+import org.robolectric.RobolectricTestRunner
+import org.robolectric.Shadows.shadowOf
+import java.io.File
+import kotlin.random.Random
+
+/**
+ * Runs whose engine alone is killed at random moments, while it opens, computes or saves; those of the whole process are
+ * [NightKillsTest]'s. As many runs as the environment's TOOLKIT_SOAK says, else two, with two kills each at most: a third one
+ * without anything saved ends a run.
+ */
+@RunWith(RobolectricTestRunner::class)
+class EngineKillsTest {
+    @get:Rule val temporary = TemporaryFolder()
+    private lateinit var app: TrainerApp
+    private val runs = System.getenv("TOOLKIT_SOAK")?.toInt() ?: 2
+
+    @Before
+    fun deploy() {
+        app = Fixtures.deploy(temporary)
+        Engine.attach(File(System.getProperty("toolkit.engine")!!))
+        shadowOf(app.getSystemService(ActivityManager::class.java))
+            .setMemoryInfo(ActivityManager.MemoryInfo().apply { availMem = 4_000_000_000 })
+    }
+
+    @After
+    fun end() {
+        app.controller.stop()
+        assertTrue(app.controller.join(30_000))
+        Engine.attach(null)
+    }
+
+    @Test
+    fun `an engine that is killed at any moment loses nothing that was saved, and no screen says otherwise`() {
+        val kills = (1..runs).sumOf { trained("run$it", Random(it)) }
+        println("after $kills kills of the engine alone, in $runs runs")
+        assertTrue(kills > 0)
+    }
+
+    private fun trained(name: String, chance: Random): Int {
+        Fixtures.create(app, name)
+        app.controller.start(name)
+        // From the dry run before it on to the last step, which here is a matter of half a second.
+        val kills = (1..2).count { kill(name, chance.nextLong(20, 500)) }
+        assertTrue(app.controller.join(60_000))
+        val run = app.runs.require(name)
+        assertEquals(run.reason, RunState.COMPLETED, run.state)
+        assertArrayEquals(name, Fixtures.referenceAdapter(), Fixtures.adapter(run))
+        assertEquals(name, (1L..8L).toList(), TraceReader(run.trace).read().steps.map { it.step })
+        return kills
+    }
+
+    /** Whether it came in time; then the run waits, says so, and has gone on from what it said was saved. */
+    private fun kill(name: String, milliseconds: Long): Boolean {
+        Thread.sleep(milliseconds)
+        val id = Children.ids().singleOrNull() ?: return false
+        Children.send("-9", id)
+        await("what comes of it") { app.controller.active.let { it == null || it.doing == Doing.WAITING || id !in Children.ids() } }
+        await("the wait") { app.controller.active.let { it == null || it.doing == Doing.WAITING || it.doing == Doing.TRAINING } }
+        // Its end or its dry run was hit, which changes nothing.
+        val active = app.controller.active?.takeIf { it.doing == Doing.WAITING } ?: return false
+        val shown = active.progress?.step ?: 0L
+        await("the record") { app.runs.require(name).run { state == RunState.WAITING && step == shown } }
+        val list = Robolectric.buildActivity(MainActivity::class.java).setup()
+        await("the card") { Pictures.text(list.get(), "most likely for want of memory") }
+        list.close()
+        val opened = resumed(name).size
+        Fixtures.advance(150_000)
+        app.controller.recheck()
+        await("that it goes on") { app.controller.active?.doing != Doing.WAITING }
+        if (shown == 0L) return true
+        await("where from") { resumed(name).size > opened }
+        // More only where it was killed after the save and before it could say so.
+        assertTrue("$shown shown, ${resumed(name)}", resumed(name).last() in setOf(shown, shown + 1))
+        return true
+    }
+
+    private fun resumed(name: String): List<Long> =
+        Regex("\"resumed_from\":(\\d+)").findAll(app.runs.require(name).trace.readText()).map { it.groupValues[1].toLong() }.toList()
+}
