@@ -30,7 +30,8 @@ MODELS = [
     pytest.param(("gemma3_text", True), id="gemma3-windows-gelu"),
 ]
 OTHER_LOWERINGS = [
-    ("qwen2", True, "store-h"), ("llama", True, "ms-bp"), ("phi3", False, "approx-bp"), ("gemma3_text", True, "approx-bp"),
+    ("qwen2", True, "store-h"), ("llama", True, "ms-bp"),
+    ("phi3", False, "approx-bp"), ("gemma3_text", True, "approx-bp"),
 ]  # fmt: skip
 """Approximate gradients are held to the same rule in PyTorch."""
 GRADIENT_TOLERANCE = 1e-5
