@@ -14,6 +14,7 @@ import pytest
 import toolkit
 from tests.federation.conftest import STEPS, Lab
 from tests.federation.test_rounds import same
+from tests.support.processes import wait_for
 from toolkit.device.errors import DeviceLost
 from toolkit.device.local import LocalDevice
 from toolkit.errors import ToolkitError
@@ -51,14 +52,17 @@ def pids_below(home: Path) -> list[int]:
 
 
 def kill_when_it_trains(home: Path) -> None:
-    for _ in range(1500):
-        if pids := pids_below(home):
-            time.sleep(0.2)
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
-            return
-        time.sleep(0.02)
-    raise AssertionError("it never trained")
+    """After its tenth step, when it has saved."""
+
+    def steps() -> int:
+        return sum(
+            path.read_bytes().count(b'"type":"step"') for path in home.glob("runs/*/trace.*")
+        )
+
+    before = steps()
+    wait_for(lambda: steps() >= before + 10, 60)
+    for pid in pids_below(home):
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_a_node_that_dies_is_left_out_of_its_round_alone(lab, tmp_path):
