@@ -44,6 +44,7 @@ std::string Trainer::kept() const {
 }
 
 void Trainer::save() {
+  trace_->flush();  // The trace of a run that is killed has every step that its state counts on.
   if (spill_ != nullptr) spill_->check();
   when_there_is_room([this] { write_save(); });
 }

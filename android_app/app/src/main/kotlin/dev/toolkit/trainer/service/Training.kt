@@ -29,6 +29,7 @@ internal class Training(
 
     /** Of the engine that is open, or was last: the step it saved last, and how often it was ended before that. */
     private var savedStep = 0L
+    private var savedAt = 0L
     private var attempts = 0
 
     /** Why the run waits after its engine was ended from outside, and until when at least, in milliseconds since the phone started. */
@@ -143,6 +144,8 @@ internal class Training(
         Log.w(TAG, "run ${run.name}: its engine was ended from outside", error)
         attempts++
         val waiting = Waiting(Hold.MEMORY, Words.of(R.string.wait_killed))
+        // It may have saved without getting to say so.
+        if (stateOf(run).lastModified() != savedAt) savedStep = maxOf(savedStep, seat.active?.progress?.step ?: 0)
         // What came after the last save is lost, and must not be shown as done.
         seat.show(ActiveRun(run.name, Doing.OPENING, null, seat.active?.progress?.copy(step = savedStep), secondsPerStep = pace.seconds))
         // Whoever pauses or stops it meanwhile gets that.
@@ -162,6 +165,7 @@ internal class Training(
         guests.dismiss()
         attempts = run.attempts
         savedStep = run.step
+        savedAt = stateOf(run).lastModified()
         told = false
         sinceKill = null
         val opened = Engine.open(records.options(run))
@@ -170,8 +174,6 @@ internal class Training(
             if (waited != null) opened.note("resumed", Words.of(waited.hold.over))
             told = true
             seat.opened(opened)
-            val saved = File(run.folder, "state.bin")
-            var savedAt = saved.lastModified()
             val begun = opened.progress().step
             savedStep = begun
             do {
@@ -181,7 +183,7 @@ internal class Training(
                 val doing = if (seat.held == null) Doing.TRAINING else Doing.SAVING
                 seat.show(ActiveRun(run.name, doing, seat.held, progress, secondsPerStep = pace.seconds))
                 // It has saved since, so what ended its process before is over.
-                val now = saved.lastModified()
+                val now = stateOf(run).lastModified()
                 if (now != savedAt) {
                     savedAt = now
                     savedStep = progress.step
@@ -206,6 +208,8 @@ internal class Training(
         val now = if (full) active.copy(doing = Doing.FULL, since = System.currentTimeMillis()) else active.copy(doing = Doing.TRAINING, since = 0)
         seat.show(now)
     }
+
+    private fun stateOf(run: Run) = File(run.folder, "state.bin")
 
     private fun stepOf(run: Run): Long = seat.active?.progress?.step ?: run.step
 
