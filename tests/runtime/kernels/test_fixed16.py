@@ -156,6 +156,19 @@ def test_the_smallest_numbers_keep_what_floats_have(isa):
     assert actual.isfinite().all()
 
 
+@pytest.mark.parametrize("case", ["blocks"])
+@pytest.mark.parametrize("isa", sorted({"avx2", "plain"} & set(integer_isas())))
+def test_operators_have_the_same_bits_where_threads_have_rows_of_their_own(suite, case, isa):
+    assert library().select_arithmetic("fixed16")
+    alone = suite.run(isa, 1)[case]
+    assert library().select_arithmetic("float32")
+    suite.run(isa, 1)  # else what nobody writes might still be there
+    assert library().select_arithmetic("fixed16")
+    together = suite.run(isa, 2)[case]
+    for name, outputs in alone.items():
+        assert all(map(torch.equal, outputs, together[name])), name
+
+
 @pytest.mark.parametrize("case", ["tails", "blocks"])
 def test_operators_are_within_what_16_bits_round(suite, case):
     """Those with quantized products, LoRA, bias and activations beside them; the others are as in
@@ -164,14 +177,14 @@ def test_operators_are_within_what_16_bits_round(suite, case):
     assert len(names) > 8
     usual = suite.run(library().default_isa, 2)
     assert library().select_arithmetic("fixed16")
-    runs = [suite.run(library().default_isa, threads) for threads in (1, 3)]
+    runs = [suite.run(library().default_isa, threads) for threads in (1, 2, 3)]
     for name in suite.calls[case]:
         outputs = zip(*(run[case][name] for run in (*runs, usual)), strict=True)
         reference = suite.references[case][name]
-        for one, three, float32, exact in (
+        for one, two, three, float32, exact in (
             (*o, e) for o, e in zip(outputs, reference, strict=True)
         ):
-            assert torch.equal(one, three), name
+            assert torch.equal(one, two) and torch.equal(one, three), name
             if name in names:
                 assert (one - exact).norm() <= 1e-3 * exact.norm(), name
             else:

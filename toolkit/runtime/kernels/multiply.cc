@@ -202,6 +202,7 @@ void multiply(const Kernels& k, const Products& products, const RightBuffers& bu
     tasks += portions[i].tasks();
     grain = max(grain, groups_at_once(k, product) * portions[i].blocks());
   }
+  if (parts > 1) tasks = round_up(tasks, grain);  // every part begins with whole groups
   parallel_balanced(parts * tasks, grain, [&](int64_t begin, int64_t end, int thread) {
     for_each_part(tasks, begin, end, [&](int64_t part, int64_t from, int64_t to) {
       for (int i = 0; i < products.count; ++i) {
