@@ -19,7 +19,7 @@ from toolkit.device.errors import DeviceLost
 from toolkit.device.heat import Heat
 from toolkit.device.local import LocalDevice
 from toolkit.errors import ToolkitError
-from toolkit.federation import cooling, node
+from toolkit.federation import cooling, node, turn
 from toolkit.federation.tracked import points_of
 from toolkit.federation.turn import Turn
 from toolkit.trace.units import duration
@@ -85,6 +85,7 @@ def test_a_phone_that_becomes_hot_goes_on_when_it_is_cool(lab, phone, tmp_path, 
 def test_a_phone_that_became_hot_while_it_measured_does_not_begin_to_train(
     lab, phone, tmp_path, monkeypatch
 ):
+    """An order that only measures is done by then, and waits for nothing."""
     config = lab.config(tmp_path / "lab.yaml", "a", **{**OPTIONS, "evaluate": "auto", "rounds": 1})
     measure, training, said = Turn._evaluate, [], []
 
@@ -106,9 +107,37 @@ def test_a_phone_that_became_hot_while_it_measured_does_not_begin_to_train(
         patched.setattr(Turn, "_evaluate", measured)
         patched.setattr(cooling, "_LOOK_SECONDS", 0.0)
         result = toolkit.federate(config, tmp_path / "out", shown=shown)
-    assert training[0] == ([], []) and sum("waits" in line for line in said) == 2
+    assert training == [([], [])] and sum("waits" in line for line in said) == 1
     [report] = result.rounds[0]["nodes"]
     assert report["held_out_loss"] is not None and report["last_step"] == OPTIONS["local_steps"]
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["connected", "cut"])
+def test_what_was_measured_last_counts_though_the_phone_stays_hot(
+    lab, phone, tmp_path, monkeypatch, cut
+):
+    """Also where the connection is lost before what was sent is removed."""
+    options = {**OPTIONS, "evaluate": "auto", "rounds": 1, "local_steps": 5, "round_minutes": 0.2}
+    config = lab.config(tmp_path / "lab.yaml", "a", **options)
+    measure, remove, said, cuts = Turn._evaluate, turn.remove_sent, [], [cut]
+
+    def measured(self, *given):
+        measure(self, *given)
+        if self._order.steps == 0:
+            phone.says(celsius=45.0)
+
+    def removed(device, path):
+        if cuts and cuts.pop():
+            raise DeviceLost(device.spec, "cut")
+        remove(device, path)
+
+    monkeypatch.setattr(Turn, "_evaluate", measured)
+    monkeypatch.setattr(turn, "remove_sent", removed)
+    monkeypatch.setattr(cooling, "_LOOK_SECONDS", 0.0)
+    shown = Seen()
+    shown.say = said.append
+    result = toolkit.federate(config, tmp_path / "out", shown=shown)
+    assert result.held_out[-1] is not None and not any("waits" in line for line in said)
 
 
 @pytest.mark.parametrize("begins", ["hot", "cool"])

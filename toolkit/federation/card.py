@@ -107,8 +107,9 @@ def _nodes_table(records: Sequence[Mapping[str, Any]]) -> str:
     lines += ["|" + "---|" * (len(head) + len(carried))]
     for node in _names(records):
         own = [each for each in told if each["node"] == node]
+        all_own = [each for each in spent if each["node"] == node]
         sums = {
-            key: sum(each.get(key, 0) for each in spent if each["node"] == node)
+            key: sum(each.get(key, 0) for each in all_own)
             for key in ("labelled", "train_seconds", "hot_seconds", *carried)
         }  # earlier versions had not all of them
         peak = max((each["peak_bytes"] for each in own), default=0)

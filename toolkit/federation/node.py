@@ -108,11 +108,12 @@ class Node:
                     report.lost += 1
         except ToolkitError as error:
             report.seconds = time.monotonic() - begun
-            failed = (
-                error if isinstance(error, NodeFailed) else NodeFailed(error.cause, error.remedy)
-            )
+            if isinstance(error, NodeFailed):
+                error.spent = report
+                raise
+            failed = NodeFailed(error.cause, error.remedy)
             failed.spent = report
-            raise failed from error.__cause__
+            raise failed from error
         finally:
             place.leave()
 

@@ -131,5 +131,8 @@ class NodeReport:
         return asdict(self)
 
     def spent(self) -> dict[str, Any]:
-        """Return who it is, and what a node takes also when nothing comes of it."""
-        return {"node": self.node, **{name: getattr(self, name) for name in _SPENT}}
+        """Return who it is, and what a node takes also when nothing comes of it; what is nothing,
+        or not known, is left out.
+        """
+        taken = {name: getattr(self, name) for name in _SPENT}
+        return {"node": self.node, **{name: value for name, value in taken.items() if value}}

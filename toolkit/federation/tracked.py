@@ -63,8 +63,8 @@ def points_of(record: Mapping[str, Any]) -> Iterator[Point]:
         f"{_GROUP}failures": len(record["failures"]),
         f"{_GROUP}labelled_tokens": sum(node["labelled"] for node in nodes),
         f"{_GROUP}seconds": record["seconds"],
-        f"{_GROUP}bytes_to_nodes": sum(node["sent_bytes"] for node in all_nodes),
-        f"{_GROUP}bytes_from_nodes": sum(node["received_bytes"] for node in all_nodes),
+        f"{_GROUP}bytes_to_nodes": sum(node.get("sent_bytes", 0) for node in all_nodes),
+        f"{_GROUP}bytes_from_nodes": sum(node.get("received_bytes", 0) for node in all_nodes),
     }
     for name in ("down_bytes", "up_bytes", "hot_seconds"):
         if some := sum(node.get(name, 0) for node in all_nodes):

@@ -84,14 +84,14 @@ class Turn:
         self._adapter = None if adapter == own else Path(adapter)
         self._node = report.node
         cooling.over(self._device)
-        self._rest(cooling)
         if report.held_out_loss is None and report.held_out_error is None:
-            self._evaluate(bundle, data, adapter, report, cooling)
             self._rest(cooling)
-        if order.steps == 0:
+            self._evaluate(bundle, data, adapter, report, cooling)
+        if order.steps == 0:  # what is measured waits for no phone to cool
             for path in {sent, last.sent if last else ""}:
                 remove_sent(self._device, path)
             return
+        self._rest(cooling)
         mark = self._mark(sent)
         until = mark.begin + order.steps
         steps = self._train(mark, until, bundle, data, cooling)

@@ -12,6 +12,7 @@ SuperLink and all processes below it, sampled every 0.2 s.
 import argparse
 import json
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -19,7 +20,7 @@ import traceback
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import psutil
@@ -36,8 +37,8 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 from flwr.supercore.primitives.asymmetric import generate_key_pairs, public_key_to_bytes
 from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.task_identity import TaskIdentity
+from flwr.supernode import fleet_http_connection
 from flwr.supernode.fleet_http_client import FleetHttpClient
-from flwr.supernode.fleet_http_connection import http_request_response
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from tests.federation.flower.deployment import Deployment
@@ -48,13 +49,19 @@ from toolkit.federation.settings import FederationSettings, read_federation
 
 ROUNDS = 2  # in the first, B is zeros, which Flower sends once
 POLL_SECONDS = 3.0  # of a SuperNode
+connected = fleet_http_connection.http_request_response
+
+
+def leave(code: int, message: str | None = None, *_: Any, **__: Any) -> NoReturn:
+    """Stand for `flwr_exit`, which would end all nodes, since they are threads of one process."""
+    raise ConnectionError(f"it would have exited with {code}: {message}")
 
 
 class Node(threading.Thread):
     """Answers queries and orders; counts the bytes of its last order, and what went wrong.
 
-    A request for messages that fails ends a SuperNode; like one under a service manager it is
-    started again, with the same key.
+    A request that fails when it connects, or for messages, ends a SuperNode; like one under a
+    service manager it is started again, with the same key.
     """
 
     def __init__(self, number: int, port: int, ended: threading.Event, turn: Any) -> None:
@@ -65,12 +72,21 @@ class Node(threading.Thread):
 
     def run(self) -> None:
         address, keys = f"127.0.0.1:{self.port}", generate_key_pairs()
-        self.register(address, keys)
+        registered = False
         while not self.ended.is_set():
-            with http_request_response(address, True, authentication_keys=keys) as connection:
-                self.serve(connection)
+            why = "its connection ended"
+            try:
+                if not registered:
+                    self.register(address, keys)
+                registered = True
+                with connected(address, True, authentication_keys=keys) as connection:
+                    self.serve(connection)
+            except Exception as error:
+                why = f"{type(error).__name__} {error}"
+                if not registered:  # it may be all the same: a key is taken once
+                    keys = generate_key_pairs()
             if not self.ended.wait(POLL_SECONDS):
-                self.errors.append(f"node {self.number}: its connection ended")
+                self.errors.append(f"node {self.number}: {why}")
 
     def register(self, address: str, keys: Any) -> None:
         signed = NodeAuthHttpInterceptor(*keys)
@@ -135,11 +151,14 @@ def pss(root: psutil.Process) -> int:
 
 def raised(log: str) -> dict[str, int]:
     """Return what tracebacks in a log end with, and how often each does."""
-    ends = (
-        next((line for line in block.split("\n")[1:] if line[:1].strip()), "")
-        for block in log.split("Traceback (most recent call last):")[1:]
-    )
-    return dict(Counter(end[:300] for end in ends))
+    ends, lines = [], log.split("\n")
+    for number, line in enumerate(lines):
+        head, found, _ = line.partition("Traceback (most recent call last):")
+        if found:  # those in a group have a margin
+            margin = re.sub(r"\+ Exception Group $", "| ", head) if head.startswith(" ") else ""
+            rest = (each.removeprefix(margin) for each in lines[number + 1 :])
+            ends.append(next((each[:300] for each in rest if each[:1].strip()), ""))
+    return dict(Counter(ends))
 
 
 def servers(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -221,6 +240,7 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=0, help="that are asked; 0: all")
     parser.add_argument("--in-memory", action="store_true", help="a SuperLink without --database")
     options = parser.parse_args()
+    fleet_http_connection.flwr_exit = leave
     TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(measures[options.what](options, Path(folder))), flush=True)

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import pytest
 
 _HERE = find_spec("flwr") is not None
-_NEED_IT = ["apps", "client", "errands", "scalars", "server"]
+_NEED_IT = ["apps", "client", "errands", "scalars", "server", "worker"]
 collect_ignore_glob = [] if _HERE else [f"test_{name}.py" for name in _NEED_IT]
 
 

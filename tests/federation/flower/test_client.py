@@ -108,6 +108,15 @@ def test_a_node_that_cannot_answers_with_the_reason(lab, terms):
         assert why in reply.error.reason
 
 
+def test_a_node_has_the_time_that_is_left_and_says_what_it_took(lab, terms):
+    """An order that is sent again has less; a strategy of Flower's says nothing of it."""
+    where = {"device": f"{lab.folder}/a", "name": "anna"}
+    reply = answer("train", order(lab, terms, seconds=0.0), **where)
+    report = records.said_in(reply.content, "report")
+    assert report["failure"].startswith("late: ") and report["node"] == "anna"
+    assert report["sent_bytes"] > 0 and "arrays" not in reply.content
+
+
 _PROCESS = """
 import sys
 import numpy as np

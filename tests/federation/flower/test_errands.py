@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import numpy as np
 import pytest
-from flwr.app import Message, RecordDict
+from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_object_tree, iterate_object_tree
 
 import toolkit
+from tests.federation.flower.direct import DirectGrid
 from tests.federation.flower.test_server import LR, federated, grid_of
 from tests.federation.test_rounds import same
 from toolkit.federation.flower import errands, records
@@ -107,16 +108,23 @@ def test_a_message_that_nobody_got_is_sent_again(lab, whole, tmp_path, quick, mo
 
 def test_a_slow_node_that_is_asked_twice_counts_once(lab, whole, tmp_path, quick, monkeypatch):
     """It is busy when it is asked first, and its first answer comes after its second."""
-    monkeypatch.setattr(Patience, "seconds", lambda self, whole: 0.1)
-    grid, rounds, said = grid_of(lab, "a", "b"), [], []
+    grid, rounds, said, orders = grid_of(lab, "a", "b"), [], [], []
+    monkeypatch.setattr(Patience, "seconds", lambda self, whole: 0.1 if len(orders) < 2 else whole)
     grid._pool = ThreadPoolExecutor(8)
-    answer, play = grid._answer, Node.play
-    asked, twice = threading.Event(), threading.Event()
+    answer, play, push = grid._answer, Node.play, grid.push_messages
+    playing, asked, twice = threading.Event(), threading.Event(), threading.Event()
+
+    def pushed(messages):
+        sent = [m for m in messages if m.metadata.dst_node_id == 8 and kind_of(m) == "train"]
+        orders.extend(sent)
+        return push(messages)
 
     def answered(message):
         if (kind := kind_of(message)) == "train" and message.metadata.dst_node_id == 8:
             rounds.append(message.content["config"]["server-round"])
             first = len(rounds) == 1
+        if kind == "question":
+            playing.wait(30)
         reply = answer(message)
         if kind == "question":
             said.append(records.said_in(reply.content, "report")[records.UNDER_WAY])
@@ -128,10 +136,11 @@ def test_a_slow_node_that_is_asked_twice_counts_once(lab, whole, tmp_path, quick
 
     def played(self, order):
         if self.name == "b" and order.round == 1:
+            playing.set()
             asked.wait(30)
         return play(self, order)
 
-    grid._answer = answered
+    grid._answer, grid.push_messages = answered, pushed
     monkeypatch.setattr(Node, "play", played)
     result = federated(lab, grid, tmp_path / "out")
     check(result, whole)
@@ -140,6 +149,126 @@ def test_a_slow_node_that_is_asked_twice_counts_once(lab, whole, tmp_path, quick
     for mine, theirs in zip(result.rounds, whole.rounds, strict=True):
         for key in ("node", "first_step", "last_step", "labelled", "loss"):
             assert [n[key] for n in mine["nodes"]] == [n[key] for n in theirs["nodes"]]
+
+
+class Silent:
+    """A node that answers what and when a test says, to an order and what followed it."""
+
+    def __init__(self, monkeypatch, seconds=660.0, **given):
+        begun = time.monotonic()
+        self.grid, self.now, self.sent = DirectGrid({7: {}, 8: {}}), [begun], []
+        self.grid.deaf = {7, 8}
+        push = self.grid.push_messages
+
+        def pushed(messages):
+            ids = push(messages)
+            self.sent.extend(messages)
+            return ids
+
+        self.grid.push_messages = pushed
+        monkeypatch.setattr(errands.time, "monotonic", lambda: self.now[0])
+        self.post, self.patience = errands.Post(self.grid), Patience()
+        given = {"patience": self.patience, **given}
+        content = RecordDict({"config": ConfigRecord({"seconds": seconds - 60})})
+        [self.errand] = self.post.send(content, "train", [7], seconds, **given)
+
+    def says(self, number, what):
+        reply = Message(what, reply_to=self.sent[number])
+        self.grid.under_way[f"m{number}"].set_result(reply)
+
+    def after(self, seconds):
+        self.now[0] += seconds
+        return self.post.answer(self.errand)
+
+
+def good(number=1):
+    return RecordDict({"report": records.json_record({"number": number})})
+
+
+def question():
+    return RecordDict({"config": ConfigRecord({records.UNDER_WAY: True})})
+
+
+def test_an_answer_to_an_earlier_message_counts(monkeypatch):
+    node = Silent(monkeypatch)
+    assert node.after(331) is None and len(node.sent) == 2
+    node.says(0, good())
+    reply = node.after(5)
+    assert reply.metadata.reply_to_message_id == "m0" and len(node.sent) == 2
+    assert [m.content["config"]["seconds"] for m in node.sent] == [600, pytest.approx(269)]
+
+
+@pytest.mark.parametrize("code", [3, 8])
+def test_an_earlier_message_that_came_to_nothing_changes_nothing(monkeypatch, code):
+    node = Silent(monkeypatch)
+    assert node.after(331) is None
+    node.says(0, Error(code, "gone"))
+    assert node.after(5) is None and node.errand.id == "m1"
+    node.says(1, good())
+    assert node.after(5).metadata.reply_to_message_id == "m1" and len(node.sent) == 2
+
+
+@pytest.mark.parametrize("failed", [0, 1])
+@pytest.mark.parametrize(
+    "failure",
+    [Error(2, "it failed"), RecordDict({"report": records.json_record({"failure": "hot"})})],
+    ids=["error", "report"],
+)
+def test_of_two_answers_one_that_failed_does_not_count(monkeypatch, failed, failure):
+    node = Silent(monkeypatch)
+    assert node.after(331) is None
+    node.says(failed, failure)
+    node.says(1 - failed, good())
+    assert node.after(5).content["report"] == good()["report"]
+
+
+def test_a_question_ends_with_the_message_it_was_asked_about(monkeypatch):
+    """That the node was free says nothing of an order that it is sent later; bytes are counted."""
+    node = Silent(monkeypatch, question=question())
+    assert node.after(331) is None and kind_of(node.sent[1]) == "question"
+    assert node.sent[1].metadata.ttl > 170  # a clock that is a minute ahead makes an answer older
+    node.says(0, Error(8, "crashed"))
+    assert node.after(4) is None and node.errand.id == ""
+    node.says(1, RecordDict({"report": records.json_record({records.UNDER_WAY: False})}))
+    for _ in range(6):
+        assert node.after(2) is None
+    assert [kind_of(m) for m in node.sent] == ["train", "question", "train"]
+    bytes_sent = sum(records.size_of(m.content) for m in node.sent)
+    assert node.errand.sent == bytes_sent and node.errand.tries == 2
+
+
+def test_a_question_that_is_under_way_when_the_answer_comes_is_counted(monkeypatch):
+    node = Silent(monkeypatch, question=question())
+    assert node.after(331) is None
+    node.says(0, good())
+    assert node.after(5) is not None
+    assert node.errand.sent == sum(records.size_of(m.content) for m in node.sent)
+    assert len(node.sent) == 2
+
+
+def test_a_question_is_not_sent_after_its_end(monkeypatch):
+    """Without time to live a message would have that of all, which is half a day."""
+    node = Silent(monkeypatch, question=question())
+
+    def fails(request, before):
+        if request == "push":
+            raise failed(500, "push-messages")
+
+    node.grid.fails = fails
+    assert node.after(331) is None
+    node.grid.fails = lambda request, before: None
+    assert node.after(70) is None and node.after(1) is None
+    assert len(node.sent) == 1 and node.errand.tries == 1
+
+
+def test_nobody_waits_for_a_node_that_is_lost(monkeypatch):
+    node = Silent(monkeypatch)
+    node.post.send(RecordDict(), "train", [8], 660.0, patience=node.patience)
+    assert node.patience.asked == 2
+    node.says(0, Error(5, "away"))
+    del node.grid.nodes[7]
+    assert node.after(5) is None
+    assert isinstance(node.after(70), errands.Unheard) and node.patience.asked == 1
 
 
 def test_answers_are_looked_for_less_often_the_longer_they_take(lab, monkeypatch):

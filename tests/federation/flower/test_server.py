@@ -1,5 +1,6 @@
 """The fleet of a Grid and Flower's own strategies, with the real ClientApp on real trainers."""
 
+import threading
 import tracemalloc
 
 import numpy as np
@@ -16,6 +17,7 @@ from safetensors.numpy import load_file
 
 import toolkit
 from tests.federation.flower.direct import DirectGrid, carry_out
+from tests.federation.test_failures import kill_when_it_trains
 from tests.federation.test_rounds import same
 from toolkit.bundle.bundle import Bundle
 from toolkit.bundle.peft_files import PEFT_PREFIX
@@ -88,12 +90,32 @@ def test_nodes_that_are_lost_join_late_or_do_not_fit(lab, tmp_path, quick):
     assert result.rounds[3]["failures"] == {"b": "lost: the node is unavailable"}
     [spent] = result.rounds[3]["failed"]
     assert spent["node"] == "b" and spent["seconds"] > 0 and spent["down_bytes"] > 0
+    assert spent.keys() == {"node", "seconds", "down_bytes"}  # nobody knows the others
     assert any("two nodes are named 'a'" in line for line in said)
     unfit = DirectGrid({1: {"device": f"{lab.folder}/nothing", "name": "c"}})
     with pytest.raises(ToolkitError, match=r"node c: .*there is no runtime"):
         federated(lab, unfit, tmp_path / "other")
     with pytest.raises(ToolkitError, match="0 of 1 nodes connected within"):
         federated(lab, DirectGrid({}), tmp_path / "none", round_minutes=0.001)
+
+
+def test_a_node_that_fails_says_what_it_took(lab, tmp_path, quick):
+    grid, shown, killers = grid_of(lab, "a", "b"), Shown(), []
+
+    def begins(number, rounds, nodes):
+        killers.append(threading.Thread(target=kill_when_it_trains, args=[lab.folder / "b"]))
+        killers[0].start()
+
+    shown.begins = begins
+    options = {"rounds": 1, "local_steps": 60, "evaluate": "off"}
+    result = federated(lab, grid, tmp_path / "out", shown=shown, **options)
+    killers[0].join()
+    [record] = result.rounds
+    [spent] = record["failed"]
+    assert [node["node"] for node in record["nodes"]] == ["a"]
+    assert spent["node"] == "b" and "signal 9" in record["failures"]["b"]
+    counted = ("sent_bytes", "received_bytes", "down_bytes", "up_bytes", "seconds")
+    assert all(spent[name] > 0 for name in counted)
 
 
 def test_a_node_that_was_started_again_is_taken(lab, tmp_path, quick):

@@ -108,7 +108,11 @@ def _answered(message: Message, act: Callable[[], RecordDict]) -> Message:
     except Lacking:
         return Message(scalars.lacking(), reply_to=message)
     except ToolkitError as error:
-        return Message(Error(_RAISED, str(error)), reply_to=message)
+        spent = error.spent if isinstance(error, NodeFailed) else None
+        if spent is None or records.SECONDS not in message.content.config_records[records.CONFIG]:
+            return Message(Error(_RAISED, str(error)), reply_to=message)
+        said = {**spent.to_json(), records.FAILURE: str(error)}
+        return Message(RecordDict({records.REPORT: records.json_record(said)}), reply_to=message)
 
 
 def _node(message: Message, context: Context) -> Node:
@@ -151,8 +155,10 @@ def _take(
     spared = by_scalars and scalars.KEY in message.content.config_records
     content = message.content
     arrays = {} if spared else records.arrays_in(content, records.layout_in(content))
-    number = int(str(message.content.config_records[records.CONFIG].get(records.ROUND, 1)))
+    config = content.config_records[records.CONFIG]
+    number = int(str(config.get(records.ROUND, 1)))
     seconds = 60 * node.federation.round_minutes
+    seconds = min(seconds, float(str(config.get(records.SECONDS, seconds))))
     with tempfile.TemporaryDirectory() as name, _alone(node.run, seconds):
         folder = Path(name)
         left = seconds - (time.monotonic() - begun)
@@ -200,7 +206,7 @@ def _is_driven(run: str) -> bool:
     """Whether a process drives a run."""
     with _lock_of(run).open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # no other question is in the way
         except BlockingIOError:
             return True
     return False

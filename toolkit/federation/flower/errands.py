@@ -14,7 +14,7 @@ an errand is sent once more where its answer may never come:
                                    SuperNode could not deliver is dropped, too
 
 Who is silent may be busy, so it is asked first whether it is: a SuperNode takes one message at a
-time, and a question that nobody takes expires and costs nothing. Of two answers the first counts.
+time, and a question that nobody takes expires. Of two answers the first counts.
 """
 
 import time
@@ -27,9 +27,8 @@ from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
-from toolkit.errors import ToolkitError
 from toolkit.federation.flower.patience import Patience
-from toolkit.federation.flower.records import REPORT, UNDER_WAY, said_in, size_of
+from toolkit.federation.flower.records import has_failed, is_free, size_of, within
 from toolkit.federation.orders import NodeFailed
 from toolkit.federation.said import reason_of
 
@@ -37,6 +36,7 @@ _TRIES = 5
 _PAUSE_SECONDS = 1.0
 _GLANCE_SECONDS = 5.0  # between looks at who is there
 _BACK_SECONDS = 60.0  # in which a node that went away may come back in a round
+MARGIN_SECONDS = 60.0  # for the way there and back: a node says itself that it is late
 _SLACK_SECONDS = 120.0  # that the SuperLink keeps a message for longer than we wait for its answer
 _QUESTION_SECONDS = 60.0  # in which a node that is not busy says so
 _PART = 0.05  # of the time that it has taken an answer may lie there
@@ -65,7 +65,6 @@ class Errand:
         trouble: What happened last.
         patience: With those who are asked the same; None: it is not asked again when it is silent.
         question: What a node that is silent is asked first; None: nothing.
-        slack: Seconds that the SuperLink keeps the message for after the end.
         begun, asked: When it was sent first, and when it was sent, or the question was over, last.
         earlier: Messages that it was sent as before, and that may be answered all the same.
         probe: The question, under way.
@@ -79,7 +78,6 @@ class Errand:
     back: float
     patience: Patience | None = None
     question: RecordDict | None = None
-    slack: float = _SLACK_SECONDS
     begun: float = field(default_factory=time.monotonic)
     asked: float = 0.0
     earlier: list[str] = field(default_factory=list)
@@ -93,6 +91,13 @@ class Errand:
     trouble: str = ""
     sent: int = 0
     received: int = 0
+
+    def drop_probe(self) -> None:
+        """Forget the question, of which nothing is to be learned any more."""
+        if self.probe is not None:
+            self.sent += self.probe.sent
+            self.received += self.probe.received
+            self.probe = None
 
 
 class Post:
@@ -144,10 +149,13 @@ class Post:
         errands = [errand for errand in errands if errand.away is None]
         messages = []
         for errand in errands:
-            ttl = max(errand.end - now, 0.0) + errand.slack
-            messages.append(Message(errand.content, errand.node, errand.kind, ttl=ttl))
+            left = max(errand.end - now, 0.0)
+            content = within(errand.content, left - MARGIN_SECONDS)
+            ttl = left + _SLACK_SECONDS
+            messages.append(Message(content, errand.node, errand.kind, ttl=ttl))
+            errand.drop_probe()
             errand.tries += 1
-            errand.sent += size_of(errand.content)
+            errand.sent += size_of(content)
             errand.id, errand.asked = "", now
             errand.connected = self._there.get(errand.node, "")
         if not messages:
@@ -165,6 +173,7 @@ class Post:
 
     def _again(self, errand: Errand, trouble: str) -> None:
         """Have an errand sent once more, a little later."""
+        errand.drop_probe()
         errand.id, errand.away, errand.failed, errand.trouble = "", None, 0, trouble
         errand.after = time.monotonic() + _PAUSE_SECONDS * errand.tries
 
@@ -174,10 +183,12 @@ class Post:
         if now - self._looked > _GLANCE_SECONDS:
             self.there()
         reply = self._step(errand, now)
-        if reply is not None and errand.patience is not None and not isinstance(reply, Unheard):
-            errand.patience.heard(now - errand.begun)
         if reply is None and now > errand.end:
-            return Unheard("late: it did not answer" if errand.id else f"lost: {errand.trouble}")
+            reply = Unheard("late: it did not answer" if errand.id else f"lost: {errand.trouble}")
+        if reply is not None:
+            errand.drop_probe()
+            if errand.patience is not None:
+                errand.patience.ended(None if isinstance(reply, Unheard) else now - errand.begun)
         return reply
 
     def _step(self, errand: Errand, now: float) -> Message | NodeFailed | None:
@@ -195,7 +206,7 @@ class Post:
             return self._nudged(errand, now) if reply is None and since is not None else reply
         if errand.tries >= _TRIES:
             return Unheard(f"lost: {errand.trouble}")
-        if now >= errand.after:
+        if errand.after <= now < errand.end:
             self._push([errand])
         return None
 
@@ -207,12 +218,9 @@ class Post:
         if probe is not None:
             if (said := self.answer(probe)) is None:
                 return None
-            errand.probe, errand.asked = None, now
-            errand.sent, errand.received = (
-                errand.sent + probe.sent,
-                errand.received + probe.received,
-            )
-            free = isinstance(said, Message) and _is_free(said)
+            errand.drop_probe()
+            errand.asked = now
+            free = isinstance(said, Message) and is_free(said)
         elif now - errand.asked > patience.seconds(errand.end - errand.begun):
             errand.asked, free = now, errand.question is None
             if errand.question is not None:
@@ -230,7 +238,7 @@ class Post:
         """Ask a node whether it is busy; who does not take it in time is."""
         assert errand.question is not None
         end = time.monotonic() + _QUESTION_SECONDS
-        asked = Errand(errand.question, MessageType.QUERY, errand.node, end, 0.0, slack=0.0)
+        asked = Errand(errand.question, MessageType.QUERY, errand.node, end, 0.0)
         self._push([asked])
         return asked
 
@@ -250,7 +258,7 @@ class Post:
         except Exception as error:  # what Flower makes a message of is the node's
             return NodeFailed(senseless(error))
         errand.failed = 0
-        for reply in replies:
+        for reply in sorted(replies, key=has_failed):
             if not reply.has_error():
                 errand.received += size_of(reply.content) if reply.has_content() else 0
                 return reply if reply.has_content() else NodeFailed("its answer is empty")
@@ -269,14 +277,6 @@ class Post:
 def senseless(error: Exception) -> str:
     """Return why an answer fails its node, by what reading it came to."""
     return f"its answer makes no sense ({type(error).__name__}: {_told(error)})"
-
-
-def _is_free(reply: Message) -> bool:
-    """Whether a node says that nothing is under way on it."""
-    try:
-        return not said_in(reply.content, REPORT).get(UNDER_WAY)
-    except (ToolkitError, ValueError):  # it is asked again a little later
-        return False
 
 
 def _gave_nothing(error: Exception) -> bool:

@@ -13,7 +13,7 @@ from toolkit.bundle.flat_tensor import FlatTensorReader
 from toolkit.errors import ToolkitError
 from toolkit.federation.fleet import Answer
 from toolkit.federation.flower import records, scalars
-from toolkit.federation.flower.errands import Errand, Post, Unheard
+from toolkit.federation.flower.errands import MARGIN_SECONDS, Errand, Post, Unheard
 from toolkit.federation.flower.patience import Patience
 from toolkit.federation.flower.replies import kept
 from toolkit.federation.orders import NodeFailed, NodeReport, Order, OtherName
@@ -25,7 +25,9 @@ _POLL_SECONDS = 0.3
 _QUERY_SECONDS = 180.0
 _QUERY_EACH_SECONDS = 4.0  # simulated nodes, which the file names, answer one after the other
 _ALIVE_SECONDS = 30.0  # in which a node that is there answers
-_MARGIN_SECONDS = 60.0  # for the way there and back: a node says itself that it is late
+
+_Send = Callable[[bool, list[int], float], list[Errand]]
+"""Of a round's order, with or without the adapter."""
 
 
 @dataclass
@@ -54,7 +56,6 @@ class GridFleet:
     def __post_init__(self) -> None:
         self._post = Post(self.grid)
         self._layout: records.Layout = ()
-        self._patience = Patience()
         self._terms = records.Terms(self.id, self.bundle_sha256, self.settings)
 
     def size(self) -> int:
@@ -102,15 +103,14 @@ class GridFleet:
             name: NodeFailed("lost: it is not connected") for name in self._gone
         }
         waiting = [name for name in names if name not in answers]
-        content = cache(partial(self._content, order))
+        send = partial(self._order, order, cache(partial(self._content, order)), Patience())
         at_once = self.settings.at_once or len(names)
         errands: dict[str, Errand] = {}
-        self._patience = Patience()
         for name in names:
             while name not in answers:
-                self._send(content, waiting, at_once - len(errands), order, errands)
+                self._send(send, waiting, at_once - len(errands), order, errands)
                 begun = time.monotonic()
-                if not self._look(content, errands, answers, order):
+                if not self._look(send, errands, answers, order):
                     time.sleep(max(_POLL_SECONDS, time.monotonic() - begun))
             yield name, answers.pop(name)
 
@@ -120,7 +120,7 @@ class GridFleet:
 
     def _send(
         self,
-        content: Callable[[bool], RecordDict],
+        send: _Send,
         waiting: list[str],
         most: int,
         order: Order,
@@ -129,38 +129,48 @@ class GridFleet:
         """Send a round's order to some of those that wait for it."""
         given = waiting[: max(most, 0)]
         del waiting[: len(given)]
-        seconds = order.seconds + _MARGIN_SECONDS
+        seconds = order.seconds + MARGIN_SECONDS
         for spared in (False, True):
             names = [name for name in given if self._spares(order, name) == spared]
             if names:
                 nodes = [self._nodes[name] for name in names]
-                sent = self._order(content(spared), nodes, order, seconds)
-                errands.update(zip(names, sent, strict=True))
+                errands.update(zip(names, send(spared, nodes, seconds), strict=True))
 
     def _order(
-        self, content: RecordDict, nodes: list[int], order: Order, seconds: float
+        self,
+        order: Order,
+        content: Callable[[bool], RecordDict],
+        patience: Patience,
+        spared: bool,
+        nodes: list[int],
+        seconds: float,
     ) -> list[Errand]:
         question = records.question_of(order.round, self._terms)
         return self._post.send(
-            content, MessageType.TRAIN, nodes, seconds, patience=self._patience, question=question
+            content(spared),
+            MessageType.TRAIN,
+            nodes,
+            seconds,
+            patience=patience,
+            question=question,
         )
 
     def _content(self, order: Order, spared: bool) -> RecordDict:
         if spared:
-            config = records.config_record(order.round, self._terms, steps=order.steps)
+            config = records.order_record(order, self._terms)
             return RecordDict({scalars.KEY: scalars.record_of(order), records.CONFIG: config})
         path = order.adapter or Bundle.open(self.settings.bundle).adapter.path
         reader = FlatTensorReader(path)
         arrays = {name: reader.tensor(name).numpy() for name in reader}
         self._layout = records.layout_of(arrays)
-        config = records.config_record(order.round, self._terms, self._layout, order.steps)
+        config = records.order_record(order, self._terms, self._layout)
         return RecordDict({
             records.ARRAYS: records.array_record(arrays), records.CONFIG: config
         })  # fmt: skip
 
     def _look(
         self,
-        content: Callable[[bool], RecordDict],
+        send: _Send,
         errands: dict[str, Errand],
         answers: dict[str, Answer],
         order: Order,
@@ -177,18 +187,19 @@ class GridFleet:
                 self._gone.add(name)
             if isinstance(reply, Message) and scalars.lacks(errand.content, reply.content):
                 left = max(errand.end - time.monotonic(), 0.0)
-                whole = self._order(content(False), [errand.node], order, left)
-                whole[0].sent, whole[0].received = whole[0].sent + errand.sent, errand.received
-                errands[name] = whole[0]
+                [whole] = send(False, [errand.node], left)
+                whole.begun, whole.received = errand.begun, errand.received
+                whole.sent += errand.sent
+                errands[name] = whole
                 continue
-            failed = isinstance(reply, NodeFailed)
-            answers[name] = reply if failed else kept(reply, name, order, self._layout)
-            answer = answers[name]
-            spent = answer
+            known = isinstance(reply, NodeFailed)
+            answers[name] = answer = reply if known else kept(reply, name, order, self._layout)
             if isinstance(answer, NodeFailed):
-                answer.spent = spent = NodeReport(name, seconds=time.monotonic() - errand.begun)
-            if isinstance(spent, NodeReport):  # whatever the node says of it
-                spent.down_bytes, spent.up_bytes = errand.sent, errand.received
+                lasted = time.monotonic() - errand.begun
+                report = answer.spent = answer.spent or NodeReport(name, seconds=lasted)
+            else:
+                report = answer
+            report.down_bytes, report.up_bytes = errand.sent, errand.received  # as is known here
             if isinstance(answer, OtherName):
                 del self._nodes[name]  # it is asked who it is before the next round
         return found

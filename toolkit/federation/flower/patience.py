@@ -11,16 +11,19 @@ class Patience:
     """With nodes that were asked the same.
 
     Attributes:
-        asked: How many were.
+        asked: How many were, and have answered or may do so.
     """
 
     def __init__(self) -> None:
         self.asked = 0
         self._taken: list[float] = []
 
-    def heard(self, seconds: float) -> None:
-        """Note what an answer took."""
-        self._taken.append(seconds)
+    def ended(self, seconds: float | None) -> None:
+        """Note what an answer took; None: there will be none, and nobody waits for it."""
+        if seconds is None:
+            self.asked -= 1
+        else:
+            self._taken.append(seconds)
 
     def seconds(self, whole: float) -> float:
         """Return how long a node may be silent.

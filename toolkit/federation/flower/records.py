@@ -4,15 +4,18 @@
                           (by scalars other things: toolkit.federation.flower.scalars)
                  config   ConfigRecord: "server-round", from 1; "toolkit", the terms as JSON;
                           "layout", names and shapes of the tensors in their order, as JSON;
-                          "steps", if they are other than the terms' own; "under-way", if all that
-                          is asked is whether a round is under way on the node: its report says so
+                          "steps", if they are other than the terms' own; "seconds", that are left
+                          of the round's time, and a node that fails is to say in a report what it
+                          took; "under-way", if all that is asked is whether a round is under way on
+                          the node: its report says so
     from a node  arrays   what it trained, in the same row
                  metrics  MetricRecord: "num-examples", its labelled tokens; "loss"; "train-seconds"
                           and "peak-bytes"
-                 report   ConfigRecord: "json", all that a node says of a round
+                 report   ConfigRecord: "json", all that a node says of a round; with "failure" why
+                          it has no part in it, and then no arrays and metrics
 
-These are the keys that Flower's own strategies use. A node that has no part in a round answers with
-an error, whose reason says why.
+These are the keys that Flower's own strategies use. They send no "seconds", and a node that has no
+part in a round answers them with an error, whose reason says why.
 
 The tensors are one array because Flower sends every array by requests of its own, two or more each,
 and its SuperLink 1.42 (no `--database`) looks at the objects of a message one after the other: of
@@ -29,15 +32,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from toolkit import __version__
 from toolkit.errors import ToolkitError
+from toolkit.federation.orders import Order
 from toolkit.federation.settings import FederationSettings, federation_of
 
 ARRAYS, CONFIG, METRICS, REPORT = "arrays", "config", "metrics", "report"
 ROUND, TERMS, STEPS, WEIGHT = "server-round", "toolkit", "steps", "num-examples"
-LAYOUT, UNDER_WAY, _ALL = "layout", "under-way", "adapter"
+LAYOUT, UNDER_WAY, SECONDS, _ALL = "layout", "under-way", "seconds", "adapter"
+FAILURE = "failure"
 
 Layout = Sequence[tuple[str, tuple[int, ...]]]
 """Names and shapes of an adapter's tensors, in their order."""
@@ -105,9 +110,24 @@ def config_record(
     return ConfigRecord({ROUND: round, TERMS: terms.to_text(), **own})
 
 
+def order_record(order: Order, terms: Terms, layout: Layout = ()) -> ConfigRecord:
+    """Return what a node is told of an order."""
+    config = config_record(order.round, terms, layout, order.steps)
+    return ConfigRecord({**config, SECONDS: float(order.seconds)})
+
+
 def question_of(round: int, terms: Terms) -> RecordDict:
     """Return what asks a node whether it has an order under way."""
     return RecordDict({CONFIG: ConfigRecord({**config_record(round, terms), UNDER_WAY: True})})
+
+
+def within(content: RecordDict, seconds: float) -> RecordDict:
+    """Return an order with the seconds that are left for it; any other message as it is."""
+    config = content.config_records.get(CONFIG)
+    if config is None or SECONDS not in config:
+        return content
+    told = ConfigRecord({**config, SECONDS: max(seconds, 0.0)})
+    return RecordDict({**content, CONFIG: told})
 
 
 def layout_of(arrays: Mapping[str, np.ndarray]) -> Layout:
@@ -200,6 +220,24 @@ def said_in(content: RecordDict, key: str) -> Mapping[str, Any]:
     if not isinstance(said, dict):
         raise ToolkitError(f"the answer has no {key}")
     return said
+
+
+def has_failed(reply: Message) -> bool:
+    """Whether an answer is an error, or says why its node has no part in the round."""
+    if reply.has_error() or not reply.has_content():
+        return True
+    try:
+        return FAILURE in said_in(reply.content, REPORT)
+    except ToolkitError:
+        return False
+
+
+def is_free(reply: Message) -> bool:
+    """Whether a node says that nothing is under way on it."""
+    try:
+        return not said_in(reply.content, REPORT).get(UNDER_WAY)
+    except (ToolkitError, ValueError):  # it is asked again a little later
+        return False
 
 
 def json_record(content: Mapping[str, Any]) -> ConfigRecord:

@@ -13,7 +13,7 @@ from toolkit.federation.fleet import Answer
 from toolkit.federation.flower import records
 from toolkit.federation.flower.errands import senseless
 from toolkit.federation.orders import NodeFailed, NodeReport, Order, OtherName
-from toolkit.federation.said import report_of
+from toolkit.federation.said import reason_of, report_of
 
 
 def kept(reply: Message, name: str, order: Order, layout: records.Layout) -> Answer:
@@ -38,10 +38,14 @@ def _read(
     reply: Message, name: str, order: Order, layout: records.Layout
 ) -> tuple[NodeReport, dict[str, np.ndarray] | None]:
     """Return what a node says, and what it trained where that is an adapter."""
-    said = records.said_in(reply.content, records.REPORT)
+    said = dict(records.said_in(reply.content, records.REPORT))
     if said.get("node") != name:  # and so trained by another seed
         own = repr(said.get("node"))[:60]
         raise OtherName(f"it answers as {own}: its SuperNode was started with another name")
-    report = report_of(said, name)
+    why, report = said.pop(records.FAILURE, None), report_of(said, name)
+    if why is not None:
+        failed = NodeFailed(reason_of(str(why)))
+        failed.spent = report
+        raise failed
     whole = order.steps and report.scalars is None
     return report, records.arrays_in(reply.content, layout) if whole else None
