@@ -39,7 +39,7 @@ data class Conditions(
     val minuteOfDay: Int = 0,
 ) {
     // The generated one would name every field, also in the APK.
-    override fun toString() = "$freeMb MB, $batteryLevel %"
+    override fun toString() = freeMb.toString()
 }
 
 /** What a run waits for, and the words for when that is over. */
