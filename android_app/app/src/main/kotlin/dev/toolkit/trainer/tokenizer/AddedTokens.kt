@@ -1,7 +1,7 @@
 package dev.toolkit.trainer.tokenizer
 
 /** A token that is found in the text as it is, before anything is split; with white space beside it if it strips. */
-internal class AddedToken(
+internal data class AddedToken(
     val id: Int, val content: String, val stripsLeft: Boolean, val stripsRight: Boolean, val normalized: Boolean,
     /** No text of its own: it marks. */
     val special: Boolean,
