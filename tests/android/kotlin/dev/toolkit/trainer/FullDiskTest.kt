@@ -93,7 +93,7 @@ class FullDiskTest {
     fun `a run that waits for room is held by nothing, and paused or stopped as it is told`() = FullDisk(temporary).use { disk ->
         val app = Fixtures.deploy(temporary)
         disk.under(app)
-        Fixtures.create(app, "a")
+        Fixtures.create(app, "a", Fixtures.reference.copy(trace = "steps")) // a short one leaves room for the record
         val listed = Robolectric.buildActivity(MainActivity::class.java).setup()
         for ((state, end) in listOf(RunState.PAUSED to app.controller::pause, RunState.STOPPED to app.controller::stop)) {
             File(disk.folder, "filler").delete()
@@ -127,7 +127,7 @@ class FullDiskTest {
     fun `a run that is held as its save finds no room waits, and goes on from what was saved`() = FullDisk(temporary).use { disk ->
         val app = Fixtures.deploy(temporary)
         disk.under(app)
-        Fixtures.create(app, "a")
+        Fixtures.create(app, "a", Fixtures.reference.copy(trace = "steps")) // a short one leaves room for the record
         disk.fill()
         val held = AtomicBoolean()
         app.controller.addListener {
