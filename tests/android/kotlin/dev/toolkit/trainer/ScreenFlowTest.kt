@@ -438,6 +438,7 @@ class ScreenFlowTest {
         screen.requireViewById<View>(R.id.expert).performClick()
         val root = screen.requireViewById<ViewGroup>(android.R.id.content).getChildAt(0)
         val height = root.height
+        screen.requireViewById<ScrollView>(R.id.scroll).isSmoothScrollingEnabled = false // nothing draws here
         val layOut = {
             root.measure(exactly(root.width), exactly(height))
             root.layout(0, 0, root.width, height)
