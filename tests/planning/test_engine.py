@@ -37,6 +37,8 @@ CASES = [
     {"optimizer": "adamw-8bit", "state": "spill", "checkpoints": "spill"},
     {"optimizer": "adamw", "checkpoints": "spill", "threads": 3},
     {"optimizer": "sgd", "checkpoints": "spill", "grad_accum": 2, "batch_size": 2},
+    {"optimizer": "sgd", "checkpoints": "spill", "grad_accum": 7, "max_grad_norm": 1.0},
+    {"optimizer": "adamw", "grad_accum": 5, "seq_len": LENGTHS[0]},
     {"optimizer": "adamw", "method": "lcsb", "blocks": 1, "grad_accum": 2},
     {"optimizer": "sgd", "method": "mezo", "threads": 1},
     {"optimizer": "sgd", "method": "mezo", "grad_accum": 3, "batch_size": 2},

@@ -94,7 +94,7 @@ def assemble() -> Path:
     )
     with (
         zipfile.ZipFile(resources) as linked,
-        zopfli.ZipFile(unaligned, "w", zipfile.ZIP_DEFLATED) as archive,
+        zopfli.ZipFile(unaligned, "w", zipfile.ZIP_DEFLATED, block_splitting_max=0) as archive,
     ):
         for entry in linked.infolist():
             archive.writestr(entry, linked.read(entry))  # what was stored stays so

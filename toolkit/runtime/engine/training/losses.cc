@@ -47,7 +47,8 @@ std::vector<double> Passes::losses(const std::vector<int64_t>& samples, const Va
     WeightMapping weights(file, network_.weights(Kind::embed, 0), nullptr, Access::rows);
     for (size_t s = 0; s < rows(samples); ++s) {
       Frame frame = row_of(samples, s);
-      run_embedding(weights, frame, states);
+      frame.hidden_out = states.acquire();
+      run_embedding(weights, frame);
       states.put(0, s, frame.hidden_out);
     }
     snapshot();
@@ -67,7 +68,8 @@ std::vector<double> Passes::losses(const std::vector<int64_t>& samples, const Va
         frames.back().hidden_out = states.acquire();
         frames.back().adapter = values_of(layer, i);
       }
-      run_blocks(layer, weights, frames, states);
+      keep_of(layer, frames, states);
+      run_blocks(layer, weights, frames);
       for (size_t i = 0; i < frames.size(); ++i) {
         if (frames[i].kept_out != nullptr) states.give_back(frames[i].kept_out);
         states.put(0, int64_t(s + i), frames[i].hidden_out);

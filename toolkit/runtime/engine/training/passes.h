@@ -130,12 +130,13 @@ class Passes {
   void embed(const std::vector<int64_t>& samples, HiddenStates& states);
   // Asks for the rows of the tokens where weights come from storage, and leaves nothing of the
   // table in memory.
-  void run_embedding(WeightMapping& weights, Frame& frame, HiddenStates& states);
+  void run_embedding(WeightMapping& weights, Frame& frame);
   void forward(const std::vector<int64_t>& samples, const float* values, HiddenStates& states);
-  // Has a layer compute `hidden_out` of rows side by side, and `kept_out` where it keeps something,
-  // which is the caller's to put or give back.
-  void run_blocks(int64_t layer, const WeightMapping& weights, std::vector<Frame>& frames,
-                  HiddenStates& states);
+  // Gives the frames `kept_out` where the layer keeps something; it is the caller's to put or give
+  // back.
+  void keep_of(int64_t layer, std::vector<Frame>& frames, HiddenStates& states);
+  // Has a layer compute `hidden_out` and `kept_out` of rows side by side.
+  void run_blocks(int64_t layer, const WeightMapping& weights, std::vector<Frame>& frames);
   // Has a layer without a backward pass pass its gradient on.
   void pass_on(int64_t layer, size_t rows, HiddenStates& states) const {
     for (size_t s = 0; s < rows; ++s) states.move(state_of(layer) + 1, state_of(layer), s);

@@ -56,9 +56,9 @@ void Trainer::when_there_is_room(const std::function<void()>& write) {
       if (told && waiting_) waiting_("");
       return;
     } catch (const StorageFull& full) {
+      if (!told && waiting_) waiting_(full.cause());  // Also of a stop that will not wait.
       if (stop_requested()) throw;
       if (!told) trace_->event("waiting_for_storage", full.cause());
-      if (!told && waiting_) waiting_(full.cause());
       trace_->flush();  // What was written in part is gone again and leaves room for this.
     }
     wait_for_storage();

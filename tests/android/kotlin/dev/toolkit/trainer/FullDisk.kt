@@ -23,22 +23,30 @@ class FullDisk(private val temporary: TemporaryFolder) : AutoCloseable {
 
     /** Trains until there is no room, has [look] look, makes room, and waits for the same bits as if there always had been. */
     fun trainThrough(app: TrainerApp, look: () -> Unit) {
-        app.folders.runs.parentFile!!.mkdirs()
-        Files.createSymbolicLink(app.folders.runs.toPath(), folder.toPath())
+        under(app)
         Fixtures.create(app, "a")
-        File(folder, "filler").writeBytes(ByteArray((folder.usableSpace - ROOM).toInt()))
+        fill()
         app.controller.start("a")
         await("the full disk") { app.controller.active?.doing == Doing.FULL }
         assertTrue(app.controller.active!!.since > 0)
         look()
         assertTrue("it is still there", app.controller.active?.doing == Doing.FULL)
-        run("mount", "-o", "remount,size=64m", folder.path)
+        makeRoom()
         await("that it goes on") { app.controller.active?.doing != Doing.FULL }
         assertTrue(app.controller.join(30_000))
         val run = app.runs.require("a")
         assertEquals(run.reason, RunState.COMPLETED, run.state)
         assertArrayEquals(Fixtures.referenceAdapter(), Fixtures.adapter(run))
     }
+
+    fun under(app: TrainerApp) {
+        app.folders.runs.parentFile!!.mkdirs()
+        Files.createSymbolicLink(app.folders.runs.toPath(), folder.toPath())
+    }
+
+    fun fill() = File(folder, "filler").writeBytes(ByteArray((folder.usableSpace - ROOM).toInt()))
+
+    fun makeRoom() = run("mount", "-o", "remount,size=64m", folder.path)
 
     override fun close() {
         run("umount", folder.path)

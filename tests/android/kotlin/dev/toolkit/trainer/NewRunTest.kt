@@ -6,6 +6,7 @@ import android.view.ViewGroup
 import android.widget.Button
 import android.widget.EditText
 import android.widget.RadioButton
+import android.widget.Spinner
 import android.widget.TextView
 import dev.toolkit.trainer.Fixtures.await
 import dev.toolkit.trainer.Pictures.text
@@ -64,6 +65,12 @@ class NewRunTest {
         }
     }
 
+    /** Bytes that a text says are taken of memory. */
+    private fun memory(text: String): Double {
+        val (number, unit) = Regex("takes ([0-9.]+)\u00a0(\\w+) of memory").find(text)!!.destructured
+        return number.toDouble() * mapOf("kB" to 1e3, "MB" to 1e6, "GB" to 1e9).getValue(unit)
+    }
+
     private fun Activity.estimate() = requireViewById<TextView>(R.id.estimate).text.toString()
 
     @Test
@@ -81,13 +88,20 @@ class NewRunTest {
         }
         // Memory is this process's, the app's with the engine in it, and grows with all that the tests do; storage is the run's alone.
         assertTrue(screen.estimate(), shown(36, 1, "adamw")[1] in screen.estimate())
-        screen.requireViewById<EditText>(R.id.steps).setText("5000")
-        await("the storage of a longer run") { shown(5000, 1, "adamw")[1] in screen.estimate() }
+        val read = listen(screen.requireViewById(R.id.estimate))
+        for (keys in listOf("9", "90", "900", "9000")) screen.requireViewById<EditText>(R.id.steps).setText(keys)
+        assertTrue("as it was until the next answer: ${screen.estimate()}", shown(36, 1, "adamw")[1] in screen.estimate())
+        assertEquals("nothing is read out with every key", emptyList<String>(), read)
+        await("the storage of a longer run") { shown(9000, 1, "adamw")[1] in screen.estimate() }
         screen.requireViewById<EditText>(R.id.accumulation).setText("400")
-        val small = app.controller.needs(bundle, app.data.require("rows"), RunSettings(steps = 5000)).peakBytes
-        val large = app.controller.needs(bundle, app.data.require("rows"), RunSettings(steps = 5000, gradientAccumulation = 400)).peakBytes
+        assertEquals("the answer is, with the steps", 1, read.count { "9,000 steps" in it && shown(9000, 1, "adamw")[1] in it })
+        val small = app.controller.needs(bundle, app.data.require("rows"), RunSettings(steps = 9000)).peakBytes
+        val large = app.controller.needs(bundle, app.data.require("rows"), RunSettings(steps = 9000, gradientAccumulation = 400)).peakBytes
         assertTrue("$small, $large", large > small + 1_000_000)
-        await("the memory of larger steps") { shown(5000, 400, "adamw")[0].substringBefore('.') in screen.estimate() }
+        await("the memory of larger steps") { read.size > 1 && memory(screen.estimate()) in 0.8 * large..1.25 * large }
+        screen.requireViewById<Spinner>(R.id.optimizer).setSelection(RunSettings.OPTIMIZERS.indexOf("sgd"))
+        assertFalse("sgd keeps less", shown(9000, 400, "sgd")[1] == shown(9000, 400, "adamw")[1])
+        await("the storage of another optimizer") { shown(9000, 400, "sgd")[1] in screen.estimate() }
         assertTrue("nothing is left of it", app.runs.list().isEmpty() && app.cacheDir.list().orEmpty().none { "trial" in it })
     }
 

@@ -74,6 +74,7 @@ class PolicyTest {
         assertEquals(Hold.MEMORY, Policy.decide(off, good.copy(freeMb = 1049), Hold.MEMORY, needMb = 800, killed = true)?.hold)
         assertNull(Policy.decide(off, good.copy(freeMb = 1050), Hold.MEMORY, needMb = 800, killed = true))
         assertNull(Policy.decide(off, good.copy(freeMb = 0), Hold.MEMORY, needMb = 800, killed = true, allowed = setOf(Hold.MEMORY)))
+        assertNull("which can never be free", Policy.decide(off, good.copy(freeMb = 0, totalMb = 1049), Hold.MEMORY, needMb = 800, killed = true))
     }
 
     @Test

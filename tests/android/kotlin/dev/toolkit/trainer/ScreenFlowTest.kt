@@ -428,6 +428,36 @@ class ScreenFlowTest {
         }
     }
 
+    @Test
+    fun `the keyboard does not cover the field that is typed into`() {
+        val app = Fixtures.deploy(temporary)
+        val keyboard = WindowInsets.Builder().setInsets(WindowInsets.Type.systemBars(), Insets.of(0, 48, 0, 96))
+            .setInsets(WindowInsets.Type.ime(), Insets.of(0, 0, 0, 300)).build()
+        val screen = Robolectric.buildActivity(NewRunActivity::class.java, NewRunActivity.intent(app, "tiny", "rows")).setup().get()
+        await("the form") { text(screen, "times through the text") }
+        screen.requireViewById<View>(R.id.expert).performClick()
+        val root = screen.requireViewById<ViewGroup>(android.R.id.content).getChildAt(0)
+        val height = root.height
+        screen.requireViewById<ScrollView>(R.id.scroll).isSmoothScrollingEnabled = false // nothing draws here
+        val layOut = {
+            root.measure(exactly(root.width), exactly(height))
+            root.layout(0, 0, root.width, height)
+            Fixtures.advance(1000)
+        }
+        layOut()
+        for (id in listOf(R.id.steps, R.id.accumulation, R.id.name)) {
+            root.dispatchApplyWindowInsets(WindowInsets.Builder().build())
+            layOut()
+            val field = screen.requireViewById<View>(id)
+            field.requestFocus()
+            // At the edge of what is seen, where a keyboard comes first.
+            screen.requireViewById<ScrollView>(R.id.scroll).run { scrollBy(0, bottom(field) - bottom(this) + paddingBottom) }
+            root.dispatchApplyWindowInsets(keyboard)
+            layOut()
+            assertTrue("${bottom(field)} of $height", bottom(field) <= height - 300)
+        }
+    }
+
     private fun exactly(size: Int) = View.MeasureSpec.makeMeasureSpec(size, View.MeasureSpec.EXACTLY)
 
     /** In the window. */

@@ -24,19 +24,30 @@ class ChildHost(private val folder: File) : EngineHost {
         return JSONObject(text)
     }
 
-    override fun dryRun(options: Map<String, String>): JSONObject {
+    override fun dryRun(options: Map<String, String>, begun: (() -> Unit) -> Unit): JSONObject {
         check(options)
         val here = AutoCloseable {}
         if (!opened.compareAndSet(null, here)) throw failure(Words.of(R.string.engine_second))
         try {
             val words = listOf("dry-run", "--lifeline") + options.map { "--${it.key}=${it.value}" }
-            val process = start(*words.toTypedArray(), complaints = true)
-            val text = process.inputStream.bufferedReader().use { it.readText() }.trim()
-            val code = process.waitFor()
-            if (code == 0) return JSONObject(text)
-            throw if (COMPLAINT in text) failure(text.substringAfterLast(COMPLAINT), code) else ended(code)
+            return answer(start(*words.toTypedArray(), complaints = true), begun)
         } finally {
             release(here)
+        }
+    }
+
+    /** The last line, for others may complain; where it failed, the last complaint. */
+    private fun answer(process: Process, begun: (() -> Unit) -> Unit): JSONObject {
+        try {
+            begun { process.destroyForcibly() }
+            val text = process.inputStream.bufferedReader().use { it.readText() }.trim()
+            val code = process.waitFor()
+            if (code == 0) return JSONObject(text.substringAfterLast('\n'))
+            throw if (COMPLAINT in text) failure(text.substringAfterLast(COMPLAINT), code) else ended(code)
+        } catch (_: IOException) {
+            throw ended(process.waitFor())
+        } finally {
+            process.destroyForcibly()
         }
     }
 

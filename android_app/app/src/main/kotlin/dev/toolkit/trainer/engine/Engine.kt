@@ -28,7 +28,7 @@ object Engine {
     fun info(): JSONObject = host().info()
 
     /** See [EngineHost.dryRun]. */
-    fun dryRun(options: Map<String, String>): JSONObject = host().dryRun(options)
+    fun dryRun(options: Map<String, String>, begun: (() -> Unit) -> Unit = {}): JSONObject = host().dryRun(options, begun)
 
     /** See [EngineHost.open]. */
     fun open(options: Map<String, String>): Trainer = host().open(options)

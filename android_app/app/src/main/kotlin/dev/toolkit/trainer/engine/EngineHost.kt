@@ -14,9 +14,10 @@ interface EngineHost {
      * What a run with these options will hold and write, as toolkit_trainer.h has it; nothing is computed or stored.
      *
      * @param options names of `trainer train --help` without dashes
-     * @throws EngineException it could not be trained, or something else is open
+     * @param begun given what ends it early, where it can be ended
+     * @throws EngineException it could not be trained, was ended, or something else is open
      */
-    fun dryRun(options: Map<String, String>): JSONObject
+    fun dryRun(options: Map<String, String>, begun: (() -> Unit) -> Unit = {}): JSONObject
 
     /**
      * Opens a run.

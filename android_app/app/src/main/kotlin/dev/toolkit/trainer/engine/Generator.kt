@@ -3,7 +3,7 @@ package dev.toolkit.trainer.engine
 import org.json.JSONObject
 
 /** A finished reply; [reason] is the engine's: stop, length, context or cancel. */
-data class Reply(
+class Reply(
     val reason: String, val promptTokens: Long, val tokens: Long, val promptSeconds: Double, val seconds: Double, val peakKib: Long,
 ) {
     /** Of those behind the first, whose time is the prompt's; null where there is none. */

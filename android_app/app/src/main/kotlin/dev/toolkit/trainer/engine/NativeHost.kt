@@ -8,7 +8,8 @@ internal class NativeHost : EngineHost {
 
     override fun info() = JSONObject(String(NativeTrainer.info(), Charsets.UTF_8))
 
-    override fun dryRun(options: Map<String, String>) = JSONObject(String(NativeTrainer.dryRun(packed(options)), Charsets.UTF_8))
+    override fun dryRun(options: Map<String, String>, begun: (() -> Unit) -> Unit) =
+        JSONObject(String(NativeTrainer.dryRun(packed(options)), Charsets.UTF_8))
 
     override fun open(options: Map<String, String>): Trainer = NativeRun(NativeTrainer.create(packed(options)))
 

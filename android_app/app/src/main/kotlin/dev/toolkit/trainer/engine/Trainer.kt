@@ -12,7 +12,9 @@ data class Progress(
     val peakKib: Long,
     val running: Boolean,
     val stopped: Boolean,
-)
+) {
+    override fun toString() = "step $step"
+}
 
 /** One open run of the engine. Every function may be called from any thread, also after [close]. */
 interface Trainer : AutoCloseable {

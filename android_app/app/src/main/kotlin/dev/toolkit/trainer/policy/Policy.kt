@@ -37,7 +37,10 @@ data class Conditions(
     val thermalHeadroom: Float? = null,
     /** By the clock on the wall. */
     val minuteOfDay: Int = 0,
-)
+) {
+    // The generated one would name every field, also in the APK.
+    override fun toString() = freeMb.toString()
+}
 
 /** What a run waits for, and the words for when that is over. */
 enum class Hold(val over: Int) {
@@ -69,7 +72,7 @@ object Policy {
      *
      * @param allowed what the user lets it train in spite of; heat is not up to anybody
      * @param needMb what the run will take of the free memory when it goes on; 0 while it has it already
-     * @param killed whether its engine was ended from outside: then memory counts whatever the settings say
+     * @param killed whether its engine was ended from outside a short while ago: then memory counts whatever the settings say
      */
     fun decide(
         settings: PolicySettings, now: Conditions, held: Hold?, needMb: Long = 0, allowed: Set<Hold> = emptySet(), killed: Boolean = false,
@@ -116,7 +119,9 @@ object Policy {
     }
 
     private fun memory(settings: PolicySettings, now: Conditions, held: Hold?, needMb: Long, killed: Boolean): Waiting? {
-        val spare = maxOf(settings.minimumFreeMb.toLong(), if (killed) needMb / 4 else 0)
+        // What can never be free is not waited for.
+        val careful = killed && needMb + needMb / 4 * 5 / 4 <= now.totalMb
+        val spare = maxOf(settings.minimumFreeMb.toLong(), if (careful) needMb / 4 else 0)
         if (spare <= 0) return null
         // Waiting, the run gives back what it had: that alone must not count as memory that has become free.
         val goesOn = spare * 5 / 4 + needMb

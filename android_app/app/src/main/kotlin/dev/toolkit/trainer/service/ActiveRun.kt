@@ -10,7 +10,7 @@ import java.util.Calendar
 enum class Doing { OPENING, TRAINING, FULL, ENDING, SAVING, WAITING }
 
 /** Why a run was not started; [fromComputer] when the desk had asked for it, [blocker] is the run that was active. */
-data class Refusal(val run: String?, val reason: String, val fromComputer: Boolean = false, val blocker: String? = null)
+class Refusal(val run: String?, val reason: String, val fromComputer: Boolean = false, val blocker: String? = null)
 
 /** A moment of the active run. */
 data class ActiveRun(
@@ -23,6 +23,8 @@ data class ActiveRun(
     /** Of a step, on average; null before the second one. */
     val secondsPerStep: Double? = null,
 ) {
+    override fun toString() = "$name $doing"
+
     /** Whether it was told to end, so that telling it again changes nothing. */
     val isEnding get() = doing == Doing.ENDING || doing == Doing.SAVING
 

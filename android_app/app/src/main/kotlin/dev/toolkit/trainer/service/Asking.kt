@@ -23,7 +23,7 @@ import java.util.concurrent.CopyOnWriteArraySet
 enum class Side { BEFORE, AFTER }
 
 /** An answer as far as it has come; [reply] once it is finished. */
-data class Answer(val text: String, val reply: Reply? = null)
+class Answer(val text: String, val reply: Reply? = null)
 
 /** A question to a model before and after a run trained it: it outlives its screen, and is told how far the answers are. */
 class Asking(private val app: TrainerApp) {

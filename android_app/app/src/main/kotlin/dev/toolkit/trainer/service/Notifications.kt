@@ -68,13 +68,14 @@ class Notifications(private val context: Context) {
     /** A run has ended and nobody may have looked. */
     fun announceEnd(run: Run) {
         val at = context.getString(R.string.at_step, Numbers.count(run.step), Numbers.count(run.settings.steps.toLong()))
+        val unsaved = RunText.reason(context, run).takeIf { RunText.hasReason(run) }
         when (run.state) {
             RunState.COMPLETED -> {
                 val outcome = run.outcome?.let { RunText.outcome(context, it) } ?: context.getString(R.string.adapter_saved)
                 ended(run, R.string.run_completed, outcome, false)
             }
-            RunState.PAUSED -> ended(run, R.string.run_paused, at, true)
-            RunState.STOPPED -> ended(run, R.string.run_stopped, at, true)
+            RunState.PAUSED -> ended(run, R.string.run_paused, unsaved ?: at, true)
+            RunState.STOPPED -> ended(run, R.string.run_stopped, unsaved ?: at, true)
             RunState.FAILED -> ended(run, R.string.run_failed, RunText.reason(context, run), false)
             RunState.RUNNING, RunState.WAITING -> Unit
         }

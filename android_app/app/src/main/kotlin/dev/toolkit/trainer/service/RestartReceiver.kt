@@ -34,7 +34,7 @@ class RestartReceiver : BroadcastReceiver() {
 
     private fun look(app: TrainerApp) {
         app.controller.recheck()
-        if (app.controller.active?.doing == Doing.WAITING) Wakefulness.lookAgain(app)
+        if (app.controller.active?.isWaiting == true) Wakefulness.lookAgain(app)
     }
 
     companion object {

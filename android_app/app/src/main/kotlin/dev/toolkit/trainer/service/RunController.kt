@@ -119,6 +119,8 @@ class RunController(
     /** Looks at the phone's conditions again now, also in the middle of a step. */
     fun recheck() {
         val opened = seat.wake() ?: return
+        // Nothing is computed meanwhile, and what was not saved would be lost; the next step asks again.
+        if (active?.doing == Doing.FULL) return
         val waiting = decide(null) ?: return
         // Dropped again and again, a long step would never come to its end; heat does not wait for it.
         if (!seat.dropped || waiting.hold == Hold.THERMAL) seat.hold(opened, waiting)
@@ -160,14 +162,20 @@ class RunController(
     fun <T> alone(use: (Guest) -> T): T = guests.lend(use = use)
 
     /**
-     * What a run will hold, for [settings] with their threads.
+     * What a run will hold, for [settings] with their threads. A run that begins ends it.
      *
+     * @param begun given what ends it early, where it can be ended
      * @throws AppException the engine is not to be had
      * @throws dev.toolkit.trainer.engine.EngineException it could not be trained
      */
-    fun needs(bundle: Bundle, data: DataSet, settings: RunSettings): Needs {
+    fun needs(bundle: Bundle, data: DataSet, settings: RunSettings, begun: (() -> Unit) -> Unit = {}): Needs {
         val nowhere = File(bundle.folder, "run") // nothing is written
-        return guests.lend(brief = true) { RunRecords.needs(RunRecords.options(settings, bundle, data, nowhere)) }
+        return guests.lend(brief = true) { guest ->
+            RunRecords.needs(RunRecords.options(settings, bundle, data, nowhere)) { end ->
+                guest.whenWanted(end)
+                begun(end)
+            }
+        }
     }
 
     private companion object {

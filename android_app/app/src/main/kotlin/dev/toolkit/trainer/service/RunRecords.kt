@@ -54,7 +54,8 @@ class RunRecords(
 
     companion object {
         /** What a run will hold, by the engine's [options]. */
-        fun needs(options: Map<String, String>): Needs = Needs.of(Engine.dryRun(options), Engine.isChild)
+        fun needs(options: Map<String, String>, begun: (() -> Unit) -> Unit = {}): Needs =
+            Needs.of(Engine.dryRun(options, begun), Engine.isChild)
 
         /** What the engine is told of a run. */
         fun options(settings: RunSettings, bundle: Bundle, set: DataSet, out: File): Map<String, String> =

@@ -39,8 +39,11 @@ internal class Training(
     /** Whether the open engine took what its trace did not have yet. */
     private var told = false
 
+    /** Whether a save of the engine that is open, or was last, found the storage full. */
+    private var full = false
+
     fun work(started: Run) {
-        var run = started.copy(peakMb = maxOf(started.peakMb, needMb(started)))
+        var run = started
         var outcome = RunState.FAILED
         var reason = ""
         try {
@@ -59,10 +62,17 @@ internal class Training(
                 val held = try {
                     train(run, waited)
                 } catch (error: EngineException) {
-                    if (error.status != EngineException.KILLED) throw error
-                    run = waitAfterKill(run, error)
-                    waited = sinceKill
-                    continue
+                    val killed = error.status == EngineException.KILLED
+                    // It was told to end, and could not save.
+                    val ended = full && (seat.held != null || seat.wish != Wish.TRAIN)
+                    if (!killed && !ended) throw error
+                    backToSave(run)
+                    run = if (killed) waitAfterKill(run, error) else run.copy(step = savedStep, untold = emptyList(), peakMb = peakOf(run))
+                    waited = if (killed) sinceKill else seat.held
+                    if (killed || seat.wish == Wish.TRAIN) continue
+                    reason = error.message.orEmpty()
+                    outcome = seat.wish.after
+                    break
                 }
                 run = run.copy(step = stepOf(run), untold = emptyList(), peakMb = peakOf(run), attempts = 0)
                 if (held == null) {
@@ -104,7 +114,7 @@ internal class Training(
         var waited: Waiting? = before
         var shown: Waiting? = null
         while (seat.wish == Wish.TRAIN) {
-            val waiting = afterKill() ?: decide(waited?.hold, run.peakMb, sinceKill != null) ?: break
+            val waiting = afterKill() ?: decide(run, waited?.hold) ?: break
             if (waiting.hold != waited?.hold) run = run.copy(untold = run.untold + waiting.text)
             waited = waiting
             if (waiting != shown) {
@@ -119,18 +129,27 @@ internal class Training(
         return run to waited
     }
 
-    /** Of a run that never had a step, by the engine's word; nothing where it has none, which then says so when it is opened. */
-    private fun needMb(run: Run): Long {
-        if (run.peakMb > 0) return 0
+    /**
+     * By what its engine took. Of a run that never had a step the engine says what it will take, asked whenever nothing but memory
+     * is in the way: that depends on how much is free then.
+     */
+    private fun decide(run: Run, held: Hold?): Waiting? {
+        val careful = sinceKill != null && SystemClock.elapsedRealtime() < killedUntil + CAREFUL_MILLISECONDS
+        val waiting = decide(held, run.peakMb, careful)
+        if (run.peakMb > 0 || waiting != null && waiting.hold != Hold.MEMORY) return waiting
+        return decide(held, needMb(run), careful)
+    }
+
+    /** 0 where the engine has no word for it: it says why when it is opened. */
+    private fun needMb(run: Run): Long = try {
         guests.dismiss()
-        return try {
-            RunRecords.needs(records.options(run)).moreBytes / 1_000_000
-        } catch (error: EngineException) {
-            Log.w(TAG, "run ${run.name}: what it will take is not known", error)
-            0
-        } catch (_: AppException) {
-            0
-        }
+        RunRecords.needs(records.options(run)).moreBytes / 1_000_000
+    } catch (error: Exception) {
+        Log.w(TAG, "run ${run.name}: what it will take is not known", error)
+        0
+    } catch (error: OutOfMemoryError) {
+        Log.w(TAG, "run ${run.name}: what it will take is not known", error)
+        0
     }
 
     private fun afterKill() = sinceKill.takeIf { SystemClock.elapsedRealtime() < killedUntil && Hold.MEMORY !in seat.allowed }
@@ -144,10 +163,6 @@ internal class Training(
         Log.w(TAG, "run ${run.name}: its engine was ended from outside", error)
         attempts++
         val waiting = Waiting(Hold.MEMORY, Words.of(R.string.wait_killed))
-        // It may have saved without getting to say so.
-        if (stateOf(run).lastModified() != savedAt) savedStep = maxOf(savedStep, seat.active?.progress?.step ?: 0)
-        // What came after the last save is lost, and must not be shown as done.
-        seat.show(ActiveRun(run.name, Doing.OPENING, null, seat.active?.progress?.copy(step = savedStep), secondsPerStep = pace.seconds))
         // Whoever pauses or stops it meanwhile gets that.
         if (attempts >= MOST_ATTEMPTS && seat.wish == Wish.TRAIN) {
             throw AppException(Words.of(R.string.crash_loop, run.name, attempts, Words.of(R.string.exit_engine)), error)
@@ -159,6 +174,13 @@ internal class Training(
         return run.copy(step = savedStep, attempts = attempts, peakMb = peakOf(run), untold = untold + waiting.text)
     }
 
+    /** What came after the last save is lost, and must not be shown as done. */
+    private fun backToSave(run: Run) {
+        // It may have saved without getting to say so.
+        if (stateOf(run).lastModified() != savedAt) savedStep = maxOf(savedStep, seat.active?.progress?.step ?: 0)
+        seat.show(ActiveRun(run.name, Doing.OPENING, null, seat.active?.progress?.copy(step = savedStep), secondsPerStep = pace.seconds))
+    }
+
     /** Trains until the run is over or must stop. Returns what it has to wait for, or null. */
     private fun train(run: Run, waited: Waiting?): Waiting? {
         seat.show(ActiveRun(run.name, Doing.OPENING, null, seat.active?.progress))
@@ -167,6 +189,7 @@ internal class Training(
         savedStep = run.step
         savedAt = stateOf(run).lastModified()
         told = false
+        full = false
         sinceKill = null
         val opened = Engine.open(records.options(run))
         try {
@@ -201,12 +224,13 @@ internal class Training(
         }
     }
 
-    /** Told in the middle of a step that was not asked to end, on the thread that trains. */
-    private fun showFull(full: Boolean) {
+    /** Told in the middle of a step, on the thread that trains. */
+    private fun showFull(now: Boolean) {
+        full = now
         val active = seat.active ?: return
         if (seat.held != null) return
-        val now = if (full) active.copy(doing = Doing.FULL, since = System.currentTimeMillis()) else active.copy(doing = Doing.TRAINING, since = 0)
-        seat.show(now)
+        val shown = if (full) active.copy(doing = Doing.FULL, since = System.currentTimeMillis()) else active.copy(doing = Doing.TRAINING, since = 0)
+        seat.show(shown)
     }
 
     private fun stateOf(run: Run) = File(run.folder, "state.bin")
@@ -222,5 +246,8 @@ internal class Training(
         const val TAG = "toolkit"
         const val RECHECK_SECONDS = 15L
         const val FIRST_WAIT_MILLISECONDS = 60_000L
+
+        /** How long a run whose engine was ended waits for more memory than the settings ask for; its attempts are counted. */
+        const val CAREFUL_MILLISECONDS = 30 * 60_000L
     }
 }

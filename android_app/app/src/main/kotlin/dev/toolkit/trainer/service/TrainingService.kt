@@ -116,7 +116,7 @@ class TrainingService : Service() {
             return
         }
         running = active.name
-        if (active.doing == Doing.WAITING) wakefulness.rest() else wakefulness.train()
+        if (active.isWaiting) wakefulness.rest() else wakefulness.train()
         notifications.update(active)
     }
 

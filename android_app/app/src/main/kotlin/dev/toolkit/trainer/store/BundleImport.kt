@@ -17,7 +17,7 @@ private const val MANIFEST = "manifest.json"
 private const val MANIFEST_BYTES = 8 shl 20
 
 /** How far an import is, in bytes. */
-data class Imported(val done: Long, val total: Long)
+class Imported(val done: Long, val total: Long)
 
 /**
  * Takes a bundle in from the zip that `toolkit export --zip` writes, as a stream: every file goes to its place once, and

@@ -28,6 +28,9 @@ data class Bundle(
     val own: Boolean = false,
     val problem: String? = null,
 ) {
+    // The generated one would name every field, also in the APK.
+    override fun toString() = name
+
     /** Tokens that end what the model writes, by its configuration. */
     val endTokens: List<Int> get() = try {
         when (val ends = JSONObject(File(folder, "config.json").readTextUpTo(MANIFEST_LIMIT) ?: "{}").opt("eos_token_id")) {

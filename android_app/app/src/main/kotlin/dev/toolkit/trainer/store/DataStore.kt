@@ -21,6 +21,9 @@ data class DataSet(
     val validationSequences: Int = 0,
     val documents: Int = 0,
 ) {
+    // The generated one would name every field, also in the APK.
+    override fun toString() = name
+
     val train: File get() = File(folder, "train.ptd")
     val validation: File get() = File(folder, "validation.ptd")
 }

@@ -10,7 +10,7 @@ data class Cost(val secondsPerSequence: Double, val sequences: Int) {
 }
 
 /** What a run will hold, as the engine says before it computes anything: memory, and files while it saves, its trace left out. */
-data class Needs(
+class Needs(
     val peakBytes: Long,
     /** Of the peak what the app does not have already. */
     val moreBytes: Long,
@@ -27,7 +27,7 @@ data class Needs(
 }
 
 /** What a run will take; time and battery from steps that were measured. */
-data class Estimate(val seconds: Double, val batteryPercent: IntRange)
+class Estimate(val seconds: Double, val batteryPercent: IntRange)
 
 /** Remembers what training costs on this phone, from trials and from runs. */
 class Estimates(context: Context) {

@@ -9,7 +9,7 @@ import java.io.File
 /** What this app keeps, all together: runs, models, training data, and what is cached of them. */
 class Everything(private val app: TrainerApp) {
     /** How much there is of what; [bytes] of storage in all. */
-    data class Kept(val runs: Int, val models: Int, val data: Int, val bytes: Long) {
+    class Kept(val runs: Int, val models: Int, val data: Int, val bytes: Long) {
         val isNothing get() = runs == 0 && models == 0 && data == 0 && bytes == 0L
     }
 

@@ -35,6 +35,8 @@ data class RunSettings(
     /** Phases and samples of every step, or steps only: the first takes about 40 KB of storage a step. */
     val trace: String = if (steps <= FULL_TRACE_STEPS) "full" else "steps",
 ) {
+    override fun toString() = options().toString()
+
     fun options(): Map<String, String> = listOfNotNull(
         "steps" to steps.toString(),
         "lr" to learningRate.toString(),

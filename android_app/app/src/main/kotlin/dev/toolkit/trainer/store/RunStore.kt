@@ -57,6 +57,9 @@ data class Run(
     /** What it learned from, as it was when the run was made; also after the data was deleted. */
     val learned: Learned? = null,
 ) {
+    // The generated one would name every field, also in the APK.
+    override fun toString() = name
+
     val trace: File get() = File(folder, TRACE)
     val adapter: File get() = File(folder, ADAPTER)
 

@@ -9,7 +9,7 @@ import android.view.WindowInsets
 
 /**
  * Draws a screen from edge to edge. Its top and sides stay clear of the system's bars; what scrolls runs on below the bar at the
- * bottom and can be scrolled clear of it and of the keyboard, as can what is tagged so in the layout.
+ * bottom and can be scrolled clear of it, as can what is tagged so in the layout. The keyboard takes its height from the screen.
  */
 object Edges {
     private const val BOTTOM = "bottom"
@@ -27,8 +27,11 @@ object Edges {
         }
         root.setOnApplyWindowInsetsListener { _, insets ->
             val taken = taken(insets)
-            root.setPadding(taken.left, taken.top, taken.right, 0)
-            for ((view, own) in bottoms) view.setPadding(view.paddingLeft, view.paddingTop, view.paddingRight, own + taken.bottom)
+            val keyboard = keyboard(insets)
+            // The screen ends above it: what scrolls becomes smaller, and brings the field that is typed into where it is seen.
+            root.setPadding(taken.left, taken.top, taken.right, keyboard)
+            val below = if (keyboard > 0) 0 else taken.bottom
+            for ((view, own) in bottoms) view.setPadding(view.paddingLeft, view.paddingTop, view.paddingRight, own + below)
             insets.consumeSystemWindowInsets()
         }
     }
@@ -38,9 +41,15 @@ object Edges {
         if (view is ViewGroup) for (index in 0 until view.childCount) collect(view.getChildAt(index), into)
     }
 
+    /** Height of the keyboard with the bar below it; 0 while there is none. */
+    @Suppress("DEPRECATION") // before Android 11
+    private fun keyboard(insets: WindowInsets): Int =
+        if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.R) insets.getInsets(WindowInsets.Type.ime()).bottom
+        else insets.run { if (systemWindowInsetBottom > stableInsetBottom) systemWindowInsetBottom else 0 }
+
     private fun taken(insets: WindowInsets): Rect =
         if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.R) {
-            val kinds = WindowInsets.Type.systemBars() or WindowInsets.Type.displayCutout() or WindowInsets.Type.ime()
+            val kinds = WindowInsets.Type.systemBars() or WindowInsets.Type.displayCutout()
             insets.getInsets(kinds).run { Rect(left, top, right, bottom) }
         } else {
             @Suppress("DEPRECATION")

@@ -2,6 +2,7 @@ package dev.toolkit.trainer.ui
 
 import android.os.Handler
 import android.os.Looper
+import android.view.View
 import android.widget.Button
 import android.widget.TextView
 import dev.toolkit.trainer.R
@@ -16,6 +17,7 @@ import dev.toolkit.trainer.store.RunSettings
 import dev.toolkit.trainer.ui.Screen.Companion.allow
 import dev.toolkit.trainer.ui.Screen.Companion.message
 import dev.toolkit.trainer.ui.Screen.Companion.visible
+import org.json.JSONException
 import kotlin.math.roundToInt
 import kotlin.math.roundToLong
 
@@ -24,6 +26,7 @@ import kotlin.math.roundToLong
  * battery come from steps that were measured, or there is a button to measure some.
  */
 class EstimateBox(private val screen: Screen) {
+    /** [settings] with the threads of the phone's. */
     private data class Run(val settings: RunSettings, val data: DataSet, val bundle: Bundle)
 
     /** What the engine said: needs, or why this cannot be trained. */
@@ -31,19 +34,25 @@ class EstimateBox(private val screen: Screen) {
 
     private val app = TrainerApp.of(screen)
     private val main = Handler(Looper.getMainLooper())
-    private var asked: Run? = null
+    @Volatile private var asked: Run? = null
+
+    /** Ends what the engine is asked. */
+    @Volatile private var end: () -> Unit = {}
+
+    /** The last one is shown until there is the next; [answered] is what it is still true of. */
     private var answer: Answer? = null
+    private var answered: Run? = null
     private var again: () -> Unit = {}
 
     fun show(settings: RunSettings, data: DataSet, bundle: Bundle, engine: Boolean, storage: Long) {
-        val run = Run(settings, data, bundle)
+        val run = Run(settings.copy(threads = app.policy.read().threads), data, bundle)
         again = { show(settings, data, bundle, engine, storage) }
-        if (engine && answer?.run != run && asked != run) ask(run)
+        if (engine && answered != run && asked != run) ask(run)
         val cost = app.estimates.find(bundle, data.sequenceLength, settings.gradientAccumulation)
         val passes = settings.steps.toDouble() * settings.gradientAccumulation / data.sequences
         val shown = if (passes < 9.95) Numbers.axis((passes * 10).roundToInt() / 10f) else Numbers.count(passes.roundToLong())
         val lines = mutableListOf(screen.getString(R.string.estimate_steps, Numbers.count(settings.steps.toLong()), shown))
-        answer?.takeIf { it.run == run }?.let { lines += needs(it, storage) }
+        answer?.let { lines += needs(it, storage) }
         lines += if (cost == null) {
             screen.getString(if (app.trying.running) R.string.measuring else R.string.estimate_unknown)
         } else {
@@ -53,7 +62,11 @@ class EstimateBox(private val screen: Screen) {
             )
         }
         if (data.hasValidation) lines += screen.getString(R.string.held_back)
-        screen.requireViewById<TextView>(R.id.estimate).message(lines.joinToString("\n"))
+        screen.requireViewById<TextView>(R.id.estimate).run {
+            // TalkBack reads what changes here, but not with every key.
+            accessibilityLiveRegion = if (engine && answered != run) View.ACCESSIBILITY_LIVE_REGION_NONE else View.ACCESSIBILITY_LIVE_REGION_POLITE
+            message(lines.joinToString("\n"))
+        }
         showButton(known = cost != null, engine)
     }
 
@@ -78,8 +91,8 @@ class EstimateBox(private val screen: Screen) {
 
     /** Once nothing was changed for a moment: the engine takes some tenths of a second. While somebody has it, later. */
     private fun ask(run: Run, milliseconds: Long = MOMENT) {
+        rest()
         asked = run
-        main.removeCallbacksAndMessages(null)
         main.postDelayed({ screen.inBackground({ find(run) }) { found(run, it) } }, milliseconds)
     }
 
@@ -88,23 +101,33 @@ class EstimateBox(private val screen: Screen) {
         if (found == null) return ask(run, LATER)
         asked = null
         answer = found
+        answered = run
+        // All of it, also what changed with the keys before.
+        screen.requireViewById<TextView>(R.id.estimate).text = ""
         again()
     }
 
     /** Null while the engine is not to be had. */
     private fun find(run: Run): Answer? = try {
-        val settings = run.settings.copy(threads = app.policy.read().threads)
-        Answer(run, app.controller.needs(run.bundle, run.data, settings), "")
+        val needs = app.controller.needs(run.bundle, run.data, run.settings) { stop ->
+            end = stop
+            if (asked != run) stop()
+        }
+        Answer(run, needs, "")
     } catch (_: AppException) {
         null
     } catch (error: EngineException) {
-        Answer(run, null, error.message.orEmpty().replaceFirstChar(Char::uppercase))
+        if (error.status == EngineException.KILLED) null else Answer(run, null, error.message.orEmpty().replaceFirstChar(Char::uppercase))
+    } catch (_: JSONException) {
+        null
     }
 
-    /** Asks no more; the screen is not seen. */
+    /** Asks no more, and anew when the screen is seen again: other things were free, or set, then. */
     fun rest() {
         main.removeCallbacksAndMessages(null)
         asked = null
+        answered = null
+        end()
     }
 
     private companion object {

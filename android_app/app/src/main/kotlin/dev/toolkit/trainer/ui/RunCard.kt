@@ -90,6 +90,9 @@ object RunText {
     fun reason(context: Context, refusal: Refusal, active: ActiveRun?): String =
         if (refusal.blocker == null || refusal.blocker == active?.name) refusal.reason else context.getString(R.string.run_was_active, refusal.blocker)
 
+    /** Whether it failed, or was ended without a save; why one waits, it says while it does. */
+    fun hasReason(run: Run): Boolean = run.reason.isNotEmpty() && run.state != RunState.WAITING
+
     /** Why it failed; what helps against a full storage in the app's language, in place of the engine's words for it. */
     fun reason(context: Context, run: Run): String {
         val words = run.reason.replaceFirstChar(Char::uppercase)
@@ -164,7 +167,7 @@ class RunCard(private val view: View, private val share: (Run) -> Unit, private 
             active?.let { RunText.since(context, it) },
             if (step > 0 && active == null && run.state != RunState.COMPLETED) at else null,
             run.outcome?.takeIf { active == null }?.let { RunText.outcome(context, it) },
-            RunText.reason(context, run).takeIf { active == null && run.state == RunState.FAILED },
+            RunText.reason(context, run).takeIf { active == null && RunText.hasReason(run) },
         )
         return parts.joinToString("\n")
     }

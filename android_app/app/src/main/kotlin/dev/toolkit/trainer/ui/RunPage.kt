@@ -164,7 +164,7 @@ class RunPage(
         val words = when {
             !page.engine -> screen.getString(R.string.no_engine_title)
             refusal != null -> RunText.reason(screen, refusal, app.controller.active)
-            active == null && page.run.state == RunState.FAILED -> RunText.reason(screen, page.run)
+            active == null && RunText.hasReason(page.run) -> RunText.reason(screen, page.run)
             else -> null
         }
         return words?.replaceFirstChar(Char::uppercase)
