@@ -430,6 +430,7 @@ class ScreenFlowTest {
 
     @Test
     fun `the keyboard does not cover the field that is typed into`() {
+        RuntimeEnvironment.setQualifiers("w400dp-h800dp") // where a keyboard leaves a form some lines
         val app = Fixtures.deploy(temporary)
         val keyboard = WindowInsets.Builder().setInsets(WindowInsets.Type.systemBars(), Insets.of(0, 48, 0, 96))
             .setInsets(WindowInsets.Type.ime(), Insets.of(0, 0, 0, 300)).build()
