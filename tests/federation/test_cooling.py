@@ -18,6 +18,7 @@ from tests.support.processes import wait_for
 from toolkit.device.errors import DeviceLost
 from toolkit.device.heat import Heat
 from toolkit.device.local import LocalDevice
+from toolkit.device.runs import Run
 from toolkit.errors import ToolkitError
 from toolkit.federation import cooling, node, turn
 from toolkit.federation.tracked import points_of
@@ -40,13 +41,24 @@ def test_a_phone_that_becomes_hot_goes_on_when_it_is_cool(lab, phone, tmp_path, 
     """Before a round and in one; its trainer ends meanwhile, and the bits stay."""
     config = lab.config(tmp_path / "lab.yaml", "a", **OPTIONS)
     whole = toolkit.federate(config, tmp_path / "whole")
-    said, training, threads = [], [], []
+    said, training, threads, held = [], [], [], []
+    launch, request_stop = Turn._launch, Run.request_stop
+
+    def launched(self, *given):
+        launch(self, *given)
+        if self._order.round == 2 and not held:  # stands still until it is asked to end
+            held.extend(pids_below(lab.folder / "a"))
+            for pid in held:
+                os.kill(pid, signal.SIGSTOP)
+            phone.says(status=2)
+
+    def asked_to_stop(self):
+        request_stop(self)
+        for pid in held:
+            os.kill(pid, signal.SIGCONT)
 
     def cools_down(number: int) -> None:
-        if number == 2:
-            wait_for(lambda: pids_below(lab.folder / "a"), 20)
-            phone.says(status=2)
-        wait_for(lambda: sum("waits to cool" in line for line in said) == number, 20)
+        wait_for(lambda: sum("waits to cool" in line for line in said) == number, 60)
         phone.says(celsius=40.0, status=1)  # not yet
         time.sleep(0.6)
         training.append(pids_below(lab.folder / "a"))
@@ -58,6 +70,8 @@ def test_a_phone_that_becomes_hot_goes_on_when_it_is_cool(lab, phone, tmp_path, 
         threads.append(threading.Thread(target=cools_down, args=[number]))
         threads[-1].start()
 
+    monkeypatch.setattr(Turn, "_launch", launched)
+    monkeypatch.setattr(Run, "request_stop", asked_to_stop)
     shown = Seen(begins)
     shown.say = said.append
     result = toolkit.federate(config, tmp_path / "out", shown=shown)
@@ -79,7 +93,7 @@ def test_a_phone_that_becomes_hot_goes_on_when_it_is_cool(lab, phone, tmp_path, 
         "a waits to cool down: its battery has 42.5 degrees Celsius",
         "a waits to cool down: its thermal status is moderate",
     ]
-    assert training == [[], []]
+    assert held and training == [[], []]
 
 
 def test_a_phone_that_became_hot_while_it_measured_does_not_begin_to_train(
