@@ -18,7 +18,7 @@ from tools.reproduce import common, learning
 
 EXACT = ("exact", "lcsb")
 _SGD = ("--optimizer", "sgd")
-_RATES, _ESTIMATED = (0.01, 0.03, 0.1, 0.3), (1e-5, 1e-4, 1e-3, 1e-2)
+_RATES, _ESTIMATED = (0.01, 0.03, 0.1, 0.3), (1e-4, 3e-4, 1e-3)
 WAYS = {
     way.name: way
     for way in (
@@ -44,11 +44,11 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser = learning.parser(__doc__)
     parser.add_argument("--methods", nargs="*", default=list(WAYS), choices=WAYS)
     parser.add_argument("--steps", type=int, default=100, help="of exact, lcsb (%(default)s)")
-    parser.add_argument("--zo-steps", type=int, default=5000, help="of mezo (%(default)s)")
+    parser.add_argument("--zo-steps", type=int, default=2000, help="of mezo (%(default)s)")
     parser.add_argument("--every", type=int, default=10, help="exact steps (%(default)s)")
     parser.add_argument("--zo-every", type=int, default=100, help="estimates (%(default)s)")
     parser.add_argument("--grid-steps", type=int, default=100, help="exact (%(default)s)")
-    parser.add_argument("--zo-grid-steps", type=int, default=200, help="estimates (%(default)s)")
+    parser.add_argument("--zo-grid-steps", type=int, default=1000, help="estimates (%(default)s)")
     parser.add_argument("--rates", type=float, nargs="*", help="grid of exact and lcsb")
     parser.add_argument("--zo-rates", type=float, nargs="*", help="grid of estimates")
     parser.add_argument("--equal", type=int, default=10, help="exact steps to equal (%(default)s)")
