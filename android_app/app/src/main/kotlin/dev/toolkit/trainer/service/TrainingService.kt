@@ -110,6 +110,7 @@ class TrainingService : Service() {
     }
 
     private fun refresh() {
+        if (!inForeground) return // told that it was interrupted, a run must not be told to be paused
         val active = app.controller.active
         if (active == null) {
             if (acting == 0) end()
