@@ -136,9 +136,17 @@ def export_calls(methods: dict[str, dict[str, list]]) -> Program:
 
 
 def execute(program: Program, method: str, calls: dict[str, list]) -> dict[str, list[Tensor]]:
-    """Run a method; outputs by operator."""
-    results = iter(program.load_method(method).execute(tensors_of(calls)))
-    return {name: [next(results).clone() for _ in OPERATORS[name].outputs] for name in calls}
+    """Run a method; outputs by operator.
+
+    What was computed is overwritten where it lies: the next run's outputs often lie there, and an
+    element that it does not write must not be the right one.
+    """
+    loaded = program.load_method(method)
+    results = loaded._method(tensors_of(calls), clone_outputs=False)
+    own = iter([result.clone() for result in results])
+    for result in results:
+        result.fill_(math.nan if result.is_floating_point() else -1)
+    return {name: [next(own) for _ in OPERATORS[name].outputs] for name in calls}
 
 
 def chain_length(name: str, s: Sizes) -> int:
