@@ -34,7 +34,7 @@ def test_what_held_out_loss_decided_is_said(tmp_path, capsys):
         {"type": "run", "version": 1},
         {"type": "evaluation", "step": 2, "loss": 1.5, "perplexity": 4.48, "best": True},
         {"type": "event", "event": "best", "step": 2, "detail": "step 2, held-out loss 1.5"},
-        {"type": "evaluation", "step": 4, "loss": 1.75, "perplexity": 5.75, "best": False},
+        {"type": "evaluation", "step": 4, "loss": 72.1, "perplexity": 2.0544e31, "best": False},
         {"type": "end", "status": "completed", "steps": 4, "seconds": 2, "reason": reason},
     ]
     (run / "trace.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -44,7 +44,7 @@ def test_what_held_out_loss_decided_is_said(tmp_path, capsys):
         said = capsys.readouterr().err.splitlines()
         assert said[:2] == [
             "step 2: held-out loss 1.5000, perplexity 4.48, the lowest so far",
-            "step 4: held-out loss 1.7500, perplexity 5.75",
+            "step 4: held-out loss 72.1000, perplexity 2.05e31",
         ]
         assert said[2].startswith("run a completed: 4 steps, ")
         assert said[3] == f"it ended early: {reason}"

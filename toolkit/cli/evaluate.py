@@ -13,7 +13,7 @@ from toolkit.cli.common import console, error_console, print_json, say, say_next
 from toolkit.cli.options import AsJson, InArithmetic, OnDevice
 from toolkit.cli.progress import Bar, count_columns
 from toolkit.cli.transfers import transfer_bar
-from toolkit.trace.units import plural
+from toolkit.trace.units import number, plural
 
 if TYPE_CHECKING:
     from toolkit.api.judging import Counting, EvaluationReport
@@ -188,7 +188,7 @@ def _print_loss(report: "EvaluationReport") -> None:
     if report.with_adapter is not None:
         rows.append((f"with {report.adapter}", report.with_adapter))
     for name, result in rows:
-        table.add_row(name, f"{result.loss:.4f}", f"{result.perplexity:.2f}")
+        table.add_row(name, f"{result.loss:.4f}", number(result.perplexity))
     console.print(table)
     result = report.without_adapter
     console.print(

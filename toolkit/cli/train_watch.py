@@ -18,6 +18,7 @@ from toolkit.cli.progress import Bar
 from toolkit.cli.units import bytes_text, seconds_text
 from toolkit.device.runs import Run
 from toolkit.device.watching import Watching, how_to_attach, number, whole
+from toolkit.trace import units
 
 _SHOWN = {"run", "step", "evaluation", "event", "end"}
 _FIRST_STEPS = 3  # enough to tell what a run takes; the first one reads the weights
@@ -87,7 +88,7 @@ class BarView:
             loss, perplexity = number(record.get("loss")), number(record.get("perplexity"))
             line = f"step {whole(record.get('step'))}: held-out loss {loss:.4f}"
             best = ", the lowest so far" if record.get("best") is True else ""
-            self.say(f"{line}, perplexity {perplexity:.2f}{best}")
+            self.say(f"{line}, perplexity {units.number(perplexity)}{best}")
         elif kind == "event" and record.get("event") == "waiting_for_computer":
             self.say(f"the device waits {str(record.get('detail'))[:500]}")
         elif kind == "event" and record.get("event") == "waiting_for_storage":
