@@ -1,6 +1,5 @@
 package dev.toolkit.trainer
 
-import android.app.ActivityManager
 import dev.toolkit.trainer.Fixtures.await
 import dev.toolkit.trainer.Fixtures.options
 import dev.toolkit.trainer.engine.ChildHost
@@ -14,66 +13,24 @@ import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.store.TraceReader
 import dev.toolkit.trainer.ui.NewRunActivity
 import dev.toolkit.trainer.ui.SettingsActivity
-import org.junit.After
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
-import org.junit.Before
-import org.junit.Rule
 import org.junit.Test
-import org.junit.rules.TemporaryFolder
 import org.junit.runner.RunWith
 import org.robolectric.Robolectric
 import org.robolectric.RobolectricTestRunner
-import org.robolectric.Shadows.shadowOf
 import java.io.File
 import java.util.concurrent.atomic.AtomicBoolean
 import kotlin.concurrent.thread
 
 /** The engine that `make android` packs, as a child of the app: in a process that finds no libtoolkit_jni.so. */
 @RunWith(RobolectricTestRunner::class)
-class ChildEngineTest {
-    @get:Rule val temporary = TemporaryFolder()
-    private lateinit var app: TrainerApp
-    private val libraries = File(System.getProperty("toolkit.engine")!!)
-
-    @Before
-    fun deploy() {
-        app = Fixtures.deploy(temporary)
-        Engine.attach(libraries)
-        memory(4000)
-        assertTrue("the packed engine is the one of this process", Engine.available && Engine.isChild)
-    }
-
-    @After
-    fun end() {
-        app.controller.stop()
-        assertTrue(app.controller.join(30_000))
-        Engine.attach(null)
-    }
-
+class ChildEngineTest : ChildCase() {
     @Test
-    fun `a dry run tells what a run will hold, and leaves nothing`() {
-        val out = File(temporary.root, "läuft nicht")
-        val needs = Engine.dryRun(options(out))
-        assertFalse(out.exists())
-        assertTrue("it has ended", Children.ids().isEmpty())
-        val memory = needs.getJSONObject("memory")
-        assertEquals(needs.getLong("peak_bytes"), memory.keys().asSequence().sumOf(memory::getLong))
-        val adapter = Fixtures.referenceAdapter().size.toLong()
-        assertTrue(needs.toString(), memory.getLong("adapters") in adapter / 2..2 * adapter)
-        val wrong = options(out) + ("bundle" to File(temporary.root, "fehlt-🙂").path)
-        assertTrue("fehlt-🙂" in assertThrows(EngineException::class.java) { Engine.dryRun(wrong) }.message!!)
-        assertEquals(2, assertThrows(EngineException::class.java) { Engine.dryRun(options(out) + ("steps" to "many")) }.status)
-        Engine.open(options(out)).use { trainer ->
-            assertThrows(EngineException::class.java) { Engine.dryRun(options(File(temporary.root, "b"))) }
-            while (trainer.step()) Unit
-        }
-        val stored = out.walk().filter { it.isFile && it.name != "trace.jsonl" }.sumOf(File::length)
-        assertTrue("$stored of $needs", stored in needs.getLong("saved_bytes")..needs.getLong("storage_bytes"))
-    }
+    fun `a dry run tells what a run will hold, and leaves nothing`() = DryRuns.check(temporary.root)
 
     @Test
     fun `a run that waits for room in the storage says so, and goes on by itself`() = FullDisk(temporary).use { disk ->
@@ -264,13 +221,6 @@ class ChildEngineTest {
         app.controller.recheck()
         await("the engine") { app.controller.active?.doing == Doing.TRAINING }
     }
-
-    private fun memory(mb: Long) = shadowOf(app.getSystemService(ActivityManager::class.java)).setMemoryInfo(
-        ActivityManager.MemoryInfo().apply {
-            availMem = mb shl 20
-            totalMem = 8L shl 30
-        },
-    )
 
     /** An engine that does what a script says. */
     private fun pretended(script: String): File = temporary.newFolder().also { folder ->

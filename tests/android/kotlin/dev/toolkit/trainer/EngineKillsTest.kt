@@ -1,25 +1,17 @@
 package dev.toolkit.trainer
 
-import android.app.ActivityManager
 import dev.toolkit.trainer.Fixtures.await
-import dev.toolkit.trainer.engine.Engine
 import dev.toolkit.trainer.service.Doing
 import dev.toolkit.trainer.store.RunState
 import dev.toolkit.trainer.store.TraceReader
 import dev.toolkit.trainer.ui.MainActivity
-import org.junit.After
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
-import org.junit.Before
-import org.junit.Rule
 import org.junit.Test
-import org.junit.rules.TemporaryFolder
 import org.junit.runner.RunWith
 import org.robolectric.Robolectric
 import org.robolectric.RobolectricTestRunner
-import org.robolectric.Shadows.shadowOf
-import java.io.File
 import kotlin.random.Random
 
 /**
@@ -28,25 +20,8 @@ import kotlin.random.Random
  * without anything saved ends it.
  */
 @RunWith(RobolectricTestRunner::class)
-class EngineKillsTest {
-    @get:Rule val temporary = TemporaryFolder()
-    private lateinit var app: TrainerApp
+class EngineKillsTest : ChildCase() {
     private val wanted = System.getenv("TOOLKIT_SOAK")?.toInt() ?: 2
-
-    @Before
-    fun deploy() {
-        app = Fixtures.deploy(temporary)
-        Engine.attach(File(System.getProperty("toolkit.engine")!!))
-        shadowOf(app.getSystemService(ActivityManager::class.java))
-            .setMemoryInfo(ActivityManager.MemoryInfo().apply { availMem = 4_000_000_000 })
-    }
-
-    @After
-    fun end() {
-        app.controller.stop()
-        assertTrue(app.controller.join(30_000))
-        Engine.attach(null)
-    }
 
     @Test
     fun `an engine that is killed at any moment loses nothing that was saved, and no screen says otherwise`() {

@@ -37,24 +37,7 @@ class EngineTest {
     }
 
     @Test
-    fun `a dry run tells what a run will hold, and leaves nothing`() {
-        val out = File(temporary.root, "läuft nicht")
-        val needs = Engine.dryRun(options(out))
-        assertFalse(out.exists())
-        val memory = needs.getJSONObject("memory")
-        assertEquals(needs.getLong("peak_bytes"), memory.keys().asSequence().sumOf(memory::getLong))
-        val adapter = Fixtures.referenceAdapter().size.toLong()
-        assertTrue(needs.toString(), memory.getLong("adapters") in adapter / 2..2 * adapter)
-        val wrong = options(out) + ("bundle" to File(temporary.root, "fehlt-🙂").path)
-        assertTrue("fehlt-🙂" in assertThrows(EngineException::class.java) { Engine.dryRun(wrong) }.message!!)
-        assertEquals(2, assertThrows(EngineException::class.java) { Engine.dryRun(options(out) + ("steps" to "many")) }.status)
-        Engine.open(options(out)).use { trainer ->
-            assertThrows(EngineException::class.java) { Engine.dryRun(options(File(temporary.root, "b"))) }
-            while (trainer.step()) Unit
-        }
-        val stored = out.walk().filter { it.isFile && it.name != "trace.jsonl" }.sumOf(File::length)
-        assertTrue("$stored of $needs", stored in needs.getLong("saved_bytes")..needs.getLong("storage_bytes"))
-    }
+    fun `a dry run tells what a run will hold, and leaves nothing`() = DryRuns.check(temporary.root)
 
     @Test
     fun `describes itself`() {

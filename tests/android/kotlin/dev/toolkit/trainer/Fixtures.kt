@@ -59,6 +59,8 @@ object Fixtures {
 
     fun advance(milliseconds: Long) = shadowOf(android.os.Looper.getMainLooper()).idleFor(Duration.ofMillis(milliseconds))
 
+    fun turn(landscape: Boolean) = RuntimeEnvironment.setQualifiers(if (landscape) "+land" else "+port")
+
     /** Waits until something holds, with the main thread at work meanwhile. */
     fun await(what: String, seconds: Int = 60, condition: () -> Boolean) {
         val end = System.nanoTime() + seconds * 1_000_000_000L

@@ -278,6 +278,10 @@ class ServiceTest : ServiceCase() {
         await("saved") { app.controller.active == null }
         assertEquals(RunState.PAUSED, app.runs.require("a").state)
         assertTrue(shadowOf(refused.get()).isStoppedBySelf)
+        repeat(3) {
+            Fixtures.advance(2000)
+            app.background.await()
+        }
         val left = shadowOf(app.getSystemService(NotificationManager::class.java)).getNotification("a", 2)
         assertEquals("a was interrupted", left.extras.getCharSequence(Notification.EXTRA_TITLE))
     }

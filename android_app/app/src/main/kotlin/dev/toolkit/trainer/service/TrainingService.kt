@@ -33,6 +33,9 @@ class TrainingService : Service() {
     private var lastStart = 0
     private var inForeground = false
 
+    /** By the system, of late: what runs is told as interrupted, and no more is to be said of it. */
+    private var refused = false
+
     /** Words that are still being acted upon; the service stays for them. */
     private var acting = 0
 
@@ -54,7 +57,8 @@ class TrainingService : Service() {
     override fun onStartCommand(intent: Intent?, flags: Int, startId: Int): Int {
         lastStart = startId
         // The system wants this within seconds of the start, whatever comes of it.
-        if (!enterForeground()) {
+        refused = !enterForeground()
+        if (refused) {
             stayOut()
             return START_NOT_STICKY
         }
@@ -110,7 +114,7 @@ class TrainingService : Service() {
     }
 
     private fun refresh() {
-        if (!inForeground) return // told that it was interrupted, a run must not be told to be paused
+        if (refused) return
         val active = app.controller.active
         if (active == null) {
             if (acting == 0) end()

@@ -1,0 +1,40 @@
+package dev.toolkit.trainer
+
+import android.app.ActivityManager
+import dev.toolkit.trainer.engine.Engine
+import org.junit.After
+import org.junit.Assert.assertTrue
+import org.junit.Before
+import org.junit.Rule
+import org.junit.rules.TemporaryFolder
+import org.robolectric.Shadows.shadowOf
+import java.io.File
+
+/** The app with the engine that `make android` packs as its child, on a phone with memory to spare; no run is left after each test. */
+abstract class ChildCase {
+    @get:Rule val temporary = TemporaryFolder()
+    protected lateinit var app: TrainerApp
+    protected val libraries = File(System.getProperty("toolkit.engine")!!)
+
+    @Before
+    fun deploy() {
+        app = Fixtures.deploy(temporary)
+        Engine.attach(libraries)
+        memory(4000)
+        assertTrue("the packed engine is the one of this process", Engine.available && Engine.isChild)
+    }
+
+    @After
+    fun end() {
+        app.controller.stop()
+        assertTrue(app.controller.join(30_000))
+        Engine.attach(null)
+    }
+
+    protected fun memory(mb: Long) = shadowOf(app.getSystemService(ActivityManager::class.java)).setMemoryInfo(
+        ActivityManager.MemoryInfo().apply {
+            availMem = mb shl 20
+            totalMem = 8L shl 30
+        },
+    )
+}
