@@ -67,7 +67,8 @@ def test_the_table_of_mezo_and_mebp(output: Path) -> None:
 
 def test_memory_grows_with_length_and_losses_are_equal(output: Path) -> None:
     words = ["--model", "tiny", "--lengths", "8", "24", "--steps", "2", "--long", "5"]
-    words += ["--larger", "tiny", "--seq-len", "24", "--rounds", "2", "--output", str(output)]
+    words += ["--learns", "tiny", "--larger", "tiny", "--seq-len", "24", "--rounds", "2"]
+    words += ["--output", str(output)]
     assert memory_and_length.main(words) == 0
     assert len(results(output, "memory_and_length")) == 10
 
