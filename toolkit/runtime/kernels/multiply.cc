@@ -173,26 +173,24 @@ class Portions {
   int64_t blocks_each_ = 0, groups_each_ = 0;
 };
 
-/// Products with so many rows are split by them: each thread has all columns of its rows. It reads
-/// none that another has packed, which may take as long as unpacking four columns of weights a row
-/// once more. Else threads have all rows and columns of their own.
-int64_t rows_to_split(const Products& products) {
-  constexpr int64_t kRowsEach = 96, kColumnsPerRow = 4;
-  const int64_t least = kRowsEach * threads();
+/// By how many rows products are split by them; more than any has where that does not pay, and
+/// threads have all rows and columns of their own.
+int64_t rows_to_split(const Tiles& tiles, const Products& products) {
+  const int64_t least = tiles.own_rows * threads();
   int64_t columns = 0, most = 0;
   for (int i = 0; i < products.count; ++i) {
     const int64_t rows = rows_of(products.list[i]);
     if (rows >= least) columns += products.list[i].columns;
     most = max(most, rows);
   }
-  const bool pays = threads() > 1 && most >= least && columns < kColumnsPerRow * most;
+  const bool pays = threads() > 1 && most >= least && columns < tiles.own_columns * most;
   return pays ? least : INT64_MAX;
 }
 
 }  // namespace
 
 void multiply(const Kernels& k, const Products& products, const RightBuffers& buffers) {
-  const int64_t least = rows_to_split(products);
+  const int64_t least = rows_to_split(k.tiles, products);
   const int64_t parts = least < INT64_MAX ? threads() : 1;
   int64_t tasks = 0, grain = 1;  // tasks of a part
   Portions portions[kMaxProducts];

@@ -25,6 +25,11 @@ struct Tiles {
   int64_t features = 256;  // of the MLP: long enough to be the depth of what leaves the tile
   int64_t classes = 512;   // of the loss head
   int64_t few_rows = 4;    // of fixed16 that are not worth packing
+  // Products with so many rows a thread are split by them: each thread has all columns of its rows,
+  // and reads none that another has packed. That may take as long as unpacking so many columns of
+  // weights a row once more.
+  int64_t own_rows = 96;
+  int64_t own_columns = 4;
 };
 
 constexpr int64_t kMostBlock = 16;  // rows of the largest block
