@@ -266,6 +266,18 @@ class ChildEngineTest : ChildCase() {
     }
 
     @Test
+    fun `a dry run that a run waits for is ended by a word to pause it`() {
+        val begun = File(temporary.root, "begun")
+        Engine.attach(pretended("""touch $begun; exec sleep 60"""))
+        Fixtures.create(app, "a")
+        app.controller.start("a")
+        await("the dry run") { begun.exists() }
+        app.controller.pause()
+        assertTrue("not after the minute", app.controller.join(20_000))
+        assertEquals(RunState.PAUSED to "", app.runs.require("a").run { state to reason })
+    }
+
+    @Test
     fun `a model is asked before and after, as the command line asks it`() {
         Fixtures.talker(app)
         val expected = Fixtures.replies()

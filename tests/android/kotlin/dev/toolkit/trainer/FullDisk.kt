@@ -44,7 +44,7 @@ class FullDisk(private val temporary: TemporaryFolder) : AutoCloseable {
         Files.createSymbolicLink(app.folders.runs.toPath(), folder.toPath())
     }
 
-    fun fill() = File(folder, "filler").writeBytes(ByteArray((folder.usableSpace - ROOM).toInt()))
+    fun fill(leaving: Long = ROOM) = File(folder, "filler").appendBytes(ByteArray((folder.usableSpace - leaving).coerceAtLeast(0).toInt()))
 
     fun makeRoom() = run("mount", "-o", "remount,size=64m", folder.path)
 
@@ -55,7 +55,7 @@ class FullDisk(private val temporary: TemporaryFolder) : AutoCloseable {
     private fun run(vararg words: String) = ProcessBuilder(*words).start().waitFor() == 0
 
     private companion object {
-        /** For the run's records, not for what it saves. */
+        /** For the run's trace, not for what it saves. */
         const val ROOM = 40_000L
     }
 }

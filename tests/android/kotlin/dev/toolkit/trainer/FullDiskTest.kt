@@ -93,13 +93,14 @@ class FullDiskTest {
     fun `a run that waits for room is held by nothing, and paused or stopped as it is told`() = FullDisk(temporary).use { disk ->
         val app = Fixtures.deploy(temporary)
         disk.under(app)
-        Fixtures.create(app, "a", Fixtures.reference.copy(trace = "steps")) // a short one leaves room for the record
+        Fixtures.create(app, "a")
         val listed = Robolectric.buildActivity(MainActivity::class.java).setup()
         for ((state, end) in listOf(RunState.PAUSED to app.controller::pause, RunState.STOPPED to app.controller::stop)) {
             File(disk.folder, "filler").delete()
             disk.fill()
             app.controller.start("a")
             await("the full disk") { app.controller.active?.doing == Doing.FULL }
+            disk.fill(leaving = 0)
             Fixtures.power(plugged = false, level = 10, celsius = 50f)
             app.controller.recheck()
             app.controller.releaseMemory()

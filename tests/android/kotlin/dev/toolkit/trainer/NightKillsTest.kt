@@ -160,7 +160,7 @@ class NightKillsTest : ServiceCase() {
         val run = app.runs.require("killed")
         assertArrayEquals(where, Fixtures.referenceAdapter(), Fixtures.adapter(run))
         assertEquals(where, (1L..8L).toList(), TraceReader(run.trace).read().steps.map { it.step })
-        if (over) return
+        if (over || saved == 8L) return // what is left to do then is no session of the trace
         val from = Regex("\"resumed_from\":(\\d+)").findAll(run.trace.readText()).lastOrNull()?.groupValues?.get(1)?.toLong() ?: 0
         assertEquals("$where, $steps steps in the trace", saved, from)
     }

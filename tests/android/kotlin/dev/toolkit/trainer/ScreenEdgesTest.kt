@@ -57,7 +57,7 @@ class ScreenEdgesTest {
         val keyboard = WindowInsets.Builder().setInsets(WindowInsets.Type.systemBars(), Insets.of(0, 48, 0, 96))
             .setInsets(WindowInsets.Type.ime(), Insets.of(0, 0, 0, 300)).build()
         val screen = Robolectric.buildActivity(NewRunActivity::class.java, NewRunActivity.intent(app, "tiny", "rows")).setup().get()
-        await("the form") { text(screen, "times through the text") }
+        await("the form, with what comes later") { text(screen, "of storage") }
         screen.requireViewById<View>(R.id.expert).performClick()
         val root = screen.requireViewById<ViewGroup>(android.R.id.content).getChildAt(0)
         val height = root.height

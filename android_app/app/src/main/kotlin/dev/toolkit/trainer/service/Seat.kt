@@ -28,6 +28,7 @@ internal class Seat {
     private val listeners = CopyOnWriteArraySet<() -> Unit>()
     private var wanted = Wish.TRAIN
     private var trainer: Trainer? = null
+    private var endErrand: (() -> Unit)? = null
 
     /** The active run, or null. */
     @Volatile var active: ActiveRun? = null
@@ -89,6 +90,7 @@ internal class Seat {
             wanted = how
             if (now.doing == Doing.TRAINING || now.doing == Doing.FULL) active = now.copy(doing = Doing.ENDING, since = 0)
             trainer?.let(::tellOfWish)
+            endErrand?.invoke()
             changed.signalAll()
         }
         tellListeners()
@@ -120,6 +122,12 @@ internal class Seat {
     /** Waits a while, or until something may have changed. */
     fun await(seconds: Long) {
         lock.withLock { if (wanted == Wish.TRAIN) changed.await(seconds, TimeUnit.SECONDS) }
+    }
+
+    /** The active run asks the engine something before it opens it, which [end] ends; null: that is over. */
+    fun asks(end: (() -> Unit)?) = lock.withLock {
+        endErrand = end
+        if (wanted != Wish.TRAIN) end?.invoke()
     }
 
     /** The engine of the active run is open; it may have been told to end before. */

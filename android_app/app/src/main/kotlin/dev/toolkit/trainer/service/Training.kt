@@ -143,13 +143,15 @@ internal class Training(
     /** 0 where the engine has no word for it: it says why when it is opened. */
     private fun needMb(run: Run): Long = try {
         guests.dismiss()
-        RunRecords.needs(records.options(run)).moreBytes / 1_000_000
+        RunRecords.needs(records.options(run), seat::asks).moreBytes / 1_000_000
     } catch (error: Exception) {
         Log.w(TAG, "run ${run.name}: what it will take is not known", error)
         0
     } catch (error: OutOfMemoryError) {
         Log.w(TAG, "run ${run.name}: what it will take is not known", error)
         0
+    } finally {
+        seat.asks(null)
     }
 
     private fun afterKill() = sinceKill.takeIf { SystemClock.elapsedRealtime() < killedUntil && Hold.MEMORY !in seat.allowed }

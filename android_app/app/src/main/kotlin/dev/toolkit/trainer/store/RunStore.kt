@@ -1,5 +1,6 @@
 package dev.toolkit.trainer.store
 
+import android.util.Log
 import dev.toolkit.trainer.R
 import dev.toolkit.trainer.Words
 import java.io.File
@@ -12,6 +13,10 @@ private const val ADAPTER = "adapter_model.safetensors"
 private const val TRACE = "trace.jsonl"
 private const val RECORD = "run.json"
 private const val STATE = "state.bin"
+private const val RESERVE = "reserve"
+
+/** Of a record with as many words as one has. */
+private const val RESERVE_BYTES = 16 shl 10
 
 /** What a run does or why it does nothing. */
 enum class RunState {
@@ -165,8 +170,24 @@ class RunStore(private val folders: AppFolders) {
             .put("untold", JSONArray(run.untold.takeLast(MOST_UNTOLD))).put("peak_mb", run.peakMb).put("attempts", run.attempts)
             .put("outcome", run.outcome?.json() ?: JSONObject.NULL).put("chosen", run.chosen)
             .put("learned", run.learned?.json() ?: JSONObject.NULL)
-        File(run.folder, RECORD).writeAtomically { it.write((json.toString(1) + "\n").toByteArray()) }
+        write(run.folder, (json.toString(1) + "\n").toByteArray())
         return run
+    }
+
+    /** Storage that is full must not keep what a run is from being known: room is kept for that. */
+    private fun write(folder: File, record: ByteArray) {
+        val reserve = File(folder, RESERVE)
+        try {
+            File(folder, RECORD).writeAtomically { it.write(record) }
+        } catch (error: AppException) {
+            if (!reserve.delete()) throw error
+            File(folder, RECORD).writeAtomically { it.write(record) }
+        }
+        try {
+            if (!reserve.exists()) reserve.writeAtomically { it.write(ByteArray(RESERVE_BYTES)) }
+        } catch (error: AppException) {
+            Log.w("toolkit", error.message, error) // another time
+        }
     }
 
     fun delete(name: String) {
