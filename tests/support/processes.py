@@ -19,9 +19,9 @@ def processes_with(word: str) -> dict[int, str]:
     return found
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    """Wait until `condition()` is true; fail after `seconds`."""
+def wait_for(condition: Callable[[], object], seconds: float = 30.0, every: float = 0.05) -> None:
+    """Wait until `condition()`, asked `every` so many seconds, is true; fail after `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited {seconds:.0f} s in vain"
-        time.sleep(0.05)
+        time.sleep(every)

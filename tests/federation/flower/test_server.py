@@ -107,7 +107,7 @@ def test_a_node_that_fails_says_what_it_took(lab, tmp_path, quick):
         killers[0].start()
 
     shown.begins = begins
-    options = {"rounds": 1, "local_steps": 60, "evaluate": "off"}
+    options = {"rounds": 1, "local_steps": 200, "evaluate": "off"}
     result = federated(lab, grid, tmp_path / "out", shown=shown, **options)
     killers[0].join()
     [record] = result.rounds
