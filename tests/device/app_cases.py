@@ -58,7 +58,8 @@ def commands(folder: Path) -> None:
     assert steps == [5, 6], records
     said = toolkit("train", *DEVICE, "--attach", "run1", errors=True)
     assert f"next: toolkit pull --device {ADDRESS} --app run1 -o runs/run1" in said
-    toolkit("pull", *DEVICE, "run1", "-o", str(folder / "runs/run1"))
+    said = toolkit("pull", *DEVICE, "run1", "-o", str(folder / "runs/run1"), errors=True)
+    assert "left on the device" not in said
     assert (folder / "runs/run1/adapter_model.safetensors").read_bytes() == ADAPTER
     assert (folder / "runs/run1/trace.jsonl").read_text().count('"step":') == 6
 

@@ -40,6 +40,7 @@ case $action in
         fi
         mkdir -p "$run"
         echo '{"state":"running"}' >"$run/run.json"
+        : >"$run/reserve"
         rm -f FOLDER/trainer.log
         set -- "$run" "${x_steps:-6}" $x_resume
         nohup setsid FOLDER/bin/app-process "$@" >FOLDER/trainer.log 2>&1 </dev/null &

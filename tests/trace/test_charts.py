@@ -117,7 +117,8 @@ def test_percent(value: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0, "0"), (2.25, "2.25"), (3.63125, "3.631"), (1e-4, "1e-4"), (2.5e-5, "2.5e-5"),
-     (123456, "123,456"), (-1.5, "-1.5"), (3e9, "3e9"), (1e30, "1e30"), (1050.3, "1050")],
+     (123456, "123,456"), (-1.5, "-1.5"), (3e9, "3e9"), (1e30, "1e30"), (1050.3, "1050"),
+     (9999.96, "10,000")],
 )  # fmt: skip
 def test_number(value: float, text: str) -> None:
     assert number(value) == text

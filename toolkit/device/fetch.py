@@ -46,8 +46,10 @@ RUN_FILES = {
     "trainer.log": 64 << 20,
 }
 STATE_FILES = {"state.bin": 16 * _GIB}
-# Of the device's own bookkeeping, or looked into; not worth a word when they stay behind.
+# Of the device's own bookkeeping, the app's too, or looked into; not worth a word when they stay
+# behind.
 _SILENT = {"pid", "trainer.pid", "exit", "stop", "state.bin", "settings.new.json", SPLIT}
+_SILENT |= {"run.json", "reserve"}
 _KEPT = {BEST, CHECKPOINTS, SPLIT}
 _LOOKS = 3
 

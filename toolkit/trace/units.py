@@ -70,8 +70,8 @@ def number(value: float | None, digits: int = 4) -> str:
     if value == 0:
         return "0"
     if 1e-3 <= abs(value) < 1e6:
-        text = f"{value:#.{digits}g}".rstrip("0").rstrip(".") if abs(value) < 10**digits else ""
-        return text or f"{value:,.0f}"
+        text = f"{value:#.{digits}g}"
+        return f"{value:,.0f}" if abs(float(text)) >= 10**digits else text.rstrip("0").rstrip(".")
     mantissa, exponent = f"{value:.{max(digits - 2, 1)}e}".split("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 

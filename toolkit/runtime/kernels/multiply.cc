@@ -173,8 +173,8 @@ class Portions {
   int64_t blocks_each_ = 0, groups_each_ = 0;
 };
 
-/// By how many rows products are split by them; more than any has where that does not pay, and
-/// threads have all rows and columns of their own.
+/// The fewest rows of a product that is split by them; more than any has where that does not pay:
+/// threads have all rows, and columns of their own, then.
 int64_t rows_to_split(const Tiles& tiles, const Products& products) {
   const int64_t least = tiles.own_rows * threads();
   int64_t columns = 0, most = 0;

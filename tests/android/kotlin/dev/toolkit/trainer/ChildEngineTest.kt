@@ -30,7 +30,10 @@ import kotlin.concurrent.thread
 @RunWith(RobolectricTestRunner::class)
 class ChildEngineTest : ChildCase() {
     @Test
-    fun `a dry run tells what a run will hold, and leaves nothing`() = DryRuns.check(temporary.root)
+    fun `a dry run tells what a run will hold, and leaves nothing`() {
+        DryRuns.check(temporary.root)
+        assertTrue("it has ended", Children.ids().isEmpty())
+    }
 
     @Test
     fun `a run that waits for room in the storage says so, and goes on by itself`() = FullDisk(temporary).use { disk ->

@@ -9,6 +9,7 @@ import org.junit.Assert.assertTrue
 import org.junit.Assume.assumeTrue
 import org.junit.rules.TemporaryFolder
 import java.io.File
+import java.io.IOException
 import java.nio.file.Files
 
 /** A small file system under the app's runs, which a run fills. */
@@ -44,7 +45,19 @@ class FullDisk(private val temporary: TemporaryFolder) : AutoCloseable {
         Files.createSymbolicLink(app.folders.runs.toPath(), folder.toPath())
     }
 
-    fun fill(leaving: Long = ROOM) = File(folder, "filler").appendBytes(ByteArray((folder.usableSpace - leaving).coerceAtLeast(0).toInt()))
+    fun fill() = File(folder, "filler").writeBytes(ByteArray((folder.usableSpace - ROOM).toInt()))
+
+    /** Takes what there is, also what an engine that tries again gives back meanwhile. */
+    fun fillUp() {
+        val end = System.nanoTime() + 4_000_000_000L
+        while (System.nanoTime() < end) {
+            try {
+                File(folder, "filler").appendBytes(ByteArray(4096))
+            } catch (_: IOException) {
+                Thread.sleep(1)
+            }
+        }
+    }
 
     fun makeRoom() = run("mount", "-o", "remount,size=64m", folder.path)
 

@@ -100,7 +100,7 @@ class FullDiskTest {
             disk.fill()
             app.controller.start("a")
             await("the full disk") { app.controller.active?.doing == Doing.FULL }
-            disk.fill(leaving = 0)
+            disk.fillUp()
             Fixtures.power(plugged = false, level = 10, celsius = 50f)
             app.controller.recheck()
             app.controller.releaseMemory()
@@ -128,7 +128,7 @@ class FullDiskTest {
     fun `a run that is held as its save finds no room waits, and goes on from what was saved`() = FullDisk(temporary).use { disk ->
         val app = Fixtures.deploy(temporary)
         disk.under(app)
-        Fixtures.create(app, "a", Fixtures.reference.copy(trace = "steps")) // a short one leaves room for the record
+        Fixtures.create(app, "a")
         disk.fill()
         val held = AtomicBoolean()
         app.controller.addListener {

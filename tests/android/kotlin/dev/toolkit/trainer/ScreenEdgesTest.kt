@@ -5,13 +5,13 @@ import android.view.View
 import android.view.ViewGroup
 import android.view.WindowInsets
 import android.widget.ScrollView
-import dev.toolkit.trainer.ui.WelcomeActivity
 import dev.toolkit.trainer.Fixtures.await
 import dev.toolkit.trainer.Pictures.text
 import dev.toolkit.trainer.ui.MainActivity
 import dev.toolkit.trainer.ui.NewRunActivity
 import dev.toolkit.trainer.ui.SettingsActivity
 import dev.toolkit.trainer.ui.TextActivity
+import dev.toolkit.trainer.ui.WelcomeActivity
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertTrue

@@ -90,8 +90,8 @@ internal class Seat {
             wanted = how
             if (now.doing == Doing.TRAINING || now.doing == Doing.FULL) active = now.copy(doing = Doing.ENDING, since = 0)
             trainer?.let(::tellOfWish)
-            endErrand?.invoke()
             changed.signalAll()
+            endErrand?.invoke()
         }
         tellListeners()
     }
@@ -124,7 +124,7 @@ internal class Seat {
         lock.withLock { if (wanted == Wish.TRAIN) changed.await(seconds, TimeUnit.SECONDS) }
     }
 
-    /** The active run asks the engine something before it opens it, which [end] ends; null: that is over. */
+    /** The engine is asked something before the active run opens it: [end] ends that; null once it is answered. */
     fun asks(end: (() -> Unit)?) = lock.withLock {
         endErrand = end
         if (wanted != Wish.TRAIN) end?.invoke()

@@ -145,7 +145,7 @@ internal class Training(
         guests.dismiss()
         RunRecords.needs(records.options(run), seat::asks).moreBytes / 1_000_000
     } catch (error: Exception) {
-        Log.w(TAG, "run ${run.name}: what it will take is not known", error)
+        if (seat.wish == Wish.TRAIN) Log.w(TAG, "run ${run.name}: what it will take is not known", error)
         0
     } catch (error: OutOfMemoryError) {
         Log.w(TAG, "run ${run.name}: what it will take is not known", error)

@@ -33,7 +33,7 @@ class TrainingService : Service() {
     private var lastStart = 0
     private var inForeground = false
 
-    /** By the system, of late: what runs is told as interrupted, and no more is to be said of it. */
+    /** Whether the system did not let the last start in: what ran is told as interrupted, and that stays the last word. */
     private var refused = false
 
     /** Words that are still being acted upon; the service stays for them. */

@@ -1,6 +1,5 @@
 package dev.toolkit.trainer.store
 
-import android.util.Log
 import dev.toolkit.trainer.R
 import dev.toolkit.trainer.Words
 import java.io.File
@@ -15,7 +14,7 @@ private const val RECORD = "run.json"
 private const val STATE = "state.bin"
 private const val RESERVE = "reserve"
 
-/** Of a record with as many words as one has. */
+/** More than a record takes with the most reasons that it keeps. */
 private const val RESERVE_BYTES = 16 shl 10
 
 /** What a run does or why it does nothing. */
@@ -178,15 +177,23 @@ class RunStore(private val folders: AppFolders) {
     private fun write(folder: File, record: ByteArray) {
         val reserve = File(folder, RESERVE)
         try {
-            File(folder, RECORD).writeAtomically { it.write(record) }
-        } catch (error: AppException) {
-            if (!reserve.delete()) throw error
-            File(folder, RECORD).writeAtomically { it.write(record) }
+            try {
+                File(folder, RECORD).writeAtomically { it.write(record) }
+            } catch (error: AppException) {
+                if (!reserve.delete()) throw error
+                File(folder, RECORD).writeAtomically { it.write(record) }
+            }
+        } finally {
+            keepRoom(reserve)
         }
+    }
+
+    private fun keepRoom(reserve: File) {
+        if (reserve.exists()) return
         try {
-            if (!reserve.exists()) reserve.writeAtomically { it.write(ByteArray(RESERVE_BYTES)) }
-        } catch (error: AppException) {
-            Log.w("toolkit", error.message, error) // another time
+            reserve.writeAtomically { it.write(ByteArray(RESERVE_BYTES)) }
+        } catch (_: AppException) {
+            // There may be room at the next save.
         }
     }
 
