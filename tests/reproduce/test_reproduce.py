@@ -140,6 +140,19 @@ def test_convergence(
     assert "not within 4" in capfd.readouterr().err
 
 
+def test_a_curve_ends_where_its_target_is_reached(learning_words: list[str], kept: Path) -> None:
+    options = learning.parser("").parse_args(learning_words)
+    data = learning.corpus(options, "text")
+    flags = ["--optimizer", "adamw", "--lr", "0.01"]
+    whole = learning.learn(options, data, flags, steps=6, every=1)
+    target = whole["losses"][2]
+    found = learning.learn(options, data, flags, steps=6, every=1, target=target)
+    assert found["losses"] == whole["losses"][: 1 + found["steps"][-1]]
+    assert 1 <= found["steps"][-1] <= 2 and min(found["losses"]) <= target
+    unreached = learning.learn(options, data, flags, steps=3, every=2, target=0.0)
+    assert unreached["steps"] == [0, 2, 3]
+
+
 def test_as_good_as() -> None:
     run = {"losses": [3.0, 2.5, 2.6, 2.0]}
     assert convergence.reached_at(run, 2.5) == 1

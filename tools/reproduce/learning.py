@@ -94,9 +94,14 @@ def _content(options: argparse.Namespace, name: str) -> str:
 
 
 def learn(
-    options: argparse.Namespace, data: Corpus, flags: Sequence[str], steps: int, every: int
+    options: argparse.Namespace,
+    data: Corpus,
+    flags: Sequence[str],
+    steps: int,
+    every: int,
+    target: float | None = None,
 ) -> dict[str, Any]:
-    """Train, and return what came of it.
+    """Train, until a held-out loss is at most `target` if there is one, and return what came of it.
 
     Returns:
         steps and losses, held out, before the first step and after every `every`; seconds that the
@@ -111,12 +116,30 @@ def learn(
     program = str(native_directory("trainer") / "trainer")
     command = [program, "train", *words, "--threads", str(options.threads), "--resume"]
     command += ["--trace", "steps", "--out", str(folder)]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    if done.returncode and "not finite" not in done.stderr:
-        raise SystemExit(done.stderr)
-    found = _found(folder, done.stderr.strip() if done.returncode else None, steps)
+    while True:
+        until = steps if target is None else min(_losses(folder)[-1][0] + every, steps)
+        session = [*command, "--until", str(until)]
+        done = subprocess.run(session, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if done.returncode and "not finite" not in done.stderr:
+            raise SystemExit(done.stderr)
+        if done.returncode or until == steps or _reached(folder, target):
+            break
+    failed = done.stderr.strip() if done.returncode else None
+    found = _found(folder, failed, steps, target)
     shutil.rmtree(folder)
     return found
+
+
+def _losses(folder: Path) -> list[tuple[int, float | None]]:
+    """Return step and loss of a run's evaluations; step 0 alone before there is any."""
+    if not (folder / "trace.jsonl").is_file():
+        return [(0, None)]
+    return [(row.step, row.loss) for row in read_trace(folder).evaluations] or [(0, None)]
+
+
+def _reached(folder: Path, target: float | None) -> bool:
+    losses = [loss for _, loss in _losses(folder) if loss is not None]
+    return target is not None and any(loss <= target for loss in losses)
 
 
 def _trainer_digest() -> str:
@@ -125,9 +148,12 @@ def _trainer_digest() -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _found(folder: Path, failed: str | None, steps: int) -> dict[str, Any]:
+def _found(
+    folder: Path, failed: str | None, steps: int, target: float | None = None
+) -> dict[str, Any]:
     trace = read_trace(folder)
-    if failed is None and all(row.step < steps for row in trace.evaluations):
+    ended = failed is not None or _reached(folder, target)
+    if not ended and all(row.step < steps for row in trace.evaluations):
         raise SystemExit("error: the run was stopped before its end. Start again to go on with it")
     if failed is None and any(row.loss is None for row in trace.evaluations):
         failed = "the held-out loss is not finite"
@@ -171,11 +197,13 @@ def curve(
     rate: float,
     steps: int,
     every: int,
+    target: float | None = None,
 ) -> dict[str, Any]:
     """Return what `learn` finds at one rate."""
+    most = f"{steps} steps" if target is None else f"at most {steps} steps to {target:.4f}"
     return results.of(
-        f"{_what(options, data, way)}, rate {rate:g}, {steps} steps, every {every}",
-        lambda: learn(options, data, (*way.flags, "--lr", str(rate)), steps, every),
+        f"{_what(options, data, way)}, rate {rate:g}, {most}, every {every}",
+        lambda: learn(options, data, (*way.flags, "--lr", str(rate)), steps, every, target),
     )
 
 
