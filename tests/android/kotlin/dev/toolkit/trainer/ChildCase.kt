@@ -1,13 +1,11 @@
 package dev.toolkit.trainer
 
-import android.app.ActivityManager
 import dev.toolkit.trainer.engine.Engine
 import org.junit.After
 import org.junit.Assert.assertTrue
 import org.junit.Before
 import org.junit.Rule
 import org.junit.rules.TemporaryFolder
-import org.robolectric.Shadows.shadowOf
 import java.io.File
 
 /** The app with the engine that `make android` packs as its child, on a phone with memory to spare; no run is left after each test. */
@@ -31,10 +29,5 @@ abstract class ChildCase {
         Engine.attach(null)
     }
 
-    protected fun memory(mb: Long) = shadowOf(app.getSystemService(ActivityManager::class.java)).setMemoryInfo(
-        ActivityManager.MemoryInfo().apply {
-            availMem = mb shl 20
-            totalMem = 8L shl 30
-        },
-    )
+    protected fun memory(mb: Long) = Fixtures.memory(app, mb)
 }

@@ -1,8 +1,10 @@
 package dev.toolkit.trainer
 
+import android.app.ActivityManager
 import android.content.Intent
 import android.os.BatteryManager
 import dev.toolkit.trainer.policy.PolicySettings
+import dev.toolkit.trainer.service.Doing
 import dev.toolkit.trainer.store.AppFolders
 import dev.toolkit.trainer.store.Run
 import dev.toolkit.trainer.store.RunSettings
@@ -45,8 +47,24 @@ object Fixtures {
         idle()
     }
 
+    /** So much memory is free, of eight gigabytes. */
+    fun memory(app: TrainerApp, mb: Long) = shadowOf(app.getSystemService(ActivityManager::class.java)).setMemoryInfo(
+        ActivityManager.MemoryInfo().apply {
+            availMem = mb * 1_000_000
+            totalMem = 8_000_000_000
+        },
+    )
+
     fun create(app: TrainerApp, name: String, settings: RunSettings = reference): Run =
         app.runs.create(name, app.bundles.require("tiny"), app.data.require("rows"), settings)
+
+    /** A run "long" that trains on where little memory is free. */
+    fun trainForLong(app: TrainerApp, freeMb: Long) {
+        memory(app, freeMb)
+        create(app, "long", reference.copy(steps = 100_000))
+        app.controller.start("long")
+        await("a step") { app.controller.active?.doing == Doing.TRAINING }
+    }
 
     /** Lets the main thread do what is waiting for it. */
     fun idle() = shadowOf(android.os.Looper.getMainLooper()).idle()

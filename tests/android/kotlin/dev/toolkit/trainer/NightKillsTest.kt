@@ -1,6 +1,5 @@
 package dev.toolkit.trainer
 
-import android.app.ActivityManager
 import android.content.Intent
 import android.os.PowerManager
 import dev.toolkit.trainer.Fixtures.await
@@ -70,12 +69,7 @@ class NightKillsTest : ServiceCase() {
         }
     }
 
-    private fun memory(mb: Long) = shadowOf(app.getSystemService(ActivityManager::class.java)).setMemoryInfo(
-        ActivityManager.MemoryInfo().apply {
-            availMem = mb * 1_000_000
-            totalMem = 8_000_000_000
-        },
-    )
+    private fun memory(mb: Long) = Fixtures.memory(app, mb)
 
     private fun heat(status: Int) = shadowOf(app.getSystemService(PowerManager::class.java)).setCurrentThermalStatus(status)
 

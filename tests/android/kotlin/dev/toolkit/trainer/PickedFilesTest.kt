@@ -1,7 +1,6 @@
 package dev.toolkit.trainer
 
 import android.app.Activity
-import android.app.ActivityManager
 import android.content.Intent
 import android.net.Uri
 import android.view.View
@@ -13,7 +12,6 @@ import dev.toolkit.trainer.Fixtures.await
 import dev.toolkit.trainer.Pictures.text
 import dev.toolkit.trainer.chats.Choices
 import dev.toolkit.trainer.chats.Format
-import dev.toolkit.trainer.service.Doing
 import dev.toolkit.trainer.store.TextData
 import dev.toolkit.trainer.ui.Answers
 import dev.toolkit.trainer.ui.MadeData
@@ -138,11 +136,7 @@ class PickedFilesTest {
     @Test
     fun `a file is not looked at beside a run where there is no memory for it`() {
         val app = Fixtures.deploy(temporary)
-        val memory = shadowOf(app.getSystemService(ActivityManager::class.java))
-        memory.setMemoryInfo(ActivityManager.MemoryInfo().apply { availMem = 300_000_000 })
-        Fixtures.create(app, "long", Fixtures.reference.copy(steps = 100_000))
-        app.controller.start("long")
-        await("a step") { app.controller.active?.doing == Doing.TRAINING }
+        Fixtures.trainForLong(app, freeMb = 300)
         val large = documents.add("large", "large.txt", ByteArray(TextData.LARGEST_FILE) { 'a'.code.toByte() })
         val screen = share(large, chat("android.txt")).get()
         await("the small one") { asks(screen) && text(screen, "WhatsApp chat") && text(screen, "Looked at when") }

@@ -1,6 +1,5 @@
 package dev.toolkit.trainer
 
-import android.app.ActivityManager
 import android.app.AlarmManager
 import android.app.Notification
 import android.app.NotificationManager
@@ -286,12 +285,7 @@ class ServiceTest : ServiceCase() {
         assertEquals("a was interrupted", left.extras.getCharSequence(Notification.EXTRA_TITLE))
     }
 
-    private fun memory(mb: Long) = shadowOf(app.getSystemService(ActivityManager::class.java)).setMemoryInfo(
-        ActivityManager.MemoryInfo().apply {
-            availMem = mb * 1_000_000
-            totalMem = 8_000_000_000
-        },
-    )
+    private fun memory(mb: Long) = Fixtures.memory(app, mb)
 
     private fun waitsAndGoesOn(hold: Hold, words: String, worse: () -> Unit, better: () -> Unit, almost: (() -> Unit)? = null) {
         worse()

@@ -1,7 +1,6 @@
 package dev.toolkit.trainer
 
 import android.app.Activity
-import android.app.ActivityManager
 import android.content.Intent
 import android.view.View
 import android.widget.Button
@@ -10,7 +9,6 @@ import android.widget.Spinner
 import android.widget.TextView
 import dev.toolkit.trainer.Fixtures.await
 import dev.toolkit.trainer.Pictures.text
-import dev.toolkit.trainer.service.Doing
 import dev.toolkit.trainer.store.AppException
 import dev.toolkit.trainer.store.TextData
 import dev.toolkit.trainer.ui.MadeData
@@ -204,11 +202,7 @@ class TextScreenTest {
     @Test
     fun `data is not made beside a run where both do not fit`() {
         val app = Fixtures.deploy(temporary)
-        val memory = shadowOf(app.getSystemService(ActivityManager::class.java))
-        memory.setMemoryInfo(ActivityManager.MemoryInfo().apply { availMem = 300_000_000 })
-        Fixtures.create(app, "long", Fixtures.reference.copy(steps = 100_000))
-        app.controller.start("long")
-        await("a step") { app.controller.active?.doing == Doing.TRAINING }
+        Fixtures.trainForLong(app, freeMb = 300)
         val screen = text()
         await("the models") { screen.requireViewById<Spinner>(R.id.bundle).count == 1 }
         screen.requireViewById<EditText>(R.id.text).setText("hello there, how are you?")
