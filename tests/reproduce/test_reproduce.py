@@ -128,16 +128,28 @@ def test_convergence(
 ) -> None:
     words = ["--steps", "4", "--zo-steps", "4", "--every", "2", "--zo-every", "2", "--equal", "2"]
     words += ["--grid-steps", "2", "--zo-grid-steps", "2", "--rates", "0.01", "0.02"]
-    words += ["--zo-rates", "1e-9", "--methods", "exact", "mezo", "--corpora", "text", "chats"]
+    words += [
+        "--zo-rates",
+        "1e-9",
+        "1e-8",
+        "--methods",
+        "exact",
+        "mezo",
+        "--corpora",
+        "text",
+        "chats",
+    ]
     assert convergence.main([*learning_words, *words]) == 0
     found = results(kept, "convergence")
-    assert len(found) == 2 * ((2 + 1) + (1 + 1))
+    assert len(found) <= 2 * ((2 + 1) + (2 + 2))
     exact = [row["value"] for key, row in found.items() if "exact" in key and "every 2" in key]
     assert [run["steps"] for run in exact] == [[0, 2, 4]] * 2
     assert all(run["losses"][-1] < run["losses"][0] for run in exact)
     assert all(0 < run["seconds"][1] < run["seconds"][2] for run in exact)
     # Steps that hardly move anything are not as good as exact ones.
     assert "not within 4" in capfd.readouterr().err
+    # Nor are they at the second best rate, which was tried then.
+    assert sum("mezo" in key and "every 2" in key for key in found) > 2
 
 
 def test_a_curve_ends_where_its_target_is_reached(learning_words: list[str], kept: Path) -> None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -207,16 +208,21 @@ def curve(
     )
 
 
-def best(found: Iterable[tuple[float, float]]) -> float:
-    """Return the rate of the lowest loss.
+def ranked(found: Iterable[tuple[float, float]]) -> list[float]:
+    """Return the rates by loss, the lowest first, without those whose runs failed.
 
     Raises:
         SystemExit: No run of the grid came to its end.
     """
-    loss, rate = min((loss, rate) for rate, loss in found)
-    if loss == float("inf"):
+    rates = [rate for loss, rate in sorted((loss, rate) for rate, loss in found) if isfinite(loss)]
+    if not rates:
         raise SystemExit("error: the losses of all learning rates became infinite. Give lower ones")
-    return rate
+    return rates
+
+
+def best(found: Iterable[tuple[float, float]]) -> float:
+    """Return the rate of the lowest loss; raises what `ranked` does."""
+    return ranked(found)[0]
 
 
 def with_rates(way: Way, rates: Sequence[float] | None) -> Way:
