@@ -84,7 +84,7 @@ def _corpus(results: common.Results, options: argparse.Namespace, name: str) -> 
             if to is None or _is_as_good(runs[rate], to):
                 break
         else:
-            rate = min(runs, key=lambda rate: runs[rate]["losses"][-1])
+            rate = min(runs, key=lambda it: (bool(runs[it]["failed"]), runs[it]["losses"][-1]))
         rates[method], curves[method] = rate, runs[rate]
         if method == "exact":
             target = _as_good_as(curves[method], options.equal)
